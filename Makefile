@@ -1,0 +1,66 @@
+# One command each. `make run` and `make test` set up all they need and are quick the second time.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix bench docs lock size clean
+
+help:
+	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
+	@echo "make test               every test"
+	@echo "make check              format, lint, types, layers, undeclared imports, documentation"
+	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
+	@echo "make docs               the documentation, into site/"
+	@echo "make lock               resolve the dependencies anew"
+
+run: $(VENV)/serve.installed
+	@$(BIN)/wardian up examples/digits $(ARGS)
+
+test: $(VENV)/dev.installed
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/dev.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry src
+	$(BIN)/zensical build --strict
+
+fix: $(VENV)/dev.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.installed
+	$(BIN)/python bench/serving.py $(ARGS)
+
+docs: $(VENV)/dev.installed
+	$(BIN)/zensical build --strict
+
+lock: $(VENV)/dev.installed
+	$(BIN)/python tools/lock.py
+
+size:
+	@find src -name '*.py' -print0 | xargs -0 wc -l | sort -n | tail -n 30
+
+clean:
+	rm -rf $(VENV) .wardian site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The lock files pin every package with its hashes. --no-deps: the lock is the whole list, so nothing
+# outside of it can be pulled in (OpenVINO's telemetry package is left out of it on purpose).
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Wardian needs Python 3.11 to 3.13; say which: make PYTHON=python3.11 ..."; exit 2; }
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) && touch $@
+
+$(VENV)/serve.installed: $(VENV)/created requirements.lock pyproject.toml
+	@echo "Installing Wardian and what it serves with ..."
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && touch $@
+
+$(VENV)/dev.installed: $(VENV)/serve.installed requirements-dev.lock
+	@echo "Installing what the tests and checks need ..."
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock && touch $@

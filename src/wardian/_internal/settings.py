@@ -1,0 +1,173 @@
+"""The two files that a process reads: `wardian.toml` and `operator.toml`.
+
+`wardian.toml` (`Agreed`) is agreed between the owners and measured: its digest is part of every
+role's measurement, so what it says can be trusted by whoever accepts the measurement. It names
+models, limits and the owners' public keys, and nothing that scaling changes.
+
+`operator.toml` (`Operator`) is the operator's and not measured. Whatever it says may be a lie; it
+can cost service, never secrecy or integrity. No security decision reads it.
+
+Unknown keys are refused in both, with the line on which they stand.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from wardian.errors import ConfigError
+
+Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
+"""A model's or a mesh's name: it stands in URLs, metrics and file names."""
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every table of a settings file."""
+
+
+class Mesh(Settings, frozen=True, kw_only=True):
+    """`[mesh]`: who owns it. `owners` are Ed25519 public keys in hex, `threshold` of them sign."""
+
+    name: Name
+    owners: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=64)]
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+
+
+class ModelTerms(Settings, frozen=True, kw_only=True):
+    """`[models.NAME]`: how a model is run, whatever its version."""
+
+    media_type: Literal["application/onnx"] = "application/onnx"
+    engine: Literal["openvino"] = "openvino"
+    threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
+    """Most rows that one inference takes."""
+    max_model_bytes: PositiveInt = 2 * 1024**3
+
+
+class Limits(Settings, frozen=True, kw_only=True):
+    """`[limits]`: what one front end accepts."""
+
+    max_body_bytes: PositiveInt = 16 * 1024**2
+    max_waiting: PositiveInt = 4096
+    """Requests accepted and not yet answered, over all connections; then 429."""
+    deadline_ms: Annotated[int, msgspec.Meta(ge=10, le=600_000)] = 10_000
+    """Within this time an accepted request has its answer or a typed error."""
+    header_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
+    body_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
+    idle_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 75.0
+    max_connections: PositiveInt = 1024
+
+
+class Agreed(Settings, frozen=True, kw_only=True):
+    """`wardian.toml`."""
+
+    mesh: Mesh
+    models: Annotated[dict[Name, ModelTerms], msgspec.Meta(min_length=1, max_length=256)]
+    limits: Limits = Limits()
+
+
+class FrontendPlace(Settings, frozen=True, kw_only=True):
+    """`[frontend]`: where it listens and under which names it is reached."""
+
+    address: str = "localhost"
+    port: Port = 8443
+    names: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    """DNS names and IP addresses for the server certificate."""
+
+
+class WorkerPlace(Settings, frozen=True, kw_only=True):
+    """`[worker]`: how many processes serve each model."""
+
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+
+
+class BrokerPlace(Settings, frozen=True, kw_only=True):
+    """`[broker]`: where it listens; port 0 takes a free one, noted in the state directory."""
+
+    address: str = "127.0.0.1"
+    port: Port = 0
+
+
+class Operator(Settings, frozen=True, kw_only=True):
+    """`operator.toml`; every table may be left out: the defaults are one machine."""
+
+    tee: Literal["simulated", "gramine"] = "simulated"
+    engine: Literal["local"] = "local"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    frontend: FrontendPlace = FrontendPlace()
+    worker: WorkerPlace = WorkerPlace()
+    broker: BrokerPlace = BrokerPlace()
+
+
+def parse(raw: bytes, kind: type[S], *, name: str) -> S:
+    """Return the settings in `raw`.
+
+    Args:
+        raw: TOML in UTF-8, at most 1 MiB.
+        kind: `Agreed`, `Operator` or another `Settings` table.
+        name: the file's name for messages.
+
+    Raises:
+        ConfigError: not TOML, a wrong value, or an unknown key; says which line.
+    """
+    if len(raw) > 1024**2:
+        raise ConfigError(f"{name}: larger than 1 MiB")
+    try:
+        text = raw.decode()
+        table = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise ConfigError(f"{name}: not valid TOML: {err}") from err
+    try:
+        return msgspec.convert(table, kind, strict=True)
+    except msgspec.ValidationError as err:
+        raise ConfigError(_explain(str(err), table, text, name)) from err
+
+
+def load(path: Path, kind: type[S]) -> S:
+    """Return the settings in the file `path`; see `parse`."""
+    return parse(read(path), kind, name=str(path))
+
+
+def read(path: Path) -> bytes:
+    """Return the bytes of the settings file `path`, or say what to do about it."""
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
+
+
+def _explain(reason: str, table: dict[str, Any], text: str, name: str) -> str:
+    """Return msgspec's reason with the line of the key that it is about, where one is named."""
+    where = re.search(r"`\$\.?([^`]*)`$", reason)
+    path = re.findall(r"[^.\[\]]+", where.group(1)) if where else []
+    unknown = re.search(r"unknown field `([^`]*)`", reason)
+    if unknown:
+        path.append(unknown.group(1))
+    line = _line_of(path, table, text)
+    return f"{name}{f', line {line}' if line else ''}: {reason}"
+
+
+def _line_of(path: list[str], table: dict[str, Any], text: str) -> int | None:
+    """Return the line on which the last key of `path` is set, as far as a text search tells."""
+    names = [part for part in path if part != "..."]
+    if not names:
+        return None
+    leaf = re.compile(
+        rf"""^\s*(\[+.*\b{re.escape(names[-1])}\b.*\]+|["']?{re.escape(names[-1])}["']?\s*=)"""
+    )
+    header = re.compile(r"^\s*\[+([^\]]+)\]+")
+    section, best = "", None
+    for number, row in enumerate(text.splitlines(), start=1):
+        if found := header.match(row):
+            section = found.group(1)
+        if leaf.match(row):
+            if all(part in section or part == names[-1] for part in names):
+                return number
+            best = best or number
+    return best if names[-1] in str(table) else None

@@ -1,0 +1,159 @@
+"""The local engine: supervised processes on this machine, restarted with back-off.
+
+A process that ends by itself is started again, unless its exit status says that starting again
+cannot help: 2 (wrong settings) and 3 (refused). Each process inherits the read end of a pipe, its
+lifeline, whose write end only the engine holds: when the engine dies, however it dies, the pipe
+closes and the process ends itself.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from wardian._internal.clock import monotonic
+from wardian._internal.log import event
+
+log = logging.getLogger(__name__)
+
+FINAL_STATUSES = frozenset({2, 3})
+"""Exit statuses after which a restart cannot help: usage or settings, and refusal."""
+
+FIRST_DELAY_S, LONGEST_DELAY_S, STEADY_AFTER_S = 0.1, 10.0, 30.0
+STOP_GRACE_S = 5.0
+LINE_LIMIT_BYTES = 1024 * 1024
+
+OnLine: TypeAlias = Callable[[str, str], None]
+"""Called with the process's name and one line that it printed, without the line's end."""
+
+State: TypeAlias = Literal["starting", "running", "waiting", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """What to start. `argv` may hold `{lifeline}`, which becomes the lifeline's descriptor."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    log_path: Path
+
+
+@dataclass(slots=True, kw_only=True)
+class ProcessStatus:
+    """What is known of one process; `exit_status` is the last one, negative for a signal."""
+
+    name: str
+    state: State = "starting"
+    pid: int | None = None
+    starts: int = 0
+    exit_status: int | None = None
+
+
+@dataclass(slots=True)
+class _Watched:
+    spec: ProcessSpec
+    status: ProcessStatus
+    task: asyncio.Task[None] | None = None
+    process: asyncio.subprocess.Process | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LocalEngine:
+    """Keeps every process that it was told to start running until `stop`."""
+
+    def __init__(self, *, on_line: OnLine, on_failed: Callable[[ProcessStatus], None]) -> None:
+        self._on_line = on_line
+        self._on_failed = on_failed
+        self._watched: dict[str, _Watched] = {}
+        self._stopping = False
+
+    def start(self, spec: ProcessSpec) -> None:
+        """Start `spec` and keep it running; returns at once."""
+        watched = _Watched(spec, ProcessStatus(name=spec.name))
+        self._watched[spec.name] = watched
+        watched.task = asyncio.create_task(self._keep_running(watched), name=f"keep {spec.name}")
+
+    def status(self) -> tuple[ProcessStatus, ...]:
+        """Return the status of every process, in the order in which they were started."""
+        return tuple(watched.status for watched in self._watched.values())
+
+    async def stop(self) -> None:
+        """End every process, the last one started first; late ones are killed."""
+        self._stopping = True
+        for watched in reversed(self._watched.values()):
+            if watched.process is not None and watched.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    watched.process.terminate()
+                try:
+                    await asyncio.wait_for(watched.process.wait(), STOP_GRACE_S)
+                except TimeoutError:
+                    event(log, "process.killed", level=logging.WARNING, name=watched.spec.name)
+                    with contextlib.suppress(ProcessLookupError):
+                        watched.process.kill()
+            if watched.task is not None:
+                watched.task.cancel()
+                await asyncio.gather(watched.task, return_exceptions=True)
+            watched.status.state = "stopped"
+
+    async def _keep_running(self, watched: _Watched) -> None:
+        delay = FIRST_DELAY_S
+        while not self._stopping:
+            began = monotonic()
+            status = await self._run_once(watched)
+            watched.status.exit_status = status
+            if status in FINAL_STATUSES:
+                watched.status.state = "failed"
+                self._on_failed(watched.status)
+                return
+            event(
+                log, "process.ended", level=logging.WARNING, name=watched.spec.name, status=status
+            )
+            if monotonic() - began > STEADY_AFTER_S:
+                delay = FIRST_DELAY_S
+            watched.status.state = "waiting"
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LONGEST_DELAY_S)
+
+    async def _run_once(self, watched: _Watched) -> int:
+        spec, status = watched.spec, watched.status
+        read_end, write_end = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(part.replace("{lifeline}", str(read_end)) for part in spec.argv),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=dict(spec.env),
+                pass_fds=(read_end,),
+                start_new_session=True,  # the terminal's Ctrl-C is for the engine alone
+                limit=LINE_LIMIT_BYTES,
+            )
+        finally:
+            os.close(read_end)
+        watched.process = process
+        status.state, status.pid = "running", process.pid
+        status.starts += 1
+        try:
+            await self._read_lines(process, spec)
+            return await process.wait()
+        finally:
+            os.close(write_end)
+
+    async def _read_lines(self, process: asyncio.subprocess.Process, spec: ProcessSpec) -> None:
+        if process.stdout is None:
+            return
+        with spec.log_path.open("ab", buffering=0) as sink:
+            while True:
+                try:
+                    raw = await process.stdout.readline()
+                except ValueError:  # longer than the limit: asyncio has dropped it
+                    continue
+                if not raw:
+                    return
+                sink.write(raw)
+                self._on_line(spec.name, raw.decode(errors="replace").rstrip("\n"))

@@ -1,0 +1,27 @@
+"""What every test may use. `WARDIAN_REQUIRE_ALL=1` (CI) turns a skip for a missing tool into a failure."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+QUOTES = REPOSITORY.parent / "shared" / "data" / "quotes"
+
+
+@pytest.fixture(scope="session")
+def need_program() -> Callable[[str], str]:
+    """Return a function that gives a program's path, or skips (fails in CI) where it is missing."""
+
+    def need(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            reason = f"{name} is not installed"
+            if os.environ.get("WARDIAN_REQUIRE_ALL"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return path
+
+    return need

@@ -1,0 +1,60 @@
+"""Settings files: unknown keys refused with their line, values bounded, defaults for the operator."""
+
+from pathlib import Path
+
+import pytest
+
+from wardian._internal import settings
+from wardian.errors import ConfigError
+
+AGREED = b"""
+[mesh]
+name = "m"
+owners = ["aa"]
+
+[models.digits]
+threads = 2
+"""
+
+
+def test_agreed_reads() -> None:
+    agreed = settings.parse(AGREED, settings.Agreed, name="wardian.toml")
+    assert agreed.models["digits"].threads == 2
+    assert agreed.limits.deadline_ms == 10_000
+
+
+def test_operator_needs_nothing() -> None:
+    assert settings.parse(b"", settings.Operator, name="o").frontend.port == 8443
+
+
+@pytest.mark.parametrize(
+    ("extra", "line"),
+    [
+        (b"colour = 1\n", 8),
+        (b"\n[limits]\nmax_body = 1\n", 10),
+        (b"\n[models.other]\nthreds = 1\n", 10),
+        (b"\n[nonsense]\n", 9),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_line(extra: bytes, line: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^wardian.toml, line {line}: .*unknown field"):
+        settings.parse(AGREED + extra, settings.Agreed, name="wardian.toml")
+
+
+def test_a_wrong_value_is_refused_with_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"line 3: Expected `int` <= 65535"):
+        settings.parse(b"\n[frontend]\nport = 70000\n", settings.Operator, name="o")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"[", b"\xff", b"[mesh]\nname='m'\n", AGREED.replace(b"digits", b'"../up"'), b"#" * 2**21],
+)
+def test_what_is_no_settings_file_is_refused(raw: bytes) -> None:
+    with pytest.raises(ConfigError, match=r"^wardian\.toml"):
+        settings.parse(raw, settings.Agreed, name="wardian.toml")
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        settings.load(tmp_path / "wardian.toml", settings.Agreed)

@@ -1,0 +1,34 @@
+"""Resolve the dependencies anew into the lock files: pinned, with hashes, without an address.
+
+requirements.lock       what `wardian[serve]` runs with, and what builds the package
+requirements-dev.lock   what the tests and checks need on top of it
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BUILD = "hatchling>=1.27\neditables>=0.5\n"
+# OpenVINO runs without it (its own fallback); with it, importing OpenVINO writes files and may report.
+LEFT_OUT = ("openvino-telemetry",)
+
+
+def compile_lock(extra: str, target: str, *constraints: str) -> None:
+    """Write `target` with all that wardian[extra] and its build need."""
+    with tempfile.NamedTemporaryFile("w", suffix=".in", dir=ROOT) as build:
+        build.write(BUILD)
+        build.flush()
+        command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", build.name]
+        command += ["--extra", extra, "--universal", "--python-version", "3.11"]
+        command += ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"]
+        command += ["--no-annotate", "--no-header", "--quiet", "--output-file", target]
+        command += [f"--no-emit-package={name}" for name in LEFT_OUT]
+        command += [f"--constraints={name}" for name in constraints]
+        subprocess.run(command, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    compile_lock("serve", "requirements.lock")
+    compile_lock("dev", "requirements-dev.lock", "requirements.lock")
