@@ -1,0 +1,218 @@
+"""Every metric of Wardian, in one table, and what counts them.
+
+Labels come from closed sets only: routes of the API, models of `wardian.toml`, HTTP statuses,
+enums. Never a path, a user, an address or anything from a request (they would be a side channel,
+and without bound).
+
+Counting is an integer in a dict, since it happens for every request; `prometheus_client` sees the
+numbers only when somebody scrapes. Nothing here is shared between processes or threads: count on
+the event loop's thread.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+Labels: TypeAlias = tuple[str, ...]
+Source: TypeAlias = Callable[[], Mapping[Labels, float]]
+"""Read at each scrape; returns the value for each combination of label values."""
+
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+SECONDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+"""Upper bounds of the buckets of a duration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One metric: its name, kind, labels, and what it says."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: Labels
+    text: str
+
+
+REQUESTS: Final = "wardian_requests_total"
+REQUEST_SECONDS: Final = "wardian_request_seconds"
+REFUSALS: Final = "wardian_refusals_total"
+EVIDENCE: Final = "wardian_evidence_total"
+CONNECTIONS: Final = "wardian_connections"
+IN_FLIGHT: Final = "wardian_requests_in_flight"
+MODEL_READY: Final = "wardian_model_ready"
+WAITING: Final = "wardian_queue_waiting"
+REDELIVERIES: Final = "wardian_queue_redeliveries_total"
+WORKERS: Final = "wardian_workers"
+
+FAMILIES: Final = (
+    Family(
+        name=REQUESTS,
+        kind="counter",
+        labels=("route", "model", "status"),
+        text="Requests answered, by route, model and HTTP status",
+    ),
+    Family(
+        name=REQUEST_SECONDS,
+        kind="histogram",
+        labels=("route", "model"),
+        text="From a request read whole to its answer handed to TLS, in seconds",
+    ),
+    Family(
+        name=REFUSALS,
+        kind="counter",
+        labels=("status",),
+        text="Refused before routing: not HTTP, over a limit, too slow, too many connections",
+    ),
+    Family(
+        name=EVIDENCE,
+        kind="counter",
+        labels=("outcome",),
+        text="Requests for evidence: quoted, limited (429) or failed",
+    ),
+    Family(
+        name=CONNECTIONS,
+        kind="gauge",
+        labels=(),
+        text="Open connections, those in their TLS handshake included",
+    ),
+    Family(
+        name=IN_FLIGHT,
+        kind="gauge",
+        labels=(),
+        text="Inference requests accepted and not yet answered",
+    ),
+    Family(
+        name=MODEL_READY,
+        kind="gauge",
+        labels=("model",),
+        text="1 while a worker of the model's newest version is connected",
+    ),
+    Family(
+        name=WAITING,
+        kind="gauge",
+        labels=("model",),
+        text="Requests that wait in the queue",
+    ),
+    Family(
+        name=REDELIVERIES,
+        kind="counter",
+        labels=("model",),
+        text="Requests sent again because a worker was lost",
+    ),
+    Family(
+        name=WORKERS,
+        kind="gauge",
+        labels=("model",),
+        text="Workers connected",
+    ),
+)
+_BY_NAME: Final = {family.name: family for family in FAMILIES}
+
+
+class _Histogram:
+    """Counts per bucket (not cumulative), and the sum."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.total = 0.0
+
+
+class Metrics(Collector):
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[Labels, int]] = {
+            family.name: {} for family in FAMILIES if family.kind == "counter"
+        }
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._seconds: dict[tuple[str, str], _Histogram] = {}
+        self._sources: dict[str, Source] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def answered(self, route: str, model: str, status: int, seconds: float) -> None:
+        """Count one answered request.
+
+        Args:
+            route: a name from the API's table.
+            model: a model of `wardian.toml`, or "".
+            status: of the answer.
+            seconds: that it took.
+        """
+        key = (route, model, status)
+        requests = self._requests
+        requests[key] = requests.get(key, 0) + 1
+        histogram = self._seconds.get((route, model))
+        if histogram is None:
+            histogram = self._seconds[(route, model)] = _Histogram()
+        histogram.counts[bisect_left(SECONDS, seconds)] += 1
+        histogram.total += seconds
+
+    def count(self, name: str, *labels: str) -> None:
+        """Add one to the counter `name`."""
+        counts = self._counts[name]
+        counts[labels] = counts.get(labels, 0) + 1
+
+    def watch(self, name: str, source: Source) -> None:
+        """Read the gauge or counter `name` from `source` at each scrape."""
+        self._sources[_BY_NAME[name].name] = source
+
+    def render(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families with their present values, for the registry."""
+        for family in FAMILIES:
+            if family.kind == "histogram":
+                yield self._collect_seconds(family)
+                continue
+            kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+            metric = kind(family.name, family.text, labels=family.labels)
+            for labels, value in self._values(family.name).items():
+                metric.add_metric(list(labels), value)
+            yield metric
+
+    def _values(self, name: str) -> Mapping[Labels, float]:
+        if name == REQUESTS:
+            return {(r, m, str(status)): n for (r, m, status), n in self._requests.items()}
+        if name in self._sources:
+            return self._sources[name]()
+        return self._counts.get(name, {})
+
+    def _collect_seconds(self, family: Family) -> Metric:
+        metric = HistogramMetricFamily(family.name, family.text, labels=family.labels)
+        for labels, histogram in self._seconds.items():
+            buckets: list[tuple[str, float]] = []
+            seen = 0
+            for bound, count in zip((*SECONDS, None), histogram.counts, strict=True):
+                seen += count
+                buckets.append(("+Inf" if bound is None else repr(bound), seen))
+            metric.add_metric(list(labels), buckets, histogram.total)
+        return metric
+
+
+def render_table() -> str:
+    """Return the table of all metrics in Markdown, for `docs/reference/metrics.md`."""
+    lines = ["| metric | kind | labels | what it says |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels) or "none"
+        lines.append(f"| `{family.name}` | {family.kind} | {labels} | {family.text} |")
+    return "\n".join(lines) + "\n"

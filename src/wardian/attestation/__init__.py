@@ -1,0 +1,57 @@
+"""RATS Verifier: is this evidence real, current and acceptable? Needs no TEE and runs anywhere.
+
+Evidence (a quote and what its vendor signed about the platform) comes in, an `AttestationResult`
+comes out, or an error. One path serves hardware and simulation; they differ only in the root
+certificate, and a policy has to name the root that it accepts.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wardian.attestation.claims import Claims, TcbStatus
+    from wardian.attestation.evidence import Evidence, Purpose, bind
+    from wardian.attestation.intel_root import INTEL_ROOT_SHA256
+    from wardian.attestation.policy import AppraisalPolicy
+    from wardian.attestation.policy_file import load_policy
+    from wardian.attestation.quote_sgx import parse_sgx_quote
+    from wardian.attestation.result import AttestationResult
+    from wardian.attestation.verifier import verify_evidence, verify_quote
+
+__all__ = [
+    "INTEL_ROOT_SHA256",
+    "AppraisalPolicy",
+    "AttestationResult",
+    "Claims",
+    "Evidence",
+    "Purpose",
+    "TcbStatus",
+    "bind",
+    "load_policy",
+    "parse_sgx_quote",
+    "verify_evidence",
+    "verify_quote",
+]
+
+_HOME = {
+    "INTEL_ROOT_SHA256": "intel_root",
+    "AppraisalPolicy": "policy",
+    "AttestationResult": "result",
+    "Claims": "claims",
+    "Evidence": "evidence",
+    "Purpose": "evidence",
+    "TcbStatus": "claims",
+    "bind": "evidence",
+    "load_policy": "policy_file",
+    "parse_sgx_quote": "quote_sgx",
+    "verify_evidence": "verifier",
+    "verify_quote": "verifier",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that defines `name` at its first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 (the room stays unloaded until used)
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,22 @@
+"""The verifier's verdict on acceptable evidence."""
+
+from dataclasses import dataclass
+
+from wardian.attestation.claims import Claims
+from wardian.attestation.policy import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationResult:
+    """Evidence that was genuine, bound to what was asked for, and accepted by a policy.
+
+    Only `verifier.verify_evidence` makes one, so whoever holds one need not ask again.
+    There is no result that says no: refusals raise.
+
+    Attributes:
+        claims: what the evidence says.
+        outcomes: each rule of the policy, and why it accepted.
+    """
+
+    claims: Claims
+    outcomes: tuple[Outcome, ...]

@@ -1,0 +1,95 @@
+"""A workload obtains its certificate and its secrets from the broker."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from wardian._internal import wire
+from wardian._internal.clock import UnixTime
+from wardian._internal.settings import Agreed
+from wardian.attestation.evidence import Evidence
+from wardian.broker.admission import Admission
+from wardian.broker.ca import BROKER
+from wardian.broker.certificates import verify_peer_certificate
+from wardian.broker.frames import FRAME_BYTES, connect
+from wardian.broker.protocol import NONCE_BYTES
+from wardian.broker.refusal import decode_or_raise
+from wardian.broker.session import WorkloadSession
+from wardian.broker.status import Status, StatusRequest
+
+
+async def obtain(
+    address: tuple[str, int],
+    *,
+    role: str,
+    models: tuple[str, ...],
+    agreed: Agreed,
+    attest: Callable[[bytes], Evidence],
+    tee: str,
+    now: UnixTime,
+    names: tuple[str, ...] = (),
+) -> Admission:
+    """Return this process's admission to the mesh, from a broker that the owners trust.
+
+    The broker is verified first: its evidence against the manifest, the manifest against the owners
+    in `agreed`, and the connection's certificate against the CA that the evidence binds. Only then
+    is this process's own evidence made and sent.
+
+    Args:
+        address: host and port, from the operator; a lie costs service and nothing else.
+        role: what this process is, "frontend" or "worker".
+        models: whose secrets are wanted: one for a worker, any number for a front end.
+        agreed: the measured `wardian.toml`.
+        attest: makes this process's evidence over 64 bytes; called in another thread.
+        tee: the kind of TEE, for the broker's log.
+        now: the clock, Unix seconds.
+        names: DNS names and IP addresses for a front end's certificate.
+
+    Raises:
+        TransportError: no broker, a lost connection, or a broker that is busy or has no manifest
+            yet; its `retryable` says whether to ask again.
+        AttestationError, PolicyDenied, AuthenticationFailed, FormatError: the broker is not
+            acceptable, or it refuses; the text says which and why.
+    """
+    session = WorkloadSession(
+        role=role,
+        models=models,
+        agreed=agreed,
+        nonce=secrets.token_bytes(NONCE_BYTES),
+        names=names,
+    )
+    stream = await connect(address)
+    try:
+        await stream.send(session.request(tee=tee))
+        challenge = await stream.receive(most=FRAME_BYTES)
+        report_data = session.receive_challenge(challenge, now=now())
+        verify_peer_certificate(
+            stream.peer_certificate(),
+            ca_spki=session.ca_spki,
+            role=BROKER,
+            manifest_digest=session.manifest_digest,
+            now=now(),
+        )
+        evidence = await asyncio.to_thread(attest, report_data)
+        await stream.send(session.attestation(evidence))
+        return session.receive_response(await stream.receive(most=FRAME_BYTES), now=now())
+    finally:
+        await stream.close()
+
+
+async def read_status(address: tuple[str, int], *, after: int = 0) -> Status:
+    """Return what the process at `address` says of itself, **unverified**.
+
+    Args:
+        address: host and port.
+        after: audit lines with a greater sequence are included, up to 100.
+
+    Raises:
+        TransportError: nobody answers there, or not as a broker does.
+    """
+    stream = await connect(address)
+    try:
+        await stream.send(wire.encode(StatusRequest(after=after)))
+        return decode_or_raise(await stream.receive(most=FRAME_BYTES), Status, what="status")
+    finally:
+        await stream.close()

@@ -1,0 +1,35 @@
+"""What the broker tells anybody who asks: which code it is, what is in force, who got what.
+
+Nothing here is secret and nothing is authenticated: a status is for an operator's screen. Whoever
+wants to rely on it verifies evidence first, and checks the audit lines with `audit.verify_chain`.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from wardian._internal import wire
+from wardian.broker.audit import AuditHead
+
+
+class StatusRequest(wire.Message, frozen=True, tag_field="format", tag="wardian status request v1"):
+    """Ask for the status and the audit lines whose sequence is greater than `after`."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+
+
+class Status(wire.Message, frozen=True, tag_field="format", tag="wardian status v1"):
+    """The broker at a glance."""
+
+    measurement: str
+    simulated: bool
+    mesh: str
+    manifest_version: int
+    """0 where there is no manifest yet."""
+    manifest_digest: str
+    epoch: int
+    missing: tuple[str, ...]
+    """Models whose keys their owners have not given yet."""
+    audit: AuditHead
+    lines: tuple[bytes, ...]
+    """Up to 100 raw audit lines."""

@@ -1,0 +1,373 @@
+"""The broker's memory on a disk that its host owns: encrypted, whole, and the newest.
+
+One SQLite file. Every value is AES-256-GCM under a key derived from the sealed master key, with its
+table, its key and its generation as associated data, so that no value moves to another place. The
+root row, sealed likewise, lists the digest of every value and the head of the audit log: rows
+cannot be dropped, added, mixed with older ones or taken back one by one.
+
+The file as a whole can be put back by the host, and only a monotonic counter outside it can tell.
+The counter holds `generation * 2**32 + mark`, the mark being four bytes of the root row's digest.
+A commit writes the file first, then advances the counter, and only then does the broker act. So
+after a crash the file is either the counted one, or one generation ahead and never acted upon. A
+host that kills the broker between file and counter collects such files; each is worthless once the
+next start is counted, and until then the mark tells those of one generation apart.
+
+Not covered: two brokers of one measurement running at once on copies of the file, where the counter
+is a file of the host. That takes counters on several platforms (TRUST T5).
+"""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from wardian._internal import wire
+from wardian.broker.audit import EMPTY, AuditEntry, AuditHead, link, verify_chain
+from wardian.broker.manifest import Hex32
+from wardian.crypto.kdf import hkdf
+from wardian.crypto.secret import Secret
+from wardian.errors import AuthenticationFailed, ConfigError, FormatError, SealError
+
+LABEL: Final = "wardian broker store v1"
+NONCE_BYTES: Final = 12
+MAX_VALUE_BYTES: Final = 4 * 1024 * 1024
+MAX_GENERATION: Final = 2**31 - 1
+_MARK_BITS: Final = 32
+
+_SCHEMA: Final = (
+    """CREATE TABLE root (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL,
+        sealed BLOB NOT NULL)""",
+    """CREATE TABLE rows (place TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL,
+        sealed BLOB NOT NULL, PRIMARY KEY (place, key)) WITHOUT ROWID""",
+    """CREATE TABLE audit (sequence INTEGER PRIMARY KEY, generation INTEGER NOT NULL,
+        sealed BLOB NOT NULL)""",
+)
+
+_ROLLED_BACK: Final = (
+    "the broker's state is not the newest: an older copy was put in its place, or it was removed"
+)
+_ALTERED: Final = "the broker's state was altered, or it was sealed by another enclave"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonotonicCounter:
+    """A number outside the file that only grows. It holds up to 2**63 - 1."""
+
+    read: Callable[[], int]
+    advance: Callable[[int], None]
+
+
+class _Root(wire.Message, frozen=True, tag_field="format", tag="wardian broker root v1"):
+    """What the root row says: the whole of the state at one generation."""
+
+    generation: Annotated[int, msgspec.Meta(ge=1)]
+    rows: dict[str, Hex32]
+    """`place/key` to SHA-256 of the sealed value."""
+    audit: AuditHead
+
+
+Place = tuple[str, str]
+"""Where a value stands: a table name of ours, and a key in it. Neither is secret."""
+
+
+class Store:
+    """The opened state. One process, one thread; every change is one atomic `commit`."""
+
+    __slots__ = ("_aead", "_counter", "_database", "_root", "_usable", "_value")
+
+    def __init__(self, path: Path, *, master_key: Secret, counter: MonotonicCounter) -> None:
+        """Open the state in `path`, or begin one where there is none and never was.
+
+        Args:
+            path: the SQLite file; made with mode 0600.
+            master_key: 32 bytes that only this enclave can unseal.
+            counter: tells the newest state from an older copy.
+
+        Raises:
+            ConfigError: the file cannot be opened, or another broker has it open.
+            SealError: it was altered, is incomplete, is of another enclave, or is not the newest.
+        """
+        self._aead = AESGCM(hkdf(master_key, salt=b"", info=LABEL.encode()).reveal())
+        self._counter = counter
+        self._value = counter.read()
+        self._usable = True
+        self._database = _connect(path)
+        try:
+            with _sqlite_as_seal_error():
+                self._root = self._load()
+        except BaseException:
+            self._database.close()
+            raise
+
+    @property
+    def generation(self) -> int:
+        """The number of commits so far."""
+        return self._root.generation
+
+    @property
+    def audit_head(self) -> AuditHead:
+        """Where the audit log ends."""
+        return self._root.audit
+
+    def close(self) -> None:
+        """Close the file. Nothing is lost: every commit is on disk."""
+        self._database.close()
+
+    def get(self, place: str, key: str) -> bytes | None:
+        """Return the value at (`place`, `key`), or None if there is none.
+
+        Raises:
+            SealError: the row was altered since the state was opened.
+        """
+        expected = self._root.rows.get(f"{place}/{key}")
+        if expected is None:
+            return None
+        with _sqlite_as_seal_error():
+            row = self._database.execute(
+                "SELECT generation, sealed FROM rows WHERE place = ? AND key = ?", (place, key)
+            ).fetchone()
+        if row is None or _digest(row[1]) != expected:
+            raise SealError(_ALTERED)
+        return self._open(row[1], "rows", f"{place}/{key}", row[0])
+
+    def keys(self, place: str) -> tuple[str, ...]:
+        """Return the keys at `place`, sorted."""
+        prefix = f"{place}/"
+        found = (name for name in self._root.rows if name.startswith(prefix))
+        return tuple(sorted(name.removeprefix(prefix) for name in found))
+
+    def audit_lines(self, *, after: int = 0, limit: int = 100) -> tuple[bytes, ...]:
+        """Return up to `limit` raw audit lines whose sequence is greater than `after`."""
+        with _sqlite_as_seal_error():
+            rows = self._database.execute(
+                "SELECT sequence, generation, sealed FROM audit WHERE sequence > ? "
+                "ORDER BY sequence LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return tuple(self._open(sealed, "audit", str(seq), gen) for seq, gen, sealed in rows)
+
+    def commit(
+        self,
+        changes: Mapping[Place, bytes | None] | None = None,
+        *,
+        audit: Sequence[AuditEntry],
+        now: int,
+    ) -> None:
+        """Make `changes` and append `audit`, all or nothing; on return they are counted.
+
+        Act on a change only after this returned.
+
+        Args:
+            changes: new values by place; None deletes.
+            audit: what happened; every commit says why it was made.
+            now: Unix seconds, for the audit lines.
+
+        Raises:
+            SealError: the state cannot be written, or another broker counted meanwhile.
+        """
+        self._refuse_unusable()
+        generation = self._root.generation + 1
+        if generation > MAX_GENERATION:
+            raise SealError("the broker's state has used up its generations")
+        rows, sealed_rows = dict(self._root.rows), []
+        for (place, key), value in (changes or {}).items():
+            name = f"{place}/{key}"
+            if value is None:
+                rows.pop(name, None)
+                continue
+            sealed = self._seal(value, "rows", name, generation)
+            rows[name] = _digest(sealed)
+            sealed_rows.append((place, key, generation, sealed))
+        deleted = [place for place, value in (changes or {}).items() if value is None]
+        head, lines = self._root.audit, []
+        for entry in audit:
+            raw, head = link(entry, head=head, now=now)
+            sealed = self._seal(raw, "audit", str(head.count), generation)
+            lines.append((head.count, generation, sealed))
+        root = _Root(generation=generation, rows=rows, audit=head)
+        sealed_root = self._seal(wire.encode(root), "root", "", generation)
+        with _sqlite_as_seal_error(), self._transaction() as database:
+            database.executemany("DELETE FROM rows WHERE place = ? AND key = ?", deleted)
+            database.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", sealed_rows)
+            database.executemany("INSERT INTO audit VALUES (?, ?, ?)", lines)
+            database.execute(
+                "INSERT OR REPLACE INTO root VALUES (1, ?, ?)", (generation, sealed_root)
+            )
+        self._count(root, sealed_root)
+
+    def _load(self) -> _Root:
+        """Return the verified root of the state on disk, or that of a new, empty one."""
+        tables = self._database.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")
+        found = {sql for (sql,) in tables}
+        if found and found != set(_SCHEMA):  # a host's trigger or view would run in our queries
+            raise SealError(_ALTERED)
+        row = found and self._database.execute("SELECT generation, sealed FROM root").fetchone()
+        if not row:
+            return self._begin(empty=not found)
+        generation, sealed = row
+        root = self._decode_root(self._open(sealed, "root", "", generation), generation)
+        counted, mark = divmod(self._value, 1 << _MARK_BITS)
+        if generation == counted + 1:
+            self._value = self._advance(_counter_value(generation, sealed))
+        elif generation != counted or mark != _mark(sealed):
+            raise SealError(_ROLLED_BACK)
+        self._verify_rows(root)
+        self._verify_audit(root)
+        return root
+
+    def _begin(self, *, empty: bool) -> _Root:
+        """Write the first generation; only where nothing was ever counted."""
+        if self._value != 0 or not empty:
+            raise SealError(_ROLLED_BACK)
+        root = _Root(generation=1, rows={}, audit=EMPTY)
+        sealed = self._seal(wire.encode(root), "root", "", 1)
+        with self._transaction() as database:
+            for statement in _SCHEMA:
+                database.execute(statement)
+            database.execute("INSERT INTO root VALUES (1, 1, ?)", (sealed,))
+        self._value = self._advance(_counter_value(1, sealed))
+        return root
+
+    def _decode_root(self, raw: bytes, generation: int) -> _Root:
+        root = wire.decode(raw, _Root, what="broker state")
+        if root.generation != generation:
+            raise SealError(_ALTERED)
+        return root
+
+    def _verify_rows(self, root: _Root) -> None:
+        """Refuse rows that the root does not list, and a list with rows missing."""
+        rows = self._database.execute("SELECT place, key, generation, sealed FROM rows").fetchall()
+        if {f"{place}/{key}": _digest(sealed) for place, key, _, sealed in rows} != root.rows:
+            raise SealError(_ALTERED)
+        for place, key, generation, sealed in rows:
+            self._open(sealed, "rows", f"{place}/{key}", generation)
+
+    def _verify_audit(self, root: _Root) -> None:
+        """Refuse an audit log that does not lead to the root's head, line by line."""
+        rows = self._database.execute(
+            "SELECT sequence, generation, sealed FROM audit ORDER BY sequence"
+        )
+        lines = (self._open(sealed, "audit", str(seq), gen) for seq, gen, sealed in rows)
+        try:
+            verify_chain(lines, head=root.audit)
+        except (AuthenticationFailed, FormatError) as err:
+            raise SealError(f"the broker's audit log: {err}") from err
+
+    def _count(self, root: _Root, sealed_root: bytes) -> None:
+        """Advance the counter to the state that is now on disk.
+
+        From here to the end the file is ahead of the counter. If counting fails nobody knows which
+        of the two holds, so this process stops using the state; the next start finds out.
+        """
+        self._usable = False
+        if self._counter.read() != self._value:
+            raise SealError("another broker counted in this one's place: two run on one state")
+        self._value = self._advance(_counter_value(root.generation, sealed_root))
+        self._root = root
+        self._usable = True
+
+    def _advance(self, to: int) -> int:
+        self._counter.advance(to)
+        if self._counter.read() != to:
+            raise SealError("the monotonic counter did not take the new value")
+        return to
+
+    def _refuse_unusable(self) -> None:
+        if not self._usable:
+            raise SealError("the broker's state is in doubt since a commit failed: restart it")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._database
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    def _seal(self, value: bytes, table: str, name: str, generation: int) -> bytes:
+        """Return nonce (12 bytes), ciphertext, tag (16 bytes).
+
+        Nonces are random: the bound of 2**32 seals under one key (NIST SP 800-38D, 8.3) is years
+        away at the rate at which a broker releases.
+        """
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, value, _associated(table, name, generation))
+
+    def _open(self, sealed: object, table: str, name: str, generation: object) -> bytes:
+        if not isinstance(sealed, bytes) or not isinstance(generation, int):
+            raise SealError(_ALTERED)  # SQLite stores what it is given, whatever the column says
+        try:
+            return self._aead.decrypt(
+                sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _associated(table, name, generation)
+            )
+        except (InvalidTag, ValueError, OverflowError) as err:
+            raise SealError(_ALTERED) from err
+
+
+def _associated(table: str, name: str, generation: int) -> bytes:
+    return wire.fields(LABEL, table.encode(), name.encode(), generation.to_bytes(8, "big"))
+
+
+def _digest(sealed: object) -> str:
+    if not isinstance(sealed, bytes):
+        raise SealError(_ALTERED)
+    return hashlib.sha256(sealed).hexdigest()
+
+
+def _mark(sealed_root: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(sealed_root).digest()[: _MARK_BITS // 8], "big")
+
+
+def _counter_value(generation: int, sealed_root: bytes) -> int:
+    return (generation << _MARK_BITS) | _mark(sealed_root)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Return a connection that holds the file alone and runs no code out of it."""
+    try:
+        with contextlib.closing(os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "rb")):
+            pass
+        database = sqlite3.connect(path, isolation_level=None, timeout=1)
+    except (OSError, sqlite3.Error) as err:
+        raise ConfigError(f"{path}: the broker's state cannot be opened: {err}") from err
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES + 4096)
+    try:
+        for pragma in (
+            "trusted_schema = OFF",  # functions in a schema that the host wrote stay unused
+            "cell_size_check = ON",
+            "mmap_size = 0",
+            "locking_mode = EXCLUSIVE",
+            "journal_mode = DELETE",
+            "synchronous = FULL",
+        ):
+            database.execute(f"PRAGMA {pragma}")
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("COMMIT")
+    except sqlite3.OperationalError as err:
+        database.close()
+        raise ConfigError(
+            f"{path}: another broker has this state open, or it cannot be written: {err}"
+        ) from err
+    except sqlite3.DatabaseError as err:
+        database.close()
+        raise SealError(_ALTERED) from err
+    return database
+
+
+@contextlib.contextmanager
+def _sqlite_as_seal_error() -> Iterator[None]:
+    """Turn what SQLite says about a damaged or full file into our own error."""
+    try:
+        yield
+    except sqlite3.Error as err:
+        raise SealError(f"the broker's state cannot be used: {err}") from err

@@ -1,0 +1,184 @@
+"""`wardian attest`: look at evidence, judge it, and see why."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from wardian._internal import wire
+from wardian._internal.clock import unix_time
+from wardian.attestation.claims import Claims, TcbStatus
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.intel_root import INTEL_ROOT_SHA256
+from wardian.attestation.policy import (
+    AdvisoriesWithin,
+    AllOf,
+    AppraisalPolicy,
+    NotDebug,
+    Outcome,
+    TcbStatusIn,
+)
+from wardian.attestation.policy_file import load_policy
+from wardian.attestation.quote_sgx import parse_sgx_quote
+from wardian.attestation.verifier import verify_quote
+from wardian.errors import ConfigError
+
+DEFAULT_POLICY = AppraisalPolicy(
+    roots=frozenset({INTEL_ROOT_SHA256}),
+    rule=AllOf(
+        NotDebug(),
+        TcbStatusIn(frozenset({TcbStatus.UP_TO_DATE})),
+        AdvisoriesWithin(frozenset()),
+    ),
+)
+"""What is said of a quote when nobody gives a policy: is it current hardware, whatever enclave."""
+
+REFUSED = 3
+
+existing = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+@click.group()
+def attest() -> None:
+    """Look at evidence, judge it, and see why.
+
+    Evidence is a quote, signed by a processor's quoting enclave (or by a simulation that says so),
+    with the vendor's collateral. A policy says which roots, measurements and platform states are
+    accepted; without measurements a policy is refused, and absent means deny.
+    """
+
+
+def _load_policy(path: Path | None) -> AppraisalPolicy:
+    return DEFAULT_POLICY if path is None else load_policy(path.read_bytes())
+
+
+def _judge(
+    quote: bytes, collateral: bytes, *, policy: AppraisalPolicy, at: int
+) -> tuple[Claims, tuple[Outcome, ...]]:
+    """Return what a genuine quote says, and what each rule says of it.
+
+    The chain is verified under the root that the quote carries; whether that root may vouch for
+    anything is the policy's first rule.
+    """
+    root = parse_sgx_quote(quote).chain[-1]
+    claims = verify_quote(quote, collateral, root=root, now=at)
+    return claims, policy.explain(claims)
+
+
+def _refusals(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if not outcome.accepted]
+
+
+def _print_claims(claims: Claims) -> None:
+    for name, value in claims.describe().items():
+        shown = value
+        if name in {"collateral_issued", "collateral_expires"} and isinstance(value, int):
+            shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+        if value == "SIMULATED":
+            shown = click.style("SIMULATED", fg="yellow", bold=True)
+        click.echo(f"  {name:<22} {shown}")
+
+
+def _print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        mark = (
+            click.style("accepts", fg="green")
+            if outcome.accepted
+            else click.style("REFUSES", fg="red", bold=True)
+        )
+        click.echo(f"  {mark}  {outcome.rule.partition('(')[0]:<22} {outcome.reason}")
+
+
+def _report(
+    claims: Claims, outcomes: Sequence[Outcome], *, policy_named: bool, as_json: bool
+) -> int:
+    refused = _refusals(outcomes)
+    if as_json:
+        click.echo(
+            wire.encode(
+                {
+                    **claims.describe(),
+                    "advisory_ids": claims.advisory_ids,
+                    "accepted": not refused,
+                    "refused_by": [outcome.rule.partition("(")[0] for outcome in refused],
+                    "policy": "given" if policy_named else "default",
+                }
+            )
+        )
+        return REFUSED if refused else 0
+    click.secho("Genuine: every signature verifies under the root that it carries.", bold=True)
+    _print_claims(claims)
+    click.echo("\nThe policy:" if policy_named else "\nThe default policy (which enclave: any):")
+    _print_outcomes(outcomes)
+    return REFUSED if refused else 0
+
+
+@attest.command()
+@click.argument("quote", type=existing)
+@click.option("--collateral", type=existing, required=True, help="The vendor's statements, JSON.")
+@click.option("--at", type=int, help="Unix time at which it must hold; default: now.")
+@click.option("--policy", type=existing, help="A policy file; default: current Intel hardware.")
+@click.option("--json", "as_json", is_flag=True)
+def verify(
+    *, quote: Path, collateral: Path, at: int | None, policy: Path | None, as_json: bool
+) -> None:
+    """Verify the file QUOTE and judge it. Ends with 0 if it is accepted, 3 if it is refused."""
+    claims, outcomes = _judge(
+        quote.read_bytes(),
+        collateral.read_bytes(),
+        policy=_load_policy(policy),
+        at=unix_time() if at is None else at,
+    )
+    sys.exit(_report(claims, outcomes, policy_named=policy is not None, as_json=as_json))
+
+
+@attest.command()
+@click.argument("evidence", type=existing)
+@click.option("--policy", type=existing, required=True)
+@click.option("--at", type=int, help="Unix time at which it must hold; default: now.")
+@click.option("--json", "as_json", is_flag=True)
+def explain(*, evidence: Path, policy: Path, at: int | None, as_json: bool) -> None:
+    """Print what each rule of a policy says of the file EVIDENCE.
+
+    EVIDENCE is JSON with `quote` and `collateral`, as `wardian attest show --out` writes it.
+    """
+    found = wire.decode(evidence.read_bytes(), Evidence, what=str(evidence))
+    claims, outcomes = _judge(
+        found.quote,
+        found.collateral,
+        policy=_load_policy(policy),
+        at=unix_time() if at is None else at,
+    )
+    if as_json:
+        rules = [
+            {"rule": each.rule, "accepted": each.accepted, "reason": each.reason}
+            for each in outcomes
+        ]
+        click.echo(wire.encode({"claims": claims.describe(), "rules": rules}))
+    else:
+        _print_outcomes(outcomes)
+    sys.exit(REFUSED if _refusals(outcomes) else 0)
+
+
+@attest.command()
+@click.argument("url")
+@click.option("--policy", type=existing, help="A client policy; without one nothing is accepted.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the evidence here, as JSON.")
+@click.option("--ca-out", type=click.Path(path_type=Path), help="Write the mesh CA here, as PEM.")
+@click.option("--json", "as_json", is_flag=True)
+def show(
+    *, url: str, policy: Path | None, out: Path | None, ca_out: Path | None, as_json: bool
+) -> None:
+    """Ask the front end at URL for evidence and show it.
+
+    With --policy, also verify that it is bound to this connection's TLS key, to a fresh nonce and
+    to the manifest that the policy pins. Only then --ca-out writes the mesh CA's certificate, for
+    programs that know TLS but no evidence.
+    """
+    from wardian.serving.client_evidence import fetch  # noqa: PLC0415 - only this command connects
+
+    if ca_out is not None and policy is None:
+        raise ConfigError("--ca-out needs --policy: an unverified CA file protects nobody")
+    raise NotImplementedError(url, out, as_json, fetch)

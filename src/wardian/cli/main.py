@@ -1,0 +1,98 @@
+"""The `wardian` command: its groups, loaded when asked for, and what errors become.
+
+Exit status: 0 done, 1 failed, 2 wrong use or settings, 3 refused by a policy or by attestation.
+"""
+
+import errno
+import importlib
+import sys
+
+import click
+from typing_extensions import override
+
+import wardian
+from wardian.errors import AttestationError, ConfigError, PolicyDenied, WardianError
+
+COMMANDS = {
+    "up": ("wardian.cli.up.command", "up"),
+    "status": ("wardian.cli.status", "status"),
+    "seal": ("wardian.cli.files", "seal"),
+    "open": ("wardian.cli.files", "open_"),
+    "attest": ("wardian.cli.attest", "attest"),
+    "doctor": ("wardian.cli.doctor", "doctor"),
+    "broker": ("wardian.cli.processes", "broker"),
+    "frontend": ("wardian.cli.processes", "frontend"),
+    "worker": ("wardian.cli.processes", "worker"),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used, so that clients stay light."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{attribute} is not a command")
+        return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(wardian.__version__, prog_name="wardian")
+def cli() -> None:
+    """Serve machine-learning models on machines that nobody has to trust.
+
+    Start with `wardian up examples/digits`, which seals a model, starts a key broker, a front end
+    and a worker on this machine, and answers over HTTPS. `wardian COMMAND --help` explains each
+    command.
+    """
+
+
+def main() -> None:
+    """Run the command line and end the process with its status."""
+    status: object = 0
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except WardianError as err:
+        fail(str(err), exit_status(err))
+    except OSError as err:
+        fail(explain_os_error(err), 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def exit_status(err: WardianError) -> int:
+    """Return the exit status that `err` ends a process with."""
+    if isinstance(err, ConfigError):
+        return 2
+    if isinstance(err, PolicyDenied | AttestationError):
+        return 3
+    return 1
+
+
+def explain_os_error(err: OSError) -> str:
+    """Return one line that says what failed and, for the usual causes, what to do."""
+    what = f"{err.filename}: " if err.filename else ""
+    advice = {
+        errno.ENOSPC: "; free some space and run the command again",
+        errno.EACCES: "; check the permissions",
+        errno.EADDRINUSE: "; choose another port in operator.toml",
+    }.get(err.errno or 0, "")
+    return f"{what}{err.strerror or err}{advice}"
+
+
+def fail(message: str, status: int) -> None:
+    """End the process with `status` and one line on stderr."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    sys.exit(status)

@@ -1,0 +1,120 @@
+"""The state directory: where a mesh on this machine keeps its files.
+
+Nothing in it is a secret in the clear but what says so: `owner.key` (on a laptop `wardian up`
+plays the owner) and `simulation/` (the keys of the simulated platform). Both are for their user
+alone.
+"""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from wardian._internal.settings import Agreed, Operator, load
+from wardian.errors import ConfigError
+
+LONGEST_SOCKET_PATH = 100
+"""Unix socket addresses hold 108 bytes on Linux, 104 on macOS."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateDir:
+    """Paths under one state directory."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, path: Path) -> "StateDir":
+        """Return the state directory at `path`, made if it is not there, closed to other users."""
+        root = path.resolve()
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in ("models", "run", "logs"):
+                (root / name).mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError as err:
+            raise ConfigError(f"--state {path}: is a file; name a directory") from err
+        except OSError as err:
+            raise ConfigError(f"--state {path}: {err.strerror}") from err
+        return cls(root)
+
+    @property
+    def agreed(self) -> Path:
+        """The rendered `wardian.toml`, measured."""
+        return self.root / "wardian.toml"
+
+    @property
+    def operator(self) -> Path:
+        """The operator's settings."""
+        return self.root / "operator.toml"
+
+    @property
+    def owner_key(self) -> Path:
+        """The owner's signing key, where `wardian up` plays the owner."""
+        return self.root / "owner.key"
+
+    @property
+    def manifest(self) -> Path:
+        """The newest signed mesh manifest."""
+        return self.root / "manifest.json"
+
+    @property
+    def client_policy(self) -> Path:
+        """What `wardian.connect` must find."""
+        return self.root / "client-policy.toml"
+
+    @property
+    def mesh_ca(self) -> Path:
+        """The mesh CA's certificate, for clients that only know TLS."""
+        return self.root / "mesh-ca.pem"
+
+    @property
+    def simulation(self) -> Path:
+        """The simulated platform's keys."""
+        return self.root / "simulation"
+
+    @property
+    def store(self) -> Path:
+        """The broker's encrypted state."""
+        return self.root / "broker.db"
+
+    @property
+    def broker_address(self) -> Path:
+        """Where the broker listens, written when it does."""
+        return self.root / "run" / "broker.address"
+
+    @property
+    def status(self) -> Path:
+        """What `wardian up` last knew of its processes."""
+        return self.root / "run" / "status.json"
+
+    def sealed_model(self, name: str, version: int) -> Path:
+        """Where the sealed file of a model's version lies."""
+        return self.root / "models" / f"{name}-{version}.sealed"
+
+    def log(self, process: str) -> Path:
+        """Where a process's output goes, as JSON lines."""
+        return self.root / "logs" / f"{process}.jsonl"
+
+    @property
+    def queue(self) -> str:
+        """The queue's address: a socket here, or elsewhere when this path is too long for one."""
+        path = self.root / "run" / "queue.sock"
+        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+            digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+            directory = Path(tempfile.gettempdir()) / f"wardian-{os.getuid()}-{digest}"
+            directory.mkdir(mode=0o700, exist_ok=True)
+            if directory.stat().st_uid != os.getuid():
+                raise ConfigError(f"{directory}: belongs to another user; use a shorter --state")
+            path = directory / "queue.sock"
+        return str(path)
+
+    def load_agreed(self) -> Agreed:
+        """Return the settings that the owners agreed on."""
+        if not self.agreed.exists():
+            raise ConfigError(f"{self.agreed}: not there yet; `wardian up` writes it")
+        return load(self.agreed, Agreed)
+
+    def load_operator(self) -> Operator:
+        """Return the operator's settings, or the defaults where there is no file."""
+        return load(self.operator, Operator) if self.operator.exists() else Operator()

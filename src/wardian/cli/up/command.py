@@ -1,0 +1,268 @@
+"""`wardian up`: from a model in the clear to a mesh that serves it sealed, on one machine."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import wardian
+from wardian._internal import wire
+from wardian._internal.clock import unix_time
+from wardian._internal.settings import Operator, parse
+from wardian.broker.certificates import chain_pem
+from wardian.broker.manifest import appraisal_policy
+from wardian.broker.owner import provision
+from wardian.cli.state import StateDir
+from wardian.cli.up import owner as acts
+from wardian.cli.up import selfcheck
+from wardian.cli.up.example import Source
+from wardian.cli.up.mesh import MeshProcesses
+from wardian.cli.up.screen import Screen
+from wardian.errors import ConfigError, JobFailed
+from wardian.serving.client import Client, connect
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=Path(".wardian"),
+    show_default=True,
+    help="Where the mesh keeps its files.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="Instead of operator.toml's; 0: free.")
+@click.option("--once", is_flag=True, help="Stop after the self-check.")
+def up(*, directory: Path, state: Path, port: int | None, once: bool) -> None:
+    r"""Serve the models of an example DIRECTORY, sealed, on this machine.
+
+    Plays the owner (makes a key, seals the models, measures the code, signs the manifest) and the
+    operator (starts broker, front end and workers) at once, checks the answers, prints a curl line
+    and stays up until Ctrl-C. Without SGX the enclaves are SIMULATED, which every step says.
+
+    \b
+    wardian up examples/digits
+    wardian up examples/digits --once --port 0
+    """
+    source = Source.read(directory)
+    place = StateDir.open(state)
+    with _locked(place):
+        asyncio.run(_Up(source, place, port=port, once=once).run())
+
+
+@contextlib.contextmanager
+def _locked(place: StateDir) -> Iterator[None]:
+    """Hold the state directory for this command alone."""
+    with (place.root / "run" / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise ConfigError(
+                f"--state {place.root}: another `wardian up` runs there; stop it or name another"
+            ) from err
+        yield
+
+
+class _Up:
+    """One run of the command."""
+
+    def __init__(self, source: Source, place: StateDir, *, port: int | None, once: bool) -> None:
+        self._source, self._place, self._port, self._once = source, place, port, once
+        self._screen = Screen()
+        self._url = ""
+
+    async def run(self) -> None:
+        """Start everything, check it, and stay up."""
+        screen, place = self._screen, self._place
+        began = time.monotonic()
+        operator = parse(self._source.operator_raw, Operator, name="operator.toml")
+        if operator.tee != "simulated":
+            raise ConfigError("operator.toml: `wardian up` launches simulated enclaves only")
+        acts.replace_file(place.operator, self._source.operator_raw)
+        screen.title(f"Wardian {wardian.__version__}, {place.root}")
+        screen.warn(
+            "without SGX hardware the enclaves are SIMULATED: they protect from nobody here"
+        )
+        prepared = acts.prepare(self._source, place, screen)
+        self._retire_foreign_store(prepared.measurements["broker"])
+        processes = MeshProcesses(place, operator, screen)
+        stop = _on_signals()
+        try:
+            serving = asyncio.ensure_future(self._start(processes, operator, prepared))
+            await _first(serving, stop)
+            if stop.done():
+                return
+            screen.step("mesh", "serving", f"{self._url}  after {time.monotonic() - began:.1f} s")
+            checking = asyncio.ensure_future(asyncio.to_thread(self._check))
+            await _first(checking, processes.failed, stop)
+            if self._once or stop.done():
+                return
+            self._invite()
+            await self._stay(processes, stop)
+        finally:
+            _write_status(place, {"state": "stopping"})
+            await processes.stop()
+            _write_status(place, {"state": "stopped"})
+            screen.lines("Stopped.")
+
+    def _retire_foreign_store(self, measurement: bytes) -> None:
+        """Put a store aside that was sealed by another broker's code: no other can read it.
+
+        An owner whose secrets are only there would migrate them; here each run seals anew.
+        """
+        mark = self._place.root / "broker.measurement"
+        known = mark.read_text().strip() if mark.exists() else ""
+        if known and known != measurement.hex():
+            for path in self._place.root.glob("broker.db*"):
+                path.unlink()
+            self._place.store.with_suffix(".master").unlink(missing_ok=True)
+            for path in (self._place.root / "counters" / "broker").glob("*"):
+                path.unlink()
+            self._screen.warn("the broker's code changed: it begins with a new, empty state")
+        mark.write_text(measurement.hex() + "\n")
+
+    async def _start(
+        self, processes: MeshProcesses, operator: Operator, prepared: acts.Prepared
+    ) -> None:
+        """Start broker, front end and workers; return when they serve."""
+        place, screen = self._place, self._screen
+        place.broker_address.unlink(missing_ok=True)
+        processes.start("broker", "broker")
+        listening = await processes.until("broker", "broker.listening")
+        provisioned = await provision(
+            (listening["address"], listening["port"]),
+            owner=prepared.owner,
+            agreed_toml=prepared.agreed_toml,
+            policy=appraisal_policy(prepared.manifest, "broker"),
+            manifest=prepared.signed,
+            keys=prepared.keys,
+            now=unix_time,
+        )
+        claims = provisioned.broker.claims
+        screen.attested("broker", claims.mr_enclave.hex(), simulated=claims.simulated)
+        for key in prepared.keys:
+            screen.step(
+                "key", "handed over", f"key {key.key_id.hex()[:16]}… to the attested broker"
+            )
+        acts.replace_file(place.mesh_ca, chain_pem((provisioned.mesh_ca,)))
+        frontend = ["frontend"] if self._port is None else ["frontend", "--port", str(self._port)]
+        processes.start("frontend", *frontend)
+        waiting = [processes.until("frontend", "frontend.ready")]
+        for model in prepared.agreed.models:
+            for number in range(1, operator.worker.replicas + 1):
+                name = f"worker-{model}-{number}"
+                processes.start(name, "worker", "--model", model)
+                waiting.append(processes.until(name, "worker.ready"))
+        ready = await asyncio.gather(*waiting)
+        self._url = f"https://localhost:{ready[0]['port']}"
+
+    def _check(self) -> None:
+        """Answer the held-out data over HTTPS with the client that verifies, and say how it went."""
+        check = self._source.example.self_check
+        with connect(self._url, policy=self._place.client_policy) as client:
+            self._await_ready(client, list(self._source.example.models))
+            if check is None:
+                return
+            found = selfcheck.run(client, check, self._source.directory)
+        self._screen.step(
+            "check",
+            "passed" if found.correct else "failed",
+            f"{found.answered} answers, accuracy {found.accuracy:.4f}, "
+            f"p50 {found.p50_ms:.2f} ms, p99 {found.p99_ms:.2f} ms",
+        )
+        if not found.correct:
+            raise JobFailed("self-check: not one answer is right")
+
+    @staticmethod
+    def _await_ready(client: Client, models: list[str]) -> None:
+        """Return once every model has a worker that the front end admitted."""
+        for model in models:
+            for _ in range(500):
+                if client.ready(model):
+                    break
+                time.sleep(0.02)
+            else:
+                raise JobFailed(f"model {model} did not become ready")
+
+    def _invite(self) -> None:
+        """Print what to try, and leave the request that it sends in the state directory."""
+        check = self._source.example.self_check
+        curl = f"  curl --cacert {_short(self._place.mesh_ca)} {self._url}"
+        if check is None:
+            line = f"{curl}/v2/models/{next(iter(self._source.example.models))}"
+        else:
+            rows, expected = selfcheck.load_rows(self._source.directory, check)
+            request = self._place.root / "request.json"
+            request.write_text(json.dumps({"instances": [rows[0].tolist()]}))
+            line = f"{curl}/v1/models/{check.model}:predict -d @{_short(request)}"
+            line += f"   # expects {expected[0]}"
+        self._screen.lines("", "Try it:", line, "", "Ctrl-C stops it.")
+        sys.stdout.flush()
+
+    async def _stay(self, processes: MeshProcesses, stop: "asyncio.Future[None]") -> None:
+        """Stay up until a signal, keeping the status file true."""
+        while not stop.done():
+            _write_status(
+                self._place,
+                {
+                    "state": "serving",
+                    "url": self._url,
+                    "tee": "SIMULATED",
+                    "processes": [
+                        {
+                            "name": each.name,
+                            "state": each.state,
+                            "pid": each.pid,
+                            "starts": each.starts,
+                            "exit_status": each.exit_status,
+                        }
+                        for each in processes.status()
+                    ],
+                },
+            )
+            waited: list[asyncio.Future[Any]] = [stop, processes.failed]
+            await asyncio.wait(waited, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            if processes.failed.done():
+                raise processes.failed.result()
+
+
+def _on_signals() -> "asyncio.Future[None]":
+    """Return a future that SIGINT or SIGTERM completes."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def signalled() -> None:
+        if not stop.done():
+            stop.set_result(None)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled)
+    return stop
+
+
+async def _first(*futures: "asyncio.Future[Any]") -> None:
+    """Return when the first of `futures` is done; raise what it raised, or the error that it is."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    for future in futures:
+        result = future.result() if future.done() else None
+        if isinstance(result, Exception):
+            raise result
+
+
+def _short(path: Path) -> str:
+    """Return `path` relative to the working directory where it lies below it."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def _write_status(place: StateDir, status: dict[str, Any]) -> None:
+    acts.replace_file(place.status, wire.encode({"at": unix_time(), **status}))

@@ -1,0 +1,128 @@
+"""The processes of a mesh on one machine, and what they say while they start."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from wardian._internal.settings import Operator
+from wardian.cli.state import StateDir
+from wardian.cli.up.screen import Screen
+from wardian.engines import LocalEngine, ProcessSpec
+from wardian.engines.local import ProcessStatus
+from wardian.errors import ConfigError, PolicyDenied, Timeout, WardianError
+
+START_TIMEOUT_S = 60.0
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
+"""What launchers see of this environment. Roles see none of it: theirs is in their manifest."""
+
+
+class MeshProcesses:
+    """Starts launchers under the local engine and turns what they print into steps and events."""
+
+    def __init__(self, state: StateDir, operator: Operator, screen: Screen) -> None:
+        self._state, self._operator, self._screen = state, operator, screen
+        self._engine = LocalEngine(on_line=self._on_line, on_failed=self._on_failed)
+        self._waiting: list[tuple[str, str, asyncio.Future[dict[str, Any]]]] = []
+        self._last_error: dict[str, str] = {}
+        self._failure: WardianError | None = None
+        self.failed: asyncio.Future[WardianError] = asyncio.get_running_loop().create_future()
+
+    def start(self, name: str, *command: str) -> None:
+        """Start `wardian COMMAND` as the process `name`."""
+        env = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+        argv = (sys.executable, "-m", "wardian.cli", *command, "--state", str(self._state.root))
+        self._engine.start(
+            ProcessSpec(
+                name=name,
+                argv=(*argv, "--lifeline", "{lifeline}"),
+                env=env,
+                log_path=self._state.log(name),
+            )
+        )
+
+    async def until(self, process: str, event: str) -> dict[str, Any]:
+        """Return the first `event` that `process` prints from now on.
+
+        Raises:
+            WardianError: the process gave up, with the reason that it printed.
+            Timeout: nothing within a minute.
+        """
+        if self._failure is not None:
+            raise self._failure
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((process, event, future))
+        try:
+            return await asyncio.wait_for(future, START_TIMEOUT_S)
+        except TimeoutError as err:
+            log = self._state.log(process)
+            raise Timeout(
+                f"{process} did not start within {START_TIMEOUT_S:.0f} s; see {log}"
+            ) from err
+
+    def status(self) -> tuple[ProcessStatus, ...]:
+        """Return what the engine knows of every process."""
+        return self._engine.status()
+
+    async def stop(self) -> None:
+        """End every process."""
+        await self._engine.stop()
+
+    def _on_line(self, process: str, line: str) -> None:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            if line.startswith("error: "):
+                self._last_error[process] = line.removeprefix("error: ")
+            return
+        if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+            return
+        self._show(record)
+        for entry in list(self._waiting):
+            if entry[:2] == (process, record["event"]):
+                self._waiting.remove(entry)
+                if not entry[2].done():
+                    entry[2].set_result(record)
+
+    def _show(self, record: dict[str, Any]) -> None:
+        """Show what a person wants to see of the start; the rest is in the logs."""
+        if step := STEPS.get(record["event"]):
+            step(self._screen, record)
+
+    def _on_failed(self, status: ProcessStatus) -> None:
+        reason = self._last_error.get(status.name, f"see {self._state.log(status.name)}")
+        refused = status.exit_status == 3
+        self._failure = (
+            PolicyDenied(f"{status.name} was refused: {reason}", rule="start")
+            if refused
+            else ConfigError(f"{status.name}: {reason}")
+        )
+        for _, _, future in self._waiting:
+            if not future.done():
+                future.set_exception(self._failure)
+        self._waiting.clear()
+        if not self.failed.done():
+            self.failed.set_result(self._failure)
+
+
+def _show_release(screen: Screen, record: dict[str, Any]) -> None:
+    """Show that the broker attested a workload and what it gave it."""
+    role, model, kind = record["role"], record["model"], record["kind"]
+    if kind == "queue" and role != "frontend":
+        return  # a worker's queue key comes with its model key, which is the news
+    screen.attested(role, record["measurement"], simulated=bool(record.get("simulated")))
+    what = f"{model} version {record['version']}" if kind == "model" else f"queue of {model}"
+    screen.step("key", "released", f"{what} to that {role}, key {record['key_id'][:16]}…")
+
+
+def _show_refusal(screen: Screen, record: dict[str, Any]) -> None:
+    screen.warn(f"the broker refused a {record.get('role', 'stranger')}: rule {record.get('rule')}")
+
+
+STEPS: dict[str, Callable[[Screen, dict[str, Any]], None]] = {
+    "broker.release": _show_release,
+    "broker.refusal": _show_refusal,
+}
+"""Events of the processes' logs that `up` shows."""

@@ -1,0 +1,220 @@
+"""`wardian up` in the owner's place: it makes the owner's key, seals, measures and signs.
+
+On a laptop one person is owner and operator, and this file does what an owner does on a machine of
+their own. Anywhere else these steps happen there, and the operator gets only what they produce.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wardian._internal import wire
+from wardian._internal.settings import Agreed, parse
+from wardian.attestation.claims import TcbStatus
+from wardian.broker.manifest import (
+    MeshManifest,
+    ModelLine,
+    RoleReference,
+    SignedManifest,
+    TrustAnchor,
+    manifest_digest,
+    parse_manifest,
+    sign_manifest,
+    sign_model_line,
+)
+from wardian.cli.files import read_secret, write_secret
+from wardian.cli.progress import progress
+from wardian.cli.state import StateDir
+from wardian.cli.up.example import Source
+from wardian.cli.up.screen import Screen
+from wardian.crypto.recipients import BrokerKey
+from wardian.crypto.sealed_file import seal_file
+from wardian.crypto.secret import Secret
+from wardian.crypto.signing import SigningKey
+from wardian.tee import measure_role, open_platform
+
+ROLES = ("broker", "frontend", "worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What an owner brings to a broker, and what it was made from."""
+
+    owner: SigningKey
+    agreed_toml: bytes
+    agreed: Agreed
+    measurements: dict[str, bytes]
+    signed: SignedManifest
+    keys: tuple[BrokerKey, ...]
+
+    @property
+    def manifest(self) -> MeshManifest:
+        """The manifest that this owner signed."""
+        return parse_manifest(self.signed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedModel:
+    """A model sealed under a fresh key, and its owner's line for the manifest."""
+
+    line: ModelLine
+    key: Secret
+
+
+def prepare(source: Source, state: StateDir, screen: Screen) -> Prepared:
+    """Do all that an owner does before any process starts: agree, measure, seal, sign."""
+    owner = open_owner_key(state)
+    raw = source.render_agreed(owner.public)
+    agreed = parse(raw, Agreed, name="wardian.toml")
+    replace_file(state.agreed, raw)
+    screen.step("owner", "played", f"by this command; public key {owner.public.hex()[:16]}…")
+    root = open_platform(state.simulation).root_sha256
+    measurements = {role: measure_role(role, agreed=raw).mr_enclave for role in ROLES}
+    for role, measurement in measurements.items():
+        screen.step(role, "measured", f"mr_enclave {measurement.hex()[:16]}…")
+    models = seal_models(
+        source, state, agreed=agreed, owner=owner, worker=measurements["worker"], screen=screen
+    )
+    signed = sign_mesh(
+        state,
+        agreed=agreed,
+        owner=owner,
+        measurements=measurements,
+        models=models,
+        simulation_root_sha256=root,
+    )
+    screen.step("manifest", "signed", f"version {parse_manifest(signed).version}")
+    write_client_policy(
+        state.client_policy,
+        signed=signed,
+        frontend=measurements["frontend"],
+        simulation_root_sha256=root,
+    )
+    return Prepared(
+        owner=owner,
+        agreed_toml=raw,
+        agreed=agreed,
+        measurements=measurements,
+        signed=signed,
+        keys=tuple(BrokerKey(model.key) for model in models),
+    )
+
+
+def open_owner_key(state: StateDir) -> SigningKey:
+    """Return the owner's signing key of this state directory, made at the first call."""
+    if state.owner_key.exists():
+        return SigningKey.from_secret(read_secret(state.owner_key))
+    key = SigningKey.generate()
+    write_secret(state.owner_key, key.to_secret())
+    return key
+
+
+def next_manifest_version(state: StateDir) -> int:
+    """Return a version above that of the last manifest that was signed here."""
+    if not state.manifest.exists():
+        return 1
+    signed = wire.decode(state.manifest.read_bytes(), SignedManifest, what=str(state.manifest))
+    return parse_manifest(signed).version + 1
+
+
+def seal_models(
+    source: Source,
+    state: StateDir,
+    *,
+    agreed: Agreed,
+    owner: SigningKey,
+    worker: bytes,
+    screen: Screen,
+) -> list[SealedModel]:
+    """Return every model of the example, sealed under a fresh key that `worker` alone may have.
+
+    `worker` is the measurement of the worker role, 32 bytes.
+    """
+    sealed = []
+    for name, model in source.example.models.items():
+        path = source.directory / model.file
+        target = state.sealed_model(name, model.version)
+        key = BrokerKey(Secret.random())
+        size = path.stat().st_size
+        with progress(f"  sealing {name}", size) as advance:
+            pin = seal_file(
+                path,
+                target,
+                recipients=[key],
+                media_type=agreed.models[name].media_type,
+                name=name,
+                version=model.version,
+                progress=advance,
+            )
+        screen.step(
+            "model", "sealed", f"{name} version {model.version}, {size:,} bytes, AES-256-GCM"
+        )
+        line = sign_model_line(
+            mesh=agreed.mesh.name,
+            owner=owner,
+            name=name,
+            version=model.version,
+            media_type=agreed.models[name].media_type,
+            pin=pin,
+            key_id=key.key_id,
+            total_bytes=size,
+            measurements=[worker],
+        )
+        sealed.append(SealedModel(line=line, key=key.key))
+    return sealed
+
+
+def sign_mesh(
+    state: StateDir,
+    *,
+    agreed: Agreed,
+    owner: SigningKey,
+    measurements: dict[str, bytes],
+    models: list[SealedModel],
+    simulation_root_sha256: bytes,
+) -> SignedManifest:
+    """Return the mesh manifest for what was measured and sealed, signed and kept."""
+    manifest = MeshManifest(
+        mesh=agreed.mesh.name,
+        version=next_manifest_version(state),
+        trust=TrustAnchor(
+            simulation_root_sha256=simulation_root_sha256.hex(),
+            tcb_statuses=(TcbStatus.UP_TO_DATE.value,),
+            advisories=(),
+        ),
+        roles={
+            role: RoleReference(measurements=(measurement.hex(),))
+            for role, measurement in measurements.items()
+        },
+        models=tuple(model.line for model in models),
+    )
+    signed = sign_manifest(manifest, [owner])
+    replace_file(state.manifest, wire.encode(signed))
+    return signed
+
+
+def write_client_policy(
+    path: Path, *, signed: SignedManifest, frontend: bytes, simulation_root_sha256: bytes
+) -> None:
+    """Write what a client of this mesh demands of the front end that it speaks to."""
+    manifest = parse_manifest(signed)
+    text = f"""\
+# What `wardian.connect` demands of a front end of mesh "{manifest.mesh}". Written by `wardian up`
+# in the owner's place; a client elsewhere gets it from the owner, not from the operator.
+
+[evidence]
+# SIMULATED: this root is no hardware's. Who accepts it trusts the machine's administrator.
+simulation_root_sha256 = "{simulation_root_sha256.hex()}"
+measurements = ["{frontend.hex()}"]
+
+[mesh]
+# The manifest names every process that sees data, by measurement. Version {manifest.version}.
+manifest_digest = "{manifest_digest(signed).hex()}"
+"""
+    replace_file(path, text.encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` to `path` at once: a reader sees the old file or the new one."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_bytes(content)
+    fresh.replace(path)

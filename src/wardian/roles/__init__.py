@@ -1,0 +1,1 @@
+"""The measured entry points: each composes one process out of the rooms."""

@@ -1,0 +1,80 @@
+"""The broker's process: keys and certificates for whoever proves what it is."""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+from wardian._internal.clock import unix_time
+from wardian._internal.log import event
+from wardian.broker.service import BrokerService
+from wardian.broker.store import MonotonicCounter, Store
+from wardian.crypto.secret import Secret
+from wardian.errors import ConfigError
+from wardian.roles import start
+from wardian.roles.host import HostSettings
+from wardian.tee.backend import Enclave
+from wardian.tee.sealing import seal_state, unseal_state
+
+log = logging.getLogger(__name__)
+
+ROLE = "broker"
+MASTER_KEY_LABEL = "wardian broker master key v1"
+COUNTER = "store"
+
+
+def main(enclave: Enclave) -> int:
+    """Serve until a signal ends it; return the exit status of the process."""
+    return start.run(enclave, ROLE, lambda host, _: asyncio.run(_serve(enclave, host)))
+
+
+async def _serve(enclave: Enclave, host: HostSettings) -> None:
+    if host.listen is None or host.store is None:
+        raise ConfigError("host settings: a broker needs an address and a place for its state")
+    path = Path(host.store)
+    store = Store(
+        path,
+        master_key=_master_key(enclave, path.with_suffix(".master")),
+        counter=MonotonicCounter(
+            read=lambda: enclave.read_counter(COUNTER),
+            advance=lambda to: enclave.advance_counter(COUNTER, to),
+        ),
+    )
+    service = BrokerService(
+        store=store,
+        attest=enclave.evidence,
+        agreed_toml=enclave.agreed_config(),
+        clock=unix_time,
+    )
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    address, port = await service.start(*host.listen)
+    enclave.announce("broker.listening", address=address, port=port)
+    event(log, "broker.listening", port=port)
+    await stopped.wait()
+    await service.aclose()
+
+
+def _master_key(enclave: Enclave, path: Path) -> Secret:
+    """Return the key of the broker's store, made at the first start and sealed to this code.
+
+    Its version never changes: a host that removes the file, or puts another one back, makes the
+    store unreadable and gains nothing.
+    """
+    if path.exists():
+        return Secret(unseal_state(enclave, path.read_bytes(), label=MASTER_KEY_LABEL, version=1))
+    key = Secret.random()
+    sealed = seal_state(enclave, key.reveal(), label=MASTER_KEY_LABEL, version=1)
+    fresh = path.with_suffix(".new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(sealed)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as err:
+        raise ConfigError(f"{path}: {err.strerror}; the broker keeps its state there") from err
+    return key

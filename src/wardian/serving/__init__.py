@@ -1,0 +1,39 @@
+"""Front end, queue, worker and client: from a request over HTTPS to an answer and back."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wardian.serving.dispatch import Dispatcher, Outcome
+    from wardian.serving.frames import Address
+    from wardian.serving.lease import Lane
+    from wardian.serving.queue_socket import SocketFrontQueue
+    from wardian.serving.queue_socket_worker import SocketWorkerQueue
+    from wardian.serving.worker import Worker
+
+__all__ = [
+    "Address",
+    "Dispatcher",
+    "Lane",
+    "Outcome",
+    "SocketFrontQueue",
+    "SocketWorkerQueue",
+    "Worker",
+]
+
+_MODULE_OF = {
+    "Address": "frames",
+    "Dispatcher": "dispatch",
+    "Lane": "lease",
+    "Outcome": "dispatch",
+    "SocketFrontQueue": "queue_socket",
+    "SocketWorkerQueue": "queue_socket_worker",
+    "Worker": "worker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that defines `name`: a client never loads the servers."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

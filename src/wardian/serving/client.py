@@ -1,0 +1,299 @@
+"""The synchronous client: `connect(url, policy=...)`, then `infer`.
+
+    with connect("https://localhost:8443", policy="client-policy.toml") as client:
+        answer = client.infer("digits", {"pixels": images})
+
+The other end is verified before anything is sent to it, on every connection. One client may be
+used by many threads; each call has a connection to itself.
+"""
+
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy.typing as npt
+from typing_extensions import Self
+
+from wardian._internal.clock import monotonic
+from wardian.errors import ConnectionLost, QueueFull, Timeout
+from wardian.inference.model import Tensors
+from wardian.serving.client_answers import (
+    Answer,
+    build_infer,
+    model_target,
+    parse_infer,
+    parse_json,
+)
+from wardian.serving.client_connection import (
+    ClientConnection,
+    VerifiedKeys,
+    client_context,
+    parse_origin,
+)
+from wardian.serving.client_policy import ClientPolicy, VerifiedFrontend, load_client_policy
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+MAX_IDLE: Final = 16
+"""Connections that are kept for the next call."""
+READ_BYTES: Final = 256 * 1024
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+def connect(
+    url: str, *, policy: ClientPolicy | Path | str, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> "Client":
+    """Return a client of the front end at `url`, which `policy` has accepted.
+
+    Args:
+        url: `https://HOST[:PORT]`.
+        policy: what the front end and its mesh must be, or the file that says it.
+        timeout_s: for connecting, and for each call that does not say otherwise.
+
+    Raises:
+        ConfigError: the URL or the policy is wrong.
+        PolicyDenied: it is another front end, or another mesh, than the policy accepts.
+        AttestationError: its evidence is not genuine, not current or not about this connection.
+        TransportError: it cannot be reached.
+    """
+    client = Client(url, policy=policy, timeout_s=timeout_s)
+    try:
+        client.verify()
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+class _Link:
+    """A socket and the protocol on it."""
+
+    def __init__(self, sock: socket.socket, protocol: ClientConnection) -> None:
+        self.sock = sock
+        self.protocol = protocol
+
+    def exchange(self, request: bytes, deadline: float) -> Answer:
+        """Return the answer to `request`.
+
+        Raises:
+            Timeout: `deadline` (monotonic seconds) passed.
+            ConnectionLost: the connection broke.
+        """
+        try:
+            self.sock.settimeout(_left(deadline))
+            self.sock.sendall(request)
+            while True:
+                self.sock.settimeout(_left(deadline))
+                answer = self.protocol.receive(self.sock.recv(READ_BYTES))
+                if answer is not None:
+                    return answer
+        except TimeoutError as err:
+            raise Timeout("no answer within the time that was given") from err
+        except OSError as err:
+            raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
+
+    def close(self) -> None:
+        """Close the socket."""
+        with suppress(OSError):
+            self.sock.close()
+
+
+class Client:
+    """A client of one front end. Thread-safe."""
+
+    def __init__(
+        self, url: str, *, policy: ClientPolicy | Path | str, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
+        """Prepare; nothing is connected before the first call. See `connect`."""
+        self._origin = parse_origin(url)
+        self._policy = policy if isinstance(policy, ClientPolicy) else load_client_policy(policy)
+        self._timeout_s = timeout_s
+        self._context = client_context()
+        self._keys = VerifiedKeys(self._policy)
+        self._idle: list[_Link] = []
+        self._lock = threading.Lock()  # guards the idle links
+        self._verifying = threading.Lock()  # one asks for evidence, the others profit
+        self._closed = False
+        self._frontend: VerifiedFrontend | None = None
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        version: int | None = None,
+        outputs: tuple[str, ...] | None = None,
+        timeout_s: float | None = None,
+    ) -> Tensors:
+        """Return the outputs of `model` for `inputs`, as read-only arrays by name.
+
+        A lost connection is tried once more, on a new one and under the same idempotency key: an
+        inference changes nothing, so that doing it twice does no harm.
+
+        Args:
+            model: its name.
+            inputs: an array for each input; types are the model's own and never converted.
+            version: of the model; by default the newest.
+            outputs: those that are wanted; by default all.
+            timeout_s: for the whole call, evidence included.
+
+        Raises:
+            RequestError: the request cannot be served as it stands; says what was expected.
+            QueueFull: too much is waiting, or no worker is there; says when to come back.
+            Timeout: no answer in time.
+            JobFailed: the model failed on these inputs.
+            ConnectionLost: twice in a row.
+            PolicyDenied, AttestationError: a new connection led to another front end.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        call = build_infer(model, inputs, version=version, outputs=outputs, timeout_s=timeout_s)
+        return parse_infer(
+            self._call(b"POST", call.target, call.headers, call.body, timeout_s=timeout_s)
+        )
+
+    def metadata(self, model: str, *, version: int | None = None) -> dict[str, Any]:
+        """Return name, versions, inputs and outputs of `model`, as OIP v2 words them."""
+        return parse_json(self._get(model_target(model, version, "")))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the metadata of every model of the mesh, and whether each is ready."""
+        return list(parse_json(self._get(b"/v1/models"))["models"])
+
+    def ready(self) -> bool:
+        """Return whether every model of the mesh has a worker."""
+        return self._get(b"/v2/health/ready").status == 200
+
+    def verify(self) -> VerifiedFrontend:
+        """Return what the front end was verified as, from the newest connection's evidence."""
+        if self._frontend is None:
+            self.ready()
+        if self._frontend is None:
+            raise ConnectionLost("no connection was verified")
+        return self._frontend
+
+    def close(self) -> None:
+        """Close all idle connections; calls that are under way end by themselves."""
+        with self._lock:
+            self._closed = True
+            links, self._idle = self._idle, []
+        for link in links:
+            link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _get(self, target: bytes) -> Answer:
+        return self._call(b"GET", target, (), b"", timeout_s=self._timeout_s)
+
+    def _call(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes, *, timeout_s: float
+    ) -> Answer:
+        """Return the answer to one request, on whichever connection has it."""
+        deadline = monotonic() + timeout_s
+        headers = (*headers, (b"Idempotency-Key", secrets.token_hex(16).encode()))
+        try:
+            return self._attempt(self._take(deadline), method, target, headers, body, deadline)
+        except ConnectionLost:
+            return self._attempt(self._open(deadline), method, target, headers, body, deadline)
+
+    def _attempt(
+        self,
+        link: _Link,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        deadline: float,
+    ) -> Answer:
+        try:
+            request = link.protocol.request(method, target, headers, body)
+            answer = link.exchange(request, deadline)
+        except BaseException:
+            link.close()  # an answer that comes later must not meet the next request
+            raise
+        self._give_back(link)
+        return answer
+
+    def _take(self, deadline: float) -> _Link:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._open(deadline)
+
+    def _give_back(self, link: _Link) -> None:
+        with self._lock:
+            if not self._closed and link.protocol.reusable and len(self._idle) < MAX_IDLE:
+                self._idle.append(link)
+                return
+        link.close()
+
+    def _open(self, deadline: float) -> _Link:
+        """Return a new connection whose other end is verified."""
+        origin = self._origin
+        try:
+            raw = socket.create_connection((origin.host, origin.port), timeout=_left(deadline))
+        except TimeoutError as err:
+            raise Timeout(f"no connection to {origin.authority} in time") from err
+        except OSError as err:
+            raise ConnectionLost(f"cannot connect to {origin.authority}: {err.strerror}") from err
+        link: _Link | None = None
+        try:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock = self._context.wrap_socket(raw, server_hostname=origin.host)
+            raw = sock
+            protocol = ClientConnection(
+                origin,
+                policy=self._policy,
+                keys=self._keys,
+                certificate=sock.getpeercert(binary_form=True),
+            )
+            link = _Link(sock, protocol)
+            self._verify(link, deadline)
+        except TimeoutError as err:
+            raw.close()
+            raise Timeout(f"no TLS connection to {origin.authority} in time") from err
+        except OSError as err:
+            raw.close()
+            raise ConnectionLost(f"no TLS 1.3 with {origin.authority}: {err}") from err
+        except BaseException:
+            raw.close()
+            raise
+        return link
+
+    def _verify(self, link: _Link, deadline: float) -> None:
+        with self._verifying:
+            while not link.protocol.recheck():
+                answer = link.exchange(link.protocol.evidence_request(), deadline)
+                try:
+                    link.protocol.verify(answer)
+                except QueueFull as busy:
+                    if monotonic() + busy.retry_after_s > deadline or not link.protocol.reusable:
+                        raise
+                    time.sleep(busy.retry_after_s)
+        self._frontend = link.protocol.frontend
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until `deadline`.
+
+    Raises:
+        TimeoutError: there are none.
+    """
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

@@ -1,0 +1,248 @@
+"""The asynchronous client: as `client`, for asyncio.
+
+async with await connect_async("https://localhost:8443", policy="client-policy.toml") as client:
+    answer = await client.infer("digits", {"pixels": images})
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy.typing as npt
+from typing_extensions import Self
+
+from wardian.errors import ConnectionLost, QueueFull, Timeout
+from wardian.inference.model import Tensors
+from wardian.serving.client_answers import (
+    Answer,
+    build_infer,
+    model_target,
+    parse_infer,
+    parse_json,
+)
+from wardian.serving.client_connection import (
+    ClientConnection,
+    VerifiedKeys,
+    client_context,
+    parse_origin,
+)
+from wardian.serving.client_policy import ClientPolicy, VerifiedFrontend, load_client_policy
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+MAX_CONNECTIONS: Final = 64
+READ_BYTES: Final = 256 * 1024
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+async def connect_async(
+    url: str,
+    *,
+    policy: ClientPolicy | Path | str,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    max_connections: int = MAX_CONNECTIONS,
+) -> "AsyncClient":
+    """Return a client of the front end at `url`, which `policy` has accepted.
+
+    See `client.connect` for arguments and errors; `max_connections` are open at most, and further
+    calls wait for one of them.
+    """
+    client = AsyncClient(url, policy=policy, timeout_s=timeout_s, max_connections=max_connections)
+    try:
+        await client.verify()
+    except BaseException:
+        await client.close()
+        raise
+    return client
+
+
+class _Link:
+    """A stream and the protocol on it."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        protocol: ClientConnection,
+    ) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.protocol = protocol
+
+    async def exchange(self, request: bytes) -> Answer:
+        """Return the answer to `request`.
+
+        Raises:
+            ConnectionLost: the connection broke.
+        """
+        try:
+            self.writer.write(request)
+            await self.writer.drain()
+            while True:
+                answer = self.protocol.receive(await self.reader.read(READ_BYTES))
+                if answer is not None:
+                    return answer
+        except OSError as err:
+            raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.writer.transport.abort()
+
+
+class AsyncClient:
+    """A client of one front end, for the event loop on which it is used first."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        policy: ClientPolicy | Path | str,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        """Prepare; nothing is connected before the first call. See `connect_async`."""
+        self._origin = parse_origin(url)
+        self._policy = policy if isinstance(policy, ClientPolicy) else load_client_policy(policy)
+        self._timeout_s = timeout_s
+        self._context = client_context()
+        self._keys = VerifiedKeys(self._policy)
+        self._idle: list[_Link] = []
+        self._free = asyncio.Semaphore(max_connections)
+        self._verifying = asyncio.Lock()  # one asks for evidence, the others profit
+        self._closed = False
+        self._frontend: VerifiedFrontend | None = None
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        version: int | None = None,
+        outputs: tuple[str, ...] | None = None,
+        timeout_s: float | None = None,
+    ) -> Tensors:
+        """Return the outputs of `model` for `inputs`; see `client.Client.infer`."""
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        call = build_infer(model, inputs, version=version, outputs=outputs, timeout_s=timeout_s)
+        answer = await self._call(
+            b"POST", call.target, call.headers, call.body, timeout_s=timeout_s
+        )
+        return parse_infer(answer)
+
+    async def metadata(self, model: str, *, version: int | None = None) -> dict[str, Any]:
+        """Return name, versions, inputs and outputs of `model`, as OIP v2 words them."""
+        return parse_json(await self._get(model_target(model, version, "")))
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Return the metadata of every model of the mesh, and whether each is ready."""
+        return list(parse_json(await self._get(b"/v1/models"))["models"])
+
+    async def ready(self) -> bool:
+        """Return whether every model of the mesh has a worker."""
+        return (await self._get(b"/v2/health/ready")).status == 200
+
+    async def verify(self) -> VerifiedFrontend:
+        """Return what the front end was verified as, from the newest connection's evidence."""
+        if self._frontend is None:
+            await self.ready()
+        if self._frontend is None:
+            raise ConnectionLost("no connection was verified")
+        return self._frontend
+
+    async def close(self) -> None:
+        """Close all idle connections; calls that are under way end by themselves."""
+        self._closed = True
+        links, self._idle = self._idle, []
+        for link in links:
+            link.writer.close()
+        for link in links:
+            with suppress(OSError):
+                await link.writer.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _get(self, target: bytes) -> Answer:
+        return await self._call(b"GET", target, (), b"", timeout_s=self._timeout_s)
+
+    async def _call(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes, *, timeout_s: float
+    ) -> Answer:
+        """Return the answer to one request, on whichever connection has it."""
+        headers = (*headers, (b"Idempotency-Key", secrets.token_hex(16).encode()))
+        try:
+            async with asyncio.timeout(timeout_s), self._free:
+                try:
+                    link = self._idle.pop() if self._idle else await self._open()
+                    return await self._attempt(link, method, target, headers, body)
+                except ConnectionLost:
+                    link = await self._open()
+                    return await self._attempt(link, method, target, headers, body)
+        except TimeoutError as err:
+            raise Timeout("no answer within the time that was given") from err
+
+    async def _attempt(
+        self, link: _Link, method: bytes, target: bytes, headers: Headers, body: bytes
+    ) -> Answer:
+        try:
+            request = link.protocol.request(method, target, headers, body)
+            answer = await link.exchange(request)
+        except BaseException:
+            link.abort()  # an answer that comes later must not meet the next request
+            raise
+        if self._closed or not link.protocol.reusable:
+            link.writer.close()
+        else:
+            self._idle.append(link)
+        return answer
+
+    async def _open(self) -> _Link:
+        """Return a new connection whose other end is verified."""
+        origin = self._origin
+        try:
+            reader, writer = await asyncio.open_connection(
+                origin.host, origin.port, ssl=self._context, server_hostname=origin.host
+            )
+        except OSError as err:
+            raise ConnectionLost(f"no TLS 1.3 with {origin.authority}: {err}") from err
+        try:
+            link = _Link(
+                reader,
+                writer,
+                ClientConnection(
+                    origin,
+                    policy=self._policy,
+                    keys=self._keys,
+                    certificate=writer.get_extra_info("ssl_object").getpeercert(binary_form=True),
+                ),
+            )
+            await self._verify(link)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return link
+
+    async def _verify(self, link: _Link) -> None:
+        async with self._verifying:
+            while not link.protocol.recheck():
+                answer = await link.exchange(link.protocol.evidence_request())
+                try:
+                    link.protocol.verify(answer)
+                except QueueFull as busy:
+                    if not link.protocol.reusable:
+                        raise
+                    await asyncio.sleep(busy.retry_after_s)  # within the caller's timeout
+        self._frontend = link.protocol.frontend

@@ -1,0 +1,249 @@
+"""One connection of a client, without its socket: what to send, and what was received.
+
+The order is fixed here, for the sync and the async client alike:
+
+    TLS handshake -> certificate -> evidence asked for and verified -> requests
+
+`request` refuses to make a byte before `verify` accepted the other end, or before it was known
+already that this very key had been verified a short while ago.
+"""
+
+import secrets
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import h11
+
+from wardian._internal import wire
+from wardian._internal.clock import Monotonic, UnixTime, monotonic, unix_time
+from wardian.broker.certificates import spki_of
+from wardian.errors import (
+    ConfigError,
+    ConnectionLost,
+    LocalProtocolError,
+    PeerProtocolError,
+)
+from wardian.serving.client_answers import Answer, raise_for_status
+from wardian.serving.client_policy import ClientPolicy, VerifiedFrontend
+from wardian.serving.frontend_evidence import NONCE_BYTES, PATH, FrontendEvidence
+
+MAX_HEADER_BYTES: Final = 64 * 1024
+MAX_ANSWER_BYTES: Final = 1024**3
+"""Largest answer of a verified front end; of one that is not verified, `wire.MAX_MESSAGE_BYTES`."""
+MAX_KEYS: Final = 1024
+"""Keys that are remembered as verified."""
+DEFAULT_PORT: Final = 443
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a front end is."""
+
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORT else f"{host}:{self.port}"
+
+
+def parse_origin(url: str) -> Origin:
+    """Return the origin that `url`, `https://HOST[:PORT]`, names.
+
+    Raises:
+        ConfigError: another scheme, a path, or no host.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or DEFAULT_PORT
+    except ValueError as err:
+        raise ConfigError(f"{url!r}: not a URL: {err}") from err
+    if parts.scheme != "https" or not host:
+        raise ConfigError(f"{url!r}: expected https://HOST[:PORT]; nothing is sent in the clear")
+    if parts.path not in ("", "/") or parts.query or parts.username:
+        raise ConfigError(f"{url!r}: expected https://HOST[:PORT] and no more")
+    return Origin(host=host, port=port)
+
+
+def client_context() -> ssl.SSLContext:
+    """Return the TLS context of a client that verifies evidence instead of certificates.
+
+    No CA is asked. A CA says who controls a name; what a client wants to know is which code holds
+    the key at the other end, and evidence bound to that key says it, whatever the name. The
+    handshake still proves that the other end holds the private key of the certificate that it
+    shows (RFC 8446 section 4.4.3), whatever `verify_mode` says; so a machine in between can show
+    somebody else's evidence or somebody else's key, but never both for one connection.
+    `ClientConnection` makes no request before that evidence is verified.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_TICKET  # a resumed connection shows no certificate (TRUST T20)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class VerifiedKeys:
+    """The TLS keys that a client has verified, and when. Shared by a client's connections."""
+
+    def __init__(self, policy: ClientPolicy, *, clock: Monotonic = monotonic) -> None:
+        self._max_age_s = policy.max_evidence_age_s
+        self._clock = clock
+        self._verified: dict[bytes, tuple[float, VerifiedFrontend]] = {}
+
+    def find(self, tls_spki: bytes) -> VerifiedFrontend | None:
+        """Return the front end that `tls_spki` was verified as, if that is recent enough."""
+        at, frontend = self._verified.get(tls_spki, (0.0, None))
+        return frontend if frontend is not None and self._clock() - at < self._max_age_s else None
+
+    def add(self, tls_spki: bytes, frontend: VerifiedFrontend) -> None:
+        """Remember that `tls_spki` was verified now."""
+        self._verified.pop(tls_spki, None)
+        self._verified[tls_spki] = (self._clock(), frontend)
+        while len(self._verified) > MAX_KEYS:
+            del self._verified[next(iter(self._verified))]
+
+
+class ClientConnection:
+    """The HTTP/1.1 and evidence state of one TLS connection; bytes in and out, no socket."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        policy: ClientPolicy,
+        keys: VerifiedKeys,
+        certificate: bytes | None,
+        now: UnixTime = unix_time,
+    ) -> None:
+        """Begin on a connection whose handshake is over.
+
+        Args:
+            origin: whom it was opened to.
+            policy: what the other end must be.
+            keys: those that this client verified before.
+            certificate: the leaf certificate of the other end, DER, from the handshake.
+            now: wall clock, for the validity of evidence.
+
+        Raises:
+            FormatError: the certificate does not parse or is not of a P-256 key.
+            PeerProtocolError: there is none.
+        """
+        if certificate is None:
+            raise PeerProtocolError("the server showed no certificate")
+        self._host = origin.authority.encode("ascii")
+        self._policy = policy
+        self._keys = keys
+        self._now = now
+        self._tls_spki = spki_of(certificate)
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
+        self._head: h11.Response | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self.frontend = keys.find(self._tls_spki)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may follow on this connection."""
+        return self._h11.our_state is h11.IDLE and self._h11.their_state is h11.IDLE
+
+    def recheck(self) -> bool:
+        """Return whether the other end is verified; looks again among the client's keys."""
+        if self.frontend is None:
+            self.frontend = self._keys.find(self._tls_spki)
+        return self.frontend is not None
+
+    def evidence_request(self) -> bytes:
+        """Return the request for evidence; it carries a nonce and nothing of the user's."""
+        return self._send(b"GET", f"{PATH}?nonce={self._nonce.hex()}".encode(), (), b"")
+
+    def verify(self, answer: Answer) -> None:
+        """Accept the other end on its `answer` to `evidence_request`, for this connection.
+
+        Raises:
+            WardianError: it is not what the policy demands, or has no evidence to show now.
+        """
+        raise_for_status(answer)
+        shown = wire.decode(answer.body, FrontendEvidence, what="front end's evidence")
+        self.frontend = self._policy.verify(
+            shown, nonce=self._nonce, tls_spki=self._tls_spki, now=self._now()
+        )
+        self._keys.add(self._tls_spki, self.frontend)
+
+    def request(
+        self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> bytes:
+        """Return the bytes of a request.
+
+        Raises:
+            LocalProtocolError: the other end is not verified.
+        """
+        if self.frontend is None:
+            raise LocalProtocolError("a request before the evidence was verified")
+        return self._send(method, target, headers, body)
+
+    def receive(self, data: bytes) -> Answer | None:
+        """Return the answer once `data` completes it; empty `data` is the end of the connection.
+
+        Raises:
+            ConnectionLost: it ended before the answer did.
+            PeerProtocolError: this is not the answer of an HTTP/1.1 server.
+        """
+        try:
+            self._h11.receive_data(data)
+            while True:
+                happened = self._h11.next_event()
+                if happened is h11.NEED_DATA:
+                    return None
+                if isinstance(happened, h11.EndOfMessage):
+                    return self._finish()
+                if isinstance(happened, h11.ConnectionClosed):
+                    raise ConnectionLost("the server closed the connection")
+                self._take(happened)
+        except h11.RemoteProtocolError as err:
+            if not data:
+                raise ConnectionLost("the server closed the connection within its answer") from err
+            raise PeerProtocolError(f"the server does not speak HTTP/1.1: {err}"[:200]) from err
+
+    def _take(self, happened: object) -> None:
+        if isinstance(happened, h11.Response):
+            self._head = happened
+        elif isinstance(happened, h11.Data):
+            self._body.append(bytes(happened.data))
+            self._body_bytes += len(happened.data)
+            limit = wire.MAX_MESSAGE_BYTES if self.frontend is None else MAX_ANSWER_BYTES
+            if self._body_bytes > limit:
+                raise PeerProtocolError(f"the answer is larger than {limit} bytes")
+
+    def _finish(self) -> Answer:
+        head = self._head
+        if head is None:
+            raise PeerProtocolError("the server sent no status line")
+        answer = Answer(
+            status=head.status_code, headers=dict(head.headers), body=b"".join(self._body)
+        )
+        self._head, self._body, self._body_bytes = None, [], 0
+        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+            self._h11.start_next_cycle()
+        return answer
+
+    def _send(
+        self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> bytes:
+        fields = [(b"Host", self._host), *headers]
+        if body:
+            fields.append((b"Content-Length", b"%d" % len(body)))
+        try:
+            head = self._h11.send(h11.Request(method=method, target=target, headers=fields))
+            rest = self._h11.send_with_data_passthrough(h11.Data(data=body)) if body else []
+            end = self._h11.send(h11.EndOfMessage())
+        except h11.LocalProtocolError as err:
+            raise LocalProtocolError(f"cannot be sent as HTTP: {err}") from err
+        return b"".join((head or b"", *(rest or ()), end or b""))

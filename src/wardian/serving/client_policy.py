@@ -1,0 +1,182 @@
+"""Whom a client sends its data to: which front end, in which mesh.
+
+Evidence about the front end alone says nothing about where the data goes next: the owners of a
+mesh could sign a manifest with a worker that gives it away, and the front end would measure the
+same. So a policy also says which mesh: it pins the manifest's digest, or it lists the measurements
+it accepts for every role of the manifest (TRUST T2). A policy that does neither is refused, and
+signatures of the mesh's owners never take the place of either.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from wardian._internal import settings
+from wardian.attestation.policy import AppraisalPolicy
+from wardian.attestation.policy_file import Digest, PolicyFile, build_policy
+from wardian.attestation.result import AttestationResult
+from wardian.attestation.verifier import verify_evidence
+from wardian.broker.certificates import verify_ca_certificate
+from wardian.broker.manifest import MeshManifest, manifest_digest, parse_manifest
+from wardian.errors import ConfigError, PolicyDenied
+from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
+
+FRONTEND: Final = "frontend"
+MAX_EVIDENCE_AGE_S: Final = 300.0
+"""By default, evidence about a key serves for further connections to that key for so long."""
+_DIGEST_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedFrontend:
+    """A front end that a policy accepted. Only `ClientPolicy.verify` makes one.
+
+    Attributes:
+        result: what its evidence says, and why it was accepted.
+        manifest: of its mesh.
+        manifest_digest: SHA-256 of the manifest's signed bytes, 32 bytes.
+        mesh_ca: the mesh CA's certificate, DER: what other clients of this mesh may trust.
+    """
+
+    result: AttestationResult
+    manifest: MeshManifest
+    manifest_digest: bytes
+    mesh_ca: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientPolicy:
+    """What a front end and its mesh must be before any data is sent.
+
+    Attributes:
+        evidence: what the front end's own evidence must satisfy.
+        manifest_digest: SHA-256 of the one manifest that is accepted, or None.
+        roles: measurements (32 bytes each) accepted for each role, or None. It has to name every
+            role of the manifest: the broker makes the keys under which data travels, the front
+            end and the workers read it, and what a further role may do is for its reader to judge.
+        max_evidence_age_s: a new connection to a key that was verified at most so long ago is used
+            without asking for evidence again; 0 asks every time.
+    """
+
+    evidence: AppraisalPolicy
+    manifest_digest: bytes | None = None
+    roles: Mapping[str, frozenset[bytes]] | None = None
+    max_evidence_age_s: float = MAX_EVIDENCE_AGE_S
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that would accept any mesh."""
+        if self.manifest_digest is None and not self.roles:
+            raise ConfigError(
+                "client policy: names no mesh; pin manifest_digest, or list the measurements of "
+                "every role under [mesh.roles]"
+            )
+        digests = set() if self.manifest_digest is None else {self.manifest_digest}
+        for accepted in (self.roles or {}).values():
+            digests |= accepted
+        if any(len(digest) != _DIGEST_BYTES for digest in digests):
+            raise ConfigError(f"client policy: digests and measurements have {_DIGEST_BYTES} bytes")
+
+    def verify(
+        self, shown: FrontendEvidence, *, nonce: bytes, tls_spki: bytes, now: int
+    ) -> VerifiedFrontend:
+        """Return the front end at the other end of a connection, if this policy accepts it.
+
+        Args:
+            shown: what it sent, untrusted.
+            nonce: the 32 bytes that were sent to it, fresh.
+            tls_spki: SubjectPublicKeyInfo (DER) of the key that the connection's server proved.
+            now: Unix seconds.
+
+        Raises:
+            FormatError: something does not parse.
+            AttestationError: the evidence is not genuine, not current, or not about this
+                connection, nonce, manifest and mesh CA.
+            PolicyDenied: another front end or another mesh than this policy accepts.
+        """
+        digest = manifest_digest(shown.manifest)
+        # Read without believing it: the evidence vouches for its digest, and this policy either
+        # pins that digest or judges every role below. Owners' signatures would add nothing.
+        manifest = parse_manifest(shown.manifest)
+        result = verify_evidence(
+            shown.evidence,
+            policy=self.evidence,
+            report_data=frontend_report_data(
+                nonce=nonce,
+                tls_spki=tls_spki,
+                ca_spki=verify_ca_certificate(shown.mesh_ca),
+                manifest_digest=digest,
+                version=manifest.version,
+            ),
+            now=now,
+        )
+        self._verify_mesh(manifest, digest)
+        frontend = manifest.roles.get(FRONTEND)
+        if frontend is None or result.claims.mr_enclave.hex() not in frontend.measurements:
+            raise PolicyDenied(
+                "the manifest that the front end shows does not name its own measurement",
+                rule="frontend-in-manifest",
+            )
+        return VerifiedFrontend(
+            result=result, manifest=manifest, manifest_digest=digest, mesh_ca=shown.mesh_ca
+        )
+
+    def _verify_mesh(self, manifest: MeshManifest, digest: bytes) -> None:
+        """Return if this policy accepts the mesh that `manifest` describes."""
+        if self.manifest_digest is not None and not hmac.compare_digest(
+            digest, self.manifest_digest
+        ):
+            raise PolicyDenied(
+                f"the front end serves under manifest {digest.hex()[:16]}... (version "
+                f"{manifest.version}), which this policy does not pin",
+                rule="manifest-pinned",
+            )
+        if self.roles is None:
+            return
+        for role, reference in manifest.roles.items():
+            accepted = self.roles.get(role, frozenset())
+            if not accepted.issuperset(bytes.fromhex(each) for each in reference.measurements):
+                raise PolicyDenied(
+                    f"the mesh admits code as {role!r} that this policy does not list",
+                    rule="role-measurements",
+                )
+
+
+class _MeshTable(settings.Settings, frozen=True, kw_only=True):
+    manifest_digest: Digest | None = None
+    roles: dict[str, frozenset[Digest]] | None = None
+
+
+class _PolicyTables(settings.Settings, frozen=True, kw_only=True):
+    evidence: PolicyFile
+    mesh: _MeshTable
+    max_evidence_age_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = MAX_EVIDENCE_AGE_S
+
+
+def load_client_policy(path: Path | str) -> ClientPolicy:
+    """Return the policy in the TOML file `path`; `docs/reference/http-api.md` describes it.
+
+    Raises:
+        ConfigError: not readable, not TOML, an unknown key, or it would accept any enclave, any
+            machine or any mesh.
+    """
+    name = str(path)
+    file = settings.load(Path(path), _PolicyTables)
+    digest, roles = file.mesh.manifest_digest, file.mesh.roles
+    try:
+        return ClientPolicy(
+            evidence=build_policy(file.evidence, name=f"{name} [evidence]"),
+            manifest_digest=None if digest is None else bytes.fromhex(digest),
+            roles=None
+            if roles is None
+            else {
+                role: frozenset(bytes.fromhex(each) for each in measurements)
+                for role, measurements in roles.items()
+            },
+            max_evidence_age_s=file.max_evidence_age_s,
+        )
+    except ConfigError as err:
+        raise ConfigError(f"{name}: {err}" if name not in str(err) else str(err)) from err

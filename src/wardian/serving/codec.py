@@ -1,0 +1,56 @@
+"""How messages are sealed, as the data plane sees it: two methods on each side.
+
+`crypto.QueueSender` is a `MessageCodec` and `crypto.QueueReceiver` is a `WorkerCodec`, as they are.
+The clear twin that benchmarks compare with lives in `bench/`: there is no unsealed mode here.
+"""
+
+from typing import Protocol
+
+from wardian.crypto.message_header import RequestHeader
+
+
+class Pending(Protocol):
+    """Waits for the answer to one request message."""
+
+    def open(self, sealed: bytes) -> bytearray:
+        """Return the plaintext of the answer.
+
+        Raises:
+            FormatError, AuthenticationFailed: it is not the answer to that request; the true one
+                may still come.
+        """
+
+
+class MessageCodec(Protocol):
+    """Front end side, for one model and epoch."""
+
+    def seal_request(
+        self, plaintext: bytes | bytearray, *, header: RequestHeader
+    ) -> tuple[bytes, Pending]:
+        """Return the message, and the one thing that opens its answer."""
+
+
+class OpenedMessage(Protocol):
+    """A request message that was authentic and had not been seen."""
+
+    @property
+    def plaintext(self) -> bytearray:
+        """What the front end sealed."""
+
+    @property
+    def header(self) -> RequestHeader:
+        """What it stated beside it, authenticated as well."""
+
+    def answer(self, plaintext: bytes | bytearray) -> bytes:
+        """Return `plaintext` sealed as the answer to this message alone."""
+
+
+class WorkerCodec(Protocol):
+    """Worker side, for one model and epoch."""
+
+    def open_request(self, sealed: bytes) -> OpenedMessage:
+        """Return the request in `sealed`, once.
+
+        Raises:
+            FormatError, AuthenticationFailed: no request to this model's workers, or seen before.
+        """

@@ -1,0 +1,427 @@
+"""Front end side of the data plane: one accepted request, one outcome (DESIGN I6).
+
+Requests of one event-loop tick become one sealed message: one pack, one seal, one write. While all
+workers are busy requests wait here, unsealed, so that packs grow with the load and what nobody
+waits for any more is never sent.
+
+If a worker dies, what it held comes back. A request that may have killed it is suspect and travels
+alone, to a worker that holds nothing else; one that takes two workers with it ends as `JobFailed`
+(TRUST T18). So a request is run at most three times, and only its first answer counts.
+"""
+
+import asyncio
+import itertools
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from typing_extensions import override
+
+from wardian._internal import clock
+from wardian._internal.log import event
+from wardian.crypto.message_header import RequestHeader
+from wardian.errors import (
+    ConnectionLost,
+    FormatError,
+    JobFailed,
+    QueueFull,
+    RequestError,
+    Timeout,
+    WardianError,
+)
+from wardian.inference.model import Tensors
+from wardian.serving.catalog import Catalog, ModelInfo, Served
+from wardian.serving.codec import MessageCodec, Pending
+from wardian.serving.lease import Lane
+from wardian.serving.queue import FrontQueue, FrontSink
+from wardian.serving.tensors import MAX_ITEMS, Failure, Group, Pack, decode_pack, encode_pack
+
+log = logging.getLogger(__name__)
+
+MAX_CRASHES = 2
+"""Workers that may die of one request before it is given up."""
+
+PACK_BYTES = 1024**2
+"""A pack takes no further request beyond this size; a single request may be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended: exactly one of `outputs` and `error` is set.
+
+    The arrays of `outputs` may be views of a buffer that the requests of a pack share: encode or
+    copy them soon, and do not write to them.
+    """
+
+    outputs: Tensors | None = None
+    error: WardianError | None = None
+
+
+Done = Callable[[Outcome], None]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start; for metrics."""
+
+    accepted: int = 0
+    answered: int = 0
+    failed: int = 0  # ended with an error other than a timeout
+    timed_out: int = 0
+    packs: int = 0
+    redelivered: int = 0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Request:
+    number: int
+    inputs: Tensors
+    rows: int
+    key: object  # requests with equal keys may be stacked
+    size_bytes: int
+    outputs: tuple[str, ...] | None
+    tenant: str
+    deadline: float
+    done: Done | None  # None once it has ended
+    suspect: bool = False
+    crashes: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _LaneQueue:
+    """What waits for the workers of one lane."""
+
+    name: Lane
+    codec: MessageCodec
+    pack_limit: int
+    outputs: frozenset[str]
+    waiting: deque[_Request] = field(default_factory=deque)
+    scheduled: bool = False  # a flush is due at the end of this tick
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A message that is with the queue or a worker."""
+
+    lane: _LaneQueue
+    requests: list[_Request]
+    pending: Pending
+
+
+class Dispatcher(FrontSink):
+    """Accepts requests and ends each exactly once; everything runs on one event loop."""
+
+    def __init__(
+        self, *, queue: FrontQueue, codecs: Mapping[str, MessageCodec], max_waiting: int
+    ) -> None:
+        """Dispatch over `queue`; made on the running loop, before the queue starts.
+
+        Args:
+            queue: carries the messages; is told to report here.
+            codecs: by model name, one for each model that this front end serves.
+            max_waiting: requests that may be open at a time.
+        """
+        self.counters = Counters()
+        self._loop = asyncio.get_running_loop()
+        self._queue = queue
+        self._codecs = codecs
+        self._catalog = Catalog(codecs, clock=clock.monotonic)
+        self._max_waiting = max_waiting
+        self._lanes: dict[Lane, _LaneQueue] = {}
+        self._open: dict[int, _Request] = {}
+        self._flights: dict[int, _Flight] = {}
+        self._numbers = itertools.count(1)
+        self._next_sweep = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        queue.attach(self)
+
+    def submit(
+        self,
+        *,
+        model: str,
+        version: int | None,
+        inputs: Tensors,
+        outputs: tuple[str, ...] | None,
+        deadline_s: float,
+        done: Done,
+        tenant: str = "",
+    ) -> None:
+        """Accept one request; `done` is called exactly once, on this loop, never from within.
+
+        Args:
+            model: name, as in `wardian.toml`.
+            version: or None for the newest.
+            inputs: little-endian arrays; not to be changed before `done`.
+            outputs: names of those wanted, or None for all.
+            deadline_s: seconds from now until the request ends as `Timeout`.
+            done: gets the outcome; must not raise.
+            tenant: requests of different tenants share neither message nor batch (TRUST T19).
+
+        Raises:
+            RequestError: 404 unknown model or version; 400 names, types or shapes are not the
+                model's; 503 nobody serves it. `done` is then never called.
+            QueueFull: as many requests are open as may be. Neither.
+        """
+        served = self._catalog.find(model, version)
+        if len(self._open) >= self._max_waiting:
+            raise QueueFull("too many requests are waiting; try again shortly")
+        rows, key, size_bytes = served.rules.measure(inputs)
+        if outputs is not None:
+            served.rules.expect_outputs(outputs)
+        number = next(self._numbers)
+        deadline = self._loop.time() + deadline_s
+        request = _Request(
+            number=number,
+            inputs=inputs,
+            rows=rows,
+            key=number if key is None else key,
+            size_bytes=size_bytes,
+            outputs=outputs,
+            tenant=tenant,
+            deadline=deadline,
+            done=done,
+        )
+        self.counters.accepted += 1
+        self._open[number] = request
+        lane = self._lanes[served.lane]
+        lane.waiting.append(request)
+        if not lane.scheduled:
+            self._flush_soon(lane)
+        if deadline < self._next_sweep:
+            self._sweep_at(deadline)
+
+    def catalog(self) -> dict[str, ModelInfo]:
+        """Return every model that this front end serves, by name."""
+        return self._catalog.infos()
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests have not ended yet."""
+        return len(self._open)
+
+    def close(self) -> None:
+        """End what is still open as `ConnectionLost`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._flights.clear()
+        for request in list(self._open.values()):
+            self._end(request, Outcome(error=ConnectionLost("the front end is stopping")))
+
+    # What the queue tells
+
+    @override
+    def challenge(self, worker: int, lane: Lane) -> bytes:
+        return self._catalog.challenge(worker, lane)
+
+    @override
+    def admit(self, worker: int, sealed: bytes) -> None:
+        served = self._catalog.admit(worker, sealed)
+        if served.lane not in self._lanes:
+            self._lanes[served.lane] = _lane_queue(served, self._codecs[served.lane.model])
+        event(log, "worker.admitted", model=served.lane.model, version=served.lane.version)
+
+    @override
+    def gone(self, worker: int) -> None:
+        self._catalog.gone(worker)
+
+    @override
+    def room_opened(self, lane: Lane) -> None:
+        self._flush(self._lanes[lane])
+
+    @override
+    def answered(self, message: int, sealed: bytes) -> None:
+        flight = self._flights.get(message)
+        if flight is None:
+            return  # its requests have all timed out
+        plaintext = flight.pending.open(sealed)
+        del self._flights[message]
+        asked = {request.number: request for request in flight.requests}
+        try:
+            for group in decode_pack(plaintext).groups:
+                self._end_group(group, asked, flight.lane.outputs)
+        except FormatError as err:  # sealed by a worker of ours: a bug, not an attack
+            event(log, "answer.malformed", level=logging.ERROR, why=str(err))
+        for request in asked.values():
+            self._end(request, Outcome(error=JobFailed("the worker left this request out")))
+
+    @override
+    def lost(self, messages: list[int]) -> None:
+        for message in reversed(messages):
+            flight = self._flights.pop(message, None)
+            if flight is None:
+                continue
+            # The worker held nothing else: this is what it died of, if it died of anything.
+            culprit = len(messages) == 1 and len(flight.requests) == 1
+            for request in reversed(flight.requests):
+                self._redeliver(request, flight.lane, crashed=culprit)
+
+    # How requests travel
+
+    def _flush_soon(self, lane: _LaneQueue) -> None:
+        lane.scheduled = True
+        self._loop.call_soon(self._flush, lane)
+
+    def _flush(self, lane: _LaneQueue) -> None:
+        """Send what waits in `lane`, as far as workers have room."""
+        lane.scheduled = False
+        while lane.waiting and (workers := self._queue.room(lane.name)):
+            if requests := _next_pack(lane, workers):
+                self._send(lane, requests)
+
+    def _send(self, lane: _LaneQueue, requests: list[_Request]) -> None:
+        first = requests[0]
+        latest = max(request.deadline for request in requests)
+        header = RequestHeader(
+            version=lane.name.version,
+            deadline_ms=int((time.time() + latest - self._loop.time()) * 1000),
+            request_ids=tuple([request.number for request in requests]),
+        )
+        plaintext = encode_pack(Pack(groups=_grouped(requests), tenant=first.tenant))
+        sealed, pending = lane.codec.seal_request(plaintext, header=header)
+        message = next(self._numbers)
+        self._flights[message] = _Flight(lane, requests, pending)
+        self.counters.packs += 1
+        self._queue.send(message, sealed, lane=lane.name, alone=first.suspect)
+
+    def _redeliver(self, request: _Request, lane: _LaneQueue, *, crashed: bool) -> None:
+        """Put a request whose worker is gone in front of those that wait, or give it up."""
+        if request.done is None:
+            return
+        request.suspect = True
+        request.crashes += crashed
+        if request.crashes >= MAX_CRASHES:
+            self._end(request, Outcome(error=JobFailed("workers died while running this request")))
+            return
+        self.counters.redelivered += 1
+        lane.waiting.appendleft(request)
+        if not lane.scheduled:
+            self._flush_soon(lane)
+
+    # How requests end
+
+    def _end_group(self, group: Group, asked: dict[int, _Request], outputs: frozenset[str]) -> None:
+        """End the requests in `group` and take them out of `asked`."""
+        if group.failure:
+            error = _ERRORS[group.failure]
+            for number in group.ids:
+                if request := asked.pop(number, None):
+                    self._end(request, Outcome(error=error()))
+            return
+        if group.parts.keys() != outputs:
+            raise FormatError("answer: the outputs are not the model's")
+        tensors = {name: parts[0] for name, parts in group.parts.items()}
+        single = len(group.ids) == 1
+        start = 0
+        for number, rows in zip(group.ids, group.rows, strict=True):
+            request = asked.pop(number, None)
+            stop = start + rows
+            if request is not None and request.done is not None:
+                names = tensors if request.outputs is None else request.outputs
+                mine = {name: tensors[name] for name in names}
+                if not single:
+                    mine = {name: array[start:stop] for name, array in mine.items()}
+                self._end(request, Outcome(outputs=mine))
+            start = stop
+
+    def _end(self, request: _Request, outcome: Outcome) -> None:
+        """End `request`, unless it has ended; the one place where that happens."""
+        done = request.done
+        if done is None:
+            return
+        request.done = None
+        request.inputs = {}
+        del self._open[request.number]
+        if outcome.error is None:
+            self.counters.answered += 1
+        elif isinstance(outcome.error, Timeout):
+            self.counters.timed_out += 1
+        else:
+            self.counters.failed += 1
+        try:
+            done(outcome)
+        except Exception as err:  # noqa: BLE001  the other requests of the pack must not suffer
+            event(log, "outcome.refused", level=logging.ERROR, error=type(err).__name__)
+
+    def _sweep_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_sweep = when
+        self._timer = self._loop.call_at(when, self._sweep)
+
+    def _sweep(self) -> None:
+        """End the requests whose deadline has passed; look again when the next one does."""
+        self._timer, self._next_sweep = None, math.inf
+        now = self._loop.time()
+        due = [request for request in self._open.values() if request.deadline <= now]
+        for request in due:
+            self._end(request, Outcome(error=Timeout("no answer within the deadline")))
+        if due:
+            self._forget_the_ended()
+        if self._open:
+            self._sweep_at(min(request.deadline for request in self._open.values()))
+
+    def _forget_the_ended(self) -> None:
+        """Give back what ended requests hold, and go on with those behind them."""
+        ended = [
+            (message, flight)
+            for message, flight in self._flights.items()
+            if all(request.done is None for request in flight.requests)
+        ]
+        for message, flight in ended:
+            del self._flights[message]
+            self._queue.forget(message, lane=flight.lane.name)
+        for lane in self._lanes.values():
+            lane.waiting = deque(request for request in lane.waiting if request.done is not None)
+            if lane.waiting and not lane.scheduled:
+                self._flush_soon(lane)
+
+
+_ERRORS: dict[Failure, Callable[[], WardianError]] = {
+    Failure.BAD_INPUT: lambda: RequestError("the inputs are not what the model expects"),
+    Failure.FAILED: lambda: JobFailed("the model failed on this input"),
+    Failure.EXPIRED: lambda: Timeout("the deadline passed before a worker came to it"),
+}
+
+
+def _lane_queue(served: Served, codec: MessageCodec) -> _LaneQueue:
+    """Return the queue for a lane; no pack is larger than one batch, so that others get work."""
+    description = served.description
+    limit = max(1, min(MAX_ITEMS, description.max_batch)) if description.batchable else 1
+    return _LaneQueue(served.lane, codec, limit, frozenset(s.name for s in description.outputs))
+
+
+def _next_pack(lane: _LaneQueue, workers: int) -> list[_Request]:
+    """Take the requests of the next message: a fair share for each of `workers`, one tenant's."""
+    waiting = lane.waiting
+    limit = min(lane.pack_limit, -(-len(waiting) // workers))
+    pack: list[_Request] = []
+    size = 0
+    while waiting and len(pack) < limit:
+        request = waiting[0]
+        if request.done is not None:
+            size += request.size_bytes
+            if pack and (request.suspect or request.tenant != pack[0].tenant or size > PACK_BYTES):
+                break
+            pack.append(request)
+        waiting.popleft()
+        if request.suspect:
+            break
+    return pack
+
+
+def _grouped(requests: list[_Request]) -> list[Group]:
+    """Return `requests` stacked with those that they may be stacked with."""
+    by_key: dict[object, list[_Request]] = {}
+    for request in requests:
+        by_key.setdefault(request.key, []).append(request)
+    return [
+        Group(
+            ids=[request.number for request in alike],
+            rows=[request.rows for request in alike],
+            parts={name: [request.inputs[name] for request in alike] for name in alike[0].inputs},
+        )
+        for alike in by_key.values()
+    ]

@@ -1,0 +1,120 @@
+"""Answers `GET /v1/attestation`: fresh evidence about the TLS key of the asking connection.
+
+A quote costs the platform milliseconds and anyone may ask, so asking is rationed: a token bucket,
+one quote at a time, in a thread of its own, and a bounded number that wait (TRUST T24). Whoever is
+rationed is told when to come back; requests for inference notice nothing. Nothing is cached,
+because each client's nonce makes its evidence another.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from wardian._internal import wire
+from wardian._internal.clock import Monotonic, monotonic
+from wardian._internal.log import event
+from wardian.attestation.evidence import Evidence
+from wardian.broker.certificates import verify_ca_certificate
+from wardian.broker.manifest import VerifiedManifest
+from wardian.errors import QueueFull, RequestError
+from wardian.serving.frontend_evidence import (
+    NONCE_BYTES,
+    FrontendEvidence,
+    frontend_report_data,
+)
+from wardian.serving.http_messages import NO_STORE, HttpResponse, error_response
+
+log = logging.getLogger(__name__)
+
+QUOTES_PER_S: Final = 20.0
+BURST: Final = 40
+MAX_WAITING: Final = 64
+
+
+class EvidenceDesk:
+    """Hands out evidence about this front end."""
+
+    def __init__(
+        self,
+        *,
+        attest: Callable[[bytes], Evidence],
+        manifest: VerifiedManifest,
+        mesh_ca: bytes,
+        clock: Monotonic = monotonic,
+    ) -> None:
+        """Hand out what `attest` makes.
+
+        Args:
+            attest: returns evidence over 64 bytes of report data; may block, and may raise.
+            manifest: the manifest that this front end was admitted under.
+            mesh_ca: the mesh CA's certificate, DER.
+            clock: monotonic seconds, for the ration.
+        """
+        self._attest = attest
+        self._manifest = manifest
+        self._mesh_ca = mesh_ca
+        self._ca_spki = verify_ca_certificate(mesh_ca)
+        self._clock = clock
+        self._tokens = float(BURST)
+        self._refilled = clock()
+        self._waiting = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="wardian-quote")
+
+    def answer(
+        self, nonce: bytes, *, tls_spki: bytes, done: Callable[[HttpResponse], None]
+    ) -> None:
+        """Call `done` with evidence over `nonce` and `tls_spki`, later, on the loop's thread.
+
+        Raises:
+            RequestError: 400; the nonce is not 32 bytes.
+            QueueFull: the ration is used up; come back later.
+        """
+        if len(nonce) != NONCE_BYTES:
+            raise RequestError(f"nonce: {NONCE_BYTES} bytes in hex were expected")
+        self._take_token()
+        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        quote = loop.run_in_executor(self._thread, self._quote, nonce, tls_spki)
+        quote.add_done_callback(lambda future: self._finish(future, done))
+
+    def close(self) -> None:
+        """Make no further evidence; what waits is given up."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _take_token(self) -> None:
+        now = self._clock()
+        self._tokens = min(BURST, self._tokens + (now - self._refilled) * QUOTES_PER_S)
+        self._refilled = now
+        if self._tokens < 1 or self._waiting >= MAX_WAITING:
+            raise QueueFull("too many ask for evidence at once; verified connections still serve")
+        self._tokens -= 1
+
+    def _quote(self, nonce: bytes, tls_spki: bytes) -> bytes:
+        """Return the body of the answer. Runs in the desk's thread."""
+        manifest = self._manifest
+        report_data = frontend_report_data(
+            nonce=nonce,
+            tls_spki=tls_spki,
+            ca_spki=self._ca_spki,
+            manifest_digest=manifest.digest,
+            version=manifest.manifest.version,
+        )
+        return wire.encode(
+            FrontendEvidence(
+                evidence=self._attest(report_data), manifest=manifest.signed, mesh_ca=self._mesh_ca
+            )
+        )
+
+    def _finish(
+        self, future: "asyncio.Future[bytes]", done: Callable[[HttpResponse], None]
+    ) -> None:
+        self._waiting -= 1
+        if future.cancelled():
+            done(error_response(503, "this front end is stopping", retry_after_s=1))
+        elif (err := future.exception()) is not None:
+            event(log, "evidence.failed", level=logging.ERROR, error=type(err).__name__)
+            done(error_response(503, "no evidence can be made now", retry_after_s=5))
+        else:
+            done(HttpResponse(body=(future.result(),), headers=NO_STORE))

@@ -1,0 +1,100 @@
+"""The front end as one thing: HTTPS server, API, evidence desk and metrics over a dispatcher."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from wardian._internal import metrics as names
+from wardian._internal.log import event
+from wardian._internal.metrics import Labels, Metrics
+from wardian._internal.settings import Limits
+from wardian.attestation.evidence import Evidence
+from wardian.broker.manifest import VerifiedManifest
+from wardian.serving.api import Api, Dispatching
+from wardian.serving.evidence_desk import EvidenceDesk
+from wardian.serving.http_server import HttpServer
+from wardian.serving.http_tls import TlsIdentity, server_context
+
+log = logging.getLogger(__name__)
+
+DRAIN_S: Final = 10.0
+"""How long `stop` waits for what was accepted."""
+
+
+class Frontend:
+    """Serves clients until it is stopped. All methods run on the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        dispatcher: Dispatching,
+        limits: Limits,
+        identity: TlsIdentity,
+        attest: Callable[[bytes], Evidence],
+        manifest: VerifiedManifest,
+        mesh_ca: bytes,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Compose a front end; nothing listens before `start`.
+
+        Args:
+            dispatcher: does the inferences; started and stopped by the caller.
+            limits: of `wardian.toml`.
+            identity: certificate chain and key of the TLS server.
+            attest: returns evidence over 64 bytes of report data; may block.
+            manifest: the manifest that this process was admitted under.
+            mesh_ca: the mesh CA's certificate, DER.
+            metrics: counts; the caller may watch more in it.
+        """
+        self.metrics = metrics or Metrics()
+        self._dispatcher = dispatcher
+        self._desk = EvidenceDesk(attest=attest, manifest=manifest, mesh_ca=mesh_ca)
+        self._api = Api(
+            dispatcher=dispatcher,
+            desk=self._desk,
+            metrics=self.metrics,
+            deadline_s=limits.deadline_ms / 1000,
+        )
+        self._server = HttpServer(
+            handler=self._api.handle,
+            limits=limits,
+            count_refusal=lambda status: self.metrics.count(names.REFUSALS, str(status)),
+        )
+        self.metrics.watch(names.CONNECTIONS, lambda: {(): self._server.open_connections})
+        self.metrics.watch(names.IN_FLIGHT, lambda: {(): self._api.in_flight})
+        self.metrics.watch(names.MODEL_READY, self._ready_models)
+        self.use(identity)
+
+    def use(self, identity: TlsIdentity) -> None:
+        """Be `identity` on every connection from now on; open ones keep the one that they have.
+
+        Evidence is always about the key of the connection that asks for it.
+
+        Raises:
+            FormatError: the chain does not parse or is of another key.
+        """
+        self._server.use(server_context(identity), tls_spki=identity.key.spki)
+
+    async def start(self, address: str, port: int) -> tuple[tuple[str, int], ...]:
+        """Listen, and return on which addresses and port.
+
+        Args:
+            address: a host name (every address that it has) or an IP address.
+            port: 0 takes a free one.
+
+        Raises:
+            ConfigError: the address or the port cannot be had; says what to do.
+        """
+        listening = await self._server.start(address, port)
+        for host, bound in listening:
+            event(log, "frontend.listening", host=host, port=bound)
+        return listening
+
+    async def stop(self, *, drain_s: float = DRAIN_S) -> None:
+        """Accept nothing more, answer what was accepted, and close."""
+        await self._server.stop(drain_s=drain_s)
+        self._desk.close()
+        event(log, "frontend.stopped")
+
+    def _ready_models(self) -> dict[Labels, float]:
+        return {(info.name,): float(info.ready) for info in self._dispatcher.catalog().values()}

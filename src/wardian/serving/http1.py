@@ -1,0 +1,357 @@
+"""One HTTP/1.1 connection of the server: requests to a handler in their order, responses out.
+
+There is no task, future or timer per request: the handler gets a callback, and one sweep over all
+connections finds those that are late (`Connection.sweep`). What is refused is answered once, in
+its turn, and then the connection ends.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, cast
+
+from typing_extensions import override
+
+from wardian._internal.log import event
+from wardian._internal.settings import Limits
+from wardian.errors import LocalProtocolError
+from wardian.serving.http1_reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
+from wardian.serving.http_messages import (
+    CONTINUE,
+    HttpRequest,
+    HttpResponse,
+    error_response,
+    render,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_PIPELINED: Final = 64
+"""Requests of one connection that wait behind the one that is being served."""
+LINGER_QUIET_S: Final = 0.5
+"""A refused client is closed when it has been silent for so long ..."""
+LINGER_S: Final = 5.0
+"""... or after this time, however much it still sends. Closing at once could destroy the answer:
+TCP resets a connection that is closed with unread bytes (RFC 9112 section 9.6)."""
+
+Respond: TypeAlias = Callable[[HttpResponse], None]
+Handler: TypeAlias = Callable[[HttpRequest, Respond], None]
+"""Takes a request and calls `respond` exactly once, now or later, on the loop's thread.
+It never raises."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ServerState:
+    """What the connections of one server share.
+
+    Attributes:
+        handler: serves requests.
+        limits: sizes and times.
+        count_refusal: told the status of each refusal that did not reach the handler.
+        max_buffered_bytes: request bodies held in memory, over all connections; then 503.
+        now: monotonic seconds, refreshed by the sweep; precise enough for what it times.
+        buffered_bytes: of bodies that are being read, wait, or are being served.
+        draining: no connection outlives the response that it owes.
+        connections: all that are open.
+    """
+
+    handler: Handler
+    limits: Limits
+    count_refusal: Callable[[int], None]
+    max_buffered_bytes: int
+    now: float
+    buffered_bytes: int = 0
+    draining: bool = False
+    connections: set["Connection"] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What is owed in turn: an answer to `request`, or the refusal that ends the connection."""
+
+    request: HttpRequest | None
+    refusal: HttpResponse | None
+    keep_alive: bool
+
+
+class Connection(asyncio.Protocol):
+    """Serves one connection; requests one at a time, in the order in which they came."""
+
+    __slots__ = (
+        "_busy",
+        "_closed",
+        "_continue_due",
+        "_head_only",
+        "_held",
+        "_keep_alive",
+        "_linger_since",
+        "_on_lost",
+        "_pumping",
+        "_reader",
+        "_reading",
+        "_served",
+        "_serving_bytes",
+        "_since",
+        "_state",
+        "_transport",
+        "_waiting",
+        "_writable",
+        "made",
+    )
+
+    def __init__(self, state: ServerState, *, tls_spki: bytes, on_lost: Callable[[], None]) -> None:
+        """Serve under `state` on a connection whose server key is `tls_spki`.
+
+        `on_lost` is called once, when the connection is gone; but only if it was `made`, which is
+        when its TLS handshake is over.
+        """
+        self._state = state
+        self._on_lost = on_lost
+        self._transport = cast("asyncio.Transport", None)
+        self._reader = RequestReader(
+            max_body_bytes=state.limits.max_body_bytes,
+            tls_spki=tls_spki,
+            deliver=self._deliver,
+            acquire=self._acquire,
+            send_continue=self._send_continue,
+        )
+        self._waiting: deque[_Turn] = deque()
+        self._held = self._serving_bytes = 0
+        self._since = state.now
+        self._linger_since: float | None = None
+        self._busy = self._pumping = self._closed = self._served = False
+        self._keep_alive = self._writable = self._reading = True
+        self._head_only = self._continue_due = False
+        self.made = False
+
+    # -- the transport's callbacks ----------------------------------------------------------------
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._since = self._state.now
+        self._state.connections.add(self)
+        self.made = True
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        mark = reader.mark
+        if reader.phase == ENDED:
+            self._since = self._state.now  # still sending: see LINGER_QUIET_S
+            return
+        try:
+            reader.feed(data)
+        except Refused as refused:
+            self._stop(refused.response)
+        except Exception as err:  # noqa: BLE001  a handler raised, which it must not
+            self._crashed(err)
+        if reader.mark != mark:
+            self._since = self._state.now
+
+    @override
+    def eof_received(self) -> None:
+        missing = self._reader.truncation()
+        if missing is not None:
+            self._stop(error_response(400, missing, close=True))
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._reader.close()
+        self._waiting.clear()
+        self._state.connections.discard(self)
+        self._state.buffered_bytes -= self._held
+        self._held = 0
+        self._on_lost()
+
+    @override
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._since = self._state.now
+        self._set_reading(reading=False)
+
+    @override
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._since = self._state.now
+        self._pump()
+
+    # -- the reader's callbacks -------------------------------------------------------------------
+
+    def _deliver(self, request: HttpRequest, keep_alive: bool) -> bool:  # noqa: FBT001
+        """Serve `request`, or let it wait for its turn."""
+        if not self._busy and not self._waiting and self._writable:
+            self._start(request, keep_alive=keep_alive)
+            return True
+        full = len(self._waiting) + 1 >= MAX_PIPELINED
+        # When full, what was accepted is answered; the rest is the client's to repeat (9112, 9.3.2)
+        self._waiting.append(_Turn(request, None, keep_alive and not full))
+        self._set_reading(reading=False)
+        return not full
+
+    def _acquire(self, size: int) -> bool:
+        state = self._state
+        self._held += size
+        state.buffered_bytes += size
+        return state.buffered_bytes <= state.max_buffered_bytes
+
+    def _send_continue(self) -> None:
+        if self._busy or self._waiting:
+            self._continue_due = True  # the answers before it come first
+        else:
+            self._transport.write(CONTINUE)
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    def respond(self, response: HttpResponse) -> None:
+        """Send the answer to the request that is being served.
+
+        Raises:
+            LocalProtocolError: there is none.
+        """
+        if self._closed:
+            return
+        if not self._busy:
+            raise LocalProtocolError("a request was answered twice")
+        self._busy = False
+        self._served = True
+        state = self._state
+        state.buffered_bytes -= self._serving_bytes
+        self._held -= self._serving_bytes
+        self._since = state.now
+        keep_alive = self._keep_alive and not (response.close or state.draining)
+        self._write(response, keep_alive=keep_alive)
+        if not keep_alive:
+            self._end()
+        elif self._waiting or not self._reading or self._continue_due:
+            self._pump()
+
+    def sweep(self) -> None:
+        """Refuse, or end, what takes longer than it may; called a few times a second."""
+        waited = self._state.now - self._since
+        phase, limits = self._reader.phase, self._state.limits
+        if not self._writable:
+            if waited > limits.body_timeout_s:  # the client does not take its answer
+                self._transport.abort()
+        elif self._busy:
+            return  # whoever serves the request keeps its deadline
+        elif phase == ENDED:
+            lingered = self._state.now - (self._linger_since or self._since)
+            if waited > LINGER_QUIET_S or lingered > LINGER_S:
+                self._transport.close()
+        elif waited > self._patience_s(phase):
+            self._late(phase)
+
+    def drain(self) -> None:
+        """End now if nothing is owed; otherwise the next response is the last."""
+        if not self._busy and not self._waiting:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End now, whatever is owed; no longer idle from here on."""
+        self._reader.stop()
+        self._transport.abort()
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when no request is under way, or None while one is being read or served."""
+        return self._since if self._reader.phase == BETWEEN and not self._busy else None
+
+    # -- the inside -------------------------------------------------------------------------------
+
+    def _start(self, request: HttpRequest, *, keep_alive: bool) -> None:
+        self._busy = True
+        self._keep_alive = keep_alive
+        self._head_only = request.method == b"HEAD"
+        self._serving_bytes = len(request.body)
+        self._state.handler(request, self.respond)
+
+    def _pump(self) -> None:
+        """Start what waits, as far as order and the client's reading allow."""
+        if self._pumping:
+            return  # a handler answered at once: the loop below goes on
+        self._pumping = True
+        while self._waiting and self._writable and not self._busy and not self._closed:
+            turn = self._waiting.popleft()
+            if turn.request is not None:
+                self._start(turn.request, keep_alive=turn.keep_alive)
+            elif turn.refusal is not None:
+                self._write(turn.refusal, keep_alive=False)
+                self._end()
+        self._pumping = False
+        if not self._waiting and self._writable:
+            self._set_reading(reading=True)
+            if self._continue_due and not self._busy:
+                self._continue_due = False
+                if self._reader.phase == BODY:
+                    self._transport.write(CONTINUE)
+
+    def _write(self, response: HttpResponse, *, keep_alive: bool) -> None:
+        parts = render(response, keep_alive=keep_alive, head_only=self._head_only)
+        self._head_only = False
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
+            self._transport.writelines(parts)
+
+    def _end(self) -> None:
+        """Nothing follows: close, or linger where the client may still be sending."""
+        self._waiting.clear()
+        expecting_more = self._reader.phase in (HEADERS, BODY)
+        self._reader.stop()
+        if self._linger_since is None and not expecting_more:
+            self._transport.close()
+            return
+        self._since = self._linger_since = self._state.now
+        self._set_reading(reading=True)
+
+    def _stop(self, refusal: HttpResponse | None) -> None:
+        """Read no further request; answer `refusal` when its turn comes."""
+        self._reader.stop()
+        self._since = self._linger_since = self._state.now
+        if refusal is None:
+            return  # all that is owed is in its turn already
+        self._state.count_refusal(refusal.status)
+        if self._busy or self._waiting or not self._writable:
+            self._waiting.append(_Turn(None, refusal, keep_alive=False))
+        else:
+            self._write(refusal, keep_alive=False)
+            self._end()
+
+    def _crashed(self, err: Exception) -> None:
+        """End the connection after a bug in the handler."""
+        event(log, "http.handler_raised", level=logging.ERROR, error=type(err).__name__)
+        self._reader.stop()
+        if self._busy:
+            self.respond(error_response(500, "internal error", close=True))
+        else:
+            self._transport.close()
+
+    def _set_reading(self, *, reading: bool) -> None:
+        if reading is not self._reading and not self._closed:
+            self._reading = reading
+            if reading:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _patience_s(self, phase: int) -> float:
+        """Return how long `phase` may take: a connection that never asked gets less."""
+        limits = self._state.limits
+        if phase == BODY:
+            return limits.body_timeout_s
+        return (
+            limits.idle_timeout_s if phase == BETWEEN and self._served else limits.header_timeout_s
+        )
+
+    def _late(self, phase: int) -> None:
+        if phase == BETWEEN:
+            self._transport.close()
+            return
+        what = "headers" if phase == HEADERS else "body"
+        limit_s = self._patience_s(phase)
+        message = f"the {what} did not arrive within {limit_s:g} s"
+        self._stop(error_response(408, message, close=True))

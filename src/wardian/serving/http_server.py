@@ -1,0 +1,234 @@
+"""Listening sockets, accepted connections and their limits; the sweep and the drain.
+
+Connections are accepted here and not by `loop.create_server`, because that hands a connection over
+only after its TLS handshake: half-open handshakes would escape the limit. At the limit the
+connection that has been idle longest gives way; if none is idle, the newcomer is closed.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final, cast
+
+from wardian._internal.clock import Monotonic, monotonic
+from wardian._internal.log import event
+from wardian._internal.settings import Limits
+from wardian.errors import ConfigError
+from wardian.serving.http1 import Connection, Handler, ServerState
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 1024
+ACCEPTS_PER_WAKE: Final = 64
+SHUTDOWN_S: Final = 5.0
+"""How long a closing TLS connection may take to say goodbye."""
+MIN_BUFFERED_BYTES: Final = 256 * 1024**2
+BUFFERED_BODIES: Final = 8
+"""Request bodies in memory: at least 256 MiB, or so many of the largest."""
+MAX_SWEEP_S: Final = 0.25
+_NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+class HttpServer:
+    """An HTTPS server over one handler. All methods run on the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        handler: Handler,
+        limits: Limits,
+        count_refusal: Callable[[int], None],
+        clock: Monotonic = monotonic,
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._state = ServerState(
+            handler=handler,
+            limits=limits,
+            count_refusal=count_refusal,
+            max_buffered_bytes=max(MIN_BUFFERED_BYTES, BUFFERED_BODIES * limits.max_body_bytes),
+            now=clock(),
+        )
+        shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.idle_timeout_s)
+        self._sweep_s = min(MAX_SWEEP_S, shortest / 4)
+        self._sockets: list[socket.socket] = []
+        self._resting: list[socket.socket] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._open = 0
+        self._tls: tuple[ssl.SSLContext, bytes] | None = None
+        self._all_gone: asyncio.Event | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = cast("asyncio.AbstractEventLoop", None)
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open, those in their TLS handshake included."""
+        return self._open
+
+    def use(self, context: ssl.SSLContext, *, tls_spki: bytes) -> None:
+        """Accept new connections under `context`, whose key is `tls_spki`; open ones stay."""
+        self._tls = (context, tls_spki)
+
+    async def start(self, address: str, port: int) -> tuple[tuple[str, int], ...]:
+        """Listen on every address that `address` resolves to; returns them.
+
+        Args:
+            address: a host name or an IP address.
+            port: 0 takes a free port, the same for all addresses.
+
+        Raises:
+            ConfigError: the address does not resolve, or the port cannot be had; says why.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(
+                address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except OSError as err:
+            raise ConfigError(f"cannot listen on {address!r}: {err.strerror}") from err
+        self._sockets = _listen(sorted({(info[0], str(info[4][0])) for info in found}), port)
+        for listener in self._sockets:
+            loop.add_reader(listener.fileno(), self._accept, listener)
+        self._sweep()
+        return tuple(listener.getsockname()[:2] for listener in self._sockets)
+
+    async def stop(self, *, drain_s: float) -> None:
+        """Accept nothing more, answer what was accepted, and close everything.
+
+        Args:
+            drain_s: after this time connections that still owe an answer are cut.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        for listener in self._sockets:
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
+        self._sockets.clear()
+        self._resting.clear()
+        self._state.draining = True
+        for task in tuple(self._handshakes):
+            task.cancel()
+        for connection in tuple(self._state.connections):
+            connection.drain()
+        if self._open:
+            self._all_gone = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), drain_s)
+        for connection in tuple(self._state.connections):
+            connection.abort()
+        await asyncio.sleep(0)  # the transports' last callbacks
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_WAKE):
+            try:
+                client, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as err:  # out of file descriptors: spinning would not free any
+                event(log, "http.accept_failed", level=logging.WARNING, errno=err.errno)
+                self._loop.remove_reader(listener.fileno())
+                self._resting.append(listener)
+                return
+            self._admit(client)
+
+    def _admit(self, client: socket.socket) -> None:
+        if self._tls is None or (
+            self._open >= self._limits.max_connections and not self._close_idlest()
+        ):
+            self._state.count_refusal(503)
+            client.close()
+            return
+        client.settimeout(0)
+        if client.family in (socket.AF_INET, socket.AF_INET6):
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._open += 1
+        context, tls_spki = self._tls
+        task = self._loop.create_task(self._handshake(client, context, tls_spki))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    async def _handshake(
+        self, client: socket.socket, context: ssl.SSLContext, tls_spki: bytes
+    ) -> None:
+        """Bring one connection to where `Connection` takes over."""
+        connection = Connection(self._state, tls_spki=tls_spki, on_lost=self._lost)
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                client,
+                ssl=context,
+                ssl_handshake_timeout=self._limits.header_timeout_s,
+                ssl_shutdown_timeout=SHUTDOWN_S,
+            )
+        except (OSError, asyncio.CancelledError) as err:  # ssl.SSLError is an OSError
+            client.close()
+            if not connection.made:
+                self._lost()
+            event(log, "http.handshake_failed", level=logging.DEBUG, error=type(err).__name__)
+            return
+        if self._state.draining:
+            connection.drain()
+
+    def _lost(self) -> None:
+        self._open -= 1
+        if self._all_gone is not None and self._open == 0:
+            self._all_gone.set()
+
+    def _close_idlest(self) -> bool:
+        """Close the connection that has been idle longest; False if none is idle."""
+        idle = [
+            (since, id(connection), connection)
+            for connection in self._state.connections
+            if (since := connection.idle_since) is not None
+        ]
+        if not idle:
+            return False
+        min(idle)[2].abort()
+        return True
+
+    def _sweep(self) -> None:
+        self._state.now = self._clock()
+        for connection in tuple(self._state.connections):
+            connection.sweep()
+        for listener in self._resting:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+        self._resting.clear()
+        self._timer = self._loop.call_later(self._sweep_s, self._sweep)
+
+
+def _listen(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
+    """Return listening sockets, one per address, all on one port."""
+    listeners: list[socket.socket] = []
+    problem: OSError | None = None
+    for family, address in addresses:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address, port))
+            listener.listen(BACKLOG)
+            listener.settimeout(0)
+        except OSError as err:
+            listener.close()
+            problem = err
+            if err.errno in _NO_SUCH_ADDRESS:
+                continue  # "localhost" names ::1 even where there is no IPv6
+            break
+        port = port or listener.getsockname()[1]
+        listeners.append(listener)
+    if problem is not None and problem.errno not in _NO_SUCH_ADDRESS:
+        for listener in listeners:
+            listener.close()
+        listeners.clear()
+    if not listeners:
+        reason = problem.strerror if problem is not None else "the name has no address"
+        raise ConfigError(
+            f"cannot listen on port {port}: {reason}; choose another [frontend] port in "
+            "operator.toml, or stop what holds it"
+        )
+    return listeners

@@ -1,0 +1,41 @@
+"""The front end's TLS: version 1.3 alone, no resumption, no early data, HTTP/1.1.
+
+A client verifies evidence about the key of each connection before it sends data. A resumed
+connection proves no certificate and early data comes before any proof, so neither exists here
+(TRUST T20). Client certificates are not asked for: clients are not part of the mesh.
+"""
+
+import ssl
+from dataclasses import dataclass
+
+from wardian.crypto.tls_keys import TlsKey, load_identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsIdentity:
+    """Who the front end is on the wire; replaced as a whole when its certificate is renewed.
+
+    Attributes:
+        chain_pem: its certificate first, then those up to the mesh CA, PEM.
+        key: the certificate's private key.
+    """
+
+    chain_pem: bytes
+    key: TlsKey
+
+
+def server_context(identity: TlsIdentity) -> ssl.SSLContext:
+    """Return the TLS context of a front end that is `identity`.
+
+    Raises:
+        FormatError: the chain does not parse or is of another key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # no ticket, no resumption; OpenSSL accepts early data only with one
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    load_identity(context, identity.chain_pem, identity.key)
+    return context

@@ -1,0 +1,125 @@
+"""Numbers in JSON to arrays, and what to say when they are not.
+
+JSON has one kind of number and lists within lists; an array has one type and one shape. Nothing is
+guessed: a fraction for an integer, a number that the type cannot hold, a ragged list, a text for a
+number are all refused.
+"""
+
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from wardian.errors import RequestError
+from wardian.inference.model import Array
+from wardian.serving.http_messages import Buffer
+
+MAX_DEPTH: Final = 16
+_ELEMENT: Final[dict[str, type]] = {"f": float, "i": int, "u": int, "b": bool}
+
+
+@cache
+def _decoder(kind: str, depth: int) -> msgspec.json.Decoder[list[Any]]:
+    """Return the decoder of lists nested `depth` deep around numbers of `kind`."""
+    nested: Any = _ELEMENT[kind]
+    for _ in range(depth):
+        nested = list[nested]
+    return msgspec.json.Decoder(nested)
+
+
+def parse_tensor(
+    data: Buffer | msgspec.Raw, *, dtype: np.dtype[Any], shape: list[int], name: str
+) -> Array:
+    """Return the array that the JSON in `data` is, flat or nested as `shape` says.
+
+    Raises:
+        RequestError: 400; another number of elements, another nesting, or not such numbers.
+    """
+    rank = len(shape)
+    try:
+        values = _decoder(dtype.kind, 1).decode(data)
+    except msgspec.ValidationError as err:
+        if rank < 2:
+            raise RequestError(_explain(err, name)) from err
+        values = _nested(data, dtype, rank, name)
+    array = build_array(values, dtype=dtype, name=name)
+    count = 1
+    for length in shape:
+        count *= length
+    if array.size != count or (array.ndim > 1 and list(array.shape) != shape):
+        raise RequestError(
+            f"input {name[:64]!r}: shape {shape} has {count} elements, data has "
+            f"{array.size} in shape {list(array.shape)}"
+        )
+    if count == 0:
+        return empty_array(dtype=dtype, shape=shape, name=name)
+    return array.reshape(shape)
+
+
+def empty_array(*, dtype: np.dtype[Any], shape: list[int], name: str) -> Array:
+    """Return an array without elements.
+
+    Raises:
+        RequestError: 400; the other axes are longer than any array could be.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except (ValueError, MemoryError) as err:
+        raise RequestError(f"input {name[:64]!r}: shape {shape} is not possible") from err
+
+
+def parse_rows(data: Buffer | msgspec.Raw, *, dtype: np.dtype[Any], rank: int, name: str) -> Array:
+    """Return the array of `rank` axes that the nested JSON in `data` is.
+
+    Raises:
+        RequestError: 400; another nesting, ragged, or not such numbers.
+    """
+    return build_array(_nested(data, dtype, rank, name), dtype=dtype, name=name)
+
+
+def build_array(values: list[Any], *, dtype: np.dtype[Any], name: str) -> Array:
+    """Return `values` as an array of exactly `dtype`.
+
+    Raises:
+        RequestError: 400; ragged, or a number is out of the type's range.
+    """
+    try:
+        with np.errstate(over="raise"):  # 1e300 is not infinity, it is a mistake
+            return np.array(values, dtype)
+    except (FloatingPointError, OverflowError) as err:
+        raise RequestError(
+            f"input {name[:64]!r}: a number is out of range for {dtype.name}"
+        ) from err
+    except (ValueError, TypeError) as err:
+        raise RequestError(
+            f"input {name[:64]!r}: the lists are ragged; rows of one length were expected"
+        ) from err
+
+
+def explain_json(err: Exception, body: Buffer) -> str:
+    """Return why `body` is not the JSON that was expected, without its content."""
+    if isinstance(err, msgspec.ValidationError):
+        return f"request: {err}"[:300]
+    text = bytes(body)
+    if b"NaN" in text or b"Infinity" in text:
+        return (
+            "request: JSON has no NaN or Infinity; send the tensor in binary "
+            "(Inference-Header-Content-Length) if it must carry them"
+        )
+    if not text.strip():
+        return "request: the body is empty; JSON was expected"
+    return f"request: the body is not valid JSON: {err}"[:300]
+
+
+def _nested(data: Buffer | msgspec.Raw, dtype: np.dtype[Any], rank: int, name: str) -> list[Any]:
+    if not 1 <= rank <= MAX_DEPTH:
+        raise RequestError(f"input {name[:64]!r}: {rank} axes, 1 to {MAX_DEPTH} were expected")
+    try:
+        return _decoder(dtype.kind, rank).decode(data)
+    except msgspec.ValidationError as err:
+        raise RequestError(_explain(err, name)) from err
+
+
+def _explain(err: msgspec.ValidationError, name: str) -> str:
+    return f"input {name[:64]!r}: {err}"[:300]

@@ -1,0 +1,166 @@
+"""Who holds which message: the embedded queue as a pure state machine.
+
+No sockets, no threads, no clock, no payloads: numbers in, deliveries out. What it promises:
+
+- a message that was offered is waiting, held by one worker, or gone because it was answered,
+  forgotten or lost with its worker; never two of these, never held twice;
+- a worker holds at most as many messages as it gave credit for;
+- a message offered `alone` is held by a worker that holds nothing else, so that if the worker dies
+  it is clear which message it died of;
+- waiting messages of a lane are delivered in the order in which they were offered.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from wardian.errors import LeaseLost, LocalProtocolError
+
+
+class Lane(NamedTuple):
+    """What workers of one kind serve: a version of a model."""
+
+    model: str
+    version: int
+
+
+class Delivery(NamedTuple):
+    """An action: pass this message to this worker."""
+
+    worker: int
+    message: int
+
+
+@dataclass(slots=True)
+class _Worker:
+    lane: Lane
+    credit: int
+    turn: int
+    held: dict[int, bool] = field(default_factory=dict)  # message: alone
+    guarded: bool = False  # holds a message that wants to be alone
+
+    def takes(self, *, alone: bool) -> bool:
+        if alone:
+            return self.credit > 0 and not self.held
+        return not self.guarded and len(self.held) < self.credit
+
+
+class _Waiting(NamedTuple):
+    message: int
+    alone: bool
+
+
+class LeaseTable:
+    """The leases of one queue; workers and messages are numbers that are never used twice."""
+
+    def __init__(self) -> None:
+        self._workers: dict[int, _Worker] = {}
+        self._lanes: dict[Lane, dict[int, _Worker]] = {}
+        self._waiting: dict[Lane, deque[_Waiting]] = {}
+        self._turn = 0
+
+    def join(self, worker: int, *, lane: Lane, credit: int) -> list[Delivery]:
+        """`worker` takes up to `credit` messages of `lane` at a time."""
+        if worker in self._workers:
+            raise LocalProtocolError("a worker joins once")
+        record = _Worker(lane, credit, self._turn)
+        self._workers[worker] = record
+        self._lanes.setdefault(lane, {})[worker] = record
+        return self._deliver(lane)
+
+    def set_credit(self, worker: int, credit: int) -> list[Delivery]:
+        """`worker` takes up to `credit` messages from now on; 0 means no more."""
+        record = self._workers[worker]
+        record.credit = credit
+        return self._deliver(record.lane)
+
+    def leave(self, worker: int) -> list[int]:
+        """`worker` is gone; returns the messages that are lost with it, in the order delivered."""
+        record = self._workers.pop(worker, None)
+        if record is None:
+            return []
+        del self._lanes[record.lane][worker]
+        if not self._lanes[record.lane]:
+            del self._lanes[record.lane]
+        return list(record.held)
+
+    def offer(self, message: int, *, lane: Lane, alone: bool = False) -> list[Delivery]:
+        """`message` is to be answered by one worker of `lane`; it waits until one has room."""
+        self._waiting.setdefault(lane, deque()).append(_Waiting(message, alone))
+        return self._deliver(lane)
+
+    def holds(self, worker: int, message: int) -> bool:
+        """Return whether `worker` holds `message`."""
+        record = self._workers.get(worker)
+        return record is not None and message in record.held
+
+    def held(self, worker: int) -> int:
+        """Return how many messages `worker` holds."""
+        return len(self._workers[worker].held)
+
+    def answered(self, worker: int, message: int) -> list[Delivery]:
+        """`worker` answered `message`, which makes room for another.
+
+        Raises:
+            LeaseLost: it does not hold it (any more).
+        """
+        record = self._workers.get(worker)
+        if record is None or message not in record.held:
+            raise LeaseLost("the worker does not hold this message")
+        del record.held[message]
+        record.guarded = False  # who holds one that wants to be alone holds no other
+        return self._deliver(record.lane)
+
+    def forget(self, message: int, *, lane: Lane) -> list[Delivery]:
+        """Nobody waits for `message` any more: it is not delivered if it was not yet.
+
+        A worker that holds it goes on holding it until it answers: it is busy with it.
+        """
+        waiting = self._waiting.get(lane)
+        if waiting:
+            kept = deque(entry for entry in waiting if entry.message != message)
+            if len(kept) != len(waiting):
+                self._waiting[lane] = kept
+                return self._deliver(lane)  # it may have stood in the way of the next
+        return []
+
+    def room(self, lane: Lane) -> int:
+        """Return how many workers of `lane` would be handed a message if it were offered now."""
+        if self._waiting.get(lane):
+            return 0
+        return sum(record.takes(alone=False) for record in self._lanes.get(lane, {}).values())
+
+    def workers(self, lane: Lane) -> int:
+        """Return how many workers serve `lane`."""
+        return len(self._lanes.get(lane, ()))
+
+    def _deliver(self, lane: Lane) -> list[Delivery]:
+        """Hand out what waits in `lane`, oldest first, as far as there is room."""
+        waiting = self._waiting.get(lane)
+        if not waiting:
+            return []
+        deliveries: list[Delivery] = []
+        while waiting:
+            message, alone = waiting[0]
+            worker = self._choose(lane, alone=alone)
+            if worker is None:
+                return deliveries
+            waiting.popleft()
+            record = self._workers[worker]
+            record.held[message] = alone
+            record.guarded = alone
+            self._turn += 1
+            record.turn = self._turn
+            deliveries.append(Delivery(worker, message))
+        del self._waiting[lane]
+        return deliveries
+
+    def _choose(self, lane: Lane, *, alone: bool) -> int | None:
+        """Return the worker that holds least, of those the one served longest ago, if any."""
+        best: tuple[int, int, int] | None = None
+        for worker, record in self._lanes.get(lane, {}).items():
+            if record.takes(alone=alone):
+                rank = (len(record.held), record.turn, worker)
+                if best is None or rank < best:
+                    best = rank
+        return None if best is None else best[2]

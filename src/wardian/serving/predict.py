@@ -1,0 +1,100 @@
+"""The plain JSON dialect, for curl: `POST /v1/models/NAME:predict`, spelt as TensorFlow Serving's.
+
+    {"instances": [row, row, ...]}      ->  {"predictions": [row, row, ...]}
+
+A row is the nested list of one input without its batch axis, or, for a model with several inputs,
+an object of them by name; an answer of several outputs likewise. Types are the model's own.
+"""
+
+from typing import Final
+
+import msgspec
+
+from wardian.errors import RequestError
+from wardian.inference.dtypes import numpy_dtype
+from wardian.inference.model import Array, Tensors, TensorSpec
+from wardian.serving.json_tensors import explain_json, parse_rows
+
+MAX_ROWS_BY_NAME: Final = 65_536
+
+
+class _Predict(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    instances: msgspec.Raw
+    signature_name: str | None = None
+    """Tolerated: a model has one signature here."""
+
+
+_decode = msgspec.json.Decoder(_Predict).decode
+_decode_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_predict(body: bytes | bytearray, *, inputs: tuple[TensorSpec, ...]) -> Tensors:
+    """Return the tensors in `body` for a model that takes `inputs`.
+
+    Raises:
+        RequestError: 400; says what was expected.
+    """
+    try:
+        instances = _decode(body).instances
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise RequestError(explain_json(err, body)) from err
+    if len(inputs) == 1 and not _by_name(instances):
+        spec = inputs[0]
+        return {spec.name: _rows(instances, spec)}
+    try:
+        rows = _decode_rows(instances)
+    except msgspec.ValidationError as err:
+        names = ", ".join(spec.name for spec in inputs)
+        raise RequestError(
+            f"instances: expected a list of objects with the inputs {names}: {err}"[:300]
+        ) from err
+    return _columns(rows, inputs)
+
+
+def encode_predict(outputs: Tensors) -> bytes:
+    """Return `outputs` as a JSON body; values that JSON has no number for go out as null."""
+    if len(outputs) == 1:
+        (array,) = outputs.values()
+        return _encode({"predictions": array.tolist()})
+    columns = {name: array.tolist() for name, array in outputs.items()}
+    if len({array.shape[:1] for array in outputs.values()}) != 1 or any(
+        array.ndim == 0 for array in outputs.values()
+    ):
+        return _encode({"outputs": columns})  # no common batch axis, so there are no rows
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return _encode({"predictions": rows})
+
+
+def _rows(data: msgspec.Raw | bytes, spec: TensorSpec) -> Array:
+    array = parse_rows(
+        data, dtype=numpy_dtype(spec.dtype), rank=max(1, len(spec.shape)), name=spec.name
+    )
+    if array.shape[0] == 0:
+        raise RequestError("instances is empty; at least one row was expected")
+    if array.ndim != len(spec.shape):  # rows without elements end the nesting early
+        raise RequestError(f"input {spec.name!r}: rows of shape {list(spec.shape[1:])} expected")
+    return array
+
+
+def _columns(rows: list[dict[str, msgspec.Raw]], inputs: tuple[TensorSpec, ...]) -> Tensors:
+    """Return one array per input, from rows that each name all of them."""
+    if len(rows) > MAX_ROWS_BY_NAME:
+        raise RequestError(f"instances: at most {MAX_ROWS_BY_NAME} rows by name; use /v2")
+    names = {spec.name for spec in inputs}
+    for number, row in enumerate(rows):
+        if row.keys() != names:
+            raise RequestError(
+                f"instances[{number}]: expected the inputs {', '.join(sorted(names))}, "
+                f"got {', '.join(sorted(key[:64] for key in row)) or 'none'}"[:500]
+            )
+    return {
+        spec.name: _rows(b"[%b]" % b",".join(bytes(row[spec.name]) for row in rows), spec)
+        for spec in inputs
+    }
+
+
+def _by_name(instances: msgspec.Raw) -> bool:
+    """Return whether the rows are objects, by their first character."""
+    start = bytes(memoryview(instances)[:64]).lstrip(b"[ \t\r\n")
+    return start[:1] == b"{"

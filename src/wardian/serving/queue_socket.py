@@ -1,0 +1,291 @@
+"""The embedded queue, front end side: workers connect to it; nothing to install, nothing stored.
+
+Whoever can reach the socket may connect and say anything. A peer gets messages only after it
+answered the challenge of the lane that it claims; one that breaks the protocol is dropped, and what
+it held goes back to the dispatcher. An answer that does not authenticate changes nothing: the
+message stays with its worker, whose own answer still counts.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+from typing_extensions import override
+
+from wardian._internal import wire
+from wardian._internal.log import event
+from wardian.errors import ConfigError, LocalProtocolError, PeerProtocolError, WardianError
+from wardian.serving.frames import (
+    MAX_FRAME_BYTES,
+    MAX_GREETING_BYTES,
+    Address,
+    FrameKind,
+    FrameReader,
+    Hello,
+    message_head,
+    parse_number,
+    split_message,
+)
+from wardian.serving.lease import Delivery, Lane, LeaseTable
+from wardian.serving.queue import FrontQueue, FrontSink
+
+log = logging.getLogger(__name__)
+
+MAX_PEERS = 256
+GREETING_TIMEOUT_S = 10.0
+CHALLENGE = 0
+"""The number of the message that challenges a worker; no other message has it."""
+
+MAX_STRIKES = 16
+"""Answers of one peer that nobody waits for or that do not authenticate, before it is dropped."""
+
+
+class SocketFrontQueue(FrontQueue):
+    """A listening socket, the peers on it and their leases."""
+
+    def __init__(self, address: Address, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        """Listen at `address` once started; answers larger than `max_frame_bytes` are refused."""
+        self.address = address
+        self.max_frame_bytes = max_frame_bytes
+        self.table = LeaseTable()
+        self.peers: dict[int, _Peer] = {}
+        self._sink: FrontSink | None = None
+        self._server: asyncio.Server | None = None
+        self._waiting: dict[int, bytes] = {}  # sealed bytes of messages that no worker has yet
+        self._numbers = itertools.count(1)
+
+    @property
+    def sink(self) -> FrontSink:
+        """Who is told."""
+        if self._sink is None:
+            raise LocalProtocolError("attach a sink before the queue starts")
+        return self._sink
+
+    @override
+    def attach(self, sink: FrontSink) -> None:
+        self._sink = sink
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: the address is in use or cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            if (path := self.address.path) is not None:
+                _remove_stale(path)
+                self._server = await loop.create_unix_server(lambda: _Peer(self), str(path))
+                path.chmod(0o600)
+            else:
+                self._server = await loop.create_server(
+                    lambda: _Peer(self), self.address.host, self.address.port
+                )
+                port = self._server.sockets[0].getsockname()[1]
+                self.address = Address(host=self.address.host, port=port)
+        except OSError as err:
+            reason = os.strerror(err.errno) if err.errno else "cannot be used"
+            raise ConfigError(f"queue address {self.address}: {reason}") from err
+        event(log, "queue.listening", address=str(self.address))
+
+    async def close(self) -> None:
+        """Stop listening and drop every peer; what they held is reported lost."""
+        if self._server is None:
+            return
+        self._server.close()
+        for peer in list(self.peers.values()):
+            peer.drop("closing")
+        await self._server.wait_closed()
+        self._server = None
+        if self.address.path is not None:
+            self.address.path.unlink(missing_ok=True)
+
+    @override
+    def room(self, lane: Lane) -> int:
+        return self.table.room(lane)
+
+    @override
+    def send(self, message: int, sealed: bytes, *, lane: Lane, alone: bool) -> None:
+        self._waiting[message] = sealed
+        self.deliver(self.table.offer(message, lane=lane, alone=alone))
+
+    @override
+    def forget(self, message: int, *, lane: Lane) -> None:
+        if self._waiting.pop(message, None) is not None:
+            self.deliver(self.table.forget(message, lane=lane))
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """Carry out what the leases decided."""
+        for worker, message in deliveries:
+            self.peers[worker].request(message, self._waiting.pop(message))
+
+    def enter(self, peer: "_Peer") -> int | None:
+        """Return a new number for `peer`, or None if there are too many."""
+        if len(self.peers) >= MAX_PEERS:
+            return None
+        number = next(self._numbers)
+        self.peers[number] = peer
+        return number
+
+
+class _Peer(asyncio.Protocol):
+    """One connection: greeting, then challenged, then admitted to a lane."""
+
+    def __init__(self, queue: SocketFrontQueue) -> None:
+        self._queue = queue
+        self._reader = FrameReader(max_bytes=MAX_GREETING_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._number = 0
+        self._hello: Hello | None = None
+        self._lane: Lane | None = None  # once admitted
+        self._credit = 0
+        self._strikes = 0
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream server makes Transports
+        number = self._queue.enter(self)
+        if number is None:
+            self.drop("too many peers")
+            return
+        self._number = number
+        _without_delay(transport)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(GREETING_TIMEOUT_S, self.drop, "did not introduce itself")
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, body in self._reader.feed(data):
+                self._receive(kind, body)
+        except WardianError as err:
+            self.drop(str(err))
+            return
+        if self._lane is not None and self._queue.table.room(self._lane):
+            self._queue.sink.room_opened(self._lane)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        queue = self._queue
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        queue.peers.pop(self._number, None)
+        if self._hello is None:
+            return
+        lost = queue.table.leave(self._number)
+        event(
+            log, "queue.worker_left", worker=self._number, model=self._hello.model, held=len(lost)
+        )
+        queue.sink.gone(self._number)
+        if lost:
+            queue.sink.lost(lost)
+
+    def request(self, message: int, sealed: bytes) -> None:
+        """Pass a message to the worker."""
+        if self._transport is not None:  # a connection that just broke is reported soon
+            self._transport.writelines((message_head(FrameKind.REQUEST, message, sealed), sealed))
+
+    def drop(self, reason: str) -> None:
+        """End the connection at once; the rest follows when it is lost."""
+        if self._transport is not None and not self._transport.is_closing():
+            event(log, "queue.peer_dropped", worker=self._number, reason=reason)
+            self._transport.abort()
+
+    def _receive(self, kind: int, body: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._lane is not None and kind == FrameKind.ANSWER:
+            self._answer(body)
+        elif self._lane is not None and kind == FrameKind.CREDIT:
+            self._set_credit(parse_number(body))
+        elif self._hello is None and kind == FrameKind.HELLO:
+            self._greet(wire.decode(body, Hello, what="hello"))
+        elif self._hello is not None and self._lane is None and kind == FrameKind.ANSWER:
+            self._admit(self._hello, body)
+        else:
+            raise PeerProtocolError("frame out of turn")
+
+    def _greet(self, hello: Hello) -> None:
+        lane = Lane(hello.model, hello.version)
+        sealed = self._queue.sink.challenge(self._number, lane)
+        self._hello = hello
+        self.request(CHALLENGE, sealed)
+
+    def _admit(self, hello: Hello, body: bytes) -> None:
+        message, sealed = split_message(body)
+        if message != CHALLENGE:
+            raise PeerProtocolError("answered before it was admitted")
+        queue = self._queue
+        queue.sink.admit(self._number, sealed)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._reader.max_bytes = queue.max_frame_bytes
+        self._lane = Lane(hello.model, hello.version)
+        self._credit = hello.credit
+        queue.deliver(queue.table.join(self._number, lane=self._lane, credit=hello.credit))
+
+    def _answer(self, body: bytes) -> None:
+        message, sealed = split_message(body)
+        queue = self._queue
+        if not queue.table.holds(self._number, message):
+            self._strike("answered what it does not hold")
+            return
+        try:
+            queue.sink.answered(message, sealed)
+        except WardianError as err:
+            self._strike(str(err))
+            return
+        queue.deliver(queue.table.answered(self._number, message))
+        self._leave_if_done()
+
+    def _set_credit(self, credit: int) -> None:
+        self._credit = min(credit, 1024)
+        self._queue.deliver(self._queue.table.set_credit(self._number, self._credit))
+        self._leave_if_done()
+
+    def _leave_if_done(self) -> None:
+        """Close once a worker that takes no more holds nothing more: it waits for that to end."""
+        if not self._credit and self._transport and not self._queue.table.held(self._number):
+            self._transport.close()
+
+    def _strike(self, reason: str) -> None:
+        self._strikes += 1
+        event(log, "queue.answer_refused", level=logging.WARNING, worker=self._number, why=reason)
+        if self._strikes >= MAX_STRIKES:
+            raise PeerProtocolError("too many answers that do not count")
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on any more.
+
+    Raises:
+        ConfigError: somebody listens, or `path` is something else.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"queue address {path}: exists and is not a socket; remove it")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise ConfigError(f"queue address {path}: another front end listens here; stop it first")
+
+
+def _without_delay(transport: asyncio.BaseTransport) -> None:
+    """Send small frames at once where the transport is TCP."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,168 @@
+"""The worker: one model, one queue, one thread that blocks where it waits.
+
+It opens what the queue hands it, runs it in batches and seals the answers. It holds the queue key
+of its model alone, so a message of another model does not open here; one that it has opened before
+does not open again.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from wardian._internal import wire
+from wardian._internal.log import event
+from wardian.errors import CryptoError, FormatError
+from wardian.inference.model import Model
+from wardian.serving.batcher import Batch, Batcher, Ran, Work, refuse
+from wardian.serving.catalog import Description
+from wardian.serving.codec import OpenedMessage, WorkerCodec
+from wardian.serving.lease import Lane
+from wardian.serving.queue import Delivered, WorkerQueue
+from wardian.serving.tensors import (
+    Failure,
+    Group,
+    Kind,
+    Pack,
+    decode_body,
+    decode_pack,
+    encode_body,
+    encode_pack,
+    kind_of,
+)
+
+log = logging.getLogger(__name__)
+
+
+class _Ticket:
+    """A message on its way through the worker: which of its answers are still missing."""
+
+    __slots__ = ("answers", "message", "missing", "opened")
+
+    def __init__(self, message: int, opened: OpenedMessage, *, missing: int) -> None:
+        self.message = message
+        self.opened = opened
+        self.missing = missing  # requests
+        self.answers: list[Group] = []
+
+    def seal(self) -> Delivered:
+        return Delivered(self.message, self.opened.answer(encode_pack(Pack(groups=self.answers))))
+
+
+class Worker:
+    """Serves one version of one model until it is stopped."""
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        lane: Lane,
+        max_batch: int,
+        queue: WorkerQueue,
+        codec: WorkerCodec,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Serve `model` as `lane`.
+
+        Args:
+            model: loaded; the worker is its only user.
+            lane: under which name and version.
+            max_batch: most rows that one inference takes; 1 runs each request by itself, whole.
+            queue: where requests come from.
+            codec: opens requests and seals answers.
+            wall_clock: Unix time in seconds; only tells which requests nobody waits for.
+        """
+        self._model = model
+        self._lane = lane
+        self._queue = queue
+        self._codec = codec
+        self._wall_clock = wall_clock
+        self._batcher = Batcher(model, max_rows=max_batch)
+        self._description = Description(
+            model=lane.model,
+            version=lane.version,
+            engine=model.engine,
+            max_batch=max_batch,
+            batchable=self._batcher.batchable,
+            inputs=model.inputs,
+            outputs=model.outputs,
+        )
+
+    def run(self) -> None:
+        """Serve until `stop`; what was taken by then is answered first."""
+        while (delivered := self._queue.take()) is not None:
+            self.serve(delivered)
+        self._queue.close()
+
+    def stop(self) -> None:
+        """Make `run` return soon; may be called from a signal handler or another thread."""
+        self._queue.stop()
+
+    def serve(self, delivered: list[Delivered]) -> None:
+        """Answer the messages in `delivered`; each as soon as all of its requests have run."""
+        tickets: list[_Ticket] = []
+        works: list[Work] = []
+        done = self._open(delivered, tickets, works)
+        batches, ran = self._batcher.plan(works)
+        done += _note(ran, tickets)
+        for batch in batches:
+            done += _note(self._run(batch), tickets)
+            if done:  # one write a batch
+                self._queue.answer(done)
+                done = []
+        if done:
+            self._queue.answer(done)
+
+    def _open(
+        self, delivered: list[Delivered], tickets: list[_Ticket], works: list[Work]
+    ) -> list[Delivered]:
+        """Fill `tickets` and `works` from `delivered`; return what can be answered at once."""
+        done: list[Delivered] = []
+        now_ms = self._wall_clock() * 1000
+        for message, sealed in delivered:
+            try:
+                opened, pack = self._read(sealed)
+            except (CryptoError, FormatError) as err:  # forged, repeated or not for this model
+                event(log, "message.refused", level=logging.WARNING, why=str(err))
+                continue
+            if pack is None:
+                done.append(Delivered(message, self._describe(opened)))
+                continue
+            mine = [Work(len(tickets), pack.tenant, group) for group in pack.groups]
+            tickets.append(_Ticket(message, opened, missing=sum(len(g.ids) for g in pack.groups)))
+            if opened.header.deadline_ms < now_ms:
+                done += _note([refuse(work, Failure.EXPIRED) for work in mine], tickets)
+            else:
+                works += mine
+        return done
+
+    def _read(self, sealed: bytes) -> tuple[OpenedMessage, Pack | None]:
+        """Return the message in `sealed`, and the pack in it unless it asks for a description."""
+        opened = self._codec.open_request(sealed)
+        if opened.header.version != self._lane.version:
+            raise FormatError("message for another version of the model")
+        if kind_of(opened.plaintext) is Kind.INFER:
+            return opened, decode_pack(opened.plaintext)
+        decode_body(opened.plaintext, Kind.DESCRIBE)
+        return opened, None
+
+    def _describe(self, opened: OpenedMessage) -> bytes:
+        return opened.answer(encode_body(Kind.DESCRIBE, wire.encode(self._description)))
+
+    def _run(self, batch: Batch) -> list[Ran]:
+        try:
+            return self._batcher.run(batch)
+        except Exception as err:  # noqa: BLE001  the outermost loop: the next batch is served
+            event(log, "batch.failed", level=logging.ERROR, error=type(err).__name__)
+            return [refuse(work, Failure.FAILED) for work in batch.works]
+
+
+def _note(ran: list[Ran], tickets: list[_Ticket]) -> list[Delivered]:
+    """Add answers to their messages; return those messages that are complete, sealed."""
+    complete = []
+    for source, group in ran:
+        ticket = tickets[source]
+        ticket.answers.append(group)
+        ticket.missing -= len(group.ids)
+        if not ticket.missing:
+            complete.append(ticket.seal())
+    return complete

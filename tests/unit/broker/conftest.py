@@ -1,0 +1,16 @@
+"""Fixtures of the broker's tests; the mesh itself is in `toy_mesh`."""
+
+from pathlib import Path
+
+import pytest
+from toy_mesh import ToyBroker, ToyMesh
+
+
+@pytest.fixture
+def mesh() -> ToyMesh:
+    return ToyMesh()
+
+
+@pytest.fixture
+def broker(mesh: ToyMesh, tmp_path: Path) -> ToyBroker:
+    return ToyBroker(mesh, tmp_path / "broker.db")

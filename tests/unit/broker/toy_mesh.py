@@ -1,0 +1,237 @@
+"""A mesh in one process: owners, models, measurements and evidence, without a socket.
+
+Evidence is complete SGX evidence of a simulated platform (`tee.simulation`), so what the tests
+attack is the verifier that also serves hardware.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wardian._internal.settings import Agreed, parse
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.verifier import verify_evidence
+from wardian.broker.admission import Admission
+from wardian.broker.authority import Authority
+from wardian.broker.manifest import (
+    MeshManifest,
+    ModelLine,
+    RoleReference,
+    SignedManifest,
+    TrustAnchor,
+    VerifiedManifest,
+    appraisal_policy,
+    sign_manifest,
+    sign_model_line,
+    verify_manifest_for,
+)
+from wardian.broker.protocol import Request
+from wardian.broker.provisioning import OpenedProvision, Receipt
+from wardian.broker.release import refuse_impossible
+from wardian.broker.session import BrokerSession, WorkloadSession
+from wardian.broker.store import MonotonicCounter, Store
+from wardian.crypto.recipients import BrokerKey
+from wardian.crypto.sealed_header import Pin
+from wardian.crypto.secret import Secret
+from wardian.crypto.signing import SigningKey
+from wardian.tee.simulation import SimulatedPlatform, generate_platform
+
+NOW = 1_790_000_000
+PLATFORM = generate_platform(clock=lambda: NOW)
+OTHER_PLATFORM = generate_platform(clock=lambda: NOW)
+MASTER_KEY = Secret(bytes(range(32)))
+
+
+def digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+class Counter:
+    """A monotonic counter that a test can read, set back, and make fail."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+        self.fails = False
+
+    def read(self) -> int:
+        return self.value
+
+    def advance(self, to: int) -> None:
+        if self.fails:
+            raise OSError("killed before the counter was written")
+        if not self.value < to < 2**63:
+            raise ValueError("a counter only goes up")
+        self.value = to
+
+    @property
+    def seam(self) -> MonotonicCounter:
+        return MonotonicCounter(read=self.read, advance=self.advance)
+
+
+@dataclass
+class ToyMesh:
+    """The owners' side: keys, `wardian.toml`, measurements, model lines."""
+
+    name: str = "test"
+    owners: list[SigningKey] = field(default_factory=lambda: [SigningKey.generate()])
+    threshold: int = 1
+    models: tuple[str, ...] = ("digits", "faces")
+    measurements: dict[str, bytes] = field(
+        default_factory=lambda: {role: digest(role) for role in ("broker", "frontend", "worker")}
+    )
+    keys: dict[str, BrokerKey] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for model in self.models:
+            self.keys.setdefault(model, BrokerKey(Secret.random()))
+
+    @property
+    def agreed_toml(self) -> bytes:
+        owners = ", ".join(f'"{owner.public.hex()}"' for owner in self.owners)
+        models = "\n".join(f"[models.{model}]\nmax_model_bytes = 100000" for model in self.models)
+        return (
+            f'[mesh]\nname = "{self.name}"\nowners = [{owners}]\n'
+            f"threshold = {self.threshold}\n{models}\n"
+        ).encode()
+
+    @property
+    def agreed(self) -> Agreed:
+        return parse(self.agreed_toml, Agreed, name="wardian.toml")
+
+    def line(self, model: str = "digits", **changes: object) -> ModelLine:
+        terms: dict[str, object] = {
+            "mesh": self.name,
+            "owner": self.owners[0],
+            "name": model,
+            "version": 1,
+            "media_type": "application/onnx",
+            "pin": Pin(header_digest=digest(f"header of {model}"), last_tag=bytes(16)),
+            "key_id": self.keys[model].key_id if model in self.keys else bytes(16),
+            "total_bytes": 1000,
+            "measurements": [self.measurements["worker"]],
+        }
+        return sign_model_line(**(terms | changes))  # type: ignore[arg-type]
+
+    def manifest(self, **changes: object) -> MeshManifest:
+        fields: dict[str, object] = {
+            "mesh": self.name,
+            "version": 1,
+            "trust": TrustAnchor(
+                simulation_root_sha256=PLATFORM.root_sha256.hex(),
+                tcb_statuses=("UpToDate",),
+                advisories=(),
+            ),
+            "roles": {
+                role: RoleReference(measurements=(measurement.hex(),))
+                for role, measurement in self.measurements.items()
+            },
+            "models": tuple(self.line(model) for model in self.models),
+        }
+        return MeshManifest(**(fields | changes))  # type: ignore[arg-type]
+
+    def signed(self, **changes: object) -> SignedManifest:
+        return sign_manifest(self.manifest(**changes), self.owners[: max(1, self.threshold)])
+
+    def verified(self, **changes: object) -> VerifiedManifest:
+        return verify_manifest_for(self.signed(**changes), agreed=self.agreed)
+
+    def attest(
+        self,
+        role: str,
+        *,
+        platform: SimulatedPlatform = PLATFORM,
+        debug: bool = False,
+        measurement: bytes | None = None,
+    ) -> Callable[[bytes], Evidence]:
+        """Return what a process of `role` makes its evidence with."""
+        mr_enclave = measurement or self.measurements[role]
+        return lambda report_data: platform.evidence(
+            mr_enclave=mr_enclave, report_data=report_data, debug=debug
+        )
+
+    def workload(self, role: str = "worker", models: tuple[str, ...] = ("digits",), **more: object) -> WorkloadSession:
+        return WorkloadSession(
+            role=role, models=models, agreed=self.agreed, nonce=secrets.token_bytes(32), **more  # type: ignore[arg-type]
+        )
+
+
+class ToyBroker:
+    """A broker without a socket: the steps of `service`, one call each, time as an attribute."""
+
+    def __init__(self, mesh: ToyMesh, path: Path, *, provisioned: bool = True) -> None:
+        self.mesh = mesh
+        self.path = path
+        self.counter = Counter()
+        self.now = 100.0
+        self.start()
+        if provisioned:
+            self.provision(mesh.signed(), keys=tuple(mesh.keys.values()))
+
+    def start(self) -> None:
+        self.store = Store(self.path, master_key=MASTER_KEY, counter=self.counter.seam)
+        self.authority = Authority(
+            store=self.store, attest=self.attest, agreed=self.mesh.agreed, clock=lambda: NOW
+        )
+
+    def restart(self) -> None:
+        self.store.close()
+        self.start()
+
+    def attest(self, report_data: bytes) -> Evidence:
+        return self.mesh.attest("broker")(report_data)
+
+    def provision(
+        self, signed: SignedManifest, *, keys: tuple[BrokerKey, ...] = (), owner: int = 0
+    ) -> Receipt:
+        """Put `signed` in force as the owner would, past the messages."""
+        offer = OpenedProvision(
+            owner=self.mesh.owners[owner].public.hex(),
+            signed_manifest=signed,
+            keys={key.key_id.hex(): key.key for key in keys},
+        )
+        return self.authority.provision(offer, offered=self.authority.verify_offer(signed))
+
+    def open(self) -> BrokerSession:
+        return BrokerSession(nonce=secrets.token_bytes(32), opened_at=self.now)
+
+    def challenge(self, session: BrokerSession, raw: bytes) -> bytes:
+        """Take message 1, return message 2."""
+        request = decode_request(raw)
+        manifest = self.authority.manifest
+        refuse_impossible(manifest.manifest, role=request.role, models=request.models)
+        report_data = session.begin(
+            raw, request, manifest=manifest, ca_certificate=self.authority.ca.certificate
+        )
+        return session.challenge(self.attest(report_data))
+
+    def respond(self, session: BrokerSession, raw: bytes) -> bytes:
+        """Take message 3, return message 4."""
+        proof = session.receive(raw, now=self.now)
+        result = verify_evidence(
+            proof.evidence,
+            policy=appraisal_policy(session.manifest.manifest, session.request.role),
+            report_data=proof.report_data,
+            now=NOW,
+        )
+        release = self.authority.release(
+            proof, request=session.request, shown=session.manifest, result=result
+        )
+        return session.respond(release, sign=self.authority.ca.sign, now=self.now)
+
+    def admit(
+        self, workload: WorkloadSession, attest: Callable[[bytes], Evidence]
+    ) -> Admission:
+        """Carry out one whole release."""
+        session = self.open()
+        challenge = self.challenge(session, workload.request(tee="simulated"))
+        evidence = attest(workload.receive_challenge(challenge, now=NOW))
+        response = self.respond(session, workload.attestation(evidence))
+        return workload.receive_response(response, now=NOW)
+
+
+def decode_request(raw: bytes) -> Request:
+    from wardian._internal import wire
+
+    return wire.decode(raw, Request, what="request")
