@@ -1,3 +1,35 @@
-"""Serve and train machine-learning models on machines that nobody has to trust."""
+"""Serve and train machine-learning models on machines that nobody has to trust.
+
+`connect` returns a client that verifies evidence before it sends anything:
+
+    with wardian.connect("https://host:8443", policy="client-policy.toml") as model:
+        answer = model.infer("digits", {"image": image})
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wardian.serving.client import Client, connect
+    from wardian.serving.client_async import AsyncClient, connect_async
+    from wardian.serving.client_policy import ClientPolicy
 
 __version__ = "0.1.0"
+
+__all__ = ["AsyncClient", "Client", "ClientPolicy", "connect", "connect_async"]
+
+_HOME = {
+    "AsyncClient": "wardian.serving.client_async",
+    "Client": "wardian.serving.client",
+    "ClientPolicy": "wardian.serving.client_policy",
+    "connect": "wardian.serving.client",
+    "connect_async": "wardian.serving.client_async",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - the package itself loads nothing
+
+    return getattr(import_module(_HOME[name]), name)

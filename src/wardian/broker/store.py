@@ -286,13 +286,17 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Bracket what is written at once. If it raises, nothing was."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield self._database
+            self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:  # SQLite itself rolls back when the disk is full
+                self._usable = False
+                self._database.execute("ROLLBACK")
+                self._usable = True
             raise
-        self._database.execute("COMMIT")
 
     def _seal(self, value: bytes, table: str, name: str, generation: int) -> bytes:
         """Return nonce (12 bytes), ciphertext, tag (16 bytes).

@@ -1,8 +1,10 @@
 """`wardian attest`: look at evidence, judge it, and see why."""
 
+import secrets
 import sys
 import time
 from collections.abc import Sequence
+from http.client import OK, HTTPException, HTTPSConnection
 from pathlib import Path
 
 import click
@@ -23,7 +25,11 @@ from wardian.attestation.policy import (
 from wardian.attestation.policy_file import load_policy
 from wardian.attestation.quote_sgx import parse_sgx_quote
 from wardian.attestation.verifier import verify_quote
-from wardian.errors import ConfigError
+from wardian.broker.certificates import chain_pem, spki_of
+from wardian.errors import ConfigError, ConnectionLost, PeerProtocolError
+from wardian.serving.client_connection import client_context, parse_origin
+from wardian.serving.client_policy import VerifiedFrontend, load_client_policy
+from wardian.serving.frontend_evidence import NONCE_BYTES, PATH, FrontendEvidence
 
 DEFAULT_POLICY = AppraisalPolicy(
     roots=frozenset({INTEL_ROOT_SHA256}),
@@ -36,6 +42,7 @@ DEFAULT_POLICY = AppraisalPolicy(
 """What is said of a quote when nobody gives a policy: is it current hardware, whatever enclave."""
 
 REFUSED = 3
+FETCH_TIMEOUT_S = 10.0
 
 existing = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -177,8 +184,59 @@ def show(
     to the manifest that the policy pins. Only then --ca-out writes the mesh CA's certificate, for
     programs that know TLS but no evidence.
     """
-    from wardian.serving.client_evidence import fetch  # noqa: PLC0415 - only this command connects
-
     if ca_out is not None and policy is None:
         raise ConfigError("--ca-out needs --policy: an unverified CA file protects nobody")
-    raise NotImplementedError(url, out, as_json, fetch)
+    shown, nonce, tls_spki = _fetch(url)
+    if out is not None:
+        out.write_bytes(wire.encode(shown.evidence))
+    if policy is None:
+        claims, outcomes = _judge(
+            shown.evidence.quote, shown.evidence.collateral, policy=DEFAULT_POLICY, at=unix_time()
+        )
+        sys.exit(_report(claims, outcomes, policy_named=False, as_json=as_json))
+    accepted = load_client_policy(policy).verify(
+        shown, nonce=nonce, tls_spki=tls_spki, now=unix_time()
+    )
+    if ca_out is not None:
+        ca_out.write_bytes(chain_pem((accepted.mesh_ca,)))
+    status = _report(
+        accepted.result.claims, accepted.result.outcomes, policy_named=True, as_json=as_json
+    )
+    if not as_json:
+        click.echo(f"\nBound to this connection's TLS key, a fresh nonce and {_mesh(accepted)}.")
+    sys.exit(status)
+
+
+def _mesh(accepted: VerifiedFrontend) -> str:
+    manifest = accepted.manifest
+    digest = accepted.manifest_digest.hex()
+    return f"manifest version {manifest.version} of mesh {manifest.mesh} ({digest[:16]}…)"
+
+
+def _fetch(url: str) -> tuple[FrontendEvidence, bytes, bytes]:
+    """Return what the front end at `url` shows, for which nonce, on a connection to which key.
+
+    Nothing but the nonce is sent, and nothing that comes back is believed here.
+    """
+    origin = parse_origin(url)
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    connection = HTTPSConnection(
+        origin.host, origin.port, timeout=FETCH_TIMEOUT_S, context=client_context()
+    )
+    try:
+        connection.connect()
+        certificate = connection.sock.getpeercert(binary_form=True)
+        connection.request("GET", f"{PATH}?nonce={nonce.hex()}")
+        response = connection.getresponse()
+        body = response.read(wire.MAX_MESSAGE_BYTES)
+    except (OSError, HTTPException) as err:
+        raise ConnectionLost(f"{url}: no evidence from there: {err}") from err
+    finally:
+        connection.close()
+    if response.status != OK or certificate is None:
+        raise PeerProtocolError(f"{url}: answered {response.status} where evidence was expected")
+    return (
+        wire.decode(body, FrontendEvidence, what="front end's evidence"),
+        nonce,
+        spki_of(certificate),
+    )

@@ -1,5 +1,6 @@
 """A progress bar for long work: on a terminal a bar, elsewhere only its label."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ def progress(label: str, length: int, *, err: bool = False) -> Iterator[Callable
         length: how many units there are.
         err: show it on stderr, where stdout is for a program to read.
     """
-    stream = click.get_text_stream("stderr" if err else "stdout")
+    stream = sys.stderr if err else sys.stdout
     with click.progressbar(length=length, label=label, width=32, file=stream) as bar:
 
         def advance(count: int) -> None:

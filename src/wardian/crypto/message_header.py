@@ -7,7 +7,8 @@ has one encoding, and the header's length follows from two of its bytes.
 import enum
 import re
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from wardian.errors import FormatError
 
@@ -33,8 +34,8 @@ class Direction(enum.IntEnum):
 _DIRECTIONS = {int(direction): direction for direction in Direction}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHeader:
+# Structs and not dataclasses: a frozen dataclass takes a microsecond to make, four times a message.
+class RequestHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What the sender says about a message; authenticated, and in the clear.
 
     An answer repeats none of it: there all three are zero or empty.
@@ -51,8 +52,7 @@ class RequestHeader:
     request_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageHeader(RequestHeader):
+class MessageHeader(RequestHeader, frozen=True, kw_only=True):
     """The whole header of a message.
 
     Attributes:

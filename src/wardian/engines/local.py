@@ -70,7 +70,7 @@ class LocalEngine:
         self._on_line = on_line
         self._on_failed = on_failed
         self._watched: dict[str, _Watched] = {}
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def start(self, spec: ProcessSpec) -> None:
         """Start `spec` and keep it running; returns at once."""
@@ -84,7 +84,7 @@ class LocalEngine:
 
     async def stop(self) -> None:
         """End every process, the last one started first; late ones are killed."""
-        self._stopping = True
+        self._stopping.set()
         for watched in reversed(self._watched.values()):
             if watched.process is not None and watched.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -102,10 +102,12 @@ class LocalEngine:
 
     async def _keep_running(self, watched: _Watched) -> None:
         delay = FIRST_DELAY_S
-        while not self._stopping:
+        while not self._stopping.is_set():
             began = monotonic()
             status = await self._run_once(watched)
             watched.status.exit_status = status
+            if self._stopping.is_set():
+                return
             if status in FINAL_STATUSES:
                 watched.status.state = "failed"
                 self._on_failed(watched.status)

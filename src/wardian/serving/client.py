@@ -7,7 +7,6 @@ The other end is verified before anything is sent to it, on every connection. On
 used by many threads; each call has a connection to itself.
 """
 
-import secrets
 import socket
 import threading
 import time
@@ -15,26 +14,26 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy.typing as npt
-from typing_extensions import Self
 
 from wardian._internal.clock import monotonic
 from wardian.errors import ConnectionLost, QueueFull, Timeout
 from wardian.inference.model import Tensors
-from wardian.serving.client_answers import (
-    Answer,
-    build_infer,
-    model_target,
-    parse_infer,
-    parse_json,
-)
 from wardian.serving.client_connection import (
     ClientConnection,
     VerifiedKeys,
     client_context,
     parse_origin,
+)
+from wardian.serving.client_messages import (
+    Answer,
+    Call,
+    build_infer,
+    model_target,
+    parse_infer,
+    parse_json,
 )
 from wardian.serving.client_policy import ClientPolicy, VerifiedFrontend, load_client_policy
 
@@ -42,8 +41,6 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_IDLE: Final = 16
 """Connections that are kept for the next call."""
 READ_BYTES: Final = 256 * 1024
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 def connect(
@@ -153,9 +150,7 @@ class Client:
         """
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         call = build_infer(model, inputs, version=version, outputs=outputs, timeout_s=timeout_s)
-        return parse_infer(
-            self._call(b"POST", call.target, call.headers, call.body, timeout_s=timeout_s)
-        )
+        return parse_infer(self._do(call, timeout_s=timeout_s))
 
     def metadata(self, model: str, *, version: int | None = None) -> dict[str, Any]:
         """Return name, versions, inputs and outputs of `model`, as OIP v2 words them."""
@@ -197,31 +192,19 @@ class Client:
         self.close()
 
     def _get(self, target: bytes) -> Answer:
-        return self._call(b"GET", target, (), b"", timeout_s=self._timeout_s)
+        return self._do(Call(target=target), timeout_s=self._timeout_s)
 
-    def _call(
-        self, method: bytes, target: bytes, headers: Headers, body: bytes, *, timeout_s: float
-    ) -> Answer:
-        """Return the answer to one request, on whichever connection has it."""
+    def _do(self, call: Call, *, timeout_s: float) -> Answer:
+        """Return the answer to `call`, on whichever connection has it."""
         deadline = monotonic() + timeout_s
-        headers = (*headers, (b"Idempotency-Key", secrets.token_hex(16).encode()))
         try:
-            return self._attempt(self._take(deadline), method, target, headers, body, deadline)
+            return self._attempt(self._take(deadline), call, deadline)
         except ConnectionLost:
-            return self._attempt(self._open(deadline), method, target, headers, body, deadline)
+            return self._attempt(self._open(deadline), call, deadline)
 
-    def _attempt(
-        self,
-        link: _Link,
-        method: bytes,
-        target: bytes,
-        headers: Headers,
-        body: bytes,
-        deadline: float,
-    ) -> Answer:
+    def _attempt(self, link: _Link, call: Call, deadline: float) -> Answer:
         try:
-            request = link.protocol.request(method, target, headers, body)
-            answer = link.exchange(request, deadline)
+            answer = link.exchange(link.protocol.request(call), deadline)
         except BaseException:
             link.close()  # an answer that comes later must not meet the next request
             raise

@@ -5,38 +5,35 @@ async with await connect_async("https://localhost:8443", policy="client-policy.t
 """
 
 import asyncio
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy.typing as npt
-from typing_extensions import Self
 
 from wardian.errors import ConnectionLost, QueueFull, Timeout
 from wardian.inference.model import Tensors
-from wardian.serving.client_answers import (
-    Answer,
-    build_infer,
-    model_target,
-    parse_infer,
-    parse_json,
-)
 from wardian.serving.client_connection import (
     ClientConnection,
     VerifiedKeys,
     client_context,
     parse_origin,
 )
+from wardian.serving.client_messages import (
+    Answer,
+    Call,
+    build_infer,
+    model_target,
+    parse_infer,
+    parse_json,
+)
 from wardian.serving.client_policy import ClientPolicy, VerifiedFrontend, load_client_policy
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_CONNECTIONS: Final = 64
 READ_BYTES: Final = 256 * 1024
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 async def connect_async(
@@ -129,10 +126,7 @@ class AsyncClient:
         """Return the outputs of `model` for `inputs`; see `client.Client.infer`."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         call = build_infer(model, inputs, version=version, outputs=outputs, timeout_s=timeout_s)
-        answer = await self._call(
-            b"POST", call.target, call.headers, call.body, timeout_s=timeout_s
-        )
-        return parse_infer(answer)
+        return parse_infer(await self._do(call, timeout_s=timeout_s))
 
     async def metadata(self, model: str, *, version: int | None = None) -> dict[str, Any]:
         """Return name, versions, inputs and outputs of `model`, as OIP v2 words them."""
@@ -176,30 +170,24 @@ class AsyncClient:
         await self.close()
 
     async def _get(self, target: bytes) -> Answer:
-        return await self._call(b"GET", target, (), b"", timeout_s=self._timeout_s)
+        return await self._do(Call(target=target), timeout_s=self._timeout_s)
 
-    async def _call(
-        self, method: bytes, target: bytes, headers: Headers, body: bytes, *, timeout_s: float
-    ) -> Answer:
-        """Return the answer to one request, on whichever connection has it."""
-        headers = (*headers, (b"Idempotency-Key", secrets.token_hex(16).encode()))
+    async def _do(self, call: Call, *, timeout_s: float) -> Answer:
+        """Return the answer to `call`, on whichever connection has it."""
         try:
             async with asyncio.timeout(timeout_s), self._free:
                 try:
                     link = self._idle.pop() if self._idle else await self._open()
-                    return await self._attempt(link, method, target, headers, body)
+                    return await self._attempt(link, call)
                 except ConnectionLost:
                     link = await self._open()
-                    return await self._attempt(link, method, target, headers, body)
+                    return await self._attempt(link, call)
         except TimeoutError as err:
             raise Timeout("no answer within the time that was given") from err
 
-    async def _attempt(
-        self, link: _Link, method: bytes, target: bytes, headers: Headers, body: bytes
-    ) -> Answer:
+    async def _attempt(self, link: _Link, call: Call) -> Answer:
         try:
-            request = link.protocol.request(method, target, headers, body)
-            answer = await link.exchange(request)
+            answer = await link.exchange(link.protocol.request(call))
         except BaseException:
             link.abort()  # an answer that comes later must not meet the next request
             raise

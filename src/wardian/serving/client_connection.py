@@ -10,7 +10,6 @@ already that this very key had been verified a short while ago.
 
 import secrets
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,7 +25,7 @@ from wardian.errors import (
     LocalProtocolError,
     PeerProtocolError,
 )
-from wardian.serving.client_answers import Answer, raise_for_status
+from wardian.serving.client_messages import Answer, Call, raise_for_status
 from wardian.serving.client_policy import ClientPolicy, VerifiedFrontend
 from wardian.serving.frontend_evidence import NONCE_BYTES, PATH, FrontendEvidence
 
@@ -162,7 +161,7 @@ class ClientConnection:
 
     def evidence_request(self) -> bytes:
         """Return the request for evidence; it carries a nonce and nothing of the user's."""
-        return self._send(b"GET", f"{PATH}?nonce={self._nonce.hex()}".encode(), (), b"")
+        return self._send(Call(target=f"{PATH}?nonce={self._nonce.hex()}".encode()))
 
     def verify(self, answer: Answer) -> None:
         """Accept the other end on its `answer` to `evidence_request`, for this connection.
@@ -177,17 +176,15 @@ class ClientConnection:
         )
         self._keys.add(self._tls_spki, self.frontend)
 
-    def request(
-        self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
-    ) -> bytes:
-        """Return the bytes of a request.
+    def request(self, call: Call) -> bytes:
+        """Return the bytes of `call`.
 
         Raises:
             LocalProtocolError: the other end is not verified.
         """
         if self.frontend is None:
             raise LocalProtocolError("a request before the evidence was verified")
-        return self._send(method, target, headers, body)
+        return self._send(call)
 
     def receive(self, data: bytes) -> Answer | None:
         """Return the answer once `data` completes it; empty `data` is the end of the connection.
@@ -214,6 +211,10 @@ class ClientConnection:
 
     def _take(self, happened: object) -> None:
         if isinstance(happened, h11.Response):
+            names = {name for name, _ in happened.headers}
+            if not names & {b"content-length", b"transfer-encoding"}:
+                # Its end would be the connection's, which anyone in between can bring about.
+                raise PeerProtocolError("the server sent an answer of no stated length")
             self._head = happened
         elif isinstance(happened, h11.Data):
             self._body.append(bytes(happened.data))
@@ -234,14 +235,15 @@ class ClientConnection:
             self._h11.start_next_cycle()
         return answer
 
-    def _send(
-        self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
-    ) -> bytes:
-        fields = [(b"Host", self._host), *headers]
+    def _send(self, call: Call) -> bytes:
+        body = call.body
+        fields = [(b"Host", self._host), (b"Idempotency-Key", call.key), *call.headers]
         if body:
             fields.append((b"Content-Length", b"%d" % len(body)))
         try:
-            head = self._h11.send(h11.Request(method=method, target=target, headers=fields))
+            head = self._h11.send(
+                h11.Request(method=call.method, target=call.target, headers=fields)
+            )
             rest = self._h11.send_with_data_passthrough(h11.Data(data=body)) if body else []
             end = self._h11.send(h11.EndOfMessage())
         except h11.LocalProtocolError as err:

@@ -267,8 +267,12 @@ class Dispatcher(FrontSink):
     def _flush(self, lane: _LaneQueue) -> None:
         """Send what waits in `lane`, as far as workers have room."""
         lane.scheduled = False
-        while lane.waiting and (workers := self._queue.room(lane.name)):
-            if requests := _next_pack(lane, workers):
+        workers = self._queue.room(lane.name)
+        if not workers:
+            return
+        share = -(-len(lane.waiting) // workers)  # no worker is to idle beside a full one
+        while lane.waiting and self._queue.room(lane.name):
+            if requests := _next_pack(lane, share):
                 self._send(lane, requests)
 
     def _send(self, lane: _LaneQueue, requests: list[_Request]) -> None:
@@ -393,10 +397,10 @@ def _lane_queue(served: Served, codec: MessageCodec) -> _LaneQueue:
     return _LaneQueue(served.lane, codec, limit, frozenset(s.name for s in description.outputs))
 
 
-def _next_pack(lane: _LaneQueue, workers: int) -> list[_Request]:
-    """Take the requests of the next message: a fair share for each of `workers`, one tenant's."""
+def _next_pack(lane: _LaneQueue, share: int) -> list[_Request]:
+    """Take the requests of the next message from `lane`: up to `share`, all of one tenant."""
     waiting = lane.waiting
-    limit = min(lane.pack_limit, -(-len(waiting) // workers))
+    limit = min(lane.pack_limit, share)
     pack: list[_Request] = []
     size = 0
     while waiting and len(pack) < limit:

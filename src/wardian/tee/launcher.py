@@ -6,6 +6,7 @@ the command line and environment that it measured, answers its questions, and en
 
 import contextlib
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from types import FrameType
 from typing import TypeAlias, assert_never
 
 from wardian._internal import settings
-from wardian._internal.log import Field
+from wardian._internal.log import Field, event
 from wardian.errors import ConfigError, SealError, WardianError
 from wardian.tee.counters import FileCounters
 from wardian.tee.measurement import (
@@ -45,6 +46,8 @@ from wardian.tee.simulated import (
     send_frame,
 )
 from wardian.tee.simulation import SimulatedPlatform, open_platform
+
+log = logging.getLogger(__name__)
 
 PLATFORM_DIRECTORY = "simulation"
 """Below the state directory: the simulated platform's keys."""
@@ -152,9 +155,11 @@ class _Desk:
 
     def serve(self, channel: socket.socket) -> None:
         """Answer until the role closes its end, which its exit does."""
-        with contextlib.suppress(OSError, WardianError):  # a broken role is told nothing more
+        try:
             while (raw := receive_frame(channel)) is not None:
                 send_frame(channel, self._answer(parse_question(raw)))
+        except (OSError, WardianError) as err:  # a broken role is told nothing more
+            event(log, "role.cut-off", level=logging.WARNING, kind=type(err).__name__)
 
     def _answer(self, question: Question) -> Answer:
         try:
@@ -180,8 +185,8 @@ class _Desk:
                 return Answer(content=self.agreed)
             case HostSettingsQuestion():
                 return Answer(content=self.host_settings)
-            case Announcement(event=event, fields=fields):
-                self.announce(event, fields)
+            case Announcement(event=what, fields=fields):
+                self.announce(what, fields)
                 return Answer()
             case ReadCounterQuestion(name=name):
                 return Answer(number=self.counters.read(name))

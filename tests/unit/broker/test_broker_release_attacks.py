@@ -23,7 +23,6 @@ from wardian.broker.protocol import (
     response_signed_bytes,
     transcript_digest,
 )
-from wardian.broker.session import BrokerSession, WorkloadSession
 from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
@@ -53,7 +52,10 @@ def test_a_worker_gets_its_models_key_and_queue_key(mesh: ToyMesh, broker: ToyBr
     assert admission.model_key("digits", 1) == mesh.keys["digits"].key
     key, epoch = admission.queue_key("digits")
     assert (len(key), epoch) == (32, 1)
-    assert {(s.kind, s.model) for s in admission.secrets} == {("model", "digits"), ("queue", "digits")}
+    assert {(s.kind, s.model) for s in admission.secrets} == {
+        ("model", "digits"),
+        ("queue", "digits"),
+    }
     assert b"BEGIN CERTIFICATE" in admission.certificate_chain_pem
     assert b"BEGIN CERTIFICATE" in admission.mesh_ca_pem
 
@@ -107,8 +109,12 @@ def forged_release() -> Release:
         manifest_version=1,
         secrets=(
             ReleasedSecret(
-                kind="queue", model="digits", version=None, epoch=1,
-                key_id=queue_key_id(key).hex(), key=key,
+                kind="queue",
+                model="digits",
+                version=None,
+                epoch=1,
+                key_id=queue_key_id(key).hex(),
+                key=key,
             ),
         ),
     )
@@ -163,9 +169,7 @@ def test_a_ciphertext_for_another_workload_does_not_open(relay: Relay) -> None:
     """Even if the signature were good: HPKE's info and key are this session's."""
     relay.respond()
     transcript = transcript_digest(relay.m1, relay.m2, relay.m3)
-    ciphertext = hpke_seal(
-        HpkePrivateKey.generate().public, b"{}", info=release_info(transcript)
-    )
+    ciphertext = hpke_seal(HpkePrivateKey.generate().public, b"{}", info=release_info(transcript))
     signature = relay.broker.authority.ca.sign(response_signed_bytes(transcript, ciphertext))
     forged = wire.encode(Response(ciphertext=ciphertext, signature=signature))
     with pytest.raises(AuthenticationFailed, match="HPKE"):
@@ -198,7 +202,12 @@ def test_t2_a_broker_shows_a_manifest_that_its_evidence_does_not_bind(
 
 
 def test_t2_the_version_is_bound_beside_the_digest() -> None:
-    common = {"workload_nonce": b"w" * 32, "broker_nonce": b"b" * 32, "ca_spki": b"ca", "digest": b"d" * 32}
+    common = {
+        "workload_nonce": b"w" * 32,
+        "broker_nonce": b"b" * 32,
+        "ca_spki": b"ca",
+        "digest": b"d" * 32,
+    }
     assert broker_report_data(**common, version=1) != broker_report_data(**common, version=2)
 
 
@@ -246,9 +255,7 @@ def test_t11_a_simulated_broker_under_a_hardware_manifest_is_refused(
     assert caught.value.rule == "Root"
 
 
-def test_t11_a_broker_under_another_simulation_root_is_refused(
-    mesh: ToyMesh, relay: Relay
-) -> None:
+def test_t11_a_broker_under_another_simulation_root_is_refused(mesh: ToyMesh, relay: Relay) -> None:
     forged = _challenge_with(mesh, relay, mesh.attest("broker", platform=OTHER_PLATFORM))
     with pytest.raises(PolicyDenied, match="does not name that root"):
         relay.workload.receive_challenge(forged, now=NOW)
@@ -259,8 +266,13 @@ def test_t24_evidence_for_an_owner_is_no_evidence_for_a_workload(
 ) -> None:
     message = wire.decode(relay.m2, Challenge, what="x")
     report_data = bind(
-        Purpose.BROKER, b"provision", relay.workload._nonce, message.nonce,
-        relay.broker.authority.ca.spki, bytes(32), bytes(32),
+        Purpose.BROKER,
+        b"provision",
+        relay.workload._nonce,
+        message.nonce,
+        relay.broker.authority.ca.spki,
+        bytes(32),
+        bytes(32),
     )
     forged = tamper(relay.m2, Challenge, evidence=mesh.attest("broker")(report_data))
     with pytest.raises(EvidenceInvalid, match="made for something else"):
@@ -278,7 +290,10 @@ def test_a_manifest_of_other_owners_is_refused(mesh: ToyMesh, relay: Relay) -> N
 
 
 def _attestation(
-    relay: Relay, *, evidence: Evidence | None = None, hpke: bytes | None = None,
+    relay: Relay,
+    *,
+    evidence: Evidence | None = None,
+    hpke: bytes | None = None,
     csr: bytes | None = None,
 ) -> bytes:
     relay.attest()
@@ -331,8 +346,13 @@ def test_t24_a_workloads_evidence_for_another_purpose_is_refused(
     relay.attest()
     message = wire.decode(relay.m3, Attestation, what="x")
     report_data = bind(
-        Purpose.FRONTEND, relay.session._nonce, message.hpke_public, relay.workload._tls.spki,
-        relay.workload.manifest_digest, b"worker", b"digits",
+        Purpose.FRONTEND,
+        relay.session._nonce,
+        message.hpke_public,
+        relay.workload._tls.spki,
+        relay.workload.manifest_digest,
+        b"worker",
+        b"digits",
     )
     forged = tamper(relay.m3, Attestation, evidence=mesh.attest("worker")(report_data))
     with pytest.raises(EvidenceInvalid, match="this use"):
@@ -345,9 +365,12 @@ def test_t2_evidence_bound_to_another_manifest_is_refused(mesh: ToyMesh, relay: 
     relay.attest()
     message = wire.decode(relay.m3, Attestation, what="x")
     report_data = workload_report_data(
-        broker_nonce=relay.session._nonce, hpke_public=message.hpke_public,
-        tls_spki=relay.workload._tls.spki, digest=mesh.verified(version=2).digest,
-        role="worker", models=("digits",),
+        broker_nonce=relay.session._nonce,
+        hpke_public=message.hpke_public,
+        tls_spki=relay.workload._tls.spki,
+        digest=mesh.verified(version=2).digest,
+        role="worker",
+        models=("digits",),
     )
     forged = tamper(relay.m3, Attestation, evidence=mesh.attest("worker")(report_data))
     with pytest.raises(EvidenceInvalid):
@@ -367,7 +390,11 @@ def test_evidence_for_one_model_does_not_get_another(mesh: ToyMesh, broker: ToyB
 @pytest.mark.parametrize(
     ("attester", "error", "text"),
     [
-        ({"measurement": digest("one byte changed")}, PolicyDenied, "is not one that the policy names"),
+        (
+            {"measurement": digest("one byte changed")},
+            PolicyDenied,
+            "is not one that the policy names",
+        ),
         ({"debug": True}, TcbUnacceptable, "debug"),
         ({"platform": OTHER_PLATFORM}, PolicyDenied, "the policy does not name that root"),
     ],
@@ -481,16 +508,16 @@ def test_the_release_policy_stands_without_the_appraisal(mesh: ToyMesh, broker: 
     manifest = mesh.manifest()
     result = verify_evidence(
         mesh.attest("frontend")(bytes(64)),
-        policy=appraisal_policy(manifest, "frontend"), report_data=bytes(64), now=NOW,
+        policy=appraisal_policy(manifest, "frontend"),
+        report_data=bytes(64),
+        now=NOW,
     )
     with pytest.raises(PolicyDenied) as caught:
         entitlements(manifest, role="worker", models=("digits",), result=result)
     assert caught.value.rule == "role-measurement"
 
 
-def test_the_manifest_changes_between_challenge_and_release(
-    mesh: ToyMesh, relay: Relay
-) -> None:
+def test_the_manifest_changes_between_challenge_and_release(mesh: ToyMesh, relay: Relay) -> None:
     relay.attest()
     relay.broker.provision(mesh.signed(version=2))
     with pytest.raises(Timeout, match="manifest changed meanwhile"):
@@ -580,7 +607,9 @@ def test_a_secret_that_is_not_what_it_says(
         _receive(relay, _change(_release(relay), index, **changes))
 
 
-def test_secrets_missing_doubled_or_under_another_manifest(mesh: ToyMesh, broker: ToyBroker) -> None:
+def test_secrets_missing_doubled_or_under_another_manifest(
+    mesh: ToyMesh, broker: ToyBroker
+) -> None:
     from dataclasses import replace
 
     for spoil in (
@@ -606,7 +635,9 @@ def test_a_certificate_for_another_key(mesh: ToyMesh, broker: ToyBroker) -> None
 def test_a_refusal_in_place_of_an_answer_says_why(mesh: ToyMesh, relay: Relay) -> None:
     from wardian.broker.refusal import refusal_for
 
-    raw = wire.encode(refusal_for(PolicyDenied("measurement 00 is not known", rule="MeasurementIn")))
+    raw = wire.encode(
+        refusal_for(PolicyDenied("measurement 00 is not known", rule="MeasurementIn"))
+    )
     with pytest.raises(PolicyDenied, match=r"the broker refuses: measurement 00 .*MeasurementIn"):
         relay.workload.receive_challenge(raw, now=NOW)
     with pytest.raises(PeerProtocolError):
@@ -649,7 +680,6 @@ def test_wire_records_of_secrets_do_not_print_them() -> None:
     record = _SecretRecord(
         kind="queue", model="digits", version=None, epoch=1, key_id="00" * 16, key=b"K" * 32
     )
-    assert "KKK" not in repr(record) and "KKK" not in f"{record!s}"
+    assert "KKK" not in repr(record)
+    assert "KKK" not in f"{record!s}"
     assert "KKK" not in repr(_KeyRecord(key_id="00" * 16, key=b"K" * 32))
-
-

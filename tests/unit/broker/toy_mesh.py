@@ -151,9 +151,15 @@ class ToyMesh:
             mr_enclave=mr_enclave, report_data=report_data, debug=debug
         )
 
-    def workload(self, role: str = "worker", models: tuple[str, ...] = ("digits",), **more: object) -> WorkloadSession:
+    def workload(
+        self, role: str = "worker", models: tuple[str, ...] = ("digits",), **more: object
+    ) -> WorkloadSession:
         return WorkloadSession(
-            role=role, models=models, agreed=self.agreed, nonce=secrets.token_bytes(32), **more  # type: ignore[arg-type]
+            role=role,
+            models=models,
+            agreed=self.agreed,
+            nonce=secrets.token_bytes(32),
+            **more,  # type: ignore[arg-type]
         )
 
 
@@ -220,9 +226,7 @@ class ToyBroker:
         )
         return session.respond(release, sign=self.authority.ca.sign, now=self.now)
 
-    def admit(
-        self, workload: WorkloadSession, attest: Callable[[bytes], Evidence]
-    ) -> Admission:
+    def admit(self, workload: WorkloadSession, attest: Callable[[bytes], Evidence]) -> Admission:
         """Carry out one whole release."""
         session = self.open()
         challenge = self.challenge(session, workload.request(tee="simulated"))

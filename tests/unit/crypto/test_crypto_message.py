@@ -1,11 +1,11 @@
 """Queue messages against the host that carries them (TRUST T4, T18)."""
 
-import dataclasses
 import hashlib
 import os
 import struct
 import threading
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -410,7 +410,7 @@ def test_the_derivations_of_the_page():
 )
 def test_a_header_out_of_range_is_refused(change):
     with pytest.raises(FormatError):
-        sender().seal_request(b"", header=dataclasses.replace(HEADER, **change))
+        sender().seal_request(b"", header=msgspec.structs.replace(HEADER, **change))
 
 
 @pytest.mark.parametrize("model", ["", "Digits", "a/b", "a" * 65, "-a", "ä", "a\n"])
@@ -509,4 +509,4 @@ def test_salt_and_certificate_have_32_bytes():
     header, _ = parse_header(sealed)
     for change in ({"salt": bytes(31)}, {"certificate_digest": bytes(33)}):
         with pytest.raises(FormatError, match="32 bytes each"):
-            build_header(dataclasses.replace(header, **change))
+            build_header(msgspec.structs.replace(header, **change))

@@ -16,6 +16,7 @@ import click
 import wardian
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
+from wardian._internal.log import configure
 from wardian._internal.settings import Operator, parse
 from wardian.broker.certificates import chain_pem
 from wardian.broker.manifest import appraisal_policy
@@ -54,7 +55,8 @@ def up(*, directory: Path, state: Path, port: int | None, once: bool) -> None:
     """
     source = Source.read(directory)
     place = StateDir.open(state)
-    with _locked(place):
+    with _locked(place), place.log("up").open("a") as sink:
+        configure(role="up", stream=sink)
         asyncio.run(_Up(source, place, port=port, once=once).run())
 
 
@@ -168,7 +170,7 @@ class _Up:
         """Answer the held-out data over HTTPS with the client that verifies, and say how it went."""
         check = self._source.example.self_check
         with connect(self._url, policy=self._place.client_policy) as client:
-            self._await_ready(client, list(self._source.example.models))
+            self._await_ready(client)
             if check is None:
                 return
             found = selfcheck.run(client, check, self._source.directory)
@@ -182,15 +184,13 @@ class _Up:
             raise JobFailed("self-check: not one answer is right")
 
     @staticmethod
-    def _await_ready(client: Client, models: list[str]) -> None:
+    def _await_ready(client: Client) -> None:
         """Return once every model has a worker that the front end admitted."""
-        for model in models:
-            for _ in range(500):
-                if client.ready(model):
-                    break
-                time.sleep(0.02)
-            else:
-                raise JobFailed(f"model {model} did not become ready")
+        for _ in range(500):
+            if client.ready():
+                return
+            time.sleep(0.02)
+        raise JobFailed("the models did not become ready within 10 s")
 
     def _invite(self) -> None:
         """Print what to try, and leave the request that it sends in the state directory."""

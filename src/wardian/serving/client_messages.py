@@ -1,8 +1,9 @@
-"""A front end's answers as a client sees them: arrays, or the error that the status stands for."""
+"""What a client sends and what it makes of the answers: arrays, or the error of a status."""
 
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Final, Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -33,12 +34,22 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InferCall:
-    """An inference as it is sent: target, headers and body."""
+class Call:
+    """A request to a verified front end.
 
+    Attributes:
+        method: b"GET" or b"POST".
+        target: path and query.
+        headers: beyond Host and Content-Length.
+        body: empty for none.
+        key: the same for every attempt at this call, so that they can be told to be one.
+    """
+
+    method: bytes = b"GET"
     target: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes = b""
+    key: bytes = field(default_factory=lambda: secrets.token_hex(16).encode())
 
 
 class _Error(msgspec.Struct):
@@ -76,7 +87,7 @@ def build_infer(
     version: int | None,
     outputs: tuple[str, ...] | None,
     timeout_s: float,
-) -> InferCall:
+) -> Call:
     """Return the call that sends `inputs` as binary tensors and asks for binary outputs.
 
     Raises:
@@ -105,7 +116,8 @@ def build_infer(
     if outputs is not None:
         header["outputs"] = [{"name": name} for name in outputs]
     head = msgspec.json.encode(header)
-    return InferCall(
+    return Call(
+        method=b"POST",
         target=model_target(model, version, "/infer"),
         headers=(
             (b"Content-Type", b"application/octet-stream"),

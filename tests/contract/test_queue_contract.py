@@ -1,0 +1,252 @@
+"""What every queue promises to a front end and to a worker, for each implementation."""
+
+import asyncio
+import contextlib
+
+import pytest
+from simulators.data_plane import LANE, MemoryQueue, RecordingSink
+
+from wardian.serving.frames import Address
+from wardian.serving.lease import Lane
+from wardian.serving.queue import Delivered
+from wardian.serving.queue_socket import SocketFrontQueue
+from wardian.serving.queue_socket_worker import SocketWorkerQueue
+
+
+class SocketWorker:
+    """A blocking worker's queue, awaited in a thread."""
+
+    def __init__(self, queue: SocketWorkerQueue) -> None:
+        self.queue = queue
+
+    async def take(self):
+        return await asyncio.to_thread(self.queue.take)
+
+    async def answer(self, answers):
+        await asyncio.to_thread(self.queue.answer, answers)
+
+    def stop(self):
+        self.queue.stop()
+
+    def vanish(self):
+        self.queue.close()
+
+
+class SocketPair:
+    def __init__(self, address: str) -> None:
+        self.front = SocketFrontQueue(Address.parse(address))
+        self.workers: list[SocketWorker] = []
+
+    async def start(self, sink) -> None:
+        self.front.attach(sink)
+        await self.front.start()
+
+    def connect(self, lane: Lane = LANE, credit: int = 2) -> SocketWorker:
+        queue = SocketWorkerQueue(self.front.address, lane=lane, credit=credit)
+        self.workers.append(SocketWorker(queue))
+        return self.workers[-1]
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            worker.vanish()
+        await self.front.close()
+
+
+class MemoryPair:
+    def __init__(self) -> None:
+        self.front = MemoryQueue()
+        self.workers = []
+
+    async def start(self, sink) -> None:
+        self.front.attach(sink)
+
+    def connect(self, lane: Lane = LANE, credit: int = 2):
+        self.workers.append(self.front.connect(lane, credit))
+        return self.workers[-1]
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            worker.vanish()
+
+
+@pytest.fixture
+def sink():
+    return RecordingSink()
+
+
+@pytest.fixture(params=["memory", "unix", "tcp"])
+async def pair(request, tmp_path, sink):
+    if request.param == "memory":
+        pair = MemoryPair()
+    else:
+        unix = request.param == "unix"
+        pair = SocketPair(str(tmp_path / "q") if unix else "tcp:127.0.0.1:0")
+    await pair.start(sink)
+    yield pair
+    await pair.close()
+
+
+async def admitted(pair, sink, **options):
+    """Return a worker that has answered its challenge."""
+    before = len(sink.admitted)
+    worker = pair.connect(**options)
+    ((number, question),) = await worker.take()
+    assert question == b"who are you?"
+    await worker.answer([Delivered(number, b"one of us")])
+    await sink.until(lambda: len(sink.admitted) > before)
+    return worker
+
+
+def send(pair, message: int, *, lane: Lane = LANE, alone: bool = False) -> None:
+    pair.front.send(message, b"request %d" % message, lane=lane, alone=alone)
+
+
+async def take(worker, count: int) -> list[int]:
+    """Return the next `count` messages that the worker gets."""
+    numbers: list[int] = []
+    while len(numbers) < count:
+        delivered = await worker.take()
+        assert all(sealed == b"request %d" % message for message, sealed in delivered)
+        numbers += [message for message, _ in delivered]
+    return numbers
+
+
+async def test_a_message_is_answered(pair, sink):
+    worker = await admitted(pair, sink)
+    send(pair, 5)
+    assert await take(worker, 1) == [5]
+    await worker.answer([Delivered(5, b"answer")])
+    await sink.until(lambda: sink.answers)
+    assert sink.answers == [(5, b"answer")]
+    assert sink.losses == []
+
+
+async def test_messages_wait_for_a_worker_in_their_order(pair, sink):
+    for message in (1, 2, 3):
+        send(pair, message)
+    assert pair.front.room(LANE) == 0
+    worker = await admitted(pair, sink, credit=3)
+    assert await take(worker, 3) == [1, 2, 3]
+
+
+async def test_a_worker_gets_as_much_as_it_gave_credit_for(pair, sink):
+    worker = await admitted(pair, sink, credit=2)
+    for message in (1, 2, 3, 4):
+        send(pair, message)
+    assert await take(worker, 2) == [1, 2]
+    await worker.answer([Delivered(2, b"a"), Delivered(1, b"b")])
+    assert await take(worker, 2) == [3, 4]
+    assert sink.answers == [(2, b"a"), (1, b"b")]
+
+
+async def test_room_counts_workers_and_opens_when_one_answers(pair, sink):
+    worker = await admitted(pair, sink, credit=1)
+    await admitted(pair, sink, credit=5)
+    assert pair.front.room(LANE) == 2
+    send(pair, 1)
+    assert pair.front.room(LANE) == 1
+    assert await take(worker, 1) == [1]
+    sink.rooms.clear()
+    await worker.answer([Delivered(1, b"a")])
+    await sink.until(lambda: sink.answers)
+    assert sink.rooms == [LANE]
+    assert pair.front.room(LANE) == 2
+
+
+async def test_lanes_do_not_mix(pair, sink):
+    other = Lane("digits", 2)
+    first, second = await admitted(pair, sink), await admitted(pair, sink, lane=other)
+    send(pair, 1, lane=other)
+    send(pair, 2)
+    assert await take(first, 1) == [2]
+    assert await take(second, 1) == [1]
+
+
+async def test_what_a_lost_worker_held_is_reported(pair, sink):
+    worker = await admitted(pair, sink)
+    for message in (1, 2, 3):
+        send(pair, message)
+    await take(worker, 2)
+    worker.vanish()
+    await sink.until(lambda: sink.losses)
+    assert sink.losses == [[1, 2]]  # and 3 still waits:
+    assert await take(await admitted(pair, sink), 1) == [3]
+
+
+async def test_a_suspect_is_with_a_worker_that_holds_nothing_else(pair, sink):
+    worker = await admitted(pair, sink, credit=3)
+    send(pair, 1)
+    send(pair, 2, alone=True)
+    send(pair, 3)
+    assert pair.front.room(LANE) == 0
+    for expected in (1, 2, 3):
+        assert await take(worker, 1) == [expected]
+        await worker.answer([Delivered(expected, b"a")])
+
+
+async def test_what_nobody_waits_for_is_not_delivered(pair, sink):
+    send(pair, 1)
+    send(pair, 2)
+    pair.front.forget(1, lane=LANE)
+    worker = await admitted(pair, sink)
+    assert await take(worker, 1) == [2]
+    pair.front.forget(2, lane=LANE)  # too late: the worker goes on holding it
+    await worker.answer([Delivered(2, b"a")])
+    await sink.until(lambda: sink.answers)
+
+
+async def test_a_forged_answer_changes_nothing(pair, sink):
+    worker = await admitted(pair, sink, credit=1)
+    send(pair, 1)
+    send(pair, 2)
+    assert await take(worker, 1) == [1]
+    await worker.answer([Delivered(1, b"forged"), Delivered(1, b"true"), Delivered(1, b"again")])
+    assert await take(worker, 1) == [2]
+    assert sink.answers == [(1, b"true")]
+
+
+async def test_answers_to_what_a_worker_does_not_hold_are_passed_over(pair, sink):
+    first = await admitted(pair, sink, credit=1)
+    send(pair, 1)
+    second = await admitted(pair, sink, credit=1)
+    send(pair, 2)
+    assert await take(first, 1) == [1]
+    assert await take(second, 1) == [2]
+    await second.answer([Delivered(1, b"stolen"), Delivered(99, b"invented"), Delivered(2, b"b")])
+    await first.answer([Delivered(1, b"a")])
+    await sink.until(lambda: len(sink.answers) == 2)
+    assert sorted(sink.answers) == [(1, b"a"), (2, b"b")]
+
+
+async def test_who_fails_the_challenge_gets_nothing(pair, sink):
+    worker = pair.connect()
+    send(pair, 1)
+    ((number, _),) = await worker.take()
+    await worker.answer([Delivered(number, b"let me in")])
+    assert pair.front.room(LANE) == 0
+    assert await take(await admitted(pair, sink), 1) == [1]
+
+
+async def test_a_worker_that_stops_finishes_what_it_holds(pair, sink):
+    worker = await admitted(pair, sink, credit=1)
+    send(pair, 1)
+    assert await take(worker, 1) == [1]
+    worker.stop()
+    taking = asyncio.ensure_future(worker.take())
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(taking), 0.4)
+    await worker.answer([Delivered(1, b"a")])
+    assert await taking is None
+    assert sink.answers == [(1, b"a")]
+    assert sink.losses == []
+
+
+async def test_large_messages_arrive_whole(pair, sink):
+    worker = await admitted(pair, sink)
+    large = bytes(range(256)) * 8192
+    pair.front.send(1, large, lane=LANE, alone=False)
+    ((_, sealed),) = await worker.take()
+    assert sealed == large
+    await worker.answer([Delivered(1, large)])
+    await sink.until(lambda: sink.answers)
+    assert sink.answers == [(1, large)]

@@ -1,0 +1,501 @@
+"""The broker on loopback: owners and workloads speak to it, strangers and hosts attack it."""
+
+import asyncio
+import logging
+import ssl
+import struct
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
+
+from toy_mesh import MASTER_KEY, NOW, OTHER_PLATFORM, Counter, ToyMesh, digest
+
+from wardian._internal import wire
+from wardian.attestation.evidence import Evidence
+from wardian.broker.admission import Admission
+from wardian.broker.audit import verify_chain
+from wardian.broker.client import obtain, read_status
+from wardian.broker.frames import (
+    FIRST_FRAME_BYTES,
+    FRAME_BYTES,
+    FrameStream,
+    connect,
+    server_context,
+)
+from wardian.broker.manifest import SignedManifest, TrustAnchor, appraisal_policy
+from wardian.broker.owner import Provisioned, provision
+from wardian.broker.protocol import Challenge, Request
+from wardian.broker.provisioning import OwnerHello
+from wardian.broker.refusal import Refusal, decode_or_raise
+from wardian.broker.service import BrokerService, ServiceLimits
+from wardian.broker.store import Store
+from wardian.crypto.signing import SigningKey
+from wardian.crypto.tls_keys import TlsKey, load_identity
+from wardian.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    ConnectionLost,
+    EvidenceInvalid,
+    PeerProtocolError,
+    PolicyDenied,
+    Timeout,
+    TransportError,
+)
+
+Address = tuple[str, int]
+
+
+class Broker:
+    """A running broker of a toy mesh."""
+
+    def __init__(self, mesh: ToyMesh, service: BrokerService, address: Address) -> None:
+        self.mesh, self.service, self.address = mesh, service, address
+
+    async def give(self, signed: SignedManifest | None = None, **changes: object) -> Provisioned:
+        arguments: dict[str, object] = {
+            "owner": self.mesh.owners[0],
+            "agreed_toml": self.mesh.agreed_toml,
+            "policy": appraisal_policy(self.mesh.manifest(), "broker"),
+            "manifest": signed or self.mesh.signed(),
+            "keys": tuple(self.mesh.keys.values()),
+            "now": lambda: NOW,
+        }
+        return await provision(self.address, **(arguments | changes))  # type: ignore[arg-type]
+
+    async def ask(self, role: str = "worker", **changes: object) -> Admission:
+        arguments: dict[str, object] = {
+            "role": role,
+            "models": ("digits",),
+            "agreed": self.mesh.agreed,
+            "attest": self.mesh.attest(role),
+            "tee": "simulated",
+            "now": lambda: NOW,
+        }
+        address = changes.pop("address", self.address)
+        return await obtain(address, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def service_of(mesh: ToyMesh, path: Path, **more: object) -> BrokerService:
+    return BrokerService(
+        store=Store(path, master_key=MASTER_KEY, counter=Counter().seam),
+        attest=mesh.attest("broker"),
+        agreed_toml=mesh.agreed_toml,
+        clock=lambda: NOW,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def mesh() -> ToyMesh:
+    return ToyMesh()
+
+
+@pytest.fixture
+async def broker(mesh: ToyMesh, tmp_path: Path) -> AsyncIterator[Broker]:
+    async with service_of(mesh, tmp_path / "broker.db") as service:
+        yield Broker(mesh, service, await service.start("127.0.0.1", 0))
+
+
+async def refusal(stream: FrameStream) -> Refusal:
+    return wire.decode(await stream.receive(most=FRAME_BYTES), Refusal, what="refusal")
+
+
+# The whole way
+
+
+async def test_owner_provisions_workloads_obtain_status_tells(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    given = await broker.give()
+    assert given.receipt.missing == ()
+    worker, frontend = await asyncio.gather(
+        broker.ask(), broker.ask("frontend", models=("digits", "faces"), names=("localhost",))
+    )
+    assert worker.model_key("digits", 1) == broker.mesh.keys["digits"].key
+    assert worker.queue_key("digits") == frontend.queue_key("digits")
+    assert worker.mesh_ca == frontend.mesh_ca == given.mesh_ca
+    status = await read_status(broker.address)
+    assert status.simulated
+    assert status.manifest_digest == given.receipt.manifest_digest
+    lines = verify_chain(status.lines, head=status.audit)
+    assert {line.entry.role for line in lines if line.entry.event == "release"} == {
+        "worker",
+        "frontend",
+    }
+    logged = " ".join(str(getattr(record, "fields", "")) for record in caplog.records)
+    assert broker.mesh.keys["digits"].key.reveal().hex() not in logged
+
+
+async def test_a_front_ends_certificate_serves_a_plain_tls_client(broker: Broker) -> None:
+    """What curl does: the CA file, the name, and no idea of our extension."""
+    await broker.give()
+    admission = await broker.ask("frontend", names=("localhost", "127.0.0.1"))
+    context = server_context()
+    load_identity(context, admission.certificate_chain_pem, admission.tls_key)
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        client = ssl.create_default_context(cadata=admission.mesh_ca_pem.decode())
+        if hasattr(ssl, "VERIFY_X509_STRICT"):
+            client.verify_flags |= ssl.VERIFY_X509_STRICT
+        # The toy clock is in the future of some machines and the past of others.
+        client.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME
+        for name in ("localhost", "127.0.0.1"):
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=client, server_hostname=name
+            )
+            writer.close()
+            await writer.wait_closed()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname="evil.org")
+
+
+async def test_a_new_manifest_shows_in_the_brokers_certificate_at_once(broker: Broker) -> None:
+    await broker.give()
+    await broker.ask()
+    await broker.give(broker.mesh.signed(version=2))
+    assert (await broker.ask()).manifest.manifest.version == 2
+
+
+# Refusals, as people read them
+
+
+async def test_before_the_owners_came_there_is_nothing_to_have(broker: Broker) -> None:
+    with pytest.raises(TransportError, match="no mesh manifest yet") as caught:
+        await broker.ask()
+    assert caught.value.retryable
+
+
+async def test_an_unknown_worker_is_refused_with_the_rule_and_audited(broker: Broker) -> None:
+    await broker.give()
+    trojan = broker.mesh.attest("worker", measurement=digest("one byte changed"))
+    with pytest.raises(PolicyDenied, match=r"measurement [0-9a-f]{64} is not one") as caught:
+        await broker.ask(attest=trojan)
+    assert caught.value.rule == "MeasurementIn"
+    status = await read_status(broker.address)
+    last = verify_chain(status.lines, head=status.audit)[-1].entry
+    assert (last.event, last.outcome, last.rule) == ("refusal", "refused", "MeasurementIn")
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "text"),
+    [
+        ({"debug": True}, EvidenceInvalid, "debug"),
+        ({"platform": OTHER_PLATFORM}, PolicyDenied, "SIMULATED"),
+    ],
+    ids=["debug", "other simulation"],
+)
+async def test_other_evidence_is_refused(
+    broker: Broker, how: dict[str, object], error: type[Exception], text: str
+) -> None:
+    await broker.give()
+    with pytest.raises(error, match=f"the broker refuses: .*{text}"):
+        await broker.ask(attest=broker.mesh.attest("worker", **how))  # type: ignore[arg-type]
+
+
+async def test_evidence_recorded_in_an_earlier_release_is_refused(broker: Broker) -> None:
+    await broker.give()
+    recorded: list[Evidence] = []
+
+    def record(report_data: bytes) -> Evidence:
+        recorded.append(broker.mesh.attest("worker")(report_data))
+        return recorded[0]
+
+    await broker.ask(attest=record)
+    with pytest.raises(EvidenceInvalid, match="made for something else"):
+        await broker.ask(attest=record)
+
+
+async def test_roles_and_models_that_nobody_may_have(broker: Broker) -> None:
+    await broker.give()
+    for changes, rule in (
+        ({"models": ("digits", "faces")}, "models-count"),
+        ({"models": ("other",)}, "model-known"),
+        ({"names": ("localhost",)}, "names"),
+    ):
+        with pytest.raises(PolicyDenied) as caught:
+            await broker.ask(**changes)  # type: ignore[arg-type]
+        assert caught.value.rule == rule
+    with pytest.raises(PolicyDenied, match="is not one"):
+        await broker.ask("frontend", attest=broker.mesh.attest("worker"))
+
+
+async def test_owners_refusals(broker: Broker) -> None:
+    await broker.give()
+    stranger = SigningKey.generate()
+    with pytest.raises(PolicyDenied, match="not an owner") as caught:
+        await broker.give(owner=stranger)
+    assert caught.value.rule == "owner-known"
+    with pytest.raises(PolicyDenied, match="versions only grow"):
+        await broker.give(broker.mesh.signed(models=()), keys=())
+    with pytest.raises(PolicyDenied, match=r"another wardian\.toml"):
+        await broker.give(agreed_toml=broker.mesh.agreed_toml + b"#")
+
+
+async def test_t11_a_manifest_that_does_not_accept_this_broker_is_refused(broker: Broker) -> None:
+    """Hardware only, or another broker's measurement: it must not come into force."""
+    policy = appraisal_policy(broker.mesh.manifest(), "broker")
+    hardware = TrustAnchor(simulation_root_sha256=None, tcb_statuses=("UpToDate",), advisories=())
+    with pytest.raises(PolicyDenied, match="SIMULATED"):
+        await broker.give(broker.mesh.signed(trust=hardware), policy=policy)
+    roles = dict(broker.mesh.manifest().roles)
+    roles["broker"] = type(roles["broker"])(measurements=("11" * 32,))
+    with pytest.raises(PolicyDenied, match="is not one"):
+        await broker.give(broker.mesh.signed(roles=roles), policy=policy)
+    assert (await read_status(broker.address)).manifest_version == 0
+
+
+# A host in the middle
+
+Hook = Callable[[bytes], Awaitable[bytes]]
+
+
+class Middle:
+    """Ends TLS with a key of its own and passes frames on, changed or not; counts them."""
+
+    def __init__(self, to: Address, change: Callable[[int, bytes], bytes]) -> None:
+        self.to, self.change, self.seen = to, change, 0
+
+    async def __aenter__(self) -> Address:
+        import datetime as dt
+
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+
+        key, name = TlsKey.generate(), x509.Name([])
+        own = (
+            x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1)
+            .public_key(key.private_key.public_key())
+            .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+            .not_valid_after(dt.datetime(2040, 1, 1, tzinfo=dt.UTC))
+            .sign(key.private_key, hashes.SHA256())
+        )
+        context = server_context()
+        load_identity(context, own.public_bytes(serialization.Encoding.PEM), key)
+        self.server = await asyncio.start_server(self.relay, "127.0.0.1", 0, ssl=context)
+        return self.server.sockets[0].getsockname()[:2]
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        await self.server.wait_closed()
+
+    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        near, far = FrameStream(reader, writer), await connect(self.to)
+        try:
+            while True:
+                await far.send(await near.receive(most=FRAME_BYTES))
+                self.seen += 1
+                answer = await far.receive(most=FRAME_BYTES)
+                await near.send(self.change(self.seen, answer))
+        except (ConnectionLost, PeerProtocolError):
+            pass
+        finally:
+            await far.close()
+            await near.close()
+
+
+async def test_a_host_that_ends_tls_gets_no_evidence_of_the_workload(broker: Broker) -> None:
+    await broker.give()
+    middle = Middle(broker.address, lambda _, raw: raw)
+    async with middle as address:
+        with pytest.raises(AuthenticationFailed, match="not signed by the mesh CA"):
+            await broker.ask(address=address)
+    assert middle.seen == 1  # message 3 was never sent
+
+
+async def test_a_relayed_challenge_that_was_changed(broker: Broker) -> None:
+    await broker.give()
+
+    def change(_: int, raw: bytes) -> bytes:
+        message = wire.decode(raw, Challenge, what="x")
+        return raw.replace(message.nonce.hex()[:0].encode() or b'"nonce":"', b'"nonce":"A', 1)
+
+    async with Middle(broker.address, change) as address:
+        with pytest.raises((EvidenceInvalid, PeerProtocolError)):
+            await broker.ask(address=address)
+
+
+# Strangers
+
+
+async def test_garbage_and_unknown_fields_are_malformed(broker: Broker) -> None:
+    good = wire.encode(Request(role="worker", tee="x", models=("digits",), nonce=bytes(32)))
+    for raw in (b"garbage", b"{}", b'{"format":"wardian release request v9"}', b"\x00" * 100,
+                good[:-1] + b',"debug":true}', good.replace(b"worker", b"Worker"), good + good):
+        stream = await connect(broker.address)
+        await stream.send(raw)
+        assert (await refusal(stream)).code == "malformed"
+        await stream.close()
+
+
+@pytest.mark.parametrize("length", [0, FIRST_FRAME_BYTES + 1, 2**32 - 1])
+async def test_a_frame_of_absurd_length_is_not_read(broker: Broker, length: int) -> None:
+    stream = await connect(broker.address)
+    stream._writer.write(struct.pack(">I", length))
+    assert "bytes; 1 to" in (await refusal(stream)).message
+    with pytest.raises(ConnectionLost):
+        await stream.receive(most=10)
+    await stream.close()
+
+
+async def test_a_message_out_of_turn_is_refused(broker: Broker) -> None:
+    """Message 1 twice: the second stands where message 3 is due."""
+    await broker.give()
+    stream = await connect(broker.address)
+    request = Request(role="worker", tee="x", models=("digits",), nonce=bytes(32))
+    await stream.send(wire.encode(request))
+    await stream.receive(most=FRAME_BYTES)
+    await stream.send(wire.encode(request))
+    assert (await refusal(stream)).code == "malformed"
+    await stream.close()
+
+
+async def test_a_slow_peer_is_cut_off_and_others_are_served(mesh: ToyMesh, tmp_path: Path) -> None:
+    limits = ServiceLimits(connections=2, connection_s=0.5)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        address = await service.start("127.0.0.1", 0)
+        slow = [await connect(address), await connect(address)]
+        for stream in slow:
+            stream._writer.write(b"\x00\x00")  # half a header, and then nothing
+        status = await read_status(address)  # waits in the backlog for a place
+        assert status.manifest_version == 0
+        for stream in slow:
+            with pytest.raises(ConnectionLost):
+                await stream.receive(most=10)
+            await stream.close()
+
+
+async def test_a_peer_that_never_speaks_tls_holds_no_place_for_long(
+    mesh: ToyMesh, tmp_path: Path
+) -> None:
+    limits = ServiceLimits(connections=1, connection_s=0.3)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        address = await service.start("127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*address)
+        assert (await read_status(address)).manifest_version == 0
+        writer.close()
+
+
+async def test_quotes_are_rationed(mesh: ToyMesh, tmp_path: Path) -> None:
+    limits = ServiceLimits(quotes_per_s=0.001, quote_burst=2)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
+        await broker.give()
+        await broker.ask()
+        with pytest.raises(TransportError, match="more evidence than it can make") as caught:
+            await broker.ask()
+        assert caught.value.retryable
+        with pytest.raises(TransportError, match="more evidence"):
+            await broker.give()
+
+
+async def test_those_who_say_to_be_owners_are_counted(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.service._owner_slots = asyncio.Semaphore(1)
+    stream = await connect(broker.address)
+    hello = OwnerHello(owner=broker.mesh.owners[0].public.hex(), nonce=bytes(32))
+    await stream.send(wire.encode(hello))
+    await stream.receive(most=FRAME_BYTES)
+    with pytest.raises(TransportError, match="as many owners"):
+        await broker.give()
+    await stream.close()
+
+
+async def test_a_bug_stays_in_its_connection(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("with a secret in its text")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.service._authority, "status", fail, raising=False) if False else None
+        patch.setattr(type(broker.service._authority), "status", lambda *_: fail(None))
+        with pytest.raises(ConnectionLost):
+            await read_status(broker.address)
+    assert "broker.bug" in [record.getMessage() for record in caplog.records]
+    assert "secret" not in caplog.text
+    assert (await read_status(broker.address)).mesh == "test"
+
+
+async def test_the_state_fails_and_the_peer_learns_only_that(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    await broker.give()
+    broker.service._store._usable = False
+    with pytest.raises(TransportError, match="its log says why"):
+        await broker.ask()
+    assert "SealError" in [getattr(r, "fields", {}).get("error") for r in caplog.records]
+
+
+# The ends of a connection
+
+
+async def test_nobody_listens() -> None:
+    with pytest.raises(ConnectionLost, match="no broker answers at 127.0.0.1 port 1"):
+        await read_status(("127.0.0.1", 1))
+
+
+async def test_a_port_that_is_taken(broker: Broker, mesh: ToyMesh, tmp_path: Path) -> None:
+    async with service_of(mesh, tmp_path / "second.db") as second:
+        with pytest.raises(ConfigError, match="cannot listen at 127.0.0.1 port"):
+            await second.start(*broker.address)
+
+
+async def test_a_server_that_says_nothing() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        address = server.sockets[0].getsockname()[:2]
+        with pytest.raises(Timeout, match="did not answer"):
+            await connect(address, timeout_s=0.1)
+
+
+async def test_frames_time_out_and_closed_connections_say_so(broker: Broker) -> None:
+    stream = await connect(broker.address)
+    with pytest.raises(Timeout, match="no whole message"):
+        await stream.receive(most=10, timeout_s=0.05)
+    await stream.close()
+    with pytest.raises((ConnectionLost, Timeout)):
+        for _ in range(50):
+            await stream.send(b"x" * 100_000, timeout_s=0.1)
+    with pytest.raises(ConnectionLost, match="showed no certificate"):
+        class NoTls:
+            def get_extra_info(self, _: str) -> None:
+                return None
+
+        FrameStream(stream._reader, NoTls()).peer_certificate()  # type: ignore[arg-type]
+
+
+async def test_a_peer_that_does_not_read(broker: Broker) -> None:
+    reader, writer = asyncio.StreamReader(), None
+
+    async def listen(_: asyncio.StreamReader, peer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1)
+        peer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        stream = FrameStream(reader, writer)
+        with pytest.raises(Timeout, match="did not take a message"):
+            await stream.send(b"x" * 50_000_000, timeout_s=0.1)
+        writer.transport.abort()
+
+
+async def test_a_status_that_is_none(broker: Broker) -> None:
+    assert broker.address
+    with pytest.raises(PeerProtocolError):
+        decode_or_raise(b"{}", Challenge, what="challenge")

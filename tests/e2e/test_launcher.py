@@ -1,0 +1,385 @@
+"""Real processes, started as simulated enclaves: what they are, what they can and cannot do.
+
+Each test copies the package, adds a tiny role to it and launches that.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import py_compile
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+import wardian
+from wardian._internal import wire
+from wardian._internal.clock import unix_time
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
+from wardian.attestation.verifier import verify_evidence
+from wardian.errors import ConfigError, PolicyDenied
+from wardian.tee import launcher
+from wardian.tee.launcher import launch_simulated
+from wardian.tee.measurement import measure_role
+from wardian.tee.role_table import ROLES
+from wardian.tee.simulation import load_platform
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="roles run on Linux")
+
+AGREED = b"[mesh]\n"
+REPORT_DATA = hashlib.sha512(b"bound").digest()
+ROLE = {"probe": dataclasses.replace(ROLES["broker"], entry="wardian.roles.probe", product_id=99)}
+
+EVIDENCE_PROBE = """
+from wardian._internal import wire
+def main(enclave):
+    evidence = enclave.evidence(bytes.fromhex("{report_data}"))
+    enclave.announce("evidence", json=wire.encode(evidence).decode(), config=enclave.agreed_config().decode())
+    return 0
+"""
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    copy = tmp_path / "code" / "wardian"
+    shutil.copytree(
+        Path(wardian.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return copy
+
+
+class Probe:
+    """Launches the probe role with some code and collects what it announces."""
+
+    def __init__(self, package: Path, state: Path) -> None:
+        self.package = package
+        self.state = state
+        self.path = package / "roles" / "probe.py"
+
+    def write(self, source: str) -> None:
+        self.path.write_text(textwrap.dedent(source))
+
+    def run(self, source: str | None = None) -> tuple[int, list[dict]]:
+        if source is not None:
+            self.write(source)
+        announced: list[dict] = []
+        status = launch_simulated(
+            "probe",
+            state=self.state,
+            host_settings=b'{"from": "host"}',
+            agreed=AGREED,
+            announce=lambda event, fields: announced.append({"event": event, **fields}),
+            package=self.package,
+            roles=ROLE,
+        )
+        return status, announced
+
+    def measurement(self) -> bytes:
+        return measure_role("probe", agreed=AGREED, package=self.package, roles=ROLE).mr_enclave
+
+    def policy(self, measurement: bytes) -> AppraisalPolicy:
+        root = load_platform(self.state / "simulation").root_sha256
+        return AppraisalPolicy(
+            roots=frozenset({root}), rule=MeasurementIn(frozenset({measurement}))
+        )
+
+
+@pytest.fixture
+def probe(package, tmp_path) -> Probe:
+    return Probe(package, tmp_path / "state")
+
+
+def evidence_of(announced) -> Evidence:
+    return wire.decode(announced[0]["json"].encode(), Evidence, what="evidence")
+
+
+def test_evidence_of_a_real_process_names_its_measurement(probe):
+    status, announced = probe.run(EVIDENCE_PROBE.format(report_data=REPORT_DATA.hex()))
+    assert status == 0
+    assert announced[0]["config"] == AGREED.decode()
+    result = verify_evidence(
+        evidence_of(announced),
+        policy=probe.policy(probe.measurement()),
+        report_data=REPORT_DATA,
+        now=unix_time(),
+    )
+    assert result.claims.simulated
+    assert result.claims.product_id == 99
+
+
+def test_one_changed_byte_is_another_enclave(probe):
+    probe.write(EVIDENCE_PROBE.format(report_data=REPORT_DATA.hex()))
+    reviewed = probe.measurement()
+    source = probe.path.read_text()
+    status, announced = probe.run(source.replace("return 0", "return 5"))
+    assert status == 5
+    with pytest.raises(PolicyDenied, match="is not one that the policy names"):
+        verify_evidence(
+            evidence_of(announced),
+            policy=probe.policy(reviewed),
+            report_data=REPORT_DATA,
+            now=unix_time(),
+        )
+
+
+def test_code_that_changes_between_measuring_and_starting_is_not_run(probe, monkeypatch, capfd):
+    start = launcher._start
+
+    def swap_and_start(*args):
+        probe.write("def main(enclave):\n    enclave.announce('evil')\n    return 0\n")
+        return start(*args)
+
+    monkeypatch.setattr(launcher, "_start", swap_and_start)
+    status, announced = probe.run("def main(enclave):\n    return 0\n")
+    assert (status, announced) == (1, [])
+    assert "changed after it was measured" in capfd.readouterr().err
+
+
+def test_poisoned_bytecode_is_not_run(probe):
+    probe.write("def main(enclave):\n    enclave.announce('good')\n    return 0\n")
+    before = probe.measurement()
+    poison = probe.path.with_name("poison.txt")
+    poison.write_text("def main(enclave):\n    enclave.announce('evil')\n    return 0\n")
+    cache = probe.path.parent / "__pycache__" / f"probe.{sys.implementation.cache_tag}.pyc"
+    for target in (cache, probe.path.with_suffix(".pyc")):
+        py_compile.compile(
+            str(poison),
+            cfile=str(target),
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+    assert probe.measurement() == before
+    assert probe.run() == (0, [{"event": "good"}])
+
+
+def test_nothing_beside_the_measured_files_can_be_imported(probe):
+    for name in ("sitecustomize.py", "usercustomize.py", "evil.py", "evil.pth"):
+        (probe.package.parent / name).write_text("raise SystemExit(66)")
+    (probe.package / "evil.py").write_text("raise SystemExit(66)")
+    status, announced = probe.run(
+        """
+        import importlib, sys
+
+        def main(enclave):
+            for name in ("evil", "sitecustomize", "wardian.evil", "wardian.serving", "wardian.cli",
+                         "wardian.tee.simulation", "numpy", "pytest", "site", "unittest"):
+                try:
+                    importlib.import_module(name)
+                    enclave.announce("imported", name=name)
+                except ModuleNotFoundError:
+                    pass
+            known = {file.path for file in sys.meta_path[-1]._files.values()}
+            unknown = [name for name, module in sys.modules.items()
+                       if getattr(module, "__file__", None) not in known | {None}]
+            enclave.announce("done", path=str(sys.path), unknown=str(unknown), finders=len(sys.meta_path))
+            return 0
+        """
+    )
+    assert status == 0
+    # `site` is compiled into the interpreter; importing it runs nothing unless its main is called.
+    assert [line["name"] for line in announced[:-1]] in ([], ["site"])
+    assert announced[-1] == {"event": "done", "path": "[]", "unknown": "[]", "finders": 3}
+
+
+def test_process_is_closed_and_holds_only_the_measured_environment(probe, monkeypatch):
+    monkeypatch.setenv("WARDIAN_CANARY", "secret")
+    monkeypatch.setenv("PYTHONPATH", "/evil")
+    status, announced = probe.run(
+        """
+        import ctypes, json, os, resource, sys
+
+        def main(enclave):
+            enclave.announce(
+                "state",
+                env=json.dumps(dict(os.environ)),
+                cwd=os.getcwd(),
+                core=str(resource.getrlimit(resource.RLIMIT_CORE)),
+                dumpable=ctypes.CDLL(None).prctl(3, 0, 0, 0, 0),
+                descriptors=json.dumps(sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1]),
+                stdin=os.readlink("/proc/self/fd/0"),
+                settings=enclave.host_settings().decode(),
+                flags=json.dumps([sys.flags.isolated, sys.flags.no_site, sys.flags.dont_write_bytecode]),
+                session=os.getsid(0) == os.getpid(),
+            )
+            return 0
+        """
+    )
+    assert status == 0
+    (state,) = announced
+    assert json.loads(state["env"]) == dict(ROLES["broker"].environment)
+    assert state["cwd"] == "/"
+    assert state["core"] == "(0, 0)"
+    assert state["dumpable"] == 0
+    assert json.loads(state["descriptors"]) == [0, 1, 2, 3]
+    assert state["stdin"] == "/dev/null"
+    assert state["settings"] == '{"from": "host"}'
+    assert json.loads(state["flags"]) == [1, 1, 1]
+    assert state["session"]
+
+
+SEALING_PROBE = """
+from wardian.errors import SealError
+from wardian.tee.sealing import seal_state, unseal_state
+PLACE = {place!r}
+def main(enclave):
+    version = enclave.read_counter("state")
+    if version:
+        with open(PLACE, "rb") as file:
+            try:
+                state = unseal_state(enclave, file.read(), label="probe", version=version)
+            except SealError as err:
+                enclave.announce("refused", why=str(err))
+                return 3
+        enclave.announce("unsealed", state=state.decode())
+    enclave.advance_counter("state", version + 1)
+    with open(PLACE, "wb") as file:
+        file.write(seal_state(enclave, b"version %d" % (version + 1), label="probe", version=version + 1))
+    return 0
+"""
+
+
+def test_sealed_state_across_restarts_rollback_and_changed_code(probe, tmp_path):
+    place = tmp_path / "sealed"
+    source = SEALING_PROBE.format(place=str(place))
+    assert probe.run(source) == (0, [])
+    old = place.read_bytes()
+    assert probe.run() == (0, [{"event": "unsealed", "state": "version 1"}])
+    newest = place.read_bytes()
+    place.write_bytes(old)
+    status, announced = probe.run()
+    assert status == 3
+    assert "version 1, but the newest is 2" in announced[0]["why"]
+    place.write_bytes(newest)
+    status, announced = probe.run(source + "# another program\n")
+    assert status == 3
+    assert "another measurement" in announced[0]["why"]
+    assert probe.run(source) == (0, [{"event": "unsealed", "state": "version 2"}])
+
+
+def test_role_that_a_signal_ends(probe):
+    source = "import os\ndef main(enclave):\n    os.kill(os.getpid(), 9)\n"
+    assert probe.run(source) == (137, [])
+
+
+def test_role_that_fails(probe, capfd):
+    assert probe.run("def main(enclave):\n    raise ValueError('why')\n") == (1, [])
+    assert "ValueError" in capfd.readouterr().err
+
+
+def test_role_that_breaks_the_protocol_is_not_waited_for(probe):
+    status, announced = probe.run(
+        """
+        import os
+        def main(enclave):
+            os.write(3, b"\\xff\\xff\\xff\\xff")
+            return 4 if os.read(3, 1) == b"" else 5
+        """
+    )
+    assert (status, announced) == (4, [])
+
+
+def test_announcement_that_the_launcher_cannot_take_ends_the_role(probe):
+    probe.write(
+        "import os, time\n"
+        "def main(enclave):\n"
+        "    enclave.announce('x', pid=os.getpid())\n"
+        "    time.sleep(600)\n"
+    )
+
+    class Broken(Exception):  # noqa: N818
+        pass
+
+    def broken(_event, fields):
+        raise Broken(fields["pid"])
+
+    with pytest.raises(Broken) as raised:
+        launch_simulated(
+            "probe",
+            state=probe.state,
+            host_settings=b"{}",
+            agreed=AGREED,
+            announce=broken,
+            package=probe.package,
+            roles=ROLE,
+        )
+    with pytest.raises(ProcessLookupError):
+        os.kill(raised.value.args[0], 0)
+
+
+def test_interpreter_that_cannot_be_started(probe, monkeypatch):
+    probe.write("def main(enclave):\n    return 0\n")
+
+    def refuse(*_args, **_kwargs):
+        raise OSError(8, "Exec format error")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(ConfigError, match="cannot be started: Exec format error"):
+        probe.run()
+
+
+LAUNCHER = """
+import dataclasses, pathlib, sys
+from wardian.tee.launcher import launch_simulated
+from wardian.tee.role_table import ROLES
+role = dataclasses.replace(ROLES["broker"], entry="wardian.roles.probe", product_id=99)
+sys.exit(launch_simulated("probe", state=pathlib.Path(sys.argv[1]), host_settings=b"{}",
+    agreed=b"[mesh]\\n", package=pathlib.Path(sys.argv[2]), roles={"probe": role}))
+"""
+
+WAITING_PROBE = """
+import os, signal, threading
+def main(enclave):
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: told.set())
+    enclave.announce("waiting", pid=os.getpid())
+    while not told.wait(0.05):
+        pass
+    enclave.announce("stopping")
+    return 21
+"""
+
+
+@pytest.fixture
+def waiting(probe):
+    probe.write(WAITING_PROBE)
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, str(probe.state), str(probe.package)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        line = json.loads(process.stdout.readline())
+        assert line["event"] == "waiting"
+        yield process, line["pid"]
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_passed_on(waiting, number):
+    process, _ = waiting
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert json.loads(output) == {"event": "stopping"}
+    assert process.returncode == 21
+
+
+def test_killed_launcher_takes_the_role_with_it(waiting):
+    process, role = waiting
+    process.kill()
+    process.wait()
+    for _ in range(600):
+        try:
+            os.kill(role, 0)
+        except ProcessLookupError:
+            return
+        stat = Path(f"/proc/{role}/stat")
+        if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("the role outlived its launcher")

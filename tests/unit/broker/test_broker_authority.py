@@ -1,0 +1,221 @@
+"""What the broker remembers and in which order it acts."""
+
+from pathlib import Path
+
+import pytest
+from toy_mesh import NOW, OTHER_PLATFORM, ToyBroker, ToyMesh
+
+from wardian.broker.audit import verify_chain
+from wardian.broker.authority import NO_MANIFEST
+from wardian.broker.certificates import read_identity, verify_ca_certificate
+from wardian.broker.status import Status, StatusRequest
+from wardian.crypto.recipients import BrokerKey
+from wardian.crypto.secret import Secret
+from wardian.crypto.signing import SigningKey
+from wardian.errors import AuthenticationFailed, PolicyDenied, SealError
+
+
+def status(broker: ToyBroker, after: int = 0) -> Status:
+    return broker.authority.status(StatusRequest(after=after))
+
+
+def entries(broker: ToyBroker) -> list[tuple[str, str, str]]:
+    lines = verify_chain(status(broker).lines, head=status(broker).audit)
+    return [(line.entry.event, line.entry.outcome, line.entry.kind) for line in lines]
+
+
+# Memory
+
+
+def test_ca_manifest_keys_and_epoch_survive_a_restart(mesh: ToyMesh, broker: ToyBroker) -> None:
+    before = broker.admit(mesh.workload(), mesh.attest("worker"))
+    ca = broker.authority.ca.certificate
+    broker.restart()
+    after = broker.admit(mesh.workload(), mesh.attest("worker"))
+    assert broker.authority.ca.certificate == ca == after.mesh_ca
+    assert after.queue_key("digits") == before.queue_key("digits")
+    assert after.model_key("digits", 1) == before.model_key("digits", 1)
+
+
+def test_a_stored_manifest_is_verified_again(mesh: ToyMesh, broker: ToyBroker) -> None:
+    """A `wardian.toml` with other owners would be another measurement; still nothing is assumed."""
+    broker.store.close()
+    mesh.owners = [SigningKey.generate()]
+    with pytest.raises(PolicyDenied, match="not an owner"):
+        broker.start()
+    broker.store.close()
+
+
+def test_the_broker_says_who_it_is(mesh: ToyMesh, broker: ToyBroker, tmp_path: Path) -> None:
+    assert broker.authority.simulated is True
+    assert status(broker).measurement == mesh.measurements["broker"].hex()
+    fresh = ToyBroker(mesh, tmp_path / "fresh.db", provisioned=False)
+    assert (fresh.authority.manifest_version, status(fresh).manifest_digest) == (0, "")
+    for each, digest in ((fresh, NO_MANIFEST), (broker, mesh.verified().digest)):
+        _, chain = each.authority.own_identity()
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        leaf = x509.load_pem_x509_certificates(chain)[0].public_bytes(Encoding.DER)
+        identity = read_identity(leaf)
+        assert (identity.role, identity.measurement) == ("broker", mesh.measurements["broker"])
+        assert len(identity.manifest_digest) == len(digest)
+    fresh.store.close()
+
+
+# Manifests
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_lower_or_equal_version_is_a_rollback(
+    mesh: ToyMesh, broker: ToyBroker, version: int
+) -> None:
+    broker.provision(mesh.signed(version=2))
+    other = mesh.signed(version=version, models=(mesh.line("digits"),))
+    with pytest.raises(PolicyDenied, match="versions only grow") as caught:
+        broker.provision(other)
+    assert caught.value.rule == "manifest-version"
+
+
+def test_a_newer_manifest_came_while_an_older_one_was_offered(
+    mesh: ToyMesh, broker: ToyBroker
+) -> None:
+    from wardian.broker.provisioning import OpenedProvision
+
+    offered = broker.authority.verify_offer(mesh.signed(version=2))
+    broker.provision(mesh.signed(version=3))
+    late = OpenedProvision(
+        owner=mesh.owners[0].public.hex(), signed_manifest=offered.signed, keys={}
+    )
+    with pytest.raises(PolicyDenied, match="versions only grow"):
+        broker.authority.provision(late, offered=offered)
+
+
+def test_the_rollback_is_refused_after_a_restart_too(mesh: ToyMesh, broker: ToyBroker) -> None:
+    old = mesh.signed(version=1)
+    broker.provision(mesh.signed(version=2))
+    broker.restart()
+    with pytest.raises(PolicyDenied, match="versions only grow"):
+        broker.provision(old)
+
+
+def test_an_offer_that_is_not_signed_well(mesh: ToyMesh, broker: ToyBroker) -> None:
+    import msgspec
+
+    signed = mesh.signed(version=2)
+    with pytest.raises(AuthenticationFailed):
+        broker.authority.verify_offer(
+            msgspec.structs.replace(signed, manifest=signed.manifest.replace(b":2,", b":3,", 1))
+        )
+
+
+def test_a_new_manifest_begins_an_epoch_and_the_same_one_does_not(
+    mesh: ToyMesh, broker: ToyBroker
+) -> None:
+    first = broker.admit(mesh.workload(), mesh.attest("worker")).queue_key("digits")
+    receipt = broker.provision(mesh.signed(version=1), keys=(mesh.keys["digits"],))
+    assert (receipt.epoch, receipt.missing) == (1, ())
+    assert broker.admit(mesh.workload(), mesh.attest("worker")).queue_key("digits") == first
+    assert broker.provision(mesh.signed(version=2)).epoch == 2
+    key, epoch = broker.admit(mesh.workload(), mesh.attest("worker")).queue_key("digits")
+    assert epoch == 2
+    assert key != first[0]
+
+
+def test_keys_that_no_line_names_any_more_are_deleted(mesh: ToyMesh, broker: ToyBroker) -> None:
+    broker.provision(mesh.signed(version=2, models=(mesh.line("digits"),)))
+    assert broker.store.keys("model-key") == (
+        f"{mesh.owners[0].public.hex()}/{mesh.keys['digits'].key_id.hex()}",
+    )
+    assert broker.store.keys("queue-key") == ("digits",)
+    assert broker.provision(mesh.signed(version=3)).missing == ("faces version 1",)
+
+
+# Keys and their owners
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> ToyBroker:
+    """Two owners, either of whom may sign; the first owns both models."""
+    mesh = ToyMesh(owners=[SigningKey.generate(), SigningKey.generate()])
+    return ToyBroker(mesh, tmp_path / "pair.db")
+
+
+def test_t7_another_owner_signs_a_line_over_a_strangers_key(pair: ToyBroker) -> None:
+    """Same name, same key id, a worker of its own: the key is kept under who gave it."""
+    mesh = pair.mesh
+    theft = mesh.line(owner=mesh.owners[1], version=2)
+    pair.provision(mesh.signed(version=2, models=(mesh.line(), theft)))
+    with pytest.raises(PolicyDenied, match="version 2 has not given its key"):
+        pair.admit(mesh.workload(), mesh.attest("worker"))
+    pair.provision(mesh.signed(version=3, models=(theft,)))
+    with pytest.raises(PolicyDenied, match="has not given its key"):
+        pair.admit(mesh.workload(), mesh.attest("worker"))
+
+
+def test_an_owner_gives_keys_for_its_own_lines_only(pair: ToyBroker) -> None:
+    with pytest.raises(PolicyDenied) as caught:
+        pair.provision(pair.mesh.signed(), keys=(pair.mesh.keys["digits"],), owner=1)
+    assert caught.value.rule == "key-named"
+    with pytest.raises(PolicyDenied, match="no model line of this owner names"):
+        pair.provision(pair.mesh.signed(), keys=(BrokerKey(Secret.random()),))
+
+
+def test_every_version_that_the_worker_may_open_is_released(
+    mesh: ToyMesh, broker: ToyBroker
+) -> None:
+    second = BrokerKey(Secret.random())
+    lines = (mesh.line(), mesh.line(version=2, key_id=second.key_id))
+    broker.provision(mesh.signed(version=2, models=lines), keys=(second,))
+    admission = broker.admit(mesh.workload(), mesh.attest("worker"))
+    assert admission.model_key("digits", 1) == mesh.keys["digits"].key
+    assert admission.model_key("digits", 2) == second.key
+
+
+def test_a_state_without_a_queue_key_is_refused(mesh: ToyMesh, broker: ToyBroker) -> None:
+    broker.store.commit({("queue-key", "digits"): None}, audit=[], now=NOW)
+    with pytest.raises(SealError, match="no queue key"):
+        broker.admit(mesh.workload(), mesh.attest("worker"))
+
+
+# Audit
+
+
+def test_the_audit_log_tells_the_story(mesh: ToyMesh, broker: ToyBroker) -> None:
+    broker.admit(mesh.workload(), mesh.attest("worker"))
+    broker.authority.refuse(
+        PolicyDenied("no", rule="role-known"), role="aggregator", models=("digits",)
+    )
+    broker.authority.refuse(PolicyDenied("no", rule="manifest-version"), role="owner")
+    assert entries(broker) == [
+        ("start", "granted", "certificate"),
+        ("start", "granted", ""),
+        ("provision", "granted", "model"),
+        ("provision", "granted", "model"),
+        ("release", "granted", "model"),
+        ("release", "granted", "queue"),
+        ("refusal", "refused", ""),
+        ("refusal", "refused", ""),
+    ]
+    lines = verify_chain(status(broker).lines, head=status(broker).audit)
+    release, refusal = lines[4].entry, lines[6].entry
+    assert release.measurement == mesh.measurements["worker"].hex()
+    assert release.key_id == mesh.keys["digits"].key_id.hex()
+    assert release.manifest == mesh.verified().digest.hex()
+    assert (refusal.role, refusal.model, refusal.rule) == ("aggregator", "digits", "role-known")
+    assert [len(status(broker, after=n).lines) for n in (0, 6, 8, 99)] == [8, 2, 0, 0]
+
+
+def test_nothing_is_released_that_is_not_written_down(mesh: ToyMesh, broker: ToyBroker) -> None:
+    broker.counter.fails = True
+    with pytest.raises(OSError, match="killed"):
+        broker.admit(mesh.workload(), mesh.attest("worker"))
+    broker.counter.fails = False
+    with pytest.raises(SealError, match="in doubt"):
+        broker.admit(mesh.workload(), mesh.attest("worker"))
+
+
+def test_the_ca_of_a_simulated_broker_says_so(mesh: ToyMesh, broker: ToyBroker) -> None:
+    assert verify_ca_certificate(broker.authority.ca.certificate) == broker.authority.ca.spki
+    assert b"SIMULATED" in broker.authority.ca.certificate
+    assert mesh.attest("broker", platform=OTHER_PLATFORM)(bytes(64)).quote

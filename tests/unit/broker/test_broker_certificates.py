@@ -1,0 +1,315 @@
+"""Mesh certificates: what the CA issues and what peers demand (TRUST T3)."""
+
+import datetime as dt
+import ipaddress
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from toy_mesh import NOW
+
+from wardian.broker.ca import CA_LIFE_S, LEAF_LIFE_S, MeshCa
+from wardian.broker.certificates import (
+    MAX_CERTIFICATE_BYTES,
+    MESH_IDENTITY_OID,
+    MeshIdentity,
+    build_csr,
+    certificate_digest,
+    chain_pem,
+    parse_csr,
+    read_identity,
+    spki_of,
+    verify_ca_certificate,
+    verify_peer_certificate,
+)
+from wardian.crypto.tls_keys import TlsKey
+from wardian.errors import AuthenticationFailed, EvidenceStale, FormatError, PolicyDenied
+
+CA = MeshCa.create(mesh="test", simulated=True, now=NOW)
+DIGEST = b"d" * 32
+KEY = TlsKey.generate()
+
+
+def identity(role: str = "worker", digest: bytes = DIGEST) -> MeshIdentity:
+    return MeshIdentity(role=role, measurement=b"m" * 32, manifest_digest=digest)
+
+
+def leaf(
+    role: str = "worker",
+    *,
+    ca: MeshCa = CA,
+    names: tuple[str, ...] = (),
+    now: int = NOW,
+    digest: bytes = DIGEST,
+) -> bytes:
+    request = parse_csr(build_csr(KEY, names=names))
+    return ca.issue(request, identity=identity(role, digest), now=now)[0]
+
+
+def verify(
+    raw: bytes, *, role: str = "worker", digest: bytes = DIGEST, now: int = NOW
+) -> MeshIdentity:
+    return verify_peer_certificate(raw, ca_spki=CA.spki, role=role, manifest_digest=digest, now=now)
+
+
+def test_a_certificate_says_role_measurement_and_manifest() -> None:
+    raw = leaf()
+    assert verify(raw) == identity()
+    assert read_identity(raw) == identity()
+    assert spki_of(raw) == KEY.spki
+    assert len(certificate_digest(raw)) == 32
+    assert chain_pem([raw]).startswith(b"-----BEGIN CERTIFICATE-----")
+
+
+@pytest.mark.parametrize(
+    ("role", "critical"), [("worker", True), ("broker", True), ("frontend", False)]
+)
+def test_the_extension_is_critical_but_for_curl(role: str, critical: bool) -> None:  # noqa: FBT001
+    certificate = x509.load_der_x509_certificate(leaf(role))
+    found = [e for e in certificate.extensions if e.oid == MESH_IDENTITY_OID]
+    assert [e.critical for e in found] == [critical]
+
+
+def test_a_simulated_ca_says_so_in_every_subject() -> None:
+    for raw in (CA.certificate, leaf("frontend")):
+        subject = x509.load_der_x509_certificate(raw).subject
+        assert [
+            a.value for a in subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+        ] == ["SIMULATED"]
+    real = MeshCa.create(mesh="test", simulated=False, now=NOW)
+    assert (
+        "SIMULATED" not in x509.load_der_x509_certificate(real.certificate).subject.rfc4514_string()
+    )
+
+
+def test_a_front_end_gets_its_names() -> None:
+    certificate = x509.load_der_x509_certificate(
+        leaf("frontend", names=("example.org", "127.0.0.1", "::1"))
+    )
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["example.org"]
+    assert names.get_values_for_type(x509.IPAddress) == [
+        ipaddress.ip_address("127.0.0.1"),
+        ipaddress.ip_address("::1"),
+    ]
+
+
+@pytest.mark.parametrize("role", ["worker", "broker"])
+def test_nobody_else_gets_names(role: str) -> None:
+    with pytest.raises(PolicyDenied, match="gets no server names") as caught:
+        leaf(role, names=("localhost",))
+    assert caught.value.rule == "names"
+
+
+def test_another_role_is_refused() -> None:
+    with pytest.raises(PolicyDenied, match="of role 'frontend'") as caught:
+        verify(leaf("frontend"))
+    assert caught.value.rule == "peer-role"
+
+
+def test_another_manifest_is_refused() -> None:
+    with pytest.raises(PolicyDenied, match="another mesh manifest") as caught:
+        verify(leaf(), digest=b"e" * 32)
+    assert caught.value.rule == "peer-manifest"
+
+
+def test_t3_a_certificate_of_another_ca_is_refused() -> None:
+    infrastructure = MeshCa.create(mesh="test", simulated=True, now=NOW)
+    with pytest.raises(AuthenticationFailed, match="not signed by the mesh CA"):
+        verify(leaf(ca=infrastructure))
+
+
+@pytest.mark.parametrize("seconds", [-301, LEAF_LIFE_S + 1])
+def test_outside_its_day_it_is_refused(seconds: int) -> None:
+    with pytest.raises(EvidenceStale):
+        verify(leaf(), now=NOW + seconds)
+    verify(leaf(), now=NOW - 299)
+
+
+def signed_by_ca(*extensions: tuple[x509.ExtensionType, bool], key: object = None) -> bytes:
+    """A certificate that the CA's key signed, but not through `MeshCa.issue`."""
+    name = x509.Name([])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .serial_number(1)
+        .public_key(key or KEY.private_key.public_key())  # type: ignore[arg-type]
+        .not_valid_before(dt.datetime.fromtimestamp(NOW, dt.UTC))
+        .not_valid_after(dt.datetime.fromtimestamp(NOW + 9, dt.UTC))
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    signed = builder.sign(CA._key.private_key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.DER)
+
+
+LEAF = (x509.BasicConstraints(ca=False, path_length=None), True)
+
+
+def test_a_certificate_without_identity_is_refused() -> None:
+    with pytest.raises(FormatError, match="carries no mesh identity"):
+        verify(signed_by_ca(LEAF))
+
+
+def test_a_certificate_that_may_issue_others_is_refused() -> None:
+    ca = (x509.BasicConstraints(ca=True, path_length=None), True)
+    with pytest.raises(FormatError, match="a CA's"):
+        verify(signed_by_ca(ca))
+    with pytest.raises(FormatError, match="a CA's"):
+        verify(CA.certificate)
+
+
+def test_a_certificate_without_constraints_is_refused() -> None:
+    with pytest.raises(FormatError, match="does not say whether"):
+        verify(signed_by_ca())
+
+
+@pytest.mark.parametrize(("role", "critical"), [("worker", False), ("frontend", True)])
+def test_an_identity_that_is_wrongly_marked(role: str, critical: bool) -> None:  # noqa: FBT001
+    extension = x509.UnrecognizedExtension(MESH_IDENTITY_OID, identity(role).to_der())
+    with pytest.raises(FormatError, match="wrongly marked"):
+        verify(signed_by_ca(LEAF, (extension, critical)), role=role)
+
+
+GOOD = identity().to_der()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x30\x00",
+        GOOD[:-1],
+        GOOD + b"\x00",
+        b"\x31" + GOOD[1:],
+        GOOD.replace(b"worker", b"w\xf6rker"),
+        GOOD.replace(b"\x04\x20mm", b"\x05\x20mm"),
+        b"\x30\x81" + GOOD[1:],
+        bytes(200),
+        MeshIdentity(role="r" * 65, measurement=b"m" * 32, manifest_digest=DIGEST).to_der(),
+        MeshIdentity(role="worker", measurement=b"m" * 31, manifest_digest=DIGEST).to_der(),
+    ],
+)
+def test_an_identity_in_another_form(raw: bytes) -> None:
+    with pytest.raises(FormatError, match="mesh identity"):
+        MeshIdentity.from_der(raw)
+
+
+@pytest.mark.parametrize("role", ["", "r", "r" * 57, "r" * 58, "r" * 64])
+def test_an_identity_of_any_role_length(role: str) -> None:
+    assert MeshIdentity.from_der(identity(role).to_der()) == identity(role)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"garbage", CA.certificate[:-1], bytes(MAX_CERTIFICATE_BYTES + 1)]
+)
+def test_what_is_no_certificate(raw: bytes) -> None:
+    for read in (verify, read_identity, verify_ca_certificate, spki_of):
+        with pytest.raises(FormatError):
+            read(raw)
+
+
+def test_a_key_on_another_curve_is_refused() -> None:
+    other = ec.generate_private_key(ec.SECP384R1())
+    with pytest.raises(FormatError, match="P-256"):
+        spki_of(signed_by_ca(LEAF, key=other.public_key()))
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(other, hashes.SHA256())
+    )
+    with pytest.raises(FormatError, match="P-256"):
+        parse_csr(csr.public_bytes(serialization.Encoding.DER))
+
+
+# The CA's own certificate
+
+
+def test_the_ca_certificate_names_its_key_and_lasts_ten_years() -> None:
+    assert verify_ca_certificate(CA.certificate) == CA.spki
+    certificate = x509.load_der_x509_certificate(CA.certificate)
+    assert certificate.not_valid_after_utc.timestamp() == NOW + CA_LIFE_S
+
+
+def test_a_ca_certificate_that_is_a_leaf_or_signed_by_another() -> None:
+    with pytest.raises(AuthenticationFailed):
+        verify_ca_certificate(leaf())
+    own = TlsKey.generate()
+    name = x509.Name([])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .serial_number(1)
+        .public_key(own.private_key.public_key())
+        .not_valid_before(dt.datetime.fromtimestamp(NOW, dt.UTC))
+        .not_valid_after(dt.datetime.fromtimestamp(NOW + 9, dt.UTC))
+    )
+    for critical, ca in ((True, False), (False, True)):
+        made = builder.add_extension(
+            x509.BasicConstraints(ca=ca, path_length=None), critical=critical
+        ).sign(own.private_key, hashes.SHA256())
+        with pytest.raises(FormatError, match="not a CA's"):
+            verify_ca_certificate(made.public_bytes(serialization.Encoding.DER))
+
+
+def test_a_ca_is_restored_only_with_its_own_certificate() -> None:
+    assert (
+        MeshCa(key=TlsKey.from_secret(CA.to_secret()), certificate=CA.certificate).spki == CA.spki
+    )
+    with pytest.raises(FormatError, match="of another key"):
+        MeshCa(key=TlsKey.generate(), certificate=CA.certificate)
+
+
+# Requests
+
+
+def csr(*extensions: x509.ExtensionType, sign: TlsKey = KEY) -> bytes:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(sign.private_key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def test_a_request_that_its_key_did_not_sign() -> None:
+    raw = bytearray(csr())
+    raw[-1] ^= 1
+    with pytest.raises(AuthenticationFailed, match="own key"):
+        parse_csr(bytes(raw))
+
+
+def test_a_request_for_more_than_names() -> None:
+    with pytest.raises(FormatError, match="more than names"):
+        parse_csr(csr(x509.BasicConstraints(ca=True, path_length=None)))
+
+
+@pytest.mark.parametrize("raw", [b"", b"garbage", csr()[:-2]])
+def test_what_is_no_request(raw: bytes) -> None:
+    with pytest.raises(FormatError, match="does not parse"):
+        parse_csr(raw)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [x509.DNSName("*.example.org")],
+        [x509.DNSName("EXAMPLE.org")],
+        [x509.DNSName("a..b")],
+        [x509.DNSName("-a")],
+        [x509.RFC822Name("a@example.org")],
+        [x509.UniformResourceIdentifier("https://example.org")],
+        [x509.IPAddress(ipaddress.ip_network("10.0.0.0/8"))],
+        [x509.DNSName(f"h{i}") for i in range(17)],
+    ],
+)
+def test_names_that_no_certificate_gets(names: list[x509.GeneralName]) -> None:
+    with pytest.raises(FormatError, match="name"):
+        parse_csr(csr(x509.SubjectAlternativeName(names)))
+
+
+def test_a_name_that_is_none_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(FormatError, match="neither a DNS name nor an IP address"):
+        build_csr(KEY, names=("not a name",))

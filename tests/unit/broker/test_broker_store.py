@@ -1,0 +1,310 @@
+"""The broker's state on a hostile disk: altered, mixed, dropped, taken back, or full."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from toy_mesh import MASTER_KEY, NOW, Counter
+
+from wardian.broker.audit import AuditEntry
+from wardian.broker.store import MAX_GENERATION, Store
+from wardian.crypto.secret import Secret
+from wardian.errors import ConfigError, SealError
+
+ENTRY = AuditEntry(event="start", outcome="granted")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def counter() -> Counter:
+    return Counter()
+
+
+def opened(path: Path, counter: Counter, key: Secret = MASTER_KEY) -> Store:
+    return Store(path, master_key=key, counter=counter.seam)
+
+
+def put(store: Store, **values: bytes | None) -> None:
+    store.commit({("t", key): value for key, value in values.items()}, audit=[ENTRY], now=NOW)
+
+
+def written(path: Path, counter: Counter, **values: bytes) -> None:
+    store = opened(path, counter)
+    put(store, **values)
+    store.close()
+
+
+def edit(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as database:
+        for statement in statements:
+            database.execute(statement)
+    database.close()
+
+
+def test_values_come_back_after_a_restart(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"1", b=b"2")
+    store = opened(path, counter)
+    assert (store.get("t", "a"), store.get("t", "b"), store.get("t", "c")) == (b"1", b"2", None)
+    assert store.keys("t") == ("a", "b")
+    assert (store.generation, store.audit_head.count) == (2, 1)
+    put(store, a=None, b=b"3")
+    assert (store.get("t", "a"), store.get("t", "b")) == (None, b"3")
+    assert len(store.audit_lines()) == 2
+    assert store.audit_lines(after=1, limit=1) == store.audit_lines()[1:]
+    store.close()
+
+
+def test_the_file_is_private_and_shows_no_value(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"a very secret value")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert b"very secret" not in path.read_bytes()
+
+
+def test_two_brokers_do_not_open_one_file(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    with pytest.raises(ConfigError, match="another broker has this state open"):
+        opened(path, counter)
+    store.close()
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, counter: Counter) -> None:
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        opened(tmp_path / "missing" / "state.db", counter)
+
+
+def test_another_enclaves_state(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"1")
+    with pytest.raises(SealError, match="sealed by another enclave"):
+        opened(path, counter, Secret(b"x" * 32))
+
+
+# Rows
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM rows WHERE key = 'a'",
+        "INSERT INTO rows SELECT place, 'c', generation, sealed FROM rows WHERE key = 'a'",
+        "UPDATE rows SET key = key || '2'",
+        "UPDATE rows SET sealed = (SELECT sealed FROM rows WHERE key = 'b') WHERE key = 'a'",
+        "UPDATE rows SET generation = generation + 1 WHERE key = 'a'",
+        "UPDATE rows SET generation = -1",
+        "UPDATE rows SET generation = 'x'",
+        "UPDATE rows SET sealed = 'text'",
+        "UPDATE rows SET sealed = x''",
+        "UPDATE root SET generation = generation + 1",
+        "UPDATE root SET sealed = x'00'",
+        "UPDATE root SET sealed = (SELECT sealed FROM rows WHERE key = 'a')",
+        "DELETE FROM root",
+        "DELETE FROM audit",
+        "UPDATE audit SET sequence = sequence + 7",
+        "UPDATE audit SET sealed = x'00'",
+        "CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM rows; END",
+        "CREATE VIEW v AS SELECT 1",
+        "DROP TABLE audit",
+    ],
+)
+def test_a_file_that_its_host_edited(path: Path, counter: Counter, statement: str) -> None:
+    written(path, counter, a=b"1", b=b"2")
+    edit(path, statement)
+    with pytest.raises(SealError):
+        opened(path, counter)
+
+
+def test_every_byte_of_a_sealed_value_is_authenticated(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"1")
+    for table in ("rows", "root", "audit"):
+        with sqlite3.connect(path) as database:
+            (good,) = database.execute(f"SELECT sealed FROM {table}").fetchone()
+            for position in range(0, len(good), 5):
+                bad = bytearray(good)
+                bad[position] ^= 1
+                database.execute(f"UPDATE {table} SET sealed = ?", (bytes(bad),))
+                database.commit()
+                with pytest.raises(SealError):
+                    opened(path, counter)
+            database.execute(f"UPDATE {table} SET sealed = ?", (good,))
+        database.close()
+    opened(path, counter).close()
+
+
+def test_one_row_is_taken_back(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    put(store, a=b"old", b=b"2")
+    store.close()
+    with sqlite3.connect(path) as database:
+        (old,) = database.execute("SELECT sealed FROM rows WHERE key = 'a'").fetchone()
+    database.close()
+    store = opened(path, counter)
+    put(store, a=b"new")
+    store.close()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE rows SET sealed = ?, generation = 2 WHERE key = 'a'", (old,))
+    database.close()
+    with pytest.raises(SealError, match="altered"):
+        opened(path, counter)
+
+
+def test_a_row_that_changes_under_an_open_store(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    put(store, a=b"1", b=b"2")
+    store._database.execute("UPDATE rows SET sealed = (SELECT sealed FROM rows WHERE key = 'b')")
+    with pytest.raises(SealError):
+        store.get("t", "a")
+    store._database.execute("DELETE FROM rows")
+    with pytest.raises(SealError):
+        store.get("t", "a")
+    store.close()
+
+
+def test_a_file_that_is_no_database(path: Path, counter: Counter) -> None:
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(SealError):
+        opened(path, counter)
+
+
+def test_a_truncated_file(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"1" * 5000)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(SealError):
+        opened(path, counter)
+
+
+# The whole file, put back
+
+
+def test_an_older_copy_of_the_file_is_refused(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"old")
+    shutil.copy(path, path.with_suffix(".old"))
+    written(path, counter, a=b"new")
+    shutil.copy(path.with_suffix(".old"), path)
+    with pytest.raises(SealError, match="not the newest"):
+        opened(path, counter)
+
+
+def test_a_removed_file_is_missed(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"1")
+    path.unlink()
+    with pytest.raises(SealError, match="removed"):
+        opened(path, counter)
+
+
+def test_an_empty_database_in_place_of_the_state(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"1")
+    edit(path, "DROP TABLE root", "DROP TABLE rows", "DROP TABLE audit")
+    with pytest.raises(SealError):
+        opened(path, counter)
+
+
+def test_a_counter_that_was_set_back(path: Path, counter: Counter) -> None:
+    written(path, counter, a=b"1")
+    counter.value = 0
+    with pytest.raises(SealError, match="not the newest"):
+        opened(path, counter)
+
+
+def test_a_crash_between_file_and_counter_loses_nothing(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    counter.fails = True
+    with pytest.raises(OSError, match="killed"):
+        put(store, a=b"1")
+    with pytest.raises(SealError, match="restart it"):
+        put(store, a=b"2")
+    store.close()
+    counter.fails = False
+    store = opened(path, counter)
+    assert store.get("t", "a") == b"1"
+    put(store, a=b"3")
+    store.close()
+
+
+def test_a_crash_at_the_very_first_commit(path: Path, counter: Counter) -> None:
+    counter.fails = True
+    with pytest.raises(OSError, match="killed"):
+        opened(path, counter)
+    counter.fails = False
+    opened(path, counter).close()
+    opened(path, counter).close()
+
+
+def test_two_futures_of_one_generation_are_told_apart(path: Path, counter: Counter) -> None:
+    """The host kills the broker before it counts, keeps that file, and shows it later."""
+    written(path, counter, a=b"0")
+    before = path.with_suffix(".before")
+    spare = path.with_suffix(".spare")
+    shutil.copy(path, before)
+    store = opened(path, counter)
+    counter.fails = True
+    with pytest.raises(OSError, match="killed"):
+        put(store, a=b"spare")
+    store.close()
+    counter.fails = False
+    shutil.copy(path, spare)
+    shutil.copy(before, path)
+    written(path, counter, a=b"taken")
+    shutil.copy(spare, path)
+    with pytest.raises(SealError, match="not the newest"):
+        opened(path, counter)
+
+
+def test_another_broker_counts_in_between(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    counter.value += 1 << 32
+    with pytest.raises(SealError, match="another broker counted"):
+        put(store, a=b"1")
+    store.close()
+
+
+def test_a_counter_that_does_not_count(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    counter.advance = lambda to: None  # type: ignore[method-assign]
+    store._counter = counter.seam
+    with pytest.raises(SealError, match="did not take"):
+        put(store, a=b"1")
+    store.close()
+
+
+def test_the_generations_are_finite(path: Path, counter: Counter) -> None:
+    import msgspec
+
+    store = opened(path, counter)
+    store._root = msgspec.structs.replace(store._root, generation=MAX_GENERATION)
+    with pytest.raises(SealError, match="used up"):
+        put(store, a=b"1")
+    store.close()
+
+
+def test_a_full_disk_changes_nothing(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    put(store, a=b"1")
+    (pages,) = store._database.execute("PRAGMA page_count").fetchone()
+    store._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(SealError, match="full"):
+        put(store, b=b"2" * 100_000)
+    assert store.get("t", "b") is None
+    store._database.execute("PRAGMA max_page_count = 100000")
+    put(store, b=b"2")
+    store.close()
+    opened(path, counter).close()
+
+
+def test_a_root_of_another_generation(path: Path, counter: Counter) -> None:
+    """What only the holder of the key could write is still checked."""
+    from wardian._internal import wire
+    from wardian.broker.audit import EMPTY
+    from wardian.broker.store import _Root
+
+    store = opened(path, counter)
+    raw = wire.encode(_Root(generation=9, rows={}, audit=EMPTY))
+    sealed = store._seal(raw, "root", "", 1)
+    store._database.execute("UPDATE root SET sealed = ?", (sealed,))
+    store.close()
+    with pytest.raises(SealError, match="altered"):
+        opened(path, counter)
