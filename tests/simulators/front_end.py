@@ -290,8 +290,11 @@ class FrontEnd:
 
     @contextlib.contextmanager
     def raw(self) -> Iterator["RawClient"]:
-        with self.connect() as sock:
-            yield RawClient(sock)
+        client = RawClient(self.connect())
+        try:
+            yield client
+        finally:
+            client.sock.close()
 
 
 def settings_of(value: settings.Settings) -> dict[str, Any]:

@@ -83,10 +83,12 @@ class FrameStream:
     async def close(self) -> None:
         """Close the connection, waiting for the peer's farewell a little but not for long."""
         self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._writer.wait_closed()
-        self._writer.transport.abort()
+        try:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self._writer.wait_closed()
+        finally:
+            self._writer.transport.abort()
 
 
 def server_context() -> ssl.SSLContext:

@@ -236,9 +236,7 @@ def test_garbage_in_place_of_a_provision(visit: Visit) -> None:
 
 
 def test_a_key_with_another_id_beside_it(mesh: ToyMesh) -> None:
-    record = _KeysRecord(
-        keys=(_KeyRecord(key_id="00" * 16, key=mesh.keys["digits"].key.reveal()),)
-    )
+    record = _KeysRecord(keys=(_KeyRecord(key_id="00" * 16, key=mesh.keys["digits"].key.reveal()),))
     with pytest.raises(FormatError, match="does not have the id"):
         decode_keys(wire.encode(record))
 

@@ -1,3 +1,4 @@
+import contextlib
 import struct
 
 import msgspec
@@ -135,10 +136,8 @@ def test_headers_that_do_not_add_up_are_refused(header):
 @given(st.binary(max_size=300))
 def test_any_bytes_end_in_a_format_error_or_a_pack(raw):
     for data in (raw, b"\x01\0\0\0" + struct.pack("<I", len(raw)) + raw):
-        try:
+        with contextlib.suppress(FormatError):
             assert isinstance(decode_pack(data), Pack)
-        except FormatError:
-            pass
 
 
 def test_a_body_travels_under_its_kind():

@@ -209,4 +209,6 @@ def test_predictions_in_batches_equal_the_model_run_alone(size):
     for row in range(size):
         expected = alone.infer({"image": images[row : row + 1]})
         assert group.parts["label"][0][row] == expected["label"][0]
-        assert np.allclose(group.parts["probabilities"][0][row], expected["probabilities"], atol=1e-6)
+        assert np.allclose(
+            group.parts["probabilities"][0][row], expected["probabilities"], atol=1e-6
+        )

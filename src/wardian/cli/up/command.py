@@ -167,7 +167,7 @@ class _Up:
         self._url = f"https://localhost:{ready[0]['port']}"
 
     def _check(self) -> None:
-        """Answer the held-out data over HTTPS with the client that verifies, and say how it went."""
+        """Answer the held-out data over HTTPS with the client that verifies; say how it went."""
         check = self._source.example.self_check
         with connect(self._url, policy=self._place.client_policy) as client:
             self._await_ready(client)

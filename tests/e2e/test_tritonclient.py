@@ -1,0 +1,185 @@
+"""NVIDIA's `tritonclient`, unmodified, speaks HTTPS to the front end.
+
+`TRITON_MODEL` names what the fake dispatcher serves; against a real mesh only the fixture differs.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from simulators.front_end import FrontEnd, digits
+
+httpclient = pytest.importorskip("tritonclient.http")
+aio = pytest.importorskip("tritonclient.http.aio")
+InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[FrontEnd]:
+    with FrontEnd() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ca_file(front: FrontEnd, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ca") / "mesh-ca.pem"
+    path.write_text(ssl.DER_cert_to_PEM_cert(front.ca.certificate))
+    return path
+
+
+@pytest.fixture
+def client(front: FrontEnd, ca_file: Path) -> Iterator[Any]:
+    with httpclient.InferenceServerClient(
+        f"localhost:{front.port}",
+        ssl=True,
+        ssl_options={"ca_certs": str(ca_file)},
+        ssl_context_factory=lambda **_: ssl.create_default_context(cafile=str(ca_file)),
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+async def async_client(front: FrontEnd, ca_file: Path) -> AsyncIterator[Any]:
+    context = ssl.create_default_context(cafile=str(ca_file))
+    async with aio.InferenceServerClient(
+        f"localhost:{front.port}", ssl=True, ssl_context=context
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(1).random((3, 64), dtype="f4")
+
+
+def tensor(pixels: np.ndarray, *, binary: bool) -> Any:
+    made = httpclient.InferInput("pixels", list(pixels.shape), "FP32")
+    made.set_data_from_numpy(pixels, binary_data=binary)
+    return made
+
+
+def test_health(client: Any) -> None:
+    assert client.is_server_live()
+    assert not client.is_server_ready()  # "absent" has no worker
+    assert client.is_model_ready("digits")
+    assert client.is_model_ready("digits", "2")
+    assert not client.is_model_ready("absent")
+
+
+def test_metadata(client: Any) -> None:
+    server = client.get_server_metadata()
+    assert server["name"] == "wardian"
+    assert "binary_tensor_data" in server["extensions"]
+    described = client.get_model_metadata("digits")
+    assert described["versions"] == ["1", "2"]
+    assert described["inputs"] == [{"name": "pixels", "datatype": "FP32", "shape": [-1, 64]}]
+    assert described["outputs"] == [{"name": "scores", "datatype": "FP32", "shape": [-1, 10]}]
+
+
+def test_configuration(client: Any) -> None:
+    config = client.get_model_config("digits")
+    assert config["max_batch_size"] == 0
+    assert config["input"] == [{"name": "pixels", "data_type": "TYPE_FP32", "dims": [-1, 64]}]
+
+
+@pytest.mark.parametrize("binary_input", [True, False])
+@pytest.mark.parametrize("output", ["unsaid", "binary", "json"])
+def test_infer(client: Any, pixels: np.ndarray, *, binary_input: bool, output: str) -> None:
+    outputs = None
+    if output != "unsaid":
+        outputs = [httpclient.InferRequestedOutput("scores", binary_data=output == "binary")]
+    result = client.infer(
+        "digits", [tensor(pixels, binary=binary_input)], outputs=outputs, request_id="seven"
+    )
+    np.testing.assert_allclose(result.as_numpy("scores"), digits(pixels), rtol=1e-6)
+    response = result.get_response()
+    assert (response["id"], response["model_name"], response["model_version"]) == (
+        "seven",
+        "digits",
+        "2",
+    )
+
+
+def test_infer_on_a_version(client: Any, front: FrontEnd, pixels: np.ndarray) -> None:
+    result = client.infer("digits", [tensor(pixels, binary=True)], model_version="1")
+    assert result.get_response()["model_version"] == "1"
+    assert front.dispatcher.seen[-1]["version"] == 1
+
+
+def test_a_timeout_is_a_shorter_deadline(client: Any, front: FrontEnd, pixels: np.ndarray) -> None:
+    client.infer("digits", [tensor(pixels, binary=True)], timeout=250_000)
+    assert front.dispatcher.seen[-1]["deadline_s"] == 0.25
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_every_type_there_and_back(client: Any, *, binary: bool) -> None:
+    inputs, arrays = [], {}
+    for name, dtype in {
+        "BOOL": "?", "UINT8": "u1", "INT32": "i4", "INT64": "i8", "FP16": "f2", "FP32": "f4",
+        "FP64": "f8",
+    }.items():  # fmt: skip
+        array = np.array([[0, 1], [1, 1]]).astype(dtype)
+        arrays[name.lower()] = array
+        inputs.append(httpclient.InferInput(name.lower(), [2, 2], name))
+        inputs[-1].set_data_from_numpy(array, binary_data=binary or name == "FP16")
+    outputs = [httpclient.InferRequestedOutput(name, binary_data=binary) for name in arrays]
+    result = client.infer("echo", inputs, outputs=outputs)
+    for name, array in arrays.items():
+        got = result.as_numpy(name)
+        assert got.dtype == array.dtype
+        np.testing.assert_array_equal(got, array)
+
+
+def test_values_that_json_has_no_number_for(client: Any, pixels: np.ndarray) -> None:
+    exact = client.infer("strange", [tensor(pixels, binary=True)]).as_numpy("scores")
+    np.testing.assert_array_equal(exact[0, :3], [np.nan, np.inf, -np.inf])
+    outputs = [httpclient.InferRequestedOutput("scores", binary_data=False)]
+    told = client.infer("strange", [tensor(pixels, binary=True)], outputs=outputs)
+    assert np.isnan(told.as_numpy("scores")[0, :3]).all()
+
+
+def test_asynchronous_requests_of_the_synchronous_client(client: Any, pixels: np.ndarray) -> None:
+    waiting = [client.async_infer("digits", [tensor(pixels, binary=True)]) for _ in range(8)]
+    for request in waiting:
+        np.testing.assert_allclose(
+            request.get_result().as_numpy("scores"), digits(pixels), rtol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "says"),
+    [
+        ("nobody", (3, 64), "no model"),
+        ("digits", (3, 63), "expected FP32 [-1, 64]"),
+        ("full", (3, 64), "4096 requests are waiting"),
+        ("broken", (3, 64), "the model failed"),
+        ("late", (3, 64), "no answer within"),
+        ("absent", (3, 64), "no worker"),
+    ],
+)
+def test_errors_say_why(client: Any, model: str, shape: tuple[int, int], says: str) -> None:
+    with pytest.raises(InferenceServerException, match="") as caught:
+        client.infer(model, [tensor(np.zeros(shape, "f4"), binary=True)])
+    assert says in caught.value.message()
+
+
+def test_a_compressed_request_is_refused(client: Any, pixels: np.ndarray) -> None:
+    with pytest.raises(InferenceServerException, match="compressed"):
+        client.infer("digits", [tensor(pixels, binary=True)], request_compression_algorithm="gzip")
+
+
+def test_bytes_are_refused_with_a_reason(client: Any) -> None:
+    made = httpclient.InferInput("pixels", [1], "BYTES")
+    made.set_data_from_numpy(np.array([b"text"], object))
+    with pytest.raises(InferenceServerException, match="datatype 'BYTES' is not served"):
+        client.infer("digits", [made])
+
+
+async def test_the_asynchronous_client(async_client: Any, pixels: np.ndarray) -> None:
+    assert await async_client.is_server_live()
+    assert (await async_client.get_model_metadata("digits"))["name"] == "digits"
+    result = await async_client.infer("digits", [tensor(pixels, binary=True)])
+    np.testing.assert_allclose(result.as_numpy("scores"), digits(pixels), rtol=1e-6)

@@ -1,0 +1,307 @@
+"""Workers die, connections break, the queue lies: each request still ends once, never wrongly."""
+
+import asyncio
+import socket
+import threading
+
+import pytest
+from simulators import hostile_queue as hostile
+from simulators.data_plane import (
+    LANE,
+    Collector,
+    ToyModel,
+    image,
+    is_answer,
+    receiver,
+    sender,
+)
+
+from wardian.errors import JobFailed, Timeout
+from wardian.serving import queue_socket
+from wardian.serving.dispatch import Dispatcher
+from wardian.serving.frames import Address, FrameKind, frame
+from wardian.serving.queue_socket import SocketFrontQueue
+from wardian.serving.queue_socket_worker import SocketWorkerQueue
+from wardian.serving.worker import Worker
+
+
+class Running:
+    """A worker in a thread, which can be cut off as kill -9 would."""
+
+    def __init__(self, path: str, model: ToyModel) -> None:
+        self.queue = SocketWorkerQueue(Address.parse(path), lane=LANE)
+        self.worker = Worker(
+            model=model, lane=LANE, max_batch=64, queue=self.queue, codec=receiver()
+        )
+        self.thread = threading.Thread(target=self.worker.run, daemon=True)
+        self.thread.start()
+
+    def cut(self) -> None:
+        """Lose the connection; the worker then connects again, as a restarted one would."""
+        self.queue._disconnect()
+
+
+class Plane:
+    def __init__(self, folder) -> None:
+        self.path = str(folder / "front")
+        self.relay = hostile.Relay(str(folder / "relay"), self.path)
+        self.queue = SocketFrontQueue(Address.parse(self.path))
+        self.dispatcher = Dispatcher(queue=self.queue, codecs={"digits": sender()}, max_waiting=999)
+        self.requests = Collector(self.dispatcher)
+        self.running: list[Running] = []
+
+    async def start(self) -> None:
+        await self.queue.start()
+        await self.relay.start()
+
+    async def worker(self, model=None, *, path: str = "") -> Running:
+        running = Running(path or self.path, model or ToyModel())
+        self.running.append(running)
+        while not self.dispatcher.catalog()["digits"].ready:
+            await asyncio.sleep(0.005)
+        return running
+
+    async def answer(self, value: float) -> bool:
+        """Return whether one more request is answered rightly."""
+        self.requests.submit(value, image(value), deadline_s=20)
+        await self.requests.all_done()
+        return is_answer(self.requests.outcomes[value], value)
+
+    async def close(self) -> None:
+        for running in self.running:
+            running.worker.stop()
+        await self.relay.close()
+        await self.queue.close()
+        self.dispatcher.close()
+        for running in self.running:
+            await asyncio.to_thread(running.thread.join, 10)
+            assert not running.thread.is_alive()
+
+
+@pytest.fixture
+async def plane(tmp_path):
+    plane = Plane(tmp_path)
+    await plane.start()
+    yield plane
+    await plane.close()
+
+
+async def test_a_worker_that_dies_in_the_middle_of_a_batch_costs_no_request(plane):
+    deaths = []
+
+    def die_at_first(batch) -> None:
+        if len(batch) > 1 and not deaths:
+            deaths.append(len(batch))
+            running.cut()
+
+    model = ToyModel(die_at_first)
+    running = await plane.worker(model)
+    for value in range(40):
+        plane.requests.submit(value, image(value))
+    outcomes = await plane.requests.all_done()
+    assert deaths == [40]
+    assert all(is_answer(outcomes[value], value) for value in range(40))
+    assert set(model.batches[1:]) == {1}  # redelivered as singles
+
+
+async def test_a_poisonous_request_is_isolated_and_given_up(plane):
+    deaths = []
+
+    def die_of_13(batch) -> None:
+        if (batch == 13).any():
+            deaths.append(len(batch))
+            running.cut()
+
+    running = await plane.worker(ToyModel(die_of_13))
+    for value in (*range(20), 13.5):
+        plane.requests.submit(value, image(value))
+    outcomes = await plane.requests.all_done()
+    assert deaths == [21, 1, 1]
+    assert isinstance(outcomes[13].error, JobFailed)
+    assert all(is_answer(outcomes[value], value) for value in outcomes if value != 13)
+    assert await plane.answer(50)
+
+
+async def test_a_worker_that_keeps_dying_ends_no_request_twice(plane):
+    """Cut at random moments under load; every request ends once, rightly or with a typed error."""
+    running = await plane.worker()
+    loop = asyncio.get_running_loop()
+    for cut in range(6):
+        loop.call_later(0.02 + cut * 0.05, running.cut)
+    for value in range(300):
+        plane.requests.submit(value, image(value))
+        await asyncio.sleep(0.001)
+    outcomes = await plane.requests.all_done()
+    assert len(outcomes) == 300
+    wrong = [v for v, o in outcomes.items() if o.error is None and not is_answer(o, v)]
+    assert wrong == []
+    assert plane.requests.errors() <= {JobFailed}
+    assert await plane.answer(1000)
+
+
+async def test_the_other_worker_takes_over(plane):
+    first, second = await plane.worker(), None
+    second = await plane.worker()
+    while plane.queue.room(LANE) < 2:
+        await asyncio.sleep(0.005)
+    for value in range(100):
+        plane.requests.submit(value, image(value))
+        if value == 50:
+            await asyncio.sleep(0.01)
+            first.worker.stop()
+            first.cut()
+    outcomes = await plane.requests.all_done()
+    assert all(is_answer(outcomes[value], value) for value in range(100))
+    assert second.thread.is_alive()
+
+
+async def test_a_worker_that_hangs_costs_a_timeout_and_its_late_answer_nothing(plane):
+    release = threading.Event()
+
+    def hang(batch) -> None:
+        if (batch == 1).any():
+            release.wait(20)
+
+    await plane.worker(ToyModel(hang))
+    plane.requests.submit(1, image(1), deadline_s=0.05)
+    outcomes = await plane.requests.all_done()
+    assert isinstance(outcomes[1].error, Timeout)
+    plane.requests.submit(2, image(2))
+    release.set()
+    await plane.requests.all_done()
+    assert is_answer(outcomes[2], 2)
+    assert isinstance(outcomes[1].error, Timeout)
+
+
+async def test_a_worker_that_is_told_to_stop_finishes_first(plane):
+    running = await plane.worker()
+    for value in range(20):
+        plane.requests.submit(value, image(value))
+    await asyncio.sleep(0)
+    running.worker.stop()
+    outcomes = await plane.requests.all_done()
+    assert all(is_answer(outcomes[value], value) for value in range(20))
+    await asyncio.to_thread(running.thread.join, 10)
+    assert not running.thread.is_alive()
+    assert plane.dispatcher.counters.redelivered == 0
+
+
+TRICKS = {
+    "duplicates": (hostile.duplicate, True),
+    "forges before the true frame": (hostile.ForgeFirst(1), True),
+    "reorders": (hostile.Reorder(), False),
+    "replays": (hostile.Replay(), False),
+    "flips bits": (hostile.Flip(2), False),
+    "swaps answers": (hostile.Swap(), False),
+    "truncates": (hostile.truncate, False),
+    "reflects": (hostile.Reflect(), True),
+    "drops": (hostile.drop, False),
+    "breaks off": (hostile.break_off, False),
+}
+
+
+@pytest.mark.parametrize("name", TRICKS)
+async def test_a_hostile_queue_costs_service_but_never_a_wrong_answer(plane, name):
+    trick, all_answered = TRICKS[name]
+    plane.relay.trick = hostile.on_work(trick)
+    await plane.worker(path=plane.relay.path)
+    for value in range(60):
+        plane.requests.submit(value, image(value), deadline_s=0.6)
+        if value % 4 == 0:
+            await asyncio.sleep(0.002)
+    outcomes = await plane.requests.all_done()
+    for value, outcome in outcomes.items():
+        assert outcome.error is not None or is_answer(outcome, value)
+    assert plane.requests.errors() <= {Timeout, JobFailed}
+    if all_answered:
+        assert plane.requests.errors() == set()
+    # An honest way to another worker, and service is back.
+    plane.running[0].worker.stop()
+    plane.running[0].cut()
+    await plane.worker()
+    assert await plane.answer(1000)
+
+
+GARBAGE = {
+    "nothing": b"",
+    "noise": bytes(range(256)) * 40,
+    "a giant": b"\x7f\xff\xff\xff\x01",
+    "an empty frame": bytes(8),
+    "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an answer first": frame(FrameKind.ANSWER, bytes(99)),
+    "no json": frame(FrameKind.HELLO, b"{"),
+    "another model": frame(FrameKind.HELLO, b'{"protocol":1,"model":"x","version":1,"credit":1}'),
+    "no answer": frame(FrameKind.HELLO, b'{"protocol":1,"model":"digits","version":1,"credit":9}'),
+    "a wrong answer": (
+        frame(FrameKind.HELLO, b'{"protocol":1,"model":"digits","version":1,"credit":9}')
+        + frame(FrameKind.ANSWER, bytes(200))
+    ),
+    "a stranger's credit": frame(FrameKind.CREDIT, bytes(8)),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+async def test_whoever_connects_and_says_anything_harms_nobody(plane, name):
+    await plane.worker()
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(plane.path)
+        stranger.sendall(GARBAGE[name])
+        assert all([await plane.answer(value) for value in range(5)])
+        assert plane.queue.room(LANE) == 1
+
+
+async def test_a_stranger_that_says_nothing_is_dropped(plane, monkeypatch):
+    monkeypatch.setattr(queue_socket, "GREETING_TIMEOUT_S", 0.05)
+    reader, writer = await asyncio.open_unix_connection(plane.path)
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_more_peers_than_allowed_are_turned_away(plane, monkeypatch):
+    await plane.worker()
+    monkeypatch.setattr(queue_socket, "MAX_PEERS", 3)
+    strangers = [await asyncio.open_unix_connection(plane.path) for _ in range(3)]
+    assert await strangers[2][0].read() == b""
+    assert await plane.answer(1)
+    for _, writer in strangers:
+        writer.close()
+
+
+async def test_an_admitted_peer_that_only_lies_is_dropped_in_the_end(plane):
+    """Its worker is genuine, its messages are not: sixteen strikes, then a new connection."""
+    plane.relay.trick = hostile.on_work(
+        lambda direction, sent: [sent] if direction == hostile.TO_WORKER
+        else [(sent[0], sent[1][:8] + b"lie" * 50)] * 20
+    )  # fmt: skip
+    running = await plane.worker(path=plane.relay.path)
+    plane.requests.submit("first", image(7), deadline_s=30)
+    while not plane.dispatcher.counters.redelivered:
+        await asyncio.sleep(0.005)
+    plane.relay.trick = lambda _, sent: [sent]
+    await plane.requests.all_done()
+    assert is_answer(plane.requests.outcomes["first"], 7)
+    assert running.thread.is_alive()
+
+
+async def test_the_socket_is_the_user_s_alone_and_is_not_taken_from_another(plane, tmp_path):
+    from wardian.errors import ConfigError
+
+    assert (tmp_path / "front").stat().st_mode & 0o777 == 0o600
+    second = SocketFrontQueue(Address.parse(plane.path))
+    with pytest.raises(ConfigError, match="another front end"):
+        await second.start()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="not a socket"):
+        await SocketFrontQueue(Address.parse(str(tmp_path / "file"))).start()
+    with pytest.raises(ConfigError, match="No such file"):
+        await SocketFrontQueue(Address.parse(str(tmp_path / "nowhere" / "q"))).start()
+
+
+async def test_a_socket_that_a_dead_front_end_left_is_taken_over(tmp_path):
+    path = tmp_path / "stale"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    front = SocketFrontQueue(Address.parse(str(path)))
+    await front.start()
+    await front.close()
+    assert not path.exists()

@@ -1,0 +1,167 @@
+"""A relay between a front end and its worker that does what a hostile host would."""
+
+import asyncio
+import contextlib
+import random
+import struct
+from collections.abc import Callable
+
+from wardian.serving.frames import FrameKind
+
+TO_WORKER, TO_FRONT = "to worker", "to front"
+Frame = tuple[int, bytes]
+Trick = Callable[[str, Frame], list[Frame] | None]
+"""Gets each frame; returns what is passed on instead, or None to break the connection off."""
+
+
+class Relay:
+    """Listens at `path`, connects to `target`, and plays `trick` on every frame."""
+
+    def __init__(self, path: str, target: str) -> None:
+        self.path, self.target = path, target
+        self.trick: Trick = lambda _, frame: [frame]
+        self.tasks: set[asyncio.Task] = set()
+
+    async def start(self) -> None:
+        self.server = await asyncio.start_unix_server(self.accept, self.path)
+
+    async def close(self) -> None:
+        self.server.close()
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def accept(self, worker_in, worker_out) -> None:
+        self.tasks.add(asyncio.current_task())
+        front_in, front_out = await asyncio.open_unix_connection(self.target)
+        pumps = [
+            asyncio.ensure_future(self.pump(TO_FRONT, worker_in, front_out)),
+            asyncio.ensure_future(self.pump(TO_WORKER, front_in, worker_out)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            for writer in (worker_out, front_out):
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            self.tasks.discard(asyncio.current_task())
+
+    async def pump(self, direction: str, reader, writer) -> None:
+        while True:
+            try:
+                length, kind = struct.unpack(">IB", await reader.readexactly(5))
+                body = await reader.readexactly(length - 1)
+            except (asyncio.IncompleteReadError, OSError):
+                return
+            passed_on = self.trick(direction, (kind, body))
+            if passed_on is None:
+                return
+            for kind, body in passed_on:
+                writer.write(struct.pack(">IB", len(body) + 1, kind) + body)
+
+
+def is_work(frame: Frame) -> bool:
+    """Return whether `frame` carries requests or answers, and not a challenge."""
+    kind, body = frame
+    return kind in (FrameKind.REQUEST, FrameKind.ANSWER) and body[:8] != bytes(8)
+
+
+def on_work(trick: Callable[[str, Frame], list[Frame] | None]) -> Trick:
+    """Play `trick` on requests and answers alone, so that the worker is admitted first."""
+    return lambda direction, frame: trick(direction, frame) if is_work(frame) else [frame]
+
+
+def duplicate(_: str, frame: Frame) -> list[Frame]:
+    return [frame, frame]
+
+
+class Reorder:
+    """Holds each frame back until another of its direction came."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Frame] = {}
+
+    def __call__(self, direction: str, frame: Frame) -> list[Frame]:
+        if direction not in self.held:
+            self.held[direction] = frame
+            return []
+        return [frame, self.held.pop(direction)]
+
+
+class Replay:
+    """Sends everything that it has seen in a direction again, under new numbers and old ones."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[Frame]] = {TO_WORKER: [], TO_FRONT: []}
+
+    def __call__(self, direction: str, frame: Frame) -> list[Frame]:
+        kind, body = frame
+        old = self.seen[direction][-3:]
+        again = [(kind, body[:8] + was[8:]) for _, was in old]
+        self.seen[direction].append(frame)
+        return [*again, *old, frame]
+
+
+class Flip:
+    """Changes one bit of each sealed message, another one each time."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def __call__(self, _: str, frame: Frame) -> list[Frame]:
+        kind, body = frame
+        changed = bytearray(body)
+        changed[self.random.randrange(8, len(body))] ^= 1 << self.random.randrange(8)
+        return [(kind, bytes(changed))]
+
+
+class ForgeFirst(Flip):
+    """Sends a forgery before each true frame: the true one must still count."""
+
+    def __call__(self, direction: str, frame: Frame) -> list[Frame]:
+        return [*super().__call__(direction, frame), frame]
+
+
+class Swap:
+    """Gives each answer the number of the one before it."""
+
+    def __init__(self) -> None:
+        self.last = bytes(8)
+
+    def __call__(self, direction: str, frame: Frame) -> list[Frame]:
+        kind, body = frame
+        if direction == TO_WORKER:
+            return [frame]
+        number, self.last = self.last, body[:8]
+        return [(kind, number + body[8:]), (kind, body)]
+
+
+def truncate(_: str, frame: Frame) -> list[Frame]:
+    kind, body = frame
+    return [(kind, body[: len(body) // 2])]
+
+
+class Reflect:
+    """Answers each request with itself, before the true answer."""
+
+    def __init__(self) -> None:
+        self.requests: dict[bytes, bytes] = {}
+
+    def __call__(self, direction: str, frame: Frame) -> list[Frame]:
+        kind, body = frame
+        if direction == TO_WORKER:
+            self.requests[body[:8]] = body
+            return [frame]
+        return [(kind, self.requests[body[:8]]), frame]
+
+
+def drop(_: str, __: Frame) -> list[Frame]:
+    return []
+
+
+def break_off(_: str, __: Frame) -> None:
+    return None
