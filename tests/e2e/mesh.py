@@ -14,6 +14,19 @@ REPOSITORY = Path(__file__).parents[2]
 DIGITS = REPOSITORY / "examples" / "digits"
 
 
+def children_of(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) == parent:
+                found.append(int(entry.name))
+    return found
+
+
 @dataclass
 class RunningMesh:
     state: Path
@@ -86,22 +99,21 @@ class RunningMesh:
     def role_pid(self, process: str) -> int:
         """The pid of the role itself: the child of the launcher that the engine watches."""
         (status,) = [each for each in self.status["processes"] if each["name"] == process]
-        launcher = status["pid"]
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    stat = (entry / "stat").read_text()
-                except OSError:
-                    continue
-                if int(stat.rpartition(")")[2].split()[1]) == launcher:
-                    return int(entry.name)
-        raise RuntimeError(f"{process} has no child of {launcher}")
+        return children_of(status["pid"])[0]
+
+    def pids(self) -> list[int]:
+        """Every process of the mesh, the prefix's first."""
+        found = [self.process.pid]
+        for pid in found:
+            found += children_of(pid)
+        return found
 
     def stop(self) -> int:
         """End it as Ctrl-C does and return its exit status."""
         if self.process is None or self.process.poll() is not None:
             return self.process.returncode if self.process else 0
-        self.process.send_signal(signal.SIGINT)
+        up = children_of(self.process.pid)[0] if self.prefix else self.process.pid
+        os.kill(up, signal.SIGINT)
         try:
             return self.process.wait(30)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,10 @@
 """The broker on loopback: owners and workloads speak to it, strangers and hosts attack it."""
 
 import asyncio
+import contextlib
+import dataclasses
 import logging
+import socket
 import ssl
 import struct
 import sys
@@ -19,6 +22,7 @@ from wardian._internal import wire
 from wardian.attestation.evidence import Evidence
 from wardian.broker.admission import Admission
 from wardian.broker.audit import verify_chain
+from wardian.broker.certificates import spki_of
 from wardian.broker.client import obtain, read_status
 from wardian.broker.frames import (
     FIRST_FRAME_BYTES,
@@ -251,7 +255,12 @@ async def test_owners_refusals(broker: Broker) -> None:
 async def test_t11_a_manifest_that_does_not_accept_this_broker_is_refused(broker: Broker) -> None:
     """Hardware only, or another broker's measurement: it must not come into force."""
     policy = appraisal_policy(broker.mesh.manifest(), "broker")
-    hardware = TrustAnchor(simulation_root_sha256=None, tcb_statuses=("UpToDate",), advisories=())
+    hardware = TrustAnchor(
+        simulation_root_sha256=None,
+        tcb_statuses=("UpToDate",),
+        advisories=(),
+        any_platform="risk accepted",
+    )
     with pytest.raises(PolicyDenied, match="SIMULATED"):
         await broker.give(broker.mesh.signed(trust=hardware), policy=policy)
     roles = dict(broker.mesh.manifest().roles)
@@ -453,6 +462,51 @@ async def test_the_state_fails_and_the_peer_learns_only_that(
     assert "SealError" in errors
 
 
+async def test_a_commit_that_fails_half_way_ends_the_broker(broker: Broker) -> None:
+    def killed(_: int) -> None:
+        raise OSError("the launcher is gone")
+
+    await broker.give()
+    counter = broker.service._store._counter
+    broker.service._store._counter = dataclasses.replace(counter, advance=killed)
+    with pytest.raises(ConnectionLost):
+        await broker.ask()
+    async with asyncio.timeout(10):
+        await broker.service.in_doubt.wait()
+
+
+async def test_the_brokers_certificate_is_renewed(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wardian.broker.service.LEAF_LIFE_S", 0.02)
+    async with service_of(mesh, tmp_path / "b.db") as service:
+        address = await service.start("127.0.0.1", 0)
+        seen = set()
+        async with asyncio.timeout(10):
+            while len(seen) < 2:
+                stream = await connect(address)
+                seen.add(spki_of(stream.peer_certificate()))
+                await stream.close()
+        assert service.authority.simulated
+
+
+async def test_accepting_fails_and_goes_on(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, [OSError(24, "Too many open files")]
+
+    async def sock_accept(listening: socket.socket) -> object:
+        if failures:
+            raise failures.pop()
+        return await accept(listening)
+
+    monkeypatch.setattr(loop, "sock_accept", sock_accept)
+    async with service_of(mesh, tmp_path / "b.db") as service:
+        assert await read_status(await service.start("127.0.0.1", 0))
+    assert "broker.accept" in [record.getMessage() for record in caplog.records]
+
+
 # The ends of a connection
 
 
@@ -467,14 +521,26 @@ async def test_a_port_that_is_taken(broker: Broker, mesh: ToyMesh, tmp_path: Pat
             await second.start(*broker.address)
 
 
-async def test_a_server_that_says_nothing() -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+@contextlib.asynccontextmanager
+async def silent_server() -> AsyncIterator[Address]:
+    """A server that accepts, reads nothing and says nothing until the test is over."""
+    over, ended = asyncio.Event(), asyncio.Event()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        ended.set()
+
+    server = await asyncio.start_server(wait, "127.0.0.1", 0)
     async with server:
-        address = server.sockets[0].getsockname()[:2]
+        yield server.sockets[0].getsockname()[:2]
+        over.set()
+        await ended.wait()
+
+
+async def test_a_server_that_says_nothing() -> None:
+    async with silent_server() as address:
         with pytest.raises(Timeout, match="did not answer"):
             await connect(address, timeout_s=0.1)
 
@@ -496,19 +562,11 @@ async def test_frames_time_out_and_closed_connections_say_so(broker: Broker) -> 
         FrameStream(stream._reader, NoTls()).peer_certificate()  # type: ignore[arg-type]
 
 
-async def test_a_peer_that_does_not_read(broker: Broker) -> None:
-    reader, writer = asyncio.StreamReader(), None
-
-    async def listen(_: asyncio.StreamReader, peer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(1)
-        peer.close()
-
-    server = await asyncio.start_server(listen, "127.0.0.1", 0)
-    async with server:
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
-        stream = FrameStream(reader, writer)
+async def test_a_peer_that_does_not_read() -> None:
+    async with silent_server() as address:
+        reader, writer = await asyncio.open_connection(*address)
         with pytest.raises(Timeout, match="did not take a message"):
-            await stream.send(b"x" * 50_000_000, timeout_s=0.1)
+            await FrameStream(reader, writer).send(b"x" * 50_000_000, timeout_s=0.1)
         writer.transport.abort()
 
 

@@ -1,8 +1,6 @@
-"""NVIDIA's `tritonclient`, unmodified, speaks HTTPS to the front end.
+"""NVIDIA's `tritonclient`, unmodified, speaks HTTPS to the front end."""
 
-`TRITON_MODEL` names what the fake dispatcher serves; against a real mesh only the fixture differs.
-"""
-
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -161,9 +159,8 @@ def test_asynchronous_requests_of_the_synchronous_client(client: Any, pixels: np
     ],
 )
 def test_errors_say_why(client: Any, model: str, shape: tuple[int, int], says: str) -> None:
-    with pytest.raises(InferenceServerException, match="") as caught:
+    with pytest.raises(InferenceServerException, match=re.escape(says)):
         client.infer(model, [tensor(np.zeros(shape, "f4"), binary=True)])
-    assert says in caught.value.message()
 
 
 def test_a_compressed_request_is_refused(client: Any, pixels: np.ndarray) -> None:

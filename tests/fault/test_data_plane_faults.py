@@ -305,3 +305,41 @@ async def test_a_socket_that_a_dead_front_end_left_is_taken_over(tmp_path):
     await front.start()
     await front.close()
     assert not path.exists()
+
+
+async def test_a_worker_may_be_there_before_its_front_end(tmp_path):
+    plane = Plane(tmp_path)
+    early = Running(plane.path, ToyModel())
+    plane.running.append(early)
+    await asyncio.sleep(0.05)
+    await plane.start()
+    while not plane.dispatcher.catalog()["digits"].ready:
+        await asyncio.sleep(0.005)
+    assert await plane.answer(1)
+    await plane.close()
+
+
+@pytest.mark.parametrize("garbage", [frame(FrameKind.CREDIT, bytes(8)), bytes(8), b"\xff" * 64])
+async def test_a_worker_survives_a_front_end_that_talks_nonsense(tmp_path, garbage):
+    """Whoever listens there is not believed; once the true front end is back, work goes on."""
+    path = tmp_path / "front"
+    greeted = asyncio.Event()
+
+    async def impostor(reader, writer) -> None:
+        await reader.read(1)
+        writer.write(garbage)
+        await writer.drain()
+        writer.close()
+        greeted.set()
+
+    server = await asyncio.start_unix_server(impostor, str(path))
+    running = Running(str(path), ToyModel())
+    await greeted.wait()
+    server.close()
+    plane = Plane(tmp_path)
+    plane.running.append(running)
+    await plane.start()
+    while not plane.dispatcher.catalog()["digits"].ready:
+        await asyncio.sleep(0.005)
+    assert await plane.answer(1)
+    await plane.close()

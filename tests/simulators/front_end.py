@@ -30,7 +30,7 @@ from wardian.broker.manifest import (
 from wardian.crypto.signing import SigningKey
 from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import JobFailed, QueueFull, RequestError, Timeout
-from wardian.inference.model import TensorSpec
+from wardian.inference.spec import TensorSpec
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.client_policy import ClientPolicy
 from wardian.serving.dispatch import Outcome

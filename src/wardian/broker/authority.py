@@ -264,6 +264,7 @@ class Authority:
         """Return what anybody may know: names, digests and the audit log, no secret."""
         head = self._store.audit_head
         manifest = self._manifest
+        after = max(0, head.count - _AUDIT_PAGE) if request.after is None else request.after
         return Status(
             measurement=self._measurement.hex(),
             simulated=self.simulated,
@@ -273,7 +274,7 @@ class Authority:
             epoch=self._epoch(),
             missing=() if manifest is None else self._missing(manifest.manifest),
             audit=head,
-            lines=self._store.audit_lines(after=request.after, limit=_AUDIT_PAGE),
+            lines=self._store.audit_lines(after=after, limit=_AUDIT_PAGE),
         )
 
     def _refuse_older(self, offered: VerifiedManifest) -> None:

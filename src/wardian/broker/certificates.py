@@ -162,7 +162,7 @@ def read_identity(raw: bytes) -> MeshIdentity:
     certificate = _load(raw, what="mesh certificate")
     for extension in certificate.extensions:
         if extension.oid == MESH_IDENTITY_OID:
-            identity = MeshIdentity.from_der(_raw_value(extension))
+            identity = MeshIdentity.from_der(extension.value.public_bytes())
             if extension.critical == (identity.role == FRONTEND):
                 raise FormatError("mesh certificate: the identity is wrongly marked critical")
             return identity
@@ -287,12 +287,6 @@ def _p256(key: object, *, what: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise FormatError(f"{what}: the key is not on the curve P-256")
     return key
-
-
-def _raw_value(extension: x509.Extension[x509.ExtensionType]) -> bytes:
-    if not isinstance(extension.value, x509.UnrecognizedExtension):
-        raise FormatError("mesh certificate: the identity does not parse")
-    return extension.value.value
 
 
 def _spki(key: ec.EllipticCurvePublicKey) -> bytes:

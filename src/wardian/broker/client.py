@@ -77,12 +77,12 @@ async def obtain(
         await stream.close()
 
 
-async def read_status(address: tuple[str, int], *, after: int = 0) -> Status:
+async def read_status(address: tuple[str, int], *, after: int | None = None) -> Status:
     """Return what the process at `address` says of itself, **unverified**.
 
     Args:
         address: host and port.
-        after: audit lines with a greater sequence are included, up to 100.
+        after: with the audit lines behind this one, up to 100; None for the newest 100.
 
     Raises:
         TransportError: nobody answers there, or not as a broker does.

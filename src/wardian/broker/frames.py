@@ -19,7 +19,8 @@ ATTESTATION_FRAME_BYTES: Final = 512 * 1024
 """Message 3 of a release: a quote of 8 KiB at most, and collateral."""
 FRAME_BYTES: Final = 4 * 1024 * 1024
 """All others, which come from the broker or carry a manifest."""
-FRAME_TIMEOUT_S: Final = 15.0
+FRAME_TIMEOUT_S: Final = 30.0
+"""As long as a session lives: what comes later would be refused anyway."""
 CLOSE_TIMEOUT_S: Final = 2.0
 
 

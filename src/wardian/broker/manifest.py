@@ -24,9 +24,11 @@ from wardian.attestation.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.policy import (
     AdvisoriesWithin,
     AllOf,
+    AnyPlatform,
     AppraisalPolicy,
     MeasurementIn,
     NotDebug,
+    PlatformIn,
     TcbStatusIn,
 )
 from wardian.crypto.sealed_header import Pin
@@ -74,6 +76,13 @@ class TrustAnchor(wire.Message, frozen=True):
     tcb_statuses: Annotated[tuple[AcceptableTcb, ...], msgspec.Meta(min_length=1, max_length=16)]
     advisories: Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)]
     """Advisories that the owners accept; any other that evidence carries is refused."""
+    platforms: Annotated[tuple[Hex16, ...], msgspec.Meta(max_length=1024)] = ()
+    """PPIDs of the machines whose keeper is known; nothing else is accepted where it is given.
+
+    An attestation key that was taken out of some chip signs quotes that verify (TRUST T12), so on
+    hardware the owners list the machines, or say the words in `any_platform`.
+    """
+    any_platform: Literal["risk accepted"] | None = None
 
 
 class ModelLine(wire.Message, frozen=True):
@@ -266,7 +275,7 @@ def verify_manifest(signed: SignedManifest, *, mesh: Mesh) -> VerifiedManifest:
         )
     owners = frozenset(owner.lower() for owner in mesh.owners)
     signers = _verify_owners(signed, owners=owners, threshold=mesh.threshold)
-    _verify_roots(manifest)
+    _verify_trust(manifest)
     _verify_roles(manifest)
     _verify_models(manifest, owners=owners)
     return VerifiedManifest(
@@ -313,6 +322,9 @@ def appraisal_policy(manifest: MeshManifest, role: str) -> AppraisalPolicy:
         raise PolicyDenied(f"the mesh manifest has no role {role!r}"[:200], rule="role-known")
     trust = manifest.trust
     root = trust.simulation_root_sha256
+    platforms = frozenset(bytes.fromhex(ppid) for ppid in trust.platforms)
+    # With neither field `PlatformIn` of nothing refuses; a simulation has no chip to steal from.
+    anywhere = not platforms and (root is not None or trust.any_platform is not None)
     return AppraisalPolicy(
         roots=frozenset({bytes.fromhex(root) if root is not None else INTEL_ROOT_SHA256}),
         rule=AllOf(
@@ -320,6 +332,7 @@ def appraisal_policy(manifest: MeshManifest, role: str) -> AppraisalPolicy:
             MeasurementIn(frozenset(bytes.fromhex(value) for value in reference.measurements)),
             TcbStatusIn(frozenset(TcbStatus(status) for status in trust.tcb_statuses)),
             AdvisoriesWithin(frozenset(trust.advisories)),
+            AnyPlatform() if anywhere else PlatformIn(platforms),
         ),
     )
 
@@ -350,12 +363,23 @@ def _verify_owners(
     return signers
 
 
-def _verify_roots(manifest: MeshManifest) -> None:
-    """Refuse Intel's root under the name of a simulation: hardware has one spelling (TRUST T11)."""
-    if manifest.trust.simulation_root_sha256 == INTEL_ROOT_SHA256.hex():
+def _verify_trust(manifest: MeshManifest) -> None:
+    """Refuse a trust anchor that says one thing and means another (TRUST T11, T12)."""
+    trust = manifest.trust
+    if trust.simulation_root_sha256 == INTEL_ROOT_SHA256.hex():
         raise PolicyDenied(
             "the manifest calls Intel's root a simulation; for hardware the field is null",
             rule="trust-anchor",
+        )
+    if trust.platforms and trust.any_platform is not None:
+        raise PolicyDenied(
+            "the manifest lists platforms and accepts any platform; it can do one of the two",
+            rule="trust-platforms",
+        )
+    if trust.simulation_root_sha256 is None and not (trust.platforms or trust.any_platform):
+        raise PolicyDenied(
+            "a manifest for hardware lists its platforms, or says any_platform = 'risk accepted'",
+            rule="trust-platforms",
         )
 
 

@@ -114,6 +114,8 @@ class BrokerService:
             limits: what strangers may cost.
             ticks: seconds that never go back, for the life of sessions.
         """
+        self.in_doubt = asyncio.Event()
+        """Set when a commit failed half way: this process releases nothing more; start another."""
         self._limits = limits or ServiceLimits()
         self._store, self._attest = store, attest
         self._agreed = parse(agreed_toml, Agreed, name="wardian.toml")
@@ -229,6 +231,8 @@ class BrokerService:
             event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
         finally:
             self._slots.release()
+            if not self._store.usable:
+                self.in_doubt.set()
 
     async def _handshake(self, connection: socket.socket) -> FrameStream:
         loop = asyncio.get_running_loop()

@@ -13,9 +13,9 @@ from wardian.broker.audit import AuditHead
 
 
 class StatusRequest(wire.Message, frozen=True, tag_field="format", tag="wardian status request v1"):
-    """Ask for the status and the audit lines whose sequence is greater than `after`."""
+    """Ask for the status and for audit lines: those behind line `after`, or else the newest."""
 
-    after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
 
 
 class Status(wire.Message, frozen=True, tag_field="format", tag="wardian status v1"):
@@ -32,4 +32,4 @@ class Status(wire.Message, frozen=True, tag_field="format", tag="wardian status 
     """Models whose keys their owners have not given yet."""
     audit: AuditHead
     lines: tuple[bytes, ...]
-    """Up to 100 raw audit lines."""
+    """Up to 100 raw audit lines, in their order."""

@@ -108,6 +108,11 @@ class Store:
             raise
 
     @property
+    def usable(self) -> bool:
+        """Whether commits can still be made; once False, only opening the state anew helps."""
+        return self._usable
+
+    @property
     def generation(self) -> int:
         """The number of commits so far."""
         return self._root.generation

@@ -27,11 +27,15 @@ KEY_BYTES = 32
 def read_secret(path: Path) -> Secret:
     """Return the secret that stands in hex on the first line of `path`."""
     try:
-        return Secret(bytes.fromhex(path.read_text().splitlines()[0].strip()))
+        lines = path.read_text().splitlines()
+        raw = bytes.fromhex(lines[0]) if lines else b""
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
-    except (ValueError, IndexError) as err:
+    except ValueError as err:
         raise ConfigError(f"{path}: holds no key in hex on its first line") from err
+    if len(raw) != KEY_BYTES:
+        raise ConfigError(f"{path}: holds no key in hex on its first line, {KEY_BYTES} bytes")
+    return Secret(raw)
 
 
 def read_passphrase(path: Path) -> Secret:
@@ -60,7 +64,7 @@ def _public_key(text: str) -> bytes:
         raw = bytes.fromhex(text)
     except ValueError as err:
         raise ConfigError(
-            "--to: not hex; give the 64 digits that `--new-identity` printed"
+            "--to: not hex; give the 64 digits that `wardian keygen` printed"
         ) from err
     if len(raw) != KEY_BYTES:
         raise ConfigError(f"--to: {len(raw)} bytes; a public key has {KEY_BYTES}")

@@ -18,6 +18,7 @@ COMMANDS = {
     "status": ("wardian.cli.status", "status"),
     "seal": ("wardian.cli.files", "seal"),
     "open": ("wardian.cli.files", "open_"),
+    "keygen": ("wardian.cli.keygen", "keygen"),
     "attest": ("wardian.cli.attest", "attest"),
     "doctor": ("wardian.cli.doctor", "doctor"),
     "broker": ("wardian.cli.processes", "broker"),

@@ -54,6 +54,9 @@ class ProcessStatus:
     exit_status: int | None = None
 
 
+OnEnd: TypeAlias = Callable[[ProcessStatus], None]
+
+
 @dataclass(slots=True)
 class _Watched:
     spec: ProcessSpec
@@ -66,8 +69,16 @@ class _Watched:
 class LocalEngine:
     """Keeps every process that it was told to start running until `stop`."""
 
-    def __init__(self, *, on_line: OnLine, on_failed: Callable[[ProcessStatus], None]) -> None:
+    def __init__(self, *, on_line: OnLine, on_ended: OnEnd, on_failed: OnEnd) -> None:
+        """Supervise nothing yet.
+
+        Args:
+            on_line: told every line that a process prints.
+            on_ended: told when a process ended by itself and will be started again.
+            on_failed: told when one ended in a way that a restart cannot help.
+        """
         self._on_line = on_line
+        self._on_ended = on_ended
         self._on_failed = on_failed
         self._watched: dict[str, _Watched] = {}
         self._stopping = asyncio.Event()
@@ -115,6 +126,7 @@ class LocalEngine:
             event(
                 log, "process.ended", level=logging.WARNING, name=watched.spec.name, status=status
             )
+            self._on_ended(watched.status)
             if monotonic() - began > STEADY_AFTER_S:
                 delay = FIRST_DELAY_S
             watched.status.state = "waiting"

@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from wardian._internal.log import event
 from wardian.errors import ConfigError, FormatError, JobFailed
-from wardian.inference.model import FREE, Model, Tensors, TensorSpec
 from wardian.inference.probe import rows_independent
+from wardian.inference.spec import FREE, Model, Tensors, TensorSpec
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None blocks the import
 import openvino as ov  # noqa: E402

@@ -12,7 +12,7 @@ import numpy as np
 
 from wardian.errors import JobFailed
 from wardian.inference.dtypes import numpy_dtype
-from wardian.inference.model import FREE, Array, Tensors, TensorSpec
+from wardian.inference.spec import FREE, Array, Tensors, TensorSpec
 
 _FREE_LENGTH = 32
 """Length of a free axis other than the first: enough for the usual strides of a convolution."""

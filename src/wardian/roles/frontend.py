@@ -14,6 +14,7 @@ from wardian.broker.admission import Admission
 from wardian.crypto.message import QueueSender
 from wardian.errors import ConfigError, WardianError
 from wardian.roles import start
+from wardian.roles.admission import admitted
 from wardian.roles.host import HostSettings
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.frames import Address
@@ -38,7 +39,7 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     if host.listen is None or len(host.queues) != 1:
         raise ConfigError("host settings: a front end needs an address and one queue")
     models = tuple(agreed.models)
-    admit = partial(start.admitted, enclave, host, agreed, role=ROLE, models=models)
+    admit = partial(admitted, enclave, host, agreed, role=ROLE, models=models)
     admission = await admit()
     codecs = {}
     for name in models:
@@ -74,6 +75,7 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     await stopped.wait()
     renewal.cancel()
     await frontend.stop()
+    dispatcher.close()
     await queue.close()
 
 

@@ -15,6 +15,7 @@ from wardian.crypto.sealed_file import open_bytes
 from wardian.errors import ConfigError
 from wardian.inference.model import Model, load_model
 from wardian.roles import start
+from wardian.roles.admission import admitted
 from wardian.roles.host import HostSettings
 from wardian.serving.frames import Address
 from wardian.serving.lease import Lane
@@ -38,7 +39,7 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         raise ConfigError("host settings: name a model of wardian.toml for this worker")
     if len(host.queues) != 1:
         raise ConfigError("host settings: a worker serves one queue")
-    admission = asyncio.run(start.admitted(enclave, host, agreed, role=ROLE, models=(name,)))
+    admission = asyncio.run(admitted(enclave, host, agreed, role=ROLE, models=(name,)))
     line = admission.manifest.manifest.lines(name)[-1]
     model = _open_model(host, agreed, admission, line)
     key, epoch = admission.queue_key(name)

@@ -4,8 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wardian.serving.dispatch import Dispatcher, Outcome
+    from wardian.serving.client import Client, connect
+    from wardian.serving.client_async import AsyncClient, connect_async
+    from wardian.serving.client_policy import ClientPolicy
+    from wardian.serving.dispatch import Dispatcher
     from wardian.serving.frames import Address
+    from wardian.serving.frontend import Frontend
     from wardian.serving.lease import Lane
     from wardian.serving.queue_socket import SocketFrontQueue
     from wardian.serving.queue_socket_worker import SocketWorkerQueue
@@ -13,22 +17,32 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Address",
+    "AsyncClient",
+    "Client",
+    "ClientPolicy",
     "Dispatcher",
+    "Frontend",
     "Lane",
-    "Outcome",
     "SocketFrontQueue",
     "SocketWorkerQueue",
     "Worker",
+    "connect",
+    "connect_async",
 ]
 
 _MODULE_OF = {
     "Address": "frames",
+    "AsyncClient": "client_async",
+    "Client": "client",
+    "ClientPolicy": "client_policy",
     "Dispatcher": "dispatch",
+    "Frontend": "frontend",
     "Lane": "lease",
-    "Outcome": "dispatch",
     "SocketFrontQueue": "queue_socket",
     "SocketWorkerQueue": "queue_socket_worker",
     "Worker": "worker",
+    "connect": "client",
+    "connect_async": "client_async",
 }
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.metrics import CONTENT_TYPE, EVIDENCE, Metrics
 from wardian.errors import QueueFull, RequestError
-from wardian.inference.model import Tensors
+from wardian.inference.spec import Tensors
 from wardian.serving import describe
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.error_answers import WrongMethod, answer_error

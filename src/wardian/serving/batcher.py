@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wardian.errors import JobFailed, RequestError
-from wardian.inference.model import Model, Tensors
+from wardian.inference.spec import Model, Tensors
 from wardian.serving.rules import InputRules
 from wardian.serving.tensors import Failure, Group
 

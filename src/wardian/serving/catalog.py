@@ -13,7 +13,7 @@ from wardian._internal import wire
 from wardian._internal.clock import Monotonic, unix_time
 from wardian.crypto.message_header import RequestHeader
 from wardian.errors import PeerProtocolError, RequestError
-from wardian.inference.model import TensorSpec
+from wardian.inference.spec import TensorSpec
 from wardian.serving.codec import MessageCodec, Pending
 from wardian.serving.lease import Lane
 from wardian.serving.rules import InputRules

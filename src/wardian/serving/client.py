@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from wardian._internal.clock import monotonic
 from wardian.errors import ConnectionLost, QueueFull, Timeout
-from wardian.inference.model import Tensors
+from wardian.inference.spec import Tensors
 from wardian.serving.client_connection import (
     ClientConnection,
     VerifiedKeys,
@@ -197,8 +197,9 @@ class Client:
     def _do(self, call: Call, *, timeout_s: float) -> Answer:
         """Return the answer to `call`, on whichever connection has it."""
         deadline = monotonic() + timeout_s
+        link = self._take(deadline)
         try:
-            return self._attempt(self._take(deadline), call, deadline)
+            return self._attempt(link, call, deadline)
         except ConnectionLost:
             return self._attempt(self._open(deadline), call, deadline)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import numpy.typing as npt
 
 from wardian.errors import ConnectionLost, QueueFull, Timeout
-from wardian.inference.model import Tensors
+from wardian.inference.spec import Tensors
 from wardian.serving.client_connection import (
     ClientConnection,
     VerifiedKeys,
@@ -176,8 +176,8 @@ class AsyncClient:
         """Return the answer to `call`, on whichever connection has it."""
         try:
             async with asyncio.timeout(timeout_s), self._free:
+                link = self._idle.pop() if self._idle else await self._open()
                 try:
-                    link = self._idle.pop() if self._idle else await self._open()
                     return await self._attempt(link, call)
                 except ConnectionLost:
                     link = await self._open()

@@ -18,7 +18,7 @@ from wardian.errors import (
     Timeout,
 )
 from wardian.inference.dtypes import NUMPY_OF, dtype_name
-from wardian.inference.model import Array, Tensors
+from wardian.inference.spec import Array, Tensors
 
 MAX_RETRY_AFTER_S: Final = 60
 _HEADER_LENGTH: Final = b"inference-header-content-length"

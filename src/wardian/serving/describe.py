@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from wardian import __version__
-from wardian.inference.model import TensorSpec
+from wardian.inference.spec import TensorSpec
 from wardian.serving.catalog import ModelInfo
 
 EXTENSIONS: Final = ("binary_tensor_data", "model_configuration")

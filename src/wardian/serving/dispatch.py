@@ -14,9 +14,8 @@ import itertools
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from typing_extensions import override
 
@@ -32,35 +31,23 @@ from wardian.errors import (
     Timeout,
     WardianError,
 )
-from wardian.inference.model import Tensors
+from wardian.inference.spec import Tensors
 from wardian.serving.catalog import Catalog, ModelInfo, Served
 from wardian.serving.codec import MessageCodec, Pending
 from wardian.serving.lease import Lane
+from wardian.serving.packing import Done, LaneQueue, Outcome, Request, stacked
 from wardian.serving.queue import FrontQueue, FrontSink
-from wardian.serving.tensors import MAX_ITEMS, Failure, Group, Pack, decode_pack, encode_pack
+from wardian.serving.tensors import MAX_ITEMS, Failure, Group, decode_pack, encode_pack
+
+__all__ = ["Counters", "Dispatcher", "Done", "Outcome"]
 
 log = logging.getLogger(__name__)
 
 MAX_CRASHES = 2
 """Workers that may die of one request before it is given up."""
 
-PACK_BYTES = 1024**2
-"""A pack takes no further request beyond this size; a single request may be larger."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a request ended: exactly one of `outputs` and `error` is set.
-
-    The arrays of `outputs` may be views of a buffer that the requests of a pack share: encode or
-    copy them soon, and do not write to them.
-    """
-
-    outputs: Tensors | None = None
-    error: WardianError | None = None
-
-
-Done = Callable[[Outcome], None]
+MAX_REQUEST_BYTES = 128 * 1024**2
+"""Largest inputs of one request: half of what a frame of the queue may hold."""
 
 
 @dataclass(slots=True)
@@ -75,39 +62,12 @@ class Counters:
     redelivered: int = 0
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Request:
-    number: int
-    inputs: Tensors
-    rows: int
-    key: object  # requests with equal keys may be stacked
-    size_bytes: int
-    outputs: tuple[str, ...] | None
-    tenant: str
-    deadline: float
-    done: Done | None  # None once it has ended
-    suspect: bool = False
-    crashes: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _LaneQueue:
-    """What waits for the workers of one lane."""
-
-    name: Lane
-    codec: MessageCodec
-    pack_limit: int
-    outputs: frozenset[str]
-    waiting: deque[_Request] = field(default_factory=deque)
-    scheduled: bool = False  # a flush is due at the end of this tick
-
-
 @dataclass(slots=True, eq=False)
 class _Flight:
     """A message that is with the queue or a worker."""
 
-    lane: _LaneQueue
-    requests: list[_Request]
+    lane: LaneQueue
+    requests: list[Request]
     pending: Pending
 
 
@@ -130,8 +90,8 @@ class Dispatcher(FrontSink):
         self._codecs = codecs
         self._catalog = Catalog(codecs, clock=clock.monotonic)
         self._max_waiting = max_waiting
-        self._lanes: dict[Lane, _LaneQueue] = {}
-        self._open: dict[int, _Request] = {}
+        self._lanes: dict[Lane, LaneQueue] = {}
+        self._open: dict[int, Request] = {}
         self._flights: dict[int, _Flight] = {}
         self._numbers = itertools.count(1)
         self._next_sweep = math.inf
@@ -162,18 +122,20 @@ class Dispatcher(FrontSink):
 
         Raises:
             RequestError: 404 unknown model or version; 400 names, types or shapes are not the
-                model's; 503 nobody serves it. `done` is then never called.
+                model's; 413 too large; 503 nobody serves it. `done` is then never called.
             QueueFull: as many requests are open as may be. Neither.
         """
         served = self._catalog.find(model, version)
         if len(self._open) >= self._max_waiting:
             raise QueueFull("too many requests are waiting; try again shortly")
         rows, key, size_bytes = served.rules.measure(inputs)
+        if size_bytes > MAX_REQUEST_BYTES:
+            raise RequestError(f"inputs are larger than {MAX_REQUEST_BYTES} bytes", status=413)
         if outputs is not None:
             served.rules.expect_outputs(outputs)
         number = next(self._numbers)
         deadline = self._loop.time() + deadline_s
-        request = _Request(
+        request = Request(
             number=number,
             inputs=inputs,
             rows=rows,
@@ -260,37 +222,37 @@ class Dispatcher(FrontSink):
 
     # How requests travel
 
-    def _flush_soon(self, lane: _LaneQueue) -> None:
+    def _flush_soon(self, lane: LaneQueue) -> None:
         lane.scheduled = True
         self._loop.call_soon(self._flush, lane)
 
-    def _flush(self, lane: _LaneQueue) -> None:
+    def _flush(self, lane: LaneQueue) -> None:
         """Send what waits in `lane`, as far as workers have room."""
         lane.scheduled = False
-        workers = self._queue.room(lane.name)
+        workers = self._queue.room(lane.lane)
         if not workers:
             return
         share = -(-len(lane.waiting) // workers)  # no worker is to idle beside a full one
-        while lane.waiting and self._queue.room(lane.name):
-            if requests := _next_pack(lane, share):
+        while lane.waiting and self._queue.room(lane.lane):
+            if requests := lane.next_pack(share):
                 self._send(lane, requests)
 
-    def _send(self, lane: _LaneQueue, requests: list[_Request]) -> None:
+    def _send(self, lane: LaneQueue, requests: list[Request]) -> None:
         first = requests[0]
         latest = max(request.deadline for request in requests)
         header = RequestHeader(
-            version=lane.name.version,
-            deadline_ms=int((time.time() + latest - self._loop.time()) * 1000),
+            version=lane.lane.version,
+            deadline_ms=max(0, int((time.time() + latest - self._loop.time()) * 1000)),
             request_ids=tuple([request.number for request in requests]),
         )
-        plaintext = encode_pack(Pack(groups=_grouped(requests), tenant=first.tenant))
+        plaintext = encode_pack(stacked(requests))
         sealed, pending = lane.codec.seal_request(plaintext, header=header)
         message = next(self._numbers)
         self._flights[message] = _Flight(lane, requests, pending)
         self.counters.packs += 1
-        self._queue.send(message, sealed, lane=lane.name, alone=first.suspect)
+        self._queue.send(message, sealed, lane=lane.lane, alone=first.suspect)
 
-    def _redeliver(self, request: _Request, lane: _LaneQueue, *, crashed: bool) -> None:
+    def _redeliver(self, request: Request, lane: LaneQueue, *, crashed: bool) -> None:
         """Put a request whose worker is gone in front of those that wait, or give it up."""
         if request.done is None:
             return
@@ -306,7 +268,7 @@ class Dispatcher(FrontSink):
 
     # How requests end
 
-    def _end_group(self, group: Group, asked: dict[int, _Request], outputs: frozenset[str]) -> None:
+    def _end_group(self, group: Group, asked: dict[int, Request], outputs: frozenset[str]) -> None:
         """End the requests in `group` and take them out of `asked`."""
         if group.failure:
             error = _ERRORS[group.failure]
@@ -330,7 +292,7 @@ class Dispatcher(FrontSink):
                 self._end(request, Outcome(outputs=mine))
             start = stop
 
-    def _end(self, request: _Request, outcome: Outcome) -> None:
+    def _end(self, request: Request, outcome: Outcome) -> None:
         """End `request`, unless it has ended; the one place where that happens."""
         done = request.done
         if done is None:
@@ -376,9 +338,9 @@ class Dispatcher(FrontSink):
         ]
         for message, flight in ended:
             del self._flights[message]
-            self._queue.forget(message, lane=flight.lane.name)
+            self._queue.forget(message, lane=flight.lane.lane)
         for lane in self._lanes.values():
-            lane.waiting = deque(request for request in lane.waiting if request.done is not None)
+            lane.drop_ended()
             if lane.waiting and not lane.scheduled:
                 self._flush_soon(lane)
 
@@ -390,42 +352,12 @@ _ERRORS: dict[Failure, Callable[[], WardianError]] = {
 }
 
 
-def _lane_queue(served: Served, codec: MessageCodec) -> _LaneQueue:
+def _lane_queue(served: Served, codec: MessageCodec) -> LaneQueue:
     """Return the queue for a lane; no pack is larger than one batch, so that others get work."""
     description = served.description
-    limit = max(1, min(MAX_ITEMS, description.max_batch)) if description.batchable else 1
-    return _LaneQueue(served.lane, codec, limit, frozenset(s.name for s in description.outputs))
-
-
-def _next_pack(lane: _LaneQueue, share: int) -> list[_Request]:
-    """Take the requests of the next message from `lane`: up to `share`, all of one tenant."""
-    waiting = lane.waiting
-    limit = min(lane.pack_limit, share)
-    pack: list[_Request] = []
-    size = 0
-    while waiting and len(pack) < limit:
-        request = waiting[0]
-        if request.done is not None:
-            size += request.size_bytes
-            if pack and (request.suspect or request.tenant != pack[0].tenant or size > PACK_BYTES):
-                break
-            pack.append(request)
-        waiting.popleft()
-        if request.suspect:
-            break
-    return pack
-
-
-def _grouped(requests: list[_Request]) -> list[Group]:
-    """Return `requests` stacked with those that they may be stacked with."""
-    by_key: dict[object, list[_Request]] = {}
-    for request in requests:
-        by_key.setdefault(request.key, []).append(request)
-    return [
-        Group(
-            ids=[request.number for request in alike],
-            rows=[request.rows for request in alike],
-            parts={name: [request.inputs[name] for request in alike] for name in alike[0].inputs},
-        )
-        for alike in by_key.values()
-    ]
+    return LaneQueue(
+        lane=served.lane,
+        codec=codec,
+        limit=max(1, min(MAX_ITEMS, description.max_batch)) if description.batchable else 1,
+        outputs=frozenset(spec.name for spec in description.outputs),
+    )

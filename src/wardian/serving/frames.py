@@ -17,11 +17,14 @@ from typing_extensions import override
 from wardian._internal import wire
 from wardian.errors import ConfigError, PeerProtocolError
 
-MAX_FRAME_BYTES = 64 * 1024**2
+MAX_FRAME_BYTES = 256 * 1024**2
 """Largest frame from a peer that was admitted, unless configured otherwise."""
 
 MAX_GREETING_BYTES = 64 * 1024
 """Largest frame from a peer that was not admitted yet."""
+
+CHALLENGE = 0
+"""The number of the message that challenges a worker; no other message has it."""
 
 _HEAD = struct.Struct(">IB")
 _MESSAGE_HEAD = struct.Struct(">IBQ")
@@ -63,10 +66,19 @@ class FrameReader:
         Raises:
             PeerProtocolError: a frame is empty or larger than allowed; the stream is of no use.
         """
-        stream: bytes | memoryview | bytearray = data
         if self._buffer:
             self._buffer += data
-            stream = self._buffer
+            with memoryview(self._buffer) as stream:
+                frames, used = self._cut(stream)
+            del self._buffer[:used]
+        else:
+            with memoryview(data) as stream:
+                frames, used = self._cut(stream)
+                self._buffer += stream[used:]
+        return frames
+
+    def _cut(self, stream: memoryview) -> tuple[list[tuple[int, bytes]], int]:
+        """Return the whole frames at the front of `stream`, and their length together."""
         frames: list[tuple[int, bytes]] = []
         start, end = 0, len(stream)
         while end - start >= _HEAD.size:
@@ -78,11 +90,7 @@ class FrameReader:
                 break
             frames.append((kind, bytes(stream[start + 5 : stop])))
             start = stop
-        if stream is self._buffer:
-            del self._buffer[:start]
-        elif start < end:
-            self._buffer += stream[start:]
-        return frames
+        return frames, start
 
 
 def frame(kind: FrameKind, body: bytes) -> bytes:

@@ -76,7 +76,7 @@ class Frontend:
         self._server.use(server_context(identity), tls_spki=identity.key.spki)
 
     async def start(self, address: str, port: int) -> tuple[tuple[str, int], ...]:
-        """Listen, and return on which addresses and port.
+        """Listen, and return on which addresses and port; may be called again, for more.
 
         Args:
             address: a host name (every address that it has) or an IP address.

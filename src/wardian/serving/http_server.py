@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 ACCEPTS_PER_WAKE: Final = 64
-SHUTDOWN_S: Final = 5.0
-"""How long a closing TLS connection may take to say goodbye."""
+SHUTDOWN_S: Final = 1.0
+"""How long the other end of a closing TLS connection may take to say goodbye."""
 MIN_BUFFERED_BYTES: Final = 256 * 1024**2
 BUFFERED_BODIES: Final = 8
 """Request bodies in memory: at least 256 MiB, or so many of the largest."""
@@ -74,7 +74,9 @@ class HttpServer:
         self._tls = (context, tls_spki)
 
     async def start(self, address: str, port: int) -> tuple[tuple[str, int], ...]:
-        """Listen on every address that `address` resolves to; returns them.
+        """Listen on every address that `address` resolves to, and return these.
+
+        May be called again, for further addresses.
 
         Args:
             address: a host name or an IP address.
@@ -90,11 +92,13 @@ class HttpServer:
             )
         except OSError as err:
             raise ConfigError(f"cannot listen on {address!r}: {err.strerror}") from err
-        self._sockets = _listen(sorted({(info[0], str(info[4][0])) for info in found}), port)
-        for listener in self._sockets:
+        listeners = _listen(sorted({(info[0], str(info[4][0])) for info in found}), port)
+        for listener in listeners:
             loop.add_reader(listener.fileno(), self._accept, listener)
-        self._sweep()
-        return tuple(listener.getsockname()[:2] for listener in self._sockets)
+        self._sockets += listeners
+        if self._timer is None:
+            self._sweep()
+        return tuple(listener.getsockname()[:2] for listener in listeners)
 
     async def stop(self, *, drain_s: float) -> None:
         """Accept nothing more, answer what was accepted, and close everything.

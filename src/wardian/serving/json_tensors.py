@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from wardian.errors import RequestError
-from wardian.inference.model import Array
+from wardian.inference.spec import Array
 from wardian.serving.http_messages import Buffer
 
 MAX_DEPTH: Final = 16
@@ -40,7 +40,7 @@ def parse_tensor(
     try:
         values = _decoder(dtype.kind, 1).decode(data)
     except msgspec.ValidationError as err:
-        if rank < 2:
+        if rank < 2 or not _is_nested(data):
             raise RequestError(_explain(err, name)) from err
         values = _nested(data, dtype, rank, name)
     array = build_array(values, dtype=dtype, name=name)
@@ -119,6 +119,12 @@ def _nested(data: Buffer | msgspec.Raw, dtype: np.dtype[Any], rank: int, name: s
         return _decoder(dtype.kind, rank).decode(data)
     except msgspec.ValidationError as err:
         raise RequestError(_explain(err, name)) from err
+
+
+def _is_nested(data: Buffer | msgspec.Raw) -> bool:
+    """Return whether `data` begins as a list of lists."""
+    start = bytes(memoryview(data)[:64]).translate(None, b" \t\r\n")
+    return start[:2] == b"[["
 
 
 def _explain(err: msgspec.ValidationError, name: str) -> str:

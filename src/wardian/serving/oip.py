@@ -18,7 +18,7 @@ import numpy as np
 
 from wardian.errors import RequestError
 from wardian.inference.dtypes import NAME_OF, NUMPY_OF
-from wardian.inference.model import Array, Tensors
+from wardian.inference.spec import Array, Tensors
 from wardian.serving.http_messages import Buffer
 from wardian.serving.json_tensors import empty_array, explain_json, parse_tensor
 

@@ -12,7 +12,7 @@ import msgspec
 
 from wardian.errors import RequestError
 from wardian.inference.dtypes import numpy_dtype
-from wardian.inference.model import Array, Tensors, TensorSpec
+from wardian.inference.spec import Array, Tensors, TensorSpec
 from wardian.serving.json_tensors import explain_json, parse_rows
 
 MAX_ROWS_BY_NAME: Final = 65_536

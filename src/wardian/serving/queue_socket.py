@@ -21,6 +21,7 @@ from wardian._internal import wire
 from wardian._internal.log import event
 from wardian.errors import ConfigError, LocalProtocolError, PeerProtocolError, WardianError
 from wardian.serving.frames import (
+    CHALLENGE,
     MAX_FRAME_BYTES,
     MAX_GREETING_BYTES,
     Address,
@@ -38,9 +39,6 @@ log = logging.getLogger(__name__)
 
 MAX_PEERS = 256
 GREETING_TIMEOUT_S = 10.0
-CHALLENGE = 0
-"""The number of the message that challenges a worker; no other message has it."""
-
 MAX_STRIKES = 16
 """Answers of one peer that nobody waits for or that do not authenticate, before it is dropped."""
 

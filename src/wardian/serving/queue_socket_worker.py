@@ -11,6 +11,7 @@ from wardian._internal import wire
 from wardian._internal.log import event
 from wardian.errors import PeerProtocolError
 from wardian.serving.frames import (
+    CHALLENGE,
     MAX_FRAME_BYTES,
     Address,
     FrameKind,
@@ -32,6 +33,7 @@ DEFAULT_CREDIT = 2
 _POLL_S = 0.25  # how soon `stop` is noticed by a worker that has nothing to do
 _SEND_TIMEOUT_S = 30
 _READ_BYTES = 256 * 1024
+_MIN_PAUSE_S = 0.02
 _MAX_PAUSE_S = 1.0
 
 
@@ -75,7 +77,8 @@ class SocketWorkerQueue(WorkerQueue):
                 self._said_so = True
                 self._send(credit_frame(0))
             elif messages := self._receive(self._socket):
-                self._pause_s = 0.0
+                if messages[-1].message != CHALLENGE:  # admitted: the next loss is another one
+                    self._pause_s = 0.0
                 return messages
 
     @override
@@ -102,7 +105,7 @@ class SocketWorkerQueue(WorkerQueue):
         except OSError as err:
             if not self._pause_s:
                 event(log, "queue.unreachable", level=logging.WARNING, error=type(err).__name__)
-            self._pause_s = min(_MAX_PAUSE_S, 2 * self._pause_s or 0.02)
+            self._back_off()
             return
         self._reader = FrameReader(max_bytes=self._max_frame_bytes)
         self._said_so = False
@@ -118,7 +121,7 @@ class SocketWorkerQueue(WorkerQueue):
             count = 0
         if not count:
             self._disconnect()
-            self._pause_s = max(self._pause_s, 0.02)  # a front end that hangs up on us at once
+            self._back_off()
             return []
         try:
             frames = self._reader.feed(self._space[:count])
@@ -134,6 +137,10 @@ class SocketWorkerQueue(WorkerQueue):
                 self._socket.sendall(data)
             except OSError:  # gone, or stuck for longer than anyone waits
                 self._disconnect()
+
+    def _back_off(self) -> None:
+        """Wait longer before each further attempt, 20 ms to 1 s."""
+        self._pause_s = min(_MAX_PAUSE_S, 2 * self._pause_s or _MIN_PAUSE_S)
 
     def _disconnect(self) -> None:
         if self._socket is not None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from wardian.errors import RequestError
 from wardian.inference.dtypes import NAME_OF, numpy_dtype
-from wardian.inference.model import FREE, Array, Tensors, TensorSpec
+from wardian.inference.spec import FREE, Array, Tensors, TensorSpec
 
 Shape: TypeAlias = tuple[int, ...]
 

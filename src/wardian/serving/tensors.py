@@ -19,7 +19,7 @@ import numpy as np
 
 from wardian.errors import FormatError
 from wardian.inference.dtypes import dtype_name, numpy_dtype
-from wardian.inference.model import Array
+from wardian.inference.spec import Array
 
 MAX_ITEMS = 64
 """Most requests in one pack."""

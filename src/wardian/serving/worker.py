@@ -12,10 +12,11 @@ from collections.abc import Callable
 from wardian._internal import wire
 from wardian._internal.log import event
 from wardian.errors import CryptoError, FormatError
-from wardian.inference.model import Model
+from wardian.inference.spec import Model
 from wardian.serving.batcher import Batch, Batcher, Ran, Work, refuse
 from wardian.serving.catalog import Description
 from wardian.serving.codec import OpenedMessage, WorkerCodec
+from wardian.serving.frames import MAX_FRAME_BYTES
 from wardian.serving.lease import Lane
 from wardian.serving.queue import Delivered, WorkerQueue
 from wardian.serving.tensors import (
@@ -32,6 +33,9 @@ from wardian.serving.tensors import (
 
 log = logging.getLogger(__name__)
 
+MAX_ANSWER_BYTES = MAX_FRAME_BYTES - 64 * 1024
+"""Largest answer: what the frame of a queue holds, less the header of its seal."""
+
 
 class _Ticket:
     """A message on its way through the worker: which of its answers are still missing."""
@@ -45,7 +49,12 @@ class _Ticket:
         self.answers: list[Group] = []
 
     def seal(self) -> Delivered:
-        return Delivered(self.message, self.opened.answer(encode_pack(Pack(groups=self.answers))))
+        plaintext = encode_pack(Pack(groups=self.answers))
+        if len(plaintext) > MAX_ANSWER_BYTES:  # the front end would hang up on us
+            ids = [number for group in self.answers for number in group.ids]
+            failed = Group(ids=ids, rows=[0] * len(ids), failure=Failure.FAILED)
+            plaintext = encode_pack(Pack(groups=[failed]))
+        return Delivered(self.message, self.opened.answer(plaintext))
 
 
 class Worker:

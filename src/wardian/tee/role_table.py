@@ -71,7 +71,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_BASE,
                 "wardian.broker",
                 "wardian.inference.dtypes",
-                "wardian.inference.model",  # the shape of tensors, no engine
+                "wardian.inference.spec",  # the shape of tensors, no engine
                 "wardian.serving",
             ),
             distributions=(

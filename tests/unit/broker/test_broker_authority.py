@@ -15,7 +15,7 @@ from wardian.crypto.signing import SigningKey
 from wardian.errors import AuthenticationFailed, PolicyDenied, SealError
 
 
-def status(broker: ToyBroker, after: int = 0) -> Status:
+def status(broker: ToyBroker, after: int | None = None) -> Status:
     return broker.authority.status(StatusRequest(after=after))
 
 
@@ -73,7 +73,7 @@ def test_a_lower_or_equal_version_is_a_rollback(
     broker.provision(mesh.signed(version=2))
     other = mesh.signed(version=version, models=(mesh.line("digits"),))
     with pytest.raises(PolicyDenied, match="versions only grow") as caught:
-        broker.provision(other)
+        broker.authority.verify_offer(other)
     assert caught.value.rule == "manifest-version"
 
 
@@ -204,6 +204,19 @@ def test_the_audit_log_tells_the_story(mesh: ToyMesh, broker: ToyBroker) -> None
     assert release.manifest == mesh.verified().digest.hex()
     assert (refusal.role, refusal.model, refusal.rule) == ("aggregator", "digits", "role-known")
     assert [len(status(broker, after=n).lines) for n in (0, 6, 8, 99)] == [8, 2, 0, 0]
+
+
+def test_a_long_log_comes_in_pages_and_its_end_first(mesh: ToyMesh, broker: ToyBroker) -> None:
+    from wardian.broker.audit import EMPTY
+
+    error = PolicyDenied("no", rule="r")
+    for _ in range(150):
+        broker.authority.refuse(error, role="owner")
+    newest, first = status(broker), status(broker, after=0)
+    assert len(newest.lines) == len(first.lines) == 100
+    rest = status(broker, after=100).lines
+    assert newest.lines[-1] == rest[-1]
+    verify_chain((*first.lines, *rest), head=newest.audit, start=EMPTY)
 
 
 def test_nothing_is_released_that_is_not_written_down(mesh: ToyMesh, broker: ToyBroker) -> None:

@@ -1,7 +1,9 @@
 """What strangers may cost, and how the room is loaded."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,20 @@ def test_the_manifest_loads_no_socket_no_store_and_no_tee() -> None:
         code = f"import sys; sys.modules[{blocked!r}] = None;" + code
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def test_the_reference_names_every_rule_and_every_label() -> None:
+    """What the code says on the wire, `docs/reference` explains; a rule that is new is written there."""
+    source = "".join(path.read_text() for path in (REPOSITORY / "src/wardian/broker").glob("*.py"))
+    protocol = (REPOSITORY / "docs/reference/protocol.md").read_text()
+    rules = set(re.findall(r'rule="([a-z-]+)"', source))
+    labels = set(re.findall(r'"(wardian [a-z ]+ v1)"', source)) - {
+        "wardian broker store v1",  # at rest, in keys.md
+        "wardian queue key id v1",
+        "wardian broker root v1",
+    }
+    assert {rule for rule in rules if f"`{rule}`" not in protocol} == set()
+    assert {label for label in labels if label not in protocol} == set()

@@ -290,9 +290,53 @@ def test_the_policy_for_a_role_names_its_measurements_and_one_root(mesh: ToyMesh
     assert policy.roots == frozenset({PLATFORM.root_sha256})
     assert "MeasurementIn" in policy.rule.name
     assert "NotDebug" in policy.rule.name
-    hardware = TrustAnchor(simulation_root_sha256=None, tcb_statuses=("UpToDate",), advisories=())
-    policy = appraisal_policy(mesh.manifest(trust=hardware), "worker")
+    policy = appraisal_policy(mesh.manifest(trust=hardware(any_platform="risk accepted")), "worker")
     assert policy.roots == frozenset({INTEL_ROOT_SHA256})
+
+
+def hardware(**platforms: object) -> TrustAnchor:
+    return TrustAnchor(
+        simulation_root_sha256=None,
+        tcb_statuses=("UpToDate",),
+        advisories=(),
+        **platforms,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [hardware(), hardware(platforms=("00" * 16,), any_platform="risk accepted")],
+    ids=["neither", "both"],
+)
+def test_t12_hardware_lists_its_platforms_or_says_the_words(
+    mesh: ToyMesh, trust: TrustAnchor
+) -> None:
+    assert refused(mesh.signed(trust=trust), mesh) == "trust-platforms"
+
+
+def test_t12_an_unverified_manifest_without_platforms_accepts_none(mesh: ToyMesh) -> None:
+    assert "PlatformIn" in appraisal_policy(mesh.manifest(trust=hardware()), "worker").rule.name
+
+
+def test_t12_evidence_of_a_machine_that_is_not_listed(mesh: ToyMesh) -> None:
+    from toy_mesh import NOW
+
+    from wardian.attestation.verifier import verify_evidence
+
+    evidence = mesh.attest("worker")(bytes(64))
+    for ppid, accepted in ((PLATFORM.ppid, True), (b"p" * 16, False)):
+        trust = TrustAnchor(
+            simulation_root_sha256=PLATFORM.root_sha256.hex(),
+            tcb_statuses=("UpToDate",),
+            advisories=(),
+            platforms=(ppid.hex(),),
+        )
+        policy = appraisal_policy(mesh.verified(trust=trust).manifest, "worker")
+        if accepted:
+            verify_evidence(evidence, policy=policy, report_data=bytes(64), now=NOW)
+            continue
+        with pytest.raises(PolicyDenied, match="platform .* is not one"):
+            verify_evidence(evidence, policy=policy, report_data=bytes(64), now=NOW)
 
 
 def test_a_role_without_reference_values(mesh: ToyMesh) -> None:

@@ -22,6 +22,7 @@ from wardian.broker.protocol import (
     release_info,
     response_signed_bytes,
     transcript_digest,
+    workload_report_data,
 )
 from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
 from wardian.crypto.secret import Secret
@@ -248,7 +249,12 @@ def test_a_debug_broker_is_refused(mesh: ToyMesh, relay: Relay) -> None:
 def test_t11_a_simulated_broker_under_a_hardware_manifest_is_refused(
     mesh: ToyMesh, relay: Relay
 ) -> None:
-    hardware = TrustAnchor(simulation_root_sha256=None, tcb_statuses=("UpToDate",), advisories=())
+    hardware = TrustAnchor(
+        simulation_root_sha256=None,
+        tcb_statuses=("UpToDate",),
+        advisories=(),
+        any_platform="risk accepted",
+    )
     forged = _challenge_with(mesh, relay, mesh.attest("broker"), trust=hardware)
     with pytest.raises(PolicyDenied, match="evidence is SIMULATED") as caught:
         relay.workload.receive_challenge(forged, now=NOW)
@@ -360,8 +366,6 @@ def test_t24_a_workloads_evidence_for_another_purpose_is_refused(
 
 
 def test_t2_evidence_bound_to_another_manifest_is_refused(mesh: ToyMesh, relay: Relay) -> None:
-    from wardian.broker.protocol import workload_report_data
-
     relay.attest()
     message = wire.decode(relay.m3, Attestation, what="x")
     report_data = workload_report_data(
@@ -419,6 +423,50 @@ def test_a_session_does_not_wait_forever(relay: Relay) -> None:
     relay.broker.now += 31
     with pytest.raises(Timeout, match="it lives 30 s"):
         relay.broker.respond(relay.session, relay.m3)
+
+
+def test_an_answer_that_took_too_long_is_not_sent(relay: Relay) -> None:
+    release = _release(Relay(relay.mesh, relay.broker))
+    relay.attest()
+    relay.session.receive(relay.m3, now=relay.broker.now + 30)
+    with pytest.raises(Timeout):
+        relay.session.respond(release, sign=lambda m: m, now=relay.broker.now + 31)
+
+
+def test_a_late_message_3_is_refused_before_it_is_looked_at(relay: Relay) -> None:
+    with pytest.raises(Timeout):
+        relay.session.receive(b"garbage", now=relay.broker.now + 31)
+
+
+def test_one_wrong_message_ends_the_session(relay: Relay) -> None:
+    relay.attest()
+    with pytest.raises(FormatError):
+        relay.broker.respond(relay.session, b"garbage")
+    with pytest.raises(PeerProtocolError, match="out of turn"):
+        relay.broker.respond(relay.session, relay.m3)
+
+
+def test_everything_that_message_3_vouches_for_is_bound() -> None:
+    good = {
+        "broker_nonce": b"n" * 32,
+        "hpke_public": b"h" * 32,
+        "tls_spki": b"spki",
+        "digest": b"d" * 32,
+        "role": "worker",
+        "models": ("a", "b"),
+    }
+    others = {
+        "broker_nonce": b"x" * 32,
+        "hpke_public": b"x" * 32,
+        "tls_spki": b"x",
+        "digest": b"x" * 32,
+        "role": "frontend",
+        "models": ("b", "a"),
+    }
+    bound = {workload_report_data(**good)}  # type: ignore[arg-type]
+    for name, value in [*others.items(), ("models", ("a",)), ("models", ("ab",))]:
+        bound.add(workload_report_data(**(good | {name: value})))  # type: ignore[arg-type]
+    assert len(bound) == 9
 
 
 def test_a_clock_that_goes_back_ends_a_session(relay: Relay) -> None:

@@ -217,6 +217,7 @@ def test_a_crash_between_file_and_counter_loses_nothing(path: Path, counter: Cou
         put(store, a=b"1")
     with pytest.raises(SealError, match="restart it"):
         put(store, a=b"2")
+    assert not store.usable
     store.close()
     counter.fails = False
     store = opened(path, counter)
@@ -291,6 +292,17 @@ def test_a_full_disk_changes_nothing(path: Path, counter: Counter) -> None:
     assert store.get("t", "b") is None
     store._database.execute("PRAGMA max_page_count = 100000")
     put(store, b=b"2")
+    store.close()
+    opened(path, counter).close()
+
+
+def test_a_value_that_is_too_large_changes_nothing(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    with pytest.raises(SealError, match="too big"):
+        put(store, a=b"1", b=bytes(5 * 1024 * 1024))
+    assert store.usable
+    assert store.keys("t") == ()
+    put(store, a=b"2")
     store.close()
     opened(path, counter).close()
 

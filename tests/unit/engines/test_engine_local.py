@@ -15,9 +15,11 @@ from wardian.engines.local import ProcessStatus
 class Watch:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
+        self.ended: list[ProcessStatus] = []
         self.failed: list[ProcessStatus] = []
         self.engine = LocalEngine(
             on_line=lambda name, line: self.lines.append((name, line)),
+            on_ended=self.ended.append,
             on_failed=self.failed.append,
         )
 
@@ -49,6 +51,7 @@ async def test_a_killed_process_is_started_again(watch: Watch, tmp_path: Path) -
     os.kill(status.pid, signal.SIGKILL)
     await watch.until(lambda: len(watch.lines) == 2)
     assert status.starts == 2
+    assert watch.ended == [status]
     await watch.engine.stop()
     assert status.state == "stopped"
     assert (tmp_path / "child.log").read_text() == "up\nup\n"

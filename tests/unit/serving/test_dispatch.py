@@ -27,7 +27,7 @@ from wardian.errors import (
     Timeout,
     WardianError,
 )
-from wardian.serving import dispatch
+from wardian.serving import dispatch, packing
 from wardian.serving.catalog import Description
 from wardian.serving.dispatch import Dispatcher, Outcome
 from wardian.serving.lease import Lane
@@ -119,7 +119,7 @@ async def test_idle_workers_share_what_waits(plane):
 
 
 async def test_a_pack_stays_within_its_bytes(plane, monkeypatch):
-    monkeypatch.setattr(dispatch, "PACK_BYTES", 40)
+    monkeypatch.setattr(packing, "PACK_BYTES", 40)
     pipe = await plane.worker()
     plane.requests.submit("large", image(1, rows=50))
     for number in range(3):
@@ -128,6 +128,15 @@ async def test_a_pack_stays_within_its_bytes(plane, monkeypatch):
         outcomes = await plane.requests.all_done()
     assert is_answer(outcomes["large"], 1, rows=50)
     assert plane.dispatcher.counters.packs == 3
+
+
+async def test_inputs_larger_than_the_queue_carries_are_refused(plane, monkeypatch):
+    monkeypatch.setattr(dispatch, "MAX_REQUEST_BYTES", 31)
+    await plane.worker()
+    plane.requests.submit("small", image(1))
+    with pytest.raises(RequestError, match="31 bytes") as refusal:
+        plane.requests.submit("large", image(1, rows=2))
+    assert refusal.value.status == 413
 
 
 async def test_tenants_share_no_message(plane):
@@ -456,3 +465,27 @@ async def test_a_challenge_that_nobody_answered_is_let_go(plane):
     end.vanish()
     plane.dispatcher.gone(end.number)
     assert plane.dispatcher._catalog._challenges == {}
+
+
+async def test_what_a_worker_found_too_late_is_a_timeout(plane):
+    pipe = await plane.worker()
+    pipe.worker._wall_clock = lambda: 2.0**40
+    plane.requests.submit(1, image(1))
+    with pipe.serving():
+        outcomes = await plane.requests.all_done()
+    assert isinstance(outcomes[1].error, Timeout)
+
+
+async def test_a_request_that_ended_is_not_redelivered(plane):
+    pipe = await plane.worker()
+    plane.requests.submit("short", image(1), deadline_s=0.01)
+    plane.requests.submit("long", image(2))
+    while "short" not in plane.requests.outcomes:
+        await asyncio.sleep(0.005)
+    pipe.end.vanish()
+    second = await plane.worker()
+    with second.serving():
+        outcomes = await plane.requests.all_done()
+    assert isinstance(outcomes["short"].error, Timeout)
+    assert is_answer(outcomes["long"], 2)
+    assert second.model.batches == [1]

@@ -173,6 +173,15 @@ def test_an_engine_that_breaks_its_word_fails_its_batch_only():
     assert not group.failure
 
 
+def test_an_answer_larger_than_the_queue_carries_is_a_failure(monkeypatch):
+    monkeypatch.setattr("wardian.serving.worker.MAX_ANSWER_BYTES", 100)
+    outbox = Outbox()
+    asked, pending = message(1, 5, 6)
+    worker(outbox).serve([asked])
+    (group,) = decode_pack(pending.open(outbox.writes[0][0].sealed)).groups
+    assert (group.ids, group.failure) == ([100, 101], Failure.FAILED)
+
+
 def test_runs_until_the_queue_ends():
     good, _ = message(1, 5)
     outbox = Outbox([good], [message(2, 6)[0]])

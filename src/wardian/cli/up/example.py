@@ -15,6 +15,9 @@ import msgspec
 from wardian._internal.settings import Agreed, Name, Operator, PositiveInt, Settings, parse, read
 from wardian.errors import ConfigError
 
+_NOBODY = re.compile(r"^owners\s*=\s*\[\s*\][^\n]*$", re.MULTILINE)
+"""The line that leaves the owners to `wardian up`."""
+
 
 class ModelFile(Settings, frozen=True, kw_only=True):
     """`[models.NAME]` of `example.toml`: a file in the clear, beside it, that its owner seals."""
@@ -86,17 +89,13 @@ class Source:
                 wrong in another way.
         """
         name = str(self.directory / "wardian.toml")
-        if re.search(r"^\s*owners\s*=", self.agreed_text, re.MULTILINE):
-            raise ConfigError(
-                f"{name}: names its owners, so `wardian up` cannot play the owner; remove `owners` "
-                "to try the example, or start the processes one by one with the owners' manifest"
-            )
         line = f'owners = ["{owner.hex()}"]   # the owner whom `wardian up` plays'
-        text, count = re.subn(
-            r"^(\s*\[mesh\][^\n]*)$", rf"\1\n{line}", self.agreed_text, count=1, flags=re.MULTILINE
-        )
+        text, count = _NOBODY.subn(line, self.agreed_text, count=1)  # no line moves
         if count != 1:
-            raise ConfigError(f"{name}: has no [mesh] table")
+            raise ConfigError(
+                f"{name}: `wardian up` plays the owner only where [mesh] says `owners = []`; start "
+                "the processes one by one to run with the owners' own manifest"
+            )
         raw = text.encode()
         agreed = parse(raw, Agreed, name=name)
         for model in self.example.models:

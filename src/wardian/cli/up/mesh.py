@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,11 @@ from wardian.cli.state import StateDir
 from wardian.cli.up.screen import Screen
 from wardian.engines import LocalEngine, ProcessSpec
 from wardian.engines.local import ProcessStatus
-from wardian.errors import ConfigError, PolicyDenied, Timeout, WardianError
+from wardian.errors import ConfigError, JobFailed, PolicyDenied, Timeout, WardianError
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S, POLL_S = 60.0, 0.2
+MOST_ENDS = 3
+"""A process that ends so often before it is ready has no luck with another start either."""
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
 """What launchers see of this environment. Roles see none of it: theirs is in their manifest."""
 
@@ -24,9 +27,12 @@ class MeshProcesses:
 
     def __init__(self, state: StateDir, operator: Operator, screen: Screen) -> None:
         self._state, self._operator, self._screen = state, operator, screen
-        self._engine = LocalEngine(on_line=self._on_line, on_failed=self._on_failed)
+        self._engine = LocalEngine(
+            on_line=self._on_line, on_ended=self._on_ended, on_failed=self._on_failed
+        )
         self._waiting: list[tuple[str, str, asyncio.Future[dict[str, Any]]]] = []
         self._last_error: dict[str, str] = {}
+        self._ends: Counter[str] = Counter()
         self._failure: WardianError | None = None
         self.failed: asyncio.Future[WardianError] = asyncio.get_running_loop().create_future()
 
@@ -50,17 +56,23 @@ class MeshProcesses:
             WardianError: the process gave up, with the reason that it printed.
             Timeout: nothing within a minute.
         """
-        if self._failure is not None:
-            raise self._failure
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append((process, event, future))
-        try:
-            return await asyncio.wait_for(future, START_TIMEOUT_S)
-        except TimeoutError as err:
-            log = self._state.log(process)
-            raise Timeout(
-                f"{process} did not start within {START_TIMEOUT_S:.0f} s; see {log}"
-            ) from err
+        loop = asyncio.get_running_loop()
+        late = loop.time() + START_TIMEOUT_S
+        while not future.done():
+            await asyncio.wait({future}, timeout=POLL_S)
+            if self._failure is not None:
+                raise self._failure
+            if self._ends.get(process, 0) >= MOST_ENDS:
+                raise JobFailed(f"{process} ends as soon as it starts: {self._reason(process)}")
+            if loop.time() > late:
+                log = self._state.log(process)
+                raise Timeout(f"{process} is not ready after {START_TIMEOUT_S:.0f} s; see {log}")
+        return future.result()
+
+    def _reason(self, process: str) -> str:
+        return self._last_error.get(process, f"see {self._state.log(process)}")
 
     def status(self) -> tuple[ProcessStatus, ...]:
         """Return what the engine knows of every process."""
@@ -79,6 +91,8 @@ class MeshProcesses:
             return
         if not isinstance(record, dict) or not isinstance(record.get("event"), str):
             return
+        if record["event"] == "failed":  # a role says why it ends
+            self._last_error[process] = str(record.get("reason"))
         self._show(record)
         for entry in list(self._waiting):
             if entry[:2] == (process, record["event"]):
@@ -91,18 +105,17 @@ class MeshProcesses:
         if step := STEPS.get(record["event"]):
             step(self._screen, record)
 
+    def _on_ended(self, status: ProcessStatus) -> None:
+        self._ends[status.name] += 1
+
     def _on_failed(self, status: ProcessStatus) -> None:
-        reason = self._last_error.get(status.name, f"see {self._state.log(status.name)}")
+        reason = self._reason(status.name)
         refused = status.exit_status == 3
         self._failure = (
             PolicyDenied(f"{status.name} was refused: {reason}", rule="start")
             if refused
             else ConfigError(f"{status.name}: {reason}")
         )
-        for _, _, future in self._waiting:
-            if not future.done():
-                future.set_exception(self._failure)
-        self._waiting.clear()
         if not self.failed.done():
             self.failed.set_result(self._failure)
 

@@ -1,0 +1,125 @@
+"""What waits for the workers of one lane, and how it becomes packs."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from wardian.errors import WardianError
+from wardian.inference.spec import Tensors
+from wardian.serving.codec import MessageCodec
+from wardian.serving.lease import Lane
+from wardian.serving.tensors import Group, Pack
+
+PACK_BYTES = 1024**2
+"""A pack takes no further request beyond this size; a single request may be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended: exactly one of `outputs` and `error` is set.
+
+    The arrays of `outputs` may be views of a buffer that the requests of a pack share: encode or
+    copy them soon, and do not write to them.
+    """
+
+    outputs: Tensors | None = None
+    error: WardianError | None = None
+
+
+Done: TypeAlias = Callable[[Outcome], None]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Request:
+    """An accepted request.
+
+    Attributes:
+        number: unique in this process.
+        inputs: measured and found to fit; empty once the request has ended.
+        rows: along axis 0.
+        key: requests with equal keys may be stacked.
+        size_bytes: of all inputs together.
+        outputs: names of those wanted; None for all.
+        tenant: shares neither message nor batch with another.
+        deadline: on the event loop's clock.
+        done: gets the outcome; None once the request has ended.
+        suspect: a worker may have died of it, so it travels alone.
+        crashes: workers that died while they held it and nothing else.
+    """
+
+    number: int
+    inputs: Tensors
+    rows: int
+    key: object
+    size_bytes: int
+    outputs: tuple[str, ...] | None
+    tenant: str
+    deadline: float
+    done: Done | None
+    suspect: bool = False
+    crashes: int = 0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class LaneQueue:
+    """The requests that wait for one lane, oldest first, still unsealed.
+
+    Attributes:
+        lane: which workers can answer.
+        codec: seals for them.
+        limit: most requests in a pack.
+        outputs: names of the model's outputs.
+        waiting: may hold requests that have ended; they are passed over.
+        scheduled: a flush is due at the end of this event-loop tick.
+    """
+
+    lane: Lane
+    codec: MessageCodec
+    limit: int
+    outputs: frozenset[str]
+    waiting: deque[Request] = field(default_factory=deque)
+    scheduled: bool = False
+
+    def next_pack(self, share: int) -> list[Request]:
+        """Take the requests of the next message: up to `share`, all of one tenant.
+
+        A suspect comes by itself. Empty if all that waited have ended.
+        """
+        waiting = self.waiting
+        limit = min(self.limit, share)
+        pack: list[Request] = []
+        size = 0
+        while waiting and len(pack) < limit:
+            request = waiting[0]
+            if request.done is not None:
+                size += request.size_bytes
+                if pack and (
+                    request.suspect or request.tenant != pack[0].tenant or size > PACK_BYTES
+                ):
+                    break
+                pack.append(request)
+            waiting.popleft()
+            if request.suspect:
+                break
+        return pack
+
+    def drop_ended(self) -> None:
+        """Let go of requests that have ended."""
+        self.waiting = deque(request for request in self.waiting if request.done is not None)
+
+
+def stacked(requests: list[Request]) -> Pack:
+    """Return `requests`, all of one tenant, each stacked with those that it may be stacked with."""
+    by_key: dict[object, list[Request]] = {}
+    for request in requests:
+        by_key.setdefault(request.key, []).append(request)
+    groups = [
+        Group(
+            ids=[request.number for request in alike],
+            rows=[request.rows for request in alike],
+            parts={name: [request.inputs[name] for request in alike] for name in alike[0].inputs},
+        )
+        for alike in by_key.values()
+    ]
+    return Pack(groups=groups, tenant=requests[0].tenant)

@@ -1,0 +1,85 @@
+"""The plain JSON dialect."""
+
+import json
+
+import numpy as np
+import pytest
+
+from wardian.errors import RequestError
+from wardian.inference.spec import TensorSpec
+from wardian.serving.predict import decode_predict, encode_predict
+
+ONE = (TensorSpec(name="x", dtype="FP32", shape=(-1, 2)),)
+TWO = (*ONE, TensorSpec(name="n", dtype="INT64", shape=(-1,)))
+
+
+def test_rows_of_one_input() -> None:
+    array = decode_predict(b'{"instances": [[1, 2.5], [3, 4]]}', inputs=ONE)["x"]
+    assert array.dtype == np.float32
+    assert array.tolist() == [[1, 2.5], [3, 4]]
+
+
+def test_rows_by_name() -> None:
+    body = b'{"signature_name": "s", "instances": [{"x": [1, 2], "n": 3}, {"n": 4, "x": [5, 6]}]}'
+    arrays = decode_predict(body, inputs=TWO)
+    assert arrays["x"].tolist() == [[1, 2], [5, 6]]
+    assert arrays["n"].dtype == np.int64
+    assert arrays["n"].tolist() == [3, 4]
+    assert decode_predict(b'{"instances": [{"x": [1, 2]}]}', inputs=ONE)["x"].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "inputs", "says"),
+    [
+        (b"{}", ONE, "missing required field `instances`"),
+        (b'{"inputs": []}', ONE, "unknown field `inputs`"),
+        (b"nope", ONE, "not valid JSON"),
+        (b'{"instances": [[NaN, 1]]}', ONE, "no NaN"),
+        (b'{"instances": []}', ONE, "at least one row"),
+        (b'{"instances": 7}', ONE, "Expected `array`, got `int`"),
+        (b'{"instances": [1, 2]}', ONE, "Expected `array`, got `int`"),
+        (b'{"instances": [[1, 2], [3]]}', ONE, "ragged"),
+        (b'{"instances": [[[1, 2]]]}', ONE, "Expected `float`, got `array`"),
+        (b'{"instances": [["1", "2"]]}', ONE, "Expected `float`, got `str`"),
+        (b'{"instances": [[1e300, 2]]}', ONE, "out of range"),
+        (b'{"instances": [[1, 2]]}', TWO, "a list of objects with the inputs x, n"),
+        (b'{"instances": [{"x": [1, 2]}]}', TWO, "instances[0]: expected the inputs n, x, got x"),
+        (b'{"instances": [{}]}', TWO, "got none"),
+        (b'{"instances": []}', TWO, "at least one row"),
+    ],
+)
+def test_what_is_no_request(body: bytes, inputs: tuple[TensorSpec, ...], says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        decode_predict(body, inputs=inputs)
+    assert says in str(caught.value)
+    assert caught.value.status == 400
+
+
+def test_too_many_rows_by_name() -> None:
+    body = b'{"instances": [' + b",".join([b'{"x":[1,2],"n":1}'] * 65_537) + b"]}"
+    with pytest.raises(RequestError, match="at most 65536 rows by name"):
+        decode_predict(body, inputs=TWO)
+
+
+def test_rows_without_elements_are_no_rows_of_this_model() -> None:
+    with pytest.raises(RequestError, match="rows of shape"):
+        decode_predict(
+            b'{"instances": [[], []]}',
+            inputs=(TensorSpec(name="x", dtype="FP32", shape=(-1, 2, 2)),),
+        )
+
+
+def test_predictions_of_one_output() -> None:
+    answer = json.loads(encode_predict({"y": np.array([[1, np.nan]])}))
+    assert answer == {"predictions": [[1, None]]}
+
+
+def test_predictions_of_several_outputs() -> None:
+    answer = json.loads(encode_predict({"a": np.array([[1, 2], [3, 4]]), "b": np.array([5, 6])}))
+    assert answer == {"predictions": [{"a": [1, 2], "b": 5}, {"a": [3, 4], "b": 6}]}
+
+
+def test_outputs_without_a_common_batch_axis() -> None:
+    for other in (np.array([1]), np.array(7)):
+        answer = json.loads(encode_predict({"a": np.array([[1, 2], [3, 4]]), "b": other}))
+        assert answer == {"outputs": {"a": [[1, 2], [3, 4]], "b": other.tolist()}}
