@@ -12,6 +12,7 @@ import json
 import ssl
 import time
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -33,9 +34,7 @@ class Connection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a stream transport is needed")
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class
         self.send()
 
     def send(self) -> None:

@@ -33,7 +33,7 @@ from wardian.errors import JobFailed, QueueFull, RequestError, Timeout
 from wardian.inference.spec import TensorSpec
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.client_policy import ClientPolicy
-from wardian.serving.dispatch import Outcome
+from wardian.serving.dispatch import Counters, Outcome
 from wardian.serving.frontend import Frontend
 from wardian.serving.http_tls import TlsIdentity
 from wardian.tee.simulation import SimulatedPlatform, generate_platform
@@ -89,6 +89,7 @@ class FakeDispatcher:
                 model("absent", (), (), versions=(), ready=False),
             )
         }  # fmt: skip
+        self.counters = Counters()
         self.held: list[Callable[[Outcome], None]] = []
         self.seen: list[dict[str, Any]] = []
 

@@ -53,9 +53,8 @@ EVIDENCE: Final = "wardian_evidence_total"
 CONNECTIONS: Final = "wardian_connections"
 IN_FLIGHT: Final = "wardian_requests_in_flight"
 MODEL_READY: Final = "wardian_model_ready"
-WAITING: Final = "wardian_queue_waiting"
+PACKS: Final = "wardian_queue_packs_total"
 REDELIVERIES: Final = "wardian_queue_redeliveries_total"
-WORKERS: Final = "wardian_workers"
 
 FAMILIES: Final = (
     Family(
@@ -101,22 +100,16 @@ FAMILIES: Final = (
         text="1 while a worker of the model's newest version is connected",
     ),
     Family(
-        name=WAITING,
-        kind="gauge",
-        labels=("model",),
-        text="Requests that wait in the queue",
+        name=PACKS,
+        kind="counter",
+        labels=(),
+        text="Sealed messages sent to workers; each carries what one turn of the loop collected",
     ),
     Family(
         name=REDELIVERIES,
         kind="counter",
-        labels=("model",),
+        labels=(),
         text="Requests sent again because a worker was lost",
-    ),
-    Family(
-        name=WORKERS,
-        kind="gauge",
-        labels=("model",),
-        text="Workers connected",
     ),
 )
 _BY_NAME: Final = {family.name: family for family in FAMILIES}

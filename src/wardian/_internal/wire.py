@@ -52,7 +52,8 @@ def decode(raw: bytes | memoryview, kind: type[T], *, what: str) -> T:
 def _safe_reason(err: Exception) -> str:
     """Return what was expected and where, without a byte of the content."""
     if isinstance(err, msgspec.ValidationError):
-        return str(err)[:200]  # names types, limits, fields and the path: never values
+        reason = str(err)[:200]  # names types, limits, fields and the path, with one exception:
+        return "of an unknown kind" if reason.startswith("Invalid value") else reason
     return "not valid JSON"
 
 

@@ -45,8 +45,14 @@ def _chain_refusal(quote: SgxQuote, collateral: Collateral, *, now: int) -> Atte
         issuers = (collateral.tcb_info_issuer_chain + collateral.pck_crl_issuer_chain).encode()
         certificates = [x509.load_der_x509_certificate(der) for der in quote.chain]
         certificates += x509.load_pem_x509_certificates(issuers)
-    except ValueError:
+        return _likeliest(crls, certificates, now)
+    except ValueError:  # also later than loading: names and times are parsed when they are read
         return EvidenceInvalid("a certificate or a revocation list does not parse")
+
+
+def _likeliest(
+    crls: list[x509.CertificateRevocationList], certificates: list[x509.Certificate], now: int
+) -> AttestationError:
     if any(_ended(crl, now) for crl in crls):
         return EvidenceStale(_STALE_TEXT)
     if any(not _current(certificate, now) for certificate in certificates):

@@ -11,7 +11,7 @@ from wardian._internal.log import event
 from wardian.broker.service import BrokerService
 from wardian.broker.store import MonotonicCounter, Store
 from wardian.crypto.secret import Secret
-from wardian.errors import ConfigError
+from wardian.errors import ConfigError, SealError
 from wardian.roles import start
 from wardian.roles.host import HostSettings
 from wardian.tee.backend import Enclave
@@ -54,8 +54,14 @@ async def _serve(enclave: Enclave, host: HostSettings) -> None:
     address, port = await service.start(*host.listen)
     enclave.announce("broker.listening", address=address, port=port)
     event(log, "broker.listening", port=port)
-    await stopped.wait()
+    waits = [asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(service.in_doubt.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    in_doubt = service.in_doubt.is_set()
     await service.aclose()
+    if in_doubt:  # a restart reads what is on disk, and what the counter says of it
+        raise SealError("the broker's state could not be made durable: it releases nothing more")
 
 
 def _master_key(enclave: Enclave, path: Path) -> Secret:

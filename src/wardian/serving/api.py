@@ -36,6 +36,8 @@ from wardian.serving.predict import decode_predict, encode_predict
 if TYPE_CHECKING:
     from wardian.serving.dispatch import Outcome
 
+CATALOG_AGE_S: Final = 0.1
+"""How old a description of the models may be: making one costs more than many a request."""
 _HEADER_LENGTH: Final = b"inference-header-content-length"
 _MEDIA_TYPES: Final = frozenset(
     {
@@ -98,7 +100,7 @@ class _Call:
         """Send the answer and count it."""
         self.respond(response)
         api = self.api
-        model = self.model if self.model in api.models() else ""
+        model = self.model if self.model in api.names else ""
         api.metrics.answered(self.route, model, response.status, api.clock() - self.started)
 
     def infer_done(self, outcome: "Outcome") -> None:
@@ -159,7 +161,10 @@ class Api:
         self.metrics = metrics
         self.clock = clock
         self.in_flight = 0
-        self.models = dispatcher.catalog
+        self.names = frozenset(dispatcher.catalog())  # those of `wardian.toml`: they never change
+        self._catalog = dispatcher.catalog
+        self._infos: dict[str, ModelInfo] = {}
+        self._infos_at = -CATALOG_AGE_S
         self.desk = desk
         self._submit = dispatcher.submit
         self._deadline_s = deadline_s
@@ -194,6 +199,13 @@ class Api:
         except BaseException:
             self.in_flight -= 1
             raise
+
+    def models(self) -> dict[str, ModelInfo]:
+        """Return every model by name, as it was at most `CATALOG_AGE_S` ago."""
+        now = self.clock()
+        if now - self._infos_at >= CATALOG_AGE_S:
+            self._infos, self._infos_at = self._catalog(), now
+        return self._infos
 
     def model(self, call: _Call) -> ModelInfo:
         """Return the model that `call` names.
@@ -262,8 +274,10 @@ def _infer_response(call: _Call, outputs: Tensors) -> HttpResponse:
     if decoded is None:
         raise RequestError("an answer came for no request", status=500)
     version = call.version
-    if not version and (info := call.api.models().get(call.model)) is not None and info.versions:
-        version = str(info.versions[-1])
+    if not version:
+        info = call.api.models().get(call.model)
+        if info is not None and len(info.versions) == 1:  # else we cannot tell which one it was
+            version = str(info.versions[0])
     parts, header_length = encode_infer(
         model=call.model, version=version, request=decoded, outputs=outputs
     )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from wardian._internal import metrics as names
 from wardian._internal.log import event
@@ -11,6 +11,7 @@ from wardian._internal.settings import Limits
 from wardian.attestation.evidence import Evidence
 from wardian.broker.manifest import VerifiedManifest
 from wardian.serving.api import Api, Dispatching
+from wardian.serving.dispatch import Counters
 from wardian.serving.evidence_desk import EvidenceDesk
 from wardian.serving.http_server import HttpServer
 from wardian.serving.http_tls import TlsIdentity, server_context
@@ -21,13 +22,19 @@ DRAIN_S: Final = 10.0
 """How long `stop` waits for what was accepted."""
 
 
+class CountingDispatcher(Dispatching, Protocol):
+    """What a front end needs of `dispatch.Dispatcher`."""
+
+    counters: Counters
+
+
 class Frontend:
     """Serves clients until it is stopped. All methods run on the event loop's thread."""
 
     def __init__(
         self,
         *,
-        dispatcher: Dispatching,
+        dispatcher: CountingDispatcher,
         limits: Limits,
         identity: TlsIdentity,
         attest: Callable[[bytes], Evidence],
@@ -63,6 +70,8 @@ class Frontend:
         self.metrics.watch(names.CONNECTIONS, lambda: {(): self._server.open_connections})
         self.metrics.watch(names.IN_FLIGHT, lambda: {(): self._api.in_flight})
         self.metrics.watch(names.MODEL_READY, self._ready_models)
+        self.metrics.watch(names.PACKS, lambda: {(): dispatcher.counters.packs})
+        self.metrics.watch(names.REDELIVERIES, lambda: {(): dispatcher.counters.redelivered})
         self.use(identity)
 
     def use(self, identity: TlsIdentity) -> None:

@@ -101,8 +101,8 @@ class _WireOutput(msgspec.Struct, gc=False, omit_defaults=True):
 
 class _WireAnswer(msgspec.Struct, gc=False, omit_defaults=True):
     model_name: str
-    model_version: str
     outputs: list[_WireOutput]
+    model_version: str = ""
     id: str | None = None
 
 
@@ -148,6 +148,8 @@ def encode_infer(
 ) -> tuple[list[Buffer], int | None]:
     """Return the body's parts, and the length of its JSON header if binary tensors follow.
 
+    An empty `version` is left out, as the protocol allows.
+
     A JSON number cannot be NaN or infinite: such values go out as null, which numpy reads back as
     NaN (`tritonclient` does). Binary tensors carry every value.
     """
@@ -166,7 +168,7 @@ def encode_infer(
             described.append(
                 _WireOutput(name, datatype, array.shape, data=array.reshape(-1).tolist())
             )
-    parts[0] = header = _encode(_WireAnswer(model, version, described, request.id))
+    parts[0] = header = _encode(_WireAnswer(model, described, version, request.id))
     return parts, None if len(parts) == 1 else len(header)
 
 
