@@ -38,7 +38,9 @@ def example(directory: Path) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, directory / "canary.onnx")
-    (directory / "wardian.toml").write_text('[mesh]\nname = "canary"\nowners = []\n\n[models.canary]\n')
+    (directory / "wardian.toml").write_text(
+        '[mesh]\nname = "canary"\nowners = []\n\n[models.canary]\n'
+    )
     (directory / "example.toml").write_text('[models.canary]\nfile = "canary.onnx"\n')
     (directory / "operator.toml").write_text('log_level = "debug"\n')
     return directory

@@ -125,7 +125,9 @@ def open_it(directory: Path, *more: str, name: str = "m") -> "subprocess.Complet
 
 def test_the_wrong_key_is_refused(sealed: Path) -> None:
     (sealed / "other.key").write_text("11" * 32 + "\n")
-    assert_one_line(open_it(sealed, "--key", "other.key"), 1, "no key or passphrase at hand opens it")
+    assert_one_line(
+        open_it(sealed, "--key", "other.key"), 1, "no key or passphrase at hand opens it"
+    )
     assert not (sealed / "out").exists()
 
 

@@ -1,6 +1,7 @@
 """The front end over real TLS on a loopback port, with a fake dispatcher behind it."""
 
 import asyncio
+import errno
 import json
 import socket
 import ssl
@@ -237,6 +238,31 @@ def test_a_port_that_is_taken() -> None:
 def test_an_address_that_is_not_ours(address: str) -> None:
     with FrontEnd() as front, pytest.raises(ConfigError, match="cannot listen on"):
         front.call(front.frontend.start, address, 0)
+
+
+def test_running_out_of_file_descriptors_is_a_pause(front: FrontEnd) -> None:
+    class Exhausted:
+        """A listening socket that has no descriptor to give, three times."""
+
+        def __init__(self, real: socket.socket) -> None:
+            self.real = real
+            self.failures = 3
+
+        def fileno(self) -> int:
+            return self.real.fileno()
+
+        def accept(self) -> object:
+            if self.failures:
+                self.failures -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.real.accept()
+
+    server = front.frontend._server
+    listener = Exhausted(server._sockets[0])
+    front.call(server._accept, listener)
+    with front.raw() as client:  # waits in the kernel's queue meanwhile
+        assert client.get("/v2/health/live")[0] == 200
+    assert listener.failures == 0
 
 
 def test_localhost_is_all_of_its_addresses() -> None:

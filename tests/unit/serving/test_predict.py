@@ -69,6 +69,12 @@ def test_rows_without_elements_are_no_rows_of_this_model() -> None:
         )
 
 
+def test_a_model_of_too_many_axes() -> None:
+    deep = TensorSpec(name="x", dtype="FP32", shape=(-1, *[1] * 16))
+    with pytest.raises(RequestError, match="17 axes, 1 to 16"):
+        decode_predict(b'{"instances": [[1]]}', inputs=(deep,))
+
+
 def test_predictions_of_one_output() -> None:
     answer = json.loads(encode_predict({"y": np.array([[1, np.nan]])}))
     assert answer == {"predictions": [[1, None]]}
