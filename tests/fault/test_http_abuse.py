@@ -146,7 +146,7 @@ def test_an_endless_chunk_extension_is_cut_off(front: FrontEnd, neighbour: RawCl
     with front.raw() as attacker:
         attacker.send(CHUNKED + b"1;")
         assert_served(neighbour)
-        for _ in range(40):
+        for _ in range(18):
             attacker.send(b"a" * 1000)
             time.sleep(0.002)
         status, reason = refused(attacker, b"")
@@ -156,7 +156,7 @@ def test_an_endless_chunk_extension_is_cut_off(front: FrontEnd, neighbour: RawCl
 def test_many_small_chunk_extensions_are_cut_off(front: FrontEnd, neighbour: RawClient) -> None:
     with front.raw() as attacker:
         attacker.send(CHUNKED)
-        for _ in range(100):
+        for _ in range(36):
             attacker.send(b"1;" + b"b" * 500 + b"\r\na\r\n")
             time.sleep(0.001)
         status, reason = refused(attacker, b"")
@@ -196,7 +196,7 @@ def test_headers_that_are_too_large(front: FrontEnd, neighbour: RawClient) -> No
 def test_a_header_without_end(front: FrontEnd, neighbour: RawClient) -> None:
     with front.raw() as attacker:
         attacker.send(HEAD + b"X: ")
-        for _ in range(30):
+        for _ in range(12):
             attacker.send(b"a" * 4000)
             time.sleep(0.005)
         assert refused(attacker, b"")[0] == 431
@@ -244,7 +244,7 @@ def test_expect_continue_is_granted(front: FrontEnd) -> None:
 def test_headers_that_trickle(front: FrontEnd, neighbour: RawClient) -> None:
     with front.raw() as attacker:
         attacker.send(HEAD)
-        for byte in b"X-Slow: ":
+        for byte in b"Slow":
             attacker.send(bytes((byte,)))
             assert_served(neighbour)
             time.sleep(0.1)
@@ -254,7 +254,7 @@ def test_headers_that_trickle(front: FrontEnd, neighbour: RawClient) -> None:
 def test_a_body_that_trickles(front: FrontEnd, neighbour: RawClient) -> None:
     with front.raw() as attacker:
         attacker.send(HEAD + b"Content-Length: 1000\r\n\r\n")
-        for _ in range(8):
+        for _ in range(4):
             attacker.send(b"{")
             assert_served(neighbour)
             time.sleep(0.1)

@@ -114,8 +114,8 @@ class RequestReader:
                 self.phase = ENDED
                 raise Refused(_malformed(err)) from None
         else:
-            if phase != BETWEEN and mark == self.mark:  # all of `data` was of this one part
-                self._count_raw(len(data))
+            if self.phase != BETWEEN:
+                self._count_raw(len(data), before=phase, steps=self.mark - mark)
 
     def stop(self) -> None:
         """Read no more, and let go of what was read; also from within `deliver`."""
@@ -234,9 +234,19 @@ class RequestReader:
 
     # -- the inside -------------------------------------------------------------------------------
 
-    def _count_raw(self, size: int) -> None:
-        """Bound what the parser swallows without a callback: an endless header or chunk line."""
-        self._raw += size
+    def _count_raw(self, size: int, *, before: int, steps: int) -> None:
+        """Bound what the parser swallows without a callback: an endless header or chunk line.
+
+        Args:
+            size: bytes that were just read.
+            before: the phase before them.
+            steps: how often the phase changed within them. Where another request ended in them,
+                it is not known how many belong to this one, and none are counted.
+        """
+        if steps == 0:
+            self._raw += size
+        elif before + steps == self.phase:  # they hold one request at most: this one
+            self._raw = size - (self._header_bytes if self.phase == BODY else 0)
         if self.phase == HEADERS and self._raw > MAX_HEADER_BYTES + MAX_URL_BYTES:
             self.phase = ENDED
             _refuse(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")

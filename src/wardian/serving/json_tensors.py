@@ -16,6 +16,8 @@ from wardian.inference.spec import Array
 from wardian.serving.http_messages import Buffer
 
 MAX_DEPTH: Final = 16
+MAX_JSON_BYTES: Final = 4 * 1024**2
+"""Decoding so much takes about 0.1 s, during which the event loop serves nobody else."""
 _ELEMENT: Final[dict[str, type]] = {"f": float, "i": int, "u": int, "b": bool}
 
 
@@ -95,6 +97,20 @@ def build_array(values: list[Any], *, dtype: np.dtype[Any], name: str) -> Array:
         raise RequestError(
             f"input {name[:64]!r}: the lists are ragged; rows of one length were expected"
         ) from err
+
+
+def bound_json(body: Buffer) -> None:
+    """Return if `body` is not too much JSON.
+
+    Raises:
+        RequestError: 413; says what to send in its place.
+    """
+    if len(body) > MAX_JSON_BYTES:
+        raise RequestError(
+            f"{len(body)} bytes of JSON, at most {MAX_JSON_BYTES} are accepted; send large tensors "
+            "in binary (Inference-Header-Content-Length)",
+            status=413,
+        )
 
 
 def explain_json(err: Exception, body: Buffer) -> str:

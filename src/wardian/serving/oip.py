@@ -20,7 +20,7 @@ from wardian.errors import RequestError
 from wardian.inference.dtypes import NAME_OF, NUMPY_OF
 from wardian.inference.spec import Array, Tensors
 from wardian.serving.http_messages import Buffer
-from wardian.serving.json_tensors import empty_array, explain_json, parse_tensor
+from wardian.serving.json_tensors import bound_json, empty_array, explain_json, parse_tensor
 
 MAX_RANK: Final = 16
 MAX_TENSORS: Final = 256
@@ -119,7 +119,7 @@ def decode_infer(body: bytes | bytearray, *, header_length: int | None) -> Infer
         header_length: bytes of `body` that are JSON, from `Inference-Header-Content-Length`.
 
     Raises:
-        RequestError: 400; says what was expected.
+        RequestError: 400, or 413 for too much JSON; says what was expected.
     """
     tail: Buffer = b""
     header: Buffer = body
@@ -130,6 +130,7 @@ def decode_infer(body: bytes | bytearray, *, header_length: int | None) -> Infer
             )
         view = memoryview(body)
         header, tail = view[:header_length], view[header_length:]
+    bound_json(header)
     try:
         request = _decode_request(header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:

@@ -13,7 +13,7 @@ import msgspec
 from wardian.errors import RequestError
 from wardian.inference.dtypes import numpy_dtype
 from wardian.inference.spec import Array, Tensors, TensorSpec
-from wardian.serving.json_tensors import explain_json, parse_rows
+from wardian.serving.json_tensors import bound_json, explain_json, parse_rows
 
 MAX_ROWS_BY_NAME: Final = 65_536
 
@@ -33,8 +33,9 @@ def decode_predict(body: bytes | bytearray, *, inputs: tuple[TensorSpec, ...]) -
     """Return the tensors in `body` for a model that takes `inputs`.
 
     Raises:
-        RequestError: 400; says what was expected.
+        RequestError: 400, or 413 for too much JSON; says what was expected.
     """
+    bound_json(body)
     try:
         instances = _decode(body).instances
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:

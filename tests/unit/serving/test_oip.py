@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from wardian.errors import RequestError
 from wardian.inference.dtypes import NAME_OF, NUMPY_OF
+from wardian.serving.json_tensors import MAX_JSON_BYTES
 from wardian.serving.oip import InferRequest, decode_infer, encode_infer
 
 PIXELS = np.arange(8, dtype="f4").reshape(2, 4)
@@ -183,6 +184,15 @@ def test_what_is_no_binary_request(entry: dict[str, Any], tail: bytes, says: str
     with pytest.raises(RequestError) as caught:
         decode_binary(request(entry), tail)
     assert says in str(caught.value)
+
+
+def test_too_much_json_and_much_in_binary() -> None:
+    with pytest.raises(RequestError, match="in binary") as caught:
+        decode_infer(b" " * (MAX_JSON_BYTES + 1), header_length=None)
+    assert caught.value.status == 413
+    size = 4 * MAX_JSON_BYTES
+    decoded = decode_binary(request(binary_input(size, shape=[MAX_JSON_BYTES])), bytes(size))
+    assert decoded.inputs["x"].nbytes == size
 
 
 def test_a_header_longer_than_the_body() -> None:

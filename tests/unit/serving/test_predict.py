@@ -7,6 +7,7 @@ import pytest
 
 from wardian.errors import RequestError
 from wardian.inference.spec import TensorSpec
+from wardian.serving.json_tensors import MAX_JSON_BYTES
 from wardian.serving.predict import decode_predict, encode_predict
 
 ONE = (TensorSpec(name="x", dtype="FP32", shape=(-1, 2)),)
@@ -67,6 +68,13 @@ def test_rows_without_elements_are_no_rows_of_this_model() -> None:
             b'{"instances": [[], []]}',
             inputs=(TensorSpec(name="x", dtype="FP32", shape=(-1, 2, 2)),),
         )
+
+
+def test_too_much_json() -> None:
+    body = b'{"instances": [' + b" " * MAX_JSON_BYTES + b"]}"
+    with pytest.raises(RequestError, match="in binary") as caught:
+        decode_predict(body, inputs=ONE)
+    assert caught.value.status == 413
 
 
 def test_a_model_of_too_many_axes() -> None:
