@@ -21,15 +21,15 @@ from wardian.crypto.message_header import RequestHeader
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
 from wardian.inference.model import load_model
-from wardian.serving.api import Api
+from wardian.serving.api.routes import Api
 from wardian.serving.dispatch import Dispatcher
-from wardian.serving.frames import Address
-from wardian.serving.http_messages import HttpResponse
-from wardian.serving.http_server import HttpServer
-from wardian.serving.http_tls import TlsIdentity, server_context
-from wardian.serving.lease import Lane
-from wardian.serving.queue_socket import SocketFrontQueue
-from wardian.serving.queue_socket_worker import SocketWorkerQueue
+from wardian.serving.http.messages import HttpResponse
+from wardian.serving.http.server import HttpServer
+from wardian.serving.http.tls import TlsIdentity, server_context
+from wardian.serving.queue.frames import Address
+from wardian.serving.queue.front import SocketFrontQueue
+from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.worker import SocketWorkerQueue
 from wardian.serving.worker import Worker
 
 LANE = Lane(model="digits", version=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BUILD = "hatchling>=1.27\neditables>=0.5\n"
-# OpenVINO runs without it (its own fallback); with it, importing OpenVINO writes files and may report.
+# OpenVINO runs without it (its own fallback); with it, importing OpenVINO writes files.
 LEFT_OUT = ("openvino-telemetry",)
 
 

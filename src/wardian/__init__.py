@@ -9,20 +9,20 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wardian.serving.client import Client, connect
-    from wardian.serving.client_async import AsyncClient, connect_async
-    from wardian.serving.client_policy import ClientPolicy
+    from wardian.serving.client.aio import AsyncClient, connect_async
+    from wardian.serving.client.policy import ClientPolicy
+    from wardian.serving.client.sync import Client, connect
 
 __version__ = "0.1.0"
 
 __all__ = ["AsyncClient", "Client", "ClientPolicy", "connect", "connect_async"]
 
 _HOME = {
-    "AsyncClient": "wardian.serving.client_async",
-    "Client": "wardian.serving.client",
-    "ClientPolicy": "wardian.serving.client_policy",
-    "connect": "wardian.serving.client",
-    "connect_async": "wardian.serving.client_async",
+    "AsyncClient": "wardian.serving.client.aio",
+    "Client": "wardian.serving.client.sync",
+    "ClientPolicy": "wardian.serving.client.policy",
+    "connect": "wardian.serving.client.sync",
+    "connect_async": "wardian.serving.client.aio",
 }
 
 

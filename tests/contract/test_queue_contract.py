@@ -6,11 +6,11 @@ import contextlib
 import pytest
 from simulators.data_plane import LANE, MemoryQueue, RecordingSink
 
-from wardian.serving.frames import Address
-from wardian.serving.lease import Lane
-from wardian.serving.queue import Delivered
-from wardian.serving.queue_socket import SocketFrontQueue
-from wardian.serving.queue_socket_worker import SocketWorkerQueue
+from wardian.serving.queue.frames import Address
+from wardian.serving.queue.front import SocketFrontQueue
+from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.seam import Delivered
+from wardian.serving.queue.worker import SocketWorkerQueue
 
 
 class SocketWorker:

@@ -38,7 +38,7 @@ import wardian
 from wardian._internal import wire
 from wardian.attestation import Evidence, load_policy, verify_evidence
 import wardian.crypto.sealed_file, wardian.broker.manifest
-import wardian.serving.client, wardian.serving.client_async, wardian.serving.client_policy
+import wardian.serving.client.sync, wardian.serving.client.aio, wardian.serving.client.policy
 import wardian.cli.main, wardian.cli.files, wardian.cli.attest, wardian.cli.doctor
 case = json.loads(pathlib.Path(sys.argv[1]).read_text())
 result = verify_evidence(

@@ -25,8 +25,8 @@ from wardian.errors import (
     Timeout,
     WardianError,
 )
-from wardian.serving.client import Client, connect
-from wardian.serving.client_async import AsyncClient, connect_async
+from wardian.serving.client.aio import AsyncClient, connect_async
+from wardian.serving.client.sync import Client, connect
 
 PIXELS = np.random.default_rng(2).random((2, 64), dtype="f4")
 

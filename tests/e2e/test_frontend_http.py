@@ -19,7 +19,7 @@ from simulators.front_end import HOST, MEASUREMENTS, FrontEnd, RawClient, digits
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import ConfigError, FormatError
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
-from wardian.serving.http_tls import TlsIdentity
+from wardian.serving.http.tls import TlsIdentity
 
 ROWS = json.dumps({"instances": [[0.5] * 64]}).encode()
 

@@ -292,7 +292,7 @@ def test_announcement_that_the_launcher_cannot_take_ends_the_role(probe):
         "    time.sleep(600)\n"
     )
 
-    class Broken(Exception):  # noqa: N818
+    class Broken(Exception):
         pass
 
     def broken(_event, fields):

@@ -17,11 +17,11 @@ from simulators.data_plane import (
 )
 
 from wardian.errors import JobFailed, Timeout
-from wardian.serving import queue_socket
 from wardian.serving.dispatch import Dispatcher
-from wardian.serving.frames import Address, FrameKind, frame
-from wardian.serving.queue_socket import SocketFrontQueue
-from wardian.serving.queue_socket_worker import SocketWorkerQueue
+from wardian.serving.queue import front as queue_socket
+from wardian.serving.queue.frames import Address, FrameKind, frame
+from wardian.serving.queue.front import SocketFrontQueue
+from wardian.serving.queue.worker import SocketWorkerQueue
 from wardian.serving.worker import Worker
 
 

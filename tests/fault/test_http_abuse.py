@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from simulators.front_end import FrontEnd, RawClient
 
-from wardian.serving import http1, http_server
+from wardian.serving.http import connection as http1
+from wardian.serving.http import server as http_server
 
 MAX_BODY = 200_000
 INFER = "/v1/models/digits:predict"

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from wardian.serving.lease import Lane, LeaseTable
+from wardian.serving.queue.lease import Lane, LeaseTable
 
 LANES = [Lane("a", 1), Lane("a", 2), Lane("b", 1)]
 lanes = st.sampled_from(LANES)

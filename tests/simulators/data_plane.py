@@ -17,8 +17,8 @@ from wardian.crypto.secret import Secret
 from wardian.errors import AuthenticationFailed, JobFailed, WardianError
 from wardian.inference.model import FREE, Tensors, TensorSpec
 from wardian.serving.dispatch import Dispatcher, Outcome
-from wardian.serving.lease import Lane, LeaseTable
-from wardian.serving.queue import Delivered, FrontQueue, FrontSink
+from wardian.serving.queue.lease import Lane, LeaseTable
+from wardian.serving.queue.seam import Delivered, FrontQueue, FrontSink
 from wardian.serving.worker import Worker
 
 LANE = Lane("digits", 1)

@@ -32,10 +32,10 @@ from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import JobFailed, QueueFull, RequestError, Timeout
 from wardian.inference.spec import TensorSpec
 from wardian.serving.catalog import ModelInfo
-from wardian.serving.client_policy import ClientPolicy
+from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.dispatch import Counters, Outcome
 from wardian.serving.frontend import Frontend
-from wardian.serving.http_tls import TlsIdentity
+from wardian.serving.http.tls import TlsIdentity
 from wardian.tee.simulation import SimulatedPlatform, generate_platform
 
 MEASUREMENTS = {"broker": b"\xbb" * 32, "frontend": b"\xff" * 32, "worker": b"\x77" * 32}

@@ -6,7 +6,7 @@ import random
 import struct
 from collections.abc import Callable
 
-from wardian.serving.frames import FrameKind
+from wardian.serving.queue.frames import FrameKind
 
 TO_WORKER, TO_FRONT = "to worker", "to front"
 Frame = tuple[int, bytes]

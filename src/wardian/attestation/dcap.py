@@ -46,7 +46,7 @@ class Verified(msgspec.Struct, frozen=True):
     earliest_expiration_date: int
 
 
-class Refused(Exception):  # noqa: N818 (an answer; `refusal` makes the error of it)
+class Refused(Exception):
     """The library refused; the message is its text."""
 
 

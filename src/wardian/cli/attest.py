@@ -27,8 +27,8 @@ from wardian.attestation.quote_sgx import parse_sgx_quote
 from wardian.attestation.verifier import verify_quote
 from wardian.broker.certificates import chain_pem, spki_of
 from wardian.errors import ConfigError, ConnectionLost, PeerProtocolError
-from wardian.serving.client_connection import client_context, parse_origin
-from wardian.serving.client_policy import VerifiedFrontend, load_client_policy
+from wardian.serving.client.connection import client_context, parse_origin
+from wardian.serving.client.policy import VerifiedFrontend, load_client_policy
 from wardian.serving.frontend_evidence import NONCE_BYTES, PATH, FrontendEvidence
 
 DEFAULT_POLICY = AppraisalPolicy(

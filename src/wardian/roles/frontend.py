@@ -17,10 +17,10 @@ from wardian.roles import start
 from wardian.roles.admission import admitted
 from wardian.roles.host import HostSettings
 from wardian.serving.dispatch import Dispatcher
-from wardian.serving.frames import Address
 from wardian.serving.frontend import Frontend
-from wardian.serving.http_tls import TlsIdentity
-from wardian.serving.queue_socket import SocketFrontQueue
+from wardian.serving.http.tls import TlsIdentity
+from wardian.serving.queue.frames import Address
+from wardian.serving.queue.front import SocketFrontQueue
 from wardian.tee.backend import Enclave
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from wardian.inference.model import Model, load_model
 from wardian.roles import start
 from wardian.roles.admission import admitted
 from wardian.roles.host import HostSettings
-from wardian.serving.frames import Address
-from wardian.serving.lease import Lane
-from wardian.serving.queue_socket_worker import SocketWorkerQueue
+from wardian.serving.queue.frames import Address
+from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.worker import SocketWorkerQueue
 from wardian.serving.worker import Worker
 from wardian.tee.backend import Enclave
 

@@ -4,15 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wardian.serving.client import Client, connect
-    from wardian.serving.client_async import AsyncClient, connect_async
-    from wardian.serving.client_policy import ClientPolicy
+    from wardian.serving.client.aio import AsyncClient, connect_async
+    from wardian.serving.client.policy import ClientPolicy
+    from wardian.serving.client.sync import Client, connect
     from wardian.serving.dispatch import Dispatcher
-    from wardian.serving.frames import Address
     from wardian.serving.frontend import Frontend
-    from wardian.serving.lease import Lane
-    from wardian.serving.queue_socket import SocketFrontQueue
-    from wardian.serving.queue_socket_worker import SocketWorkerQueue
+    from wardian.serving.queue.frames import Address
+    from wardian.serving.queue.front import SocketFrontQueue
+    from wardian.serving.queue.lease import Lane
+    from wardian.serving.queue.worker import SocketWorkerQueue
     from wardian.serving.worker import Worker
 
 __all__ = [
@@ -31,18 +31,18 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Address": "frames",
-    "AsyncClient": "client_async",
-    "Client": "client",
-    "ClientPolicy": "client_policy",
+    "Address": "queue.frames",
+    "AsyncClient": "client.aio",
+    "Client": "client.sync",
+    "ClientPolicy": "client.policy",
     "Dispatcher": "dispatch",
     "Frontend": "frontend",
-    "Lane": "lease",
-    "SocketFrontQueue": "queue_socket",
-    "SocketWorkerQueue": "queue_socket_worker",
+    "Lane": "queue.lease",
+    "SocketFrontQueue": "queue.front",
+    "SocketWorkerQueue": "queue.worker",
     "Worker": "worker",
-    "connect": "client",
-    "connect_async": "client_async",
+    "connect": "client.sync",
+    "connect_async": "client.aio",
 }
 
 

@@ -15,7 +15,7 @@ from wardian.crypto.message_header import RequestHeader
 from wardian.errors import PeerProtocolError, RequestError
 from wardian.inference.spec import TensorSpec
 from wardian.serving.codec import MessageCodec, Pending
-from wardian.serving.lease import Lane
+from wardian.serving.queue.lease import Lane
 from wardian.serving.rules import InputRules
 from wardian.serving.tensors import Kind, decode_body, encode_body
 

@@ -34,9 +34,9 @@ from wardian.errors import (
 from wardian.inference.spec import Tensors
 from wardian.serving.catalog import Catalog, ModelInfo, Served
 from wardian.serving.codec import MessageCodec, Pending
-from wardian.serving.lease import Lane
 from wardian.serving.packing import Done, LaneQueue, Outcome, Request, stacked
-from wardian.serving.queue import FrontQueue, FrontSink
+from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.seam import FrontQueue, FrontSink
 from wardian.serving.tensors import MAX_ITEMS, Failure, Group, decode_pack, encode_pack
 
 __all__ = ["Counters", "Dispatcher", "Done", "Outcome"]

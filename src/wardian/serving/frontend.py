@@ -10,11 +10,11 @@ from wardian._internal.metrics import Labels, Metrics
 from wardian._internal.settings import Limits
 from wardian.attestation.evidence import Evidence
 from wardian.broker.manifest import VerifiedManifest
-from wardian.serving.api import Api, Dispatching
+from wardian.serving.api.evidence_desk import EvidenceDesk
+from wardian.serving.api.routes import Api, Dispatching
 from wardian.serving.dispatch import Counters
-from wardian.serving.evidence_desk import EvidenceDesk
-from wardian.serving.http_server import HttpServer
-from wardian.serving.http_tls import TlsIdentity, server_context
+from wardian.serving.http.server import HttpServer
+from wardian.serving.http.tls import TlsIdentity, server_context
 
 log = logging.getLogger(__name__)
 

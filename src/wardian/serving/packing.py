@@ -8,7 +8,7 @@ from typing import TypeAlias
 from wardian.errors import WardianError
 from wardian.inference.spec import Tensors
 from wardian.serving.codec import MessageCodec
-from wardian.serving.lease import Lane
+from wardian.serving.queue.lease import Lane
 from wardian.serving.tensors import Group, Pack
 
 PACK_BYTES = 1024**2

@@ -16,9 +16,9 @@ from wardian.inference.spec import Model
 from wardian.serving.batcher import Batch, Batcher, Ran, Work, refuse
 from wardian.serving.catalog import Description
 from wardian.serving.codec import OpenedMessage, WorkerCodec
-from wardian.serving.frames import MAX_FRAME_BYTES
-from wardian.serving.lease import Lane
-from wardian.serving.queue import Delivered, WorkerQueue
+from wardian.serving.queue.frames import MAX_FRAME_BYTES
+from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.seam import Delivered, WorkerQueue
 from wardian.serving.tensors import (
     Failure,
     Group,

@@ -20,10 +20,10 @@ from wardian.errors import (
     WardianError,
 )
 from wardian.inference.spec import TensorSpec
-from wardian.serving.api import Api
+from wardian.serving.api.routes import Api
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.dispatch import Outcome
-from wardian.serving.http_messages import BINARY, HttpRequest, HttpResponse
+from wardian.serving.http.messages import BINARY, HttpRequest, HttpResponse
 
 X = TensorSpec(name="x", dtype="FP32", shape=(-1, 2))
 Y = TensorSpec(name="y", dtype="FP32", shape=(-1, 2))

@@ -25,14 +25,14 @@ from wardian.errors import (
     Timeout,
     WardianError,
 )
-from wardian.serving.client_connection import (
+from wardian.serving.client.connection import (
     ClientConnection,
     Origin,
     VerifiedKeys,
     client_context,
     parse_origin,
 )
-from wardian.serving.client_messages import (
+from wardian.serving.client.messages import (
     Answer,
     Call,
     build_infer,
@@ -41,7 +41,7 @@ from wardian.serving.client_messages import (
     parse_json,
     raise_for_status,
 )
-from wardian.serving.client_policy import ClientPolicy
+from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
 from wardian.tee.simulation import generate_platform
 
@@ -175,7 +175,7 @@ def test_a_verified_key_serves_for_a_while(mesh: Mesh) -> None:
 
 
 def test_keys_that_are_remembered_are_bounded(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wardian.serving.client_connection.MAX_KEYS", 2)
+    monkeypatch.setattr("wardian.serving.client.connection.MAX_KEYS", 2)
     front = verified(mesh).frontend
     assert front is not None
     for key in (b"a", b"b", b"c"):

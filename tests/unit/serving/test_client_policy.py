@@ -14,7 +14,7 @@ from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, No
 from wardian.broker.ca import MeshCa
 from wardian.broker.manifest import SignedManifest, VerifiedManifest
 from wardian.errors import ConfigError, EvidenceInvalid, FormatError, PolicyDenied, TcbUnacceptable
-from wardian.serving.client_policy import ClientPolicy, load_client_policy
+from wardian.serving.client.policy import ClientPolicy, load_client_policy
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
 from wardian.tee.simulation import SimulatedPlatform, generate_platform
 

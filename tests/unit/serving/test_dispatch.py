@@ -30,8 +30,8 @@ from wardian.errors import (
 from wardian.serving import dispatch, packing
 from wardian.serving.catalog import Description
 from wardian.serving.dispatch import Dispatcher, Outcome
-from wardian.serving.lease import Lane
-from wardian.serving.queue import Delivered
+from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.seam import Delivered
 from wardian.serving.tensors import Group, Kind, Pack, encode_body, encode_pack
 
 

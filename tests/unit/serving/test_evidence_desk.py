@@ -11,9 +11,9 @@ from simulators.front_end import MEASUREMENTS, make_manifest
 from wardian.attestation.evidence import Evidence
 from wardian.broker.ca import MeshCa
 from wardian.errors import QueueFull, RequestError
-from wardian.serving.evidence_desk import BURST, MAX_WAITING, EvidenceDesk
+from wardian.serving.api.evidence_desk import BURST, MAX_WAITING, EvidenceDesk
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
-from wardian.serving.http_messages import HttpResponse
+from wardian.serving.http.messages import HttpResponse
 from wardian.tee.simulation import SimulatedPlatform, generate_platform
 
 NONCE = b"n" * 32
@@ -101,7 +101,7 @@ async def test_the_ration_refills(case: DeskCase) -> None:
 
 
 async def test_only_so_many_wait(case: DeskCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wardian.serving.evidence_desk.BURST", 1000)
+    monkeypatch.setattr("wardian.serving.api.evidence_desk.BURST", 1000)
     case.now += 1000
     answers: list[Any] = []
     for _ in range(MAX_WAITING):

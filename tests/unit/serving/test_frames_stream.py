@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from wardian._internal import wire
 from wardian.errors import ConfigError, FormatError, PeerProtocolError
-from wardian.serving.frames import (
+from wardian.serving.queue.frames import (
     Address,
     FrameKind,
     FrameReader,

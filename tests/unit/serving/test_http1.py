@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from wardian._internal.settings import Limits
 from wardian.errors import LocalProtocolError
-from wardian.serving.http1 import MAX_PIPELINED, Connection, ServerState
-from wardian.serving.http1_reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
-from wardian.serving.http_messages import (
+from wardian.serving.http.connection import MAX_PIPELINED, Connection, ServerState
+from wardian.serving.http.messages import (
     JOIN_BYTES,
     HttpRequest,
     HttpResponse,
@@ -21,6 +20,7 @@ from wardian.serving.http_messages import (
     json_response,
     render,
 )
+from wardian.serving.http.reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
 
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"

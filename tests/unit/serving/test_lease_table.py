@@ -1,7 +1,7 @@
 import pytest
 
 from wardian.errors import LeaseLost, LocalProtocolError
-from wardian.serving.lease import Delivery, Lane, LeaseTable
+from wardian.serving.queue.lease import Delivery, Lane, LeaseTable
 
 LANE = Lane("digits", 1)
 

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from wardian.errors import RequestError
 from wardian.inference.dtypes import NAME_OF, NUMPY_OF
-from wardian.serving.json_tensors import MAX_JSON_BYTES
-from wardian.serving.oip import InferRequest, decode_infer, encode_infer
+from wardian.serving.api.json_tensors import MAX_JSON_BYTES
+from wardian.serving.api.oip import InferRequest, decode_infer, encode_infer
 
 PIXELS = np.arange(8, dtype="f4").reshape(2, 4)
 

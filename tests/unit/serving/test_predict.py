@@ -7,8 +7,8 @@ import pytest
 
 from wardian.errors import RequestError
 from wardian.inference.spec import TensorSpec
-from wardian.serving.json_tensors import MAX_JSON_BYTES
-from wardian.serving.predict import decode_predict, encode_predict
+from wardian.serving.api.json_tensors import MAX_JSON_BYTES
+from wardian.serving.api.predict import decode_predict, encode_predict
 
 ONE = (TensorSpec(name="x", dtype="FP32", shape=(-1, 2)),)
 TWO = (*ONE, TensorSpec(name="n", dtype="INT64", shape=(-1,)))

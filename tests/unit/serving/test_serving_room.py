@@ -17,7 +17,7 @@ def test_the_room_exports_what_it_lists_and_no_more():
 def test_a_worker_loads_neither_front_end_nor_client_nor_engine():
     script = """
 import sys
-import wardian.serving.worker, wardian.serving.queue_socket_worker, wardian.inference
+import wardian.serving.worker, wardian.serving.queue.worker, wardian.inference
 print(*sorted(name for name in sys.modules if name.startswith(("wardian.", "openvino", "uvloop",
     "httptools", "asyncio", "prometheus"))))
 """

@@ -15,7 +15,7 @@ from wardian._internal import wire
 from wardian.crypto.message_header import RequestHeader
 from wardian.crypto.secret import Secret
 from wardian.serving.catalog import Description
-from wardian.serving.queue import Delivered
+from wardian.serving.queue.seam import Delivered
 from wardian.serving.tensors import (
     Failure,
     Group,

@@ -28,7 +28,7 @@ from wardian.cli.up.example import Source
 from wardian.cli.up.mesh import MeshProcesses
 from wardian.cli.up.screen import Screen
 from wardian.errors import ConfigError, JobFailed
-from wardian.serving.client import Client, connect
+from wardian.serving.client.sync import Client, connect
 
 
 @click.command()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wardian.cli.progress import progress
 from wardian.cli.up.example import SelfCheck
 from wardian.errors import ConfigError
-from wardian.serving.client import Client
+from wardian.serving.client.sync import Client
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,12 +17,14 @@ from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.metrics import CONTENT_TYPE, EVIDENCE, Metrics
 from wardian.errors import QueueFull, RequestError
 from wardian.inference.spec import Tensors
-from wardian.serving import describe
+from wardian.serving.api import describe
+from wardian.serving.api.error_answers import WrongMethod, answer_error
+from wardian.serving.api.oip import InferRequest, decode_infer, encode_infer
+from wardian.serving.api.predict import decode_predict, encode_predict
 from wardian.serving.catalog import ModelInfo
-from wardian.serving.error_answers import WrongMethod, answer_error
 from wardian.serving.frontend_evidence import PATH as ATTESTATION_PATH
-from wardian.serving.http1 import Respond
-from wardian.serving.http_messages import (
+from wardian.serving.http.connection import Respond
+from wardian.serving.http.messages import (
     BINARY,
     NO_STORE,
     HttpRequest,
@@ -30,8 +32,6 @@ from wardian.serving.http_messages import (
     error_response,
     json_response,
 )
-from wardian.serving.oip import InferRequest, decode_infer, encode_infer
-from wardian.serving.predict import decode_predict, encode_predict
 
 if TYPE_CHECKING:
     from wardian.serving.dispatch import Outcome

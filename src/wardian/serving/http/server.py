@@ -18,7 +18,7 @@ from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.log import event
 from wardian._internal.settings import Limits
 from wardian.errors import ConfigError
-from wardian.serving.http1 import Connection, Handler, ServerState
+from wardian.serving.http.connection import Connection, Handler, ServerState
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 from wardian._internal import wire
 from wardian._internal.log import event
 from wardian.errors import PeerProtocolError
-from wardian.serving.frames import (
+from wardian.serving.queue.frames import (
     CHALLENGE,
     MAX_FRAME_BYTES,
     Address,
@@ -22,8 +22,8 @@ from wardian.serving.frames import (
     message_head,
     split_message,
 )
-from wardian.serving.lease import Lane
-from wardian.serving.queue import Delivered, WorkerQueue
+from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.seam import Delivered, WorkerQueue
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from wardian.errors import RequestError
 from wardian.inference.spec import Array
-from wardian.serving.http_messages import Buffer
+from wardian.serving.http.messages import Buffer
 
 MAX_DEPTH: Final = 16
 MAX_JSON_BYTES: Final = 4 * 1024**2

@@ -19,8 +19,8 @@ import numpy as np
 from wardian.errors import RequestError
 from wardian.inference.dtypes import NAME_OF, NUMPY_OF
 from wardian.inference.spec import Array, Tensors
-from wardian.serving.http_messages import Buffer
-from wardian.serving.json_tensors import bound_json, empty_array, explain_json, parse_tensor
+from wardian.serving.api.json_tensors import bound_json, empty_array, explain_json, parse_tensor
+from wardian.serving.http.messages import Buffer
 
 MAX_RANK: Final = 16
 MAX_TENSORS: Final = 256

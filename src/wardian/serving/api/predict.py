@@ -13,7 +13,7 @@ import msgspec
 from wardian.errors import RequestError
 from wardian.inference.dtypes import numpy_dtype
 from wardian.inference.spec import Array, Tensors, TensorSpec
-from wardian.serving.json_tensors import bound_json, explain_json, parse_rows
+from wardian.serving.api.json_tensors import bound_json, explain_json, parse_rows
 
 MAX_ROWS_BY_NAME: Final = 65_536
 

@@ -19,12 +19,12 @@ from wardian.errors import (
     TransportError,
     WardianError,
 )
-from wardian.serving.http_messages import HttpResponse, error_response
+from wardian.serving.http.messages import HttpResponse, error_response
 
 log = logging.getLogger(__name__)
 
 
-class WrongMethod(RequestError):  # noqa: N818  named for what happened, as its base's siblings are
+class WrongMethod(RequestError):
     """405, with the methods that there are."""
 
     def __init__(self, methods: frozenset[bytes]) -> None:

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import httptools
 
-from wardian.serving.http_messages import HttpRequest, HttpResponse, error_response
+from wardian.serving.http.messages import HttpRequest, HttpResponse, error_response
 
 MAX_HEADERS: Final = 100
 MAX_HEADER_BYTES: Final = 32 * 1024
@@ -26,7 +26,7 @@ BETWEEN, HEADERS, BODY, ENDED = range(4)
 """Where the reader is: between requests, in headers, in a body, or where it reads no more."""
 
 
-class Refused(Exception):  # noqa: N818  a verdict on its way out of the parser
+class Refused(Exception):
     """Nothing more is read. `response` is what the client is owed for it, if anything."""
 
     def __init__(self, response: HttpResponse | None) -> None:

@@ -25,8 +25,8 @@ from wardian.errors import (
     LocalProtocolError,
     PeerProtocolError,
 )
-from wardian.serving.client_messages import Answer, Call, raise_for_status
-from wardian.serving.client_policy import ClientPolicy, VerifiedFrontend
+from wardian.serving.client.messages import Answer, Call, raise_for_status
+from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend
 from wardian.serving.frontend_evidence import NONCE_BYTES, PATH, FrontendEvidence
 
 MAX_HEADER_BYTES: Final = 64 * 1024

@@ -20,7 +20,7 @@ from typing_extensions import override
 from wardian._internal import wire
 from wardian._internal.log import event
 from wardian.errors import ConfigError, LocalProtocolError, PeerProtocolError, WardianError
-from wardian.serving.frames import (
+from wardian.serving.queue.frames import (
     CHALLENGE,
     MAX_FRAME_BYTES,
     MAX_GREETING_BYTES,
@@ -32,8 +32,8 @@ from wardian.serving.frames import (
     parse_number,
     split_message,
 )
-from wardian.serving.lease import Delivery, Lane, LeaseTable
-from wardian.serving.queue import FrontQueue, FrontSink
+from wardian.serving.queue.lease import Delivery, Lane, LeaseTable
+from wardian.serving.queue.seam import FrontQueue, FrontSink
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from wardian.serving.frontend_evidence import (
     FrontendEvidence,
     frontend_report_data,
 )
-from wardian.serving.http_messages import NO_STORE, HttpResponse, error_response
+from wardian.serving.http.messages import NO_STORE, HttpResponse, error_response
 
 log = logging.getLogger(__name__)
 

@@ -17,14 +17,14 @@ from typing_extensions import override
 from wardian._internal.log import event
 from wardian._internal.settings import Limits
 from wardian.errors import LocalProtocolError
-from wardian.serving.http1_reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
-from wardian.serving.http_messages import (
+from wardian.serving.http.messages import (
     CONTINUE,
     HttpRequest,
     HttpResponse,
     error_response,
     render,
 )
+from wardian.serving.http.reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from wardian.errors import ConnectionLost, QueueFull, Timeout
 from wardian.inference.spec import Tensors
-from wardian.serving.client_connection import (
+from wardian.serving.client.connection import (
     ClientConnection,
     VerifiedKeys,
     client_context,
     parse_origin,
 )
-from wardian.serving.client_messages import (
+from wardian.serving.client.messages import (
     Answer,
     Call,
     build_infer,
@@ -29,7 +29,7 @@ from wardian.serving.client_messages import (
     parse_infer,
     parse_json,
 )
-from wardian.serving.client_policy import ClientPolicy, VerifiedFrontend, load_client_policy
+from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend, load_client_policy
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_CONNECTIONS: Final = 64

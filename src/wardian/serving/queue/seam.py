@@ -4,13 +4,13 @@ A queue is the enemy's ground (DESIGN I3): it carries opaque bytes, and whatever
 is caught by those who hold the queue key. It promises only order in bookkeeping: a message is with
 at most one worker, and the front end hears when that worker is gone.
 
-`queue_socket` is the embedded one. Both directions of a front end's queue run on its event loop; a
-worker has nothing else to do and blocks.
+`front` and `worker` are the two ends of the embedded one. Both directions of a front end's queue
+run on its event loop; a worker has nothing else to do and blocks.
 """
 
 from typing import NamedTuple, Protocol
 
-from wardian.serving.lease import Lane
+from wardian.serving.queue.lease import Lane
 
 __all__ = ["Delivered", "FrontQueue", "FrontSink", "Lane", "WorkerQueue"]
 

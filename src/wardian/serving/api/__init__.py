@@ -1,0 +1,1 @@
+"""What the front end answers: routes, the dialects of inference, errors, evidence."""

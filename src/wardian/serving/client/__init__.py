@@ -1,0 +1,1 @@
+"""The client that verifies evidence before it sends; runs wherever Python does."""
