@@ -23,7 +23,7 @@ from wardian.attestation.evidence import Evidence
 from wardian.broker.admission import Admission
 from wardian.broker.audit import verify_chain
 from wardian.broker.certificates import spki_of
-from wardian.broker.client import obtain, read_status
+from wardian.broker.client import obtain
 from wardian.broker.frames import (
     FIRST_FRAME_BYTES,
     FRAME_BYTES,
@@ -37,6 +37,7 @@ from wardian.broker.protocol import Challenge, Request
 from wardian.broker.provisioning import OwnerHello
 from wardian.broker.refusal import Refusal, decode_or_raise
 from wardian.broker.service import BrokerService, ServiceLimits
+from wardian.broker.status import read_status
 from wardian.broker.store import Store
 from wardian.crypto.signing import SigningKey
 from wardian.crypto.tls_keys import TlsKey, load_identity

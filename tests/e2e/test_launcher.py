@@ -35,7 +35,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="roles run on Li
 
 AGREED = b"[mesh]\n"
 REPORT_DATA = hashlib.sha512(b"bound").digest()
-ROLE = {"probe": dataclasses.replace(ROLES["broker"], entry="wardian.roles.probe", product_id=99)}
+ROLE = {
+    "probe": dataclasses.replace(
+        ROLES["broker"],
+        entry="wardian.roles.probe",
+        modules=(*ROLES["broker"].modules, "wardian.roles.probe"),
+        product_id=99,
+    )
+}
 
 EVIDENCE_PROBE = """
 from wardian._internal import wire
@@ -327,7 +334,10 @@ LAUNCHER = """
 import dataclasses, pathlib, sys
 from wardian.tee.launcher import launch_simulated
 from wardian.tee.role_table import ROLES
-role = dataclasses.replace(ROLES["broker"], entry="wardian.roles.probe", product_id=99)
+modules = (*ROLES["broker"].modules, "wardian.roles.probe")
+role = dataclasses.replace(
+    ROLES["broker"], entry="wardian.roles.probe", modules=modules, product_id=99
+)
 sys.exit(launch_simulated("probe", state=pathlib.Path(sys.argv[1]), host_settings=b"{}",
     agreed=b"[mesh]\\n", package=pathlib.Path(sys.argv[2]), roles={"probe": role}))
 """

@@ -15,6 +15,7 @@ from toy_mesh import MASTER_KEY, NOW, Counter, ToyBroker, ToyMesh
 
 from wardian._internal import wire
 from wardian.broker.audit import EMPTY, AuditEntry, AuditLine, link, verify_chain
+from wardian.broker.broker_session import BrokerSession
 from wardian.broker.certificates import (
     MeshIdentity,
     parse_csr,
@@ -25,8 +26,8 @@ from wardian.broker.manifest import MeshManifest, SignedManifest, verify_manifes
 from wardian.broker.protocol import Attestation, Challenge, Request, Response, decode_release
 from wardian.broker.provisioning import OwnerChallenge, OwnerHello, Provision, decode_keys
 from wardian.broker.refusal import Refusal
-from wardian.broker.session import BrokerSession, WorkloadSession
 from wardian.broker.store import Store
+from wardian.broker.workload_session import WorkloadSession
 from wardian.errors import FormatError, WardianError
 
 MESH = ToyMesh()

@@ -1,7 +1,8 @@
 """RATS Relying Party: secrets are released on evidence, and on nothing else.
 
     what is agreed      manifest
-    one release         protocol (the four messages), session (both ends), admission (the outcome)
+    one release         protocol (the four messages), broker_session and workload_session (its two
+                        ends), turns (what is due), admission (the outcome)
     one owner's visit   provisioning (messages, broker's end), owner (owner's end)
     what is decided     release (policy), authority (with memory), refusal (why not)
     what is remembered  store (encrypted, whole, newest), audit (chained lines)
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wardian.broker.admission import Admission
     from wardian.broker.certificates import read_identity, verify_peer_certificate
-    from wardian.broker.client import obtain, read_status
+    from wardian.broker.client import obtain
     from wardian.broker.manifest import (
         MeshManifest,
         SignedManifest,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from wardian.broker.owner import provision
     from wardian.broker.service import BrokerService
+    from wardian.broker.status import read_status
     from wardian.broker.store import Store
 
 __all__ = [
@@ -54,7 +56,7 @@ _HOME = {
     "obtain": "client",
     "provision": "owner",
     "read_identity": "certificates",
-    "read_status": "client",
+    "read_status": "status",
     "verify_manifest": "manifest",
     "verify_peer_certificate": "certificates",
 }

@@ -22,8 +22,9 @@ from wardian.attestation.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.quote_sgx import parse_sgx_quote
 from wardian.attestation.result import AttestationResult
 from wardian.broker.audit import AuditEntry
-from wardian.broker.ca import BROKER, MeshCa
-from wardian.broker.certificates import MeshIdentity, build_csr, chain_pem, parse_csr
+from wardian.broker.broker_session import WorkloadProof
+from wardian.broker.ca import MeshCa
+from wardian.broker.certificates import BROKER, MeshIdentity, build_csr, chain_pem, parse_csr
 from wardian.broker.manifest import (
     MeshManifest,
     ModelLine,
@@ -35,7 +36,6 @@ from wardian.broker.protocol import Release, ReleasedSecret, Request, queue_key_
 from wardian.broker.provisioning import OpenedProvision, Receipt
 from wardian.broker.refusal import refusal_for
 from wardian.broker.release import Entitlement, entitlements
-from wardian.broker.session import WorkloadProof
 from wardian.broker.status import Status, StatusRequest
 from wardian.broker.store import Place, Store
 from wardian.crypto.secret import Secret

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wardian.broker.certificates import (
+    BROKER,
     FRONTEND,
     MESH_IDENTITY_OID,
     CertificateRequest,
@@ -24,7 +25,6 @@ from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import FormatError, PolicyDenied
 
-BROKER: Final = "broker"
 CA_LIFE_S: Final = 10 * 365 * 24 * 3600
 LEAF_LIFE_S: Final = 24 * 3600
 SKEW_S: Final = 300

@@ -26,6 +26,7 @@ from wardian.errors import AuthenticationFailed, EvidenceStale, FormatError, Pol
 MESH_IDENTITY_OID: Final = x509.ObjectIdentifier("2.25.24403211575681403494583916113568977729.1")
 """Under 2.25 anyone may use a UUID as an arc without registering it (ITU-T X.667)."""
 
+BROKER: Final = "broker"
 FRONTEND: Final = "frontend"
 """The one role whose certificate strangers have to accept."""
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024

@@ -4,18 +4,14 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
-from wardian._internal import wire
 from wardian._internal.clock import UnixTime
 from wardian._internal.settings import Agreed
 from wardian.attestation.evidence import Evidence
 from wardian.broker.admission import Admission
-from wardian.broker.ca import BROKER
-from wardian.broker.certificates import verify_peer_certificate
+from wardian.broker.certificates import BROKER, verify_peer_certificate
 from wardian.broker.frames import FRAME_BYTES, connect
 from wardian.broker.protocol import NONCE_BYTES
-from wardian.broker.refusal import decode_or_raise
-from wardian.broker.session import WorkloadSession
-from wardian.broker.status import Status, StatusRequest
+from wardian.broker.workload_session import WorkloadSession
 
 
 async def obtain(
@@ -73,23 +69,5 @@ async def obtain(
         evidence = await asyncio.to_thread(attest, report_data)
         await stream.send(session.attestation(evidence))
         return session.receive_response(await stream.receive(most=FRAME_BYTES), now=now())
-    finally:
-        await stream.close()
-
-
-async def read_status(address: tuple[str, int], *, after: int | None = None) -> Status:
-    """Return what the process at `address` says of itself, **unverified**.
-
-    Args:
-        address: host and port.
-        after: with the audit lines behind this one, up to 100; None for the newest 100.
-
-    Raises:
-        TransportError: nobody answers there, or not as a broker does.
-    """
-    stream = await connect(address)
-    try:
-        await stream.send(wire.encode(StatusRequest(after=after)))
-        return decode_or_raise(await stream.receive(most=FRAME_BYTES), Status, what="status")
     finally:
         await stream.close()

@@ -22,6 +22,7 @@ from wardian._internal.settings import Agreed, parse
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.authority import Authority
+from wardian.broker.broker_session import BrokerSession
 from wardian.broker.ca import LEAF_LIFE_S
 from wardian.broker.frames import (
     ATTESTATION_FRAME_BYTES,
@@ -35,7 +36,6 @@ from wardian.broker.protocol import NONCE_BYTES, Request
 from wardian.broker.provisioning import BrokerProvisioning, OwnerHello
 from wardian.broker.refusal import refusal_for
 from wardian.broker.release import refuse_impossible
-from wardian.broker.session import BrokerSession
 from wardian.broker.status import StatusRequest
 from wardian.broker.store import Store
 from wardian.crypto.tls_keys import load_identity

@@ -10,6 +10,8 @@ import msgspec
 
 from wardian._internal import wire
 from wardian.broker.audit import AuditHead
+from wardian.broker.frames import FRAME_BYTES, connect
+from wardian.broker.refusal import decode_or_raise
 
 
 class StatusRequest(wire.Message, frozen=True, tag_field="format", tag="wardian status request v1"):
@@ -33,3 +35,21 @@ class Status(wire.Message, frozen=True, tag_field="format", tag="wardian status 
     audit: AuditHead
     lines: tuple[bytes, ...]
     """Up to 100 raw audit lines, in their order."""
+
+
+async def read_status(address: tuple[str, int], *, after: int | None = None) -> Status:
+    """Return what the process at `address` says of itself, **unverified**.
+
+    Args:
+        address: host and port.
+        after: with the audit lines behind this one, up to 100; None for the newest 100.
+
+    Raises:
+        TransportError: nobody answers there, or not as a broker does.
+    """
+    stream = await connect(address)
+    try:
+        await stream.send(wire.encode(StatusRequest(after=after)))
+        return decode_or_raise(await stream.receive(most=FRAME_BYTES), Status, what="status")
+    finally:
+        await stream.close()

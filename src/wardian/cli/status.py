@@ -9,8 +9,7 @@ import msgspec
 
 from wardian._internal import wire
 from wardian.broker.audit import AuditLine
-from wardian.broker.client import read_status
-from wardian.broker.status import Status
+from wardian.broker.status import Status, read_status
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError, WardianError
 

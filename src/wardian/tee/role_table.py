@@ -43,36 +43,58 @@ class RoleSpec:
     environment: Mapping[str, str] = field(default_factory=lambda: _ENVIRONMENT)
 
 
-_BASE = (
+def _within(room: str, *modules: str) -> tuple[str, ...]:
+    return tuple(f"wardian.{room}.{module}" for module in modules)
+
+
+_EVERY_ROLE = (
     "wardian.errors",
-    "wardian._internal",
-    "wardian.crypto",
-    "wardian.attestation",
-    "wardian.tee.backend",
-    "wardian.tee.bootstrap",
-    "wardian.tee.gramine",
-    "wardian.tee.sealing",
-    "wardian.tee.simulated",
-    "wardian.roles",
+    *_within("_internal", "clock", "log", "settings", "wire"),
+    *_within("attestation", "claims", "collateral", "dcap", "evidence", "intel_root", "policy"),
+    *_within("attestation", "quote_sgx", "refusal", "result", "verifier"),
+    *_within("broker", "certificates", "frames", "manifest", "protocol", "refusal", "turns"),
+    *_within("crypto", "aead_stream", "hpke", "kdf", "recipients", "sealed_header", "secret"),
+    *_within("crypto", "signing", "tls_keys"),
+    *_within("roles", "host", "start"),
+    *_within("tee", "backend", "bootstrap", "gramine", "simulated"),
 )
+_ADMITTED = (
+    *_EVERY_ROLE,
+    *_within("broker", "admission", "client", "workload_session"),
+    *_within("crypto", "message", "message_header", "message_keys"),
+    *_within("inference", "dtypes", "spec"),  # the shape of tensors, no engine
+    "wardian.roles.admission",
+    *_within("serving", "catalog", "codec", "rules", "tensors"),
+    *_within("serving.queue", "frames", "lease", "seam"),
+)
+"""What the broker admits: front ends and workers."""
 _BASE_DISTRIBUTIONS = ("cffi", "cryptography", "dcap-qvl", "msgspec", "typing_extensions")
 
 ROLES: Mapping[str, RoleSpec] = MappingProxyType(
     {
         "broker": RoleSpec(
             entry="wardian.roles.broker",
-            modules=(*_BASE, "wardian.broker"),
+            modules=(
+                *_EVERY_ROLE,
+                *_within("broker", "audit", "authority", "broker_session", "ca", "provisioning"),
+                *_within("broker", "release", "service", "status", "store"),
+                "wardian.roles.broker",
+                "wardian.tee.sealing",
+            ),
             distributions=_BASE_DISTRIBUTIONS,
             product_id=1,
         ),
         "frontend": RoleSpec(
             entry="wardian.roles.frontend",
             modules=(
-                *_BASE,
-                "wardian.broker",
-                "wardian.inference.dtypes",
-                "wardian.inference.spec",  # the shape of tensors, no engine
-                "wardian.serving",
+                *_ADMITTED,
+                "wardian._internal.metrics",
+                "wardian.roles.frontend",
+                *_within("serving", "dispatch", "frontend", "frontend_evidence", "packing"),
+                *_within("serving.api", "describe", "error_answers", "evidence_desk"),
+                *_within("serving.api", "json_tensors", "oip", "predict", "routes"),
+                *_within("serving.http", "connection", "messages", "reader", "server", "tls"),
+                "wardian.serving.queue.front",
             ),
             distributions=(
                 *_BASE_DISTRIBUTIONS,
@@ -85,14 +107,15 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
         ),
         "worker": RoleSpec(
             entry="wardian.roles.worker",
-            modules=(*_BASE, "wardian.broker", "wardian.inference", "wardian.serving"),
-            distributions=(
-                *_BASE_DISTRIBUTIONS,
-                "numpy",
-                "openvino",
-                "prometheus-client",
-                "uvloop",
+            modules=(
+                *_ADMITTED,
+                *_within("crypto", "sealed_file", "sealed_stream"),
+                *_within("inference", "model", "openvino", "probe"),
+                "wardian.roles.worker",
+                *_within("serving", "batcher", "worker"),
+                "wardian.serving.queue.worker",
             ),
+            distributions=(*_BASE_DISTRIBUTIONS, "numpy", "openvino"),
             product_id=3,
         ),
     }

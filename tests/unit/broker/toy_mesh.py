@@ -15,6 +15,7 @@ from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.admission import Admission
 from wardian.broker.authority import Authority
+from wardian.broker.broker_session import BrokerSession
 from wardian.broker.manifest import (
     MeshManifest,
     ModelLine,
@@ -30,8 +31,8 @@ from wardian.broker.manifest import (
 from wardian.broker.protocol import Request
 from wardian.broker.provisioning import OpenedProvision, Receipt
 from wardian.broker.release import refuse_impossible
-from wardian.broker.session import BrokerSession, WorkloadSession
 from wardian.broker.store import MonotonicCounter, Store
+from wardian.broker.workload_session import WorkloadSession
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret

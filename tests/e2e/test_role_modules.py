@@ -1,0 +1,96 @@
+"""What each role loads is what the role table says, no more and no less.
+
+More cannot be imported at all: the bootstrap imports measured files alone. Less would mean that the
+measurement, and the auditor's reading, cover code that never runs.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from mesh import RunningMesh
+
+import wardian
+from wardian.tee.measurement import measure_role
+from wardian.tee.role_table import ROLES
+
+NOT_LOADED = {
+    "wardian.tee.bootstrap",  # runs as the main program, not as a module
+    "wardian.tee.gramine",  # the backend on hardware; which one is entered, the TEE decides
+}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    mesh = RunningMesh(state=tmp_path_factory.mktemp("roles") / "state").start()
+    with wardian.connect(mesh.url, policy=mesh.policy) as client:
+        client.metadata("digits")
+    assert mesh.stop() == 0
+    found = {}
+    for log in (mesh.state / "logs").glob("*.jsonl"):
+        for line in log.read_text().splitlines():
+            record = json.loads(line)
+            if record["event"] == "role.stopped":
+                found[record["role"]] = set(record["modules"].split())
+    return found
+
+
+def packages_above(modules: set[str]) -> set[str]:
+    above = set()
+    for module in modules:
+        parts = module.split(".")
+        above |= {".".join(parts[:end]) for end in range(1, len(parts))}
+    return above
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_loads_what_the_table_says(loaded: dict[str, set[str]], role: str) -> None:
+    named = set(ROLES[role].modules)
+    expected = (named | packages_above(named - NOT_LOADED)) - NOT_LOADED
+    assert loaded[role] == expected
+
+
+@pytest.mark.parametrize(
+    ("role", "foreign"),
+    [
+        ("broker", ("serving", "inference", "engines", "cli")),
+        (
+            "frontend",
+            (
+                "inference.openvino",
+                "inference.model",
+                "serving.worker",
+                "engines",
+                "cli",
+                "broker.store",
+                "broker.authority",
+                "crypto.sealed_file",
+            ),
+        ),
+        (
+            "worker",
+            (
+                "serving.http",
+                "serving.api",
+                "serving.dispatch",
+                "engines",
+                "cli",
+                "broker.store",
+                "broker.authority",
+            ),
+        ),
+    ],
+)
+def test_a_role_does_not_even_hold_what_is_not_its_business(
+    role: str, foreign: tuple[str, ...]
+) -> None:
+    files = {file.path for file in measure_role(role, agreed=b"").files}
+    for module in foreign:
+        path = "app/wardian/" + module.replace(".", "/")
+        assert not any(name in (path + ".py", path + "/__init__.py") for name in files), module
+
+
+def test_the_architecture_page_lists_each_role_s_rooms() -> None:
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "architecture.md"
+    for role in ROLES:
+        assert f"`wardian {role}`" in page.read_text()
