@@ -39,7 +39,8 @@ def decode_predict(body: bytes | bytearray, *, inputs: tuple[TensorSpec, ...]) -
     try:
         instances = _decode(body).instances
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise RequestError(explain_json(err, body)) from err
+        reason = explain_json(err, body)
+        raise RequestError(f'{reason}; expected {{"instances": [row, ...]}}') from err
     if len(inputs) == 1 and not _by_name(instances):
         spec = inputs[0]
         return {spec.name: _rows(instances, spec)}
