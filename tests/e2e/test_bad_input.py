@@ -107,7 +107,7 @@ def neighbour(shared_mesh: RunningMesh):
         ("GET", "/v1/attestation?nonce=zz", None, 400, "nonce"),
     ],
 )
-def test_what_cannot_be_served(  # noqa: PLR0917
+def test_what_cannot_be_served(
     shared_mesh: RunningMesh, method: str, path: str, body: str | None, status: int, told: str
 ) -> None:
     got, answer = ask(shared_mesh, method, path, body)

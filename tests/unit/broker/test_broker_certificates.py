@@ -66,7 +66,7 @@ def test_a_certificate_says_role_measurement_and_manifest() -> None:
 @pytest.mark.parametrize(
     ("role", "critical"), [("worker", True), ("broker", True), ("frontend", False)]
 )
-def test_the_extension_is_critical_but_for_curl(role: str, critical: bool) -> None:  # noqa: FBT001
+def test_the_extension_is_critical_but_for_curl(role: str, critical: bool) -> None:
     certificate = x509.load_der_x509_certificate(leaf(role))
     found = [e for e in certificate.extensions if e.oid == MESH_IDENTITY_OID]
     assert [e.critical for e in found] == [critical]
@@ -168,7 +168,7 @@ def test_a_certificate_without_constraints_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("role", "critical"), [("worker", False), ("frontend", True)])
-def test_an_identity_that_is_wrongly_marked(role: str, critical: bool) -> None:  # noqa: FBT001
+def test_an_identity_that_is_wrongly_marked(role: str, critical: bool) -> None:
     extension = x509.UnrecognizedExtension(MESH_IDENTITY_OID, identity(role).to_der())
     with pytest.raises(FormatError, match="wrongly marked"):
         verify(signed_by_ca(LEAF, (extension, critical)), role=role)
