@@ -125,6 +125,8 @@ def open_it(directory: Path, *more: str, name: str = "m") -> "subprocess.Complet
 
 def test_the_wrong_key_is_refused(sealed: Path) -> None:
     (sealed / "other.key").write_text("11" * 32 + "\n")
+    assert_one_line(open_it(sealed, "--key", "other.key"), 2, "other users can read")
+    (sealed / "other.key").chmod(0o600)
     assert_one_line(
         open_it(sealed, "--key", "other.key"), 1, "no key or passphrase at hand opens it"
     )
@@ -150,6 +152,7 @@ def test_seal_and_open_say_what_is_missing(sealed: Path) -> None:
     assert_one_line(open_it(sealed), 2, "--key")
     assert_one_line(open_it(sealed, "--key", "nothing.key"), 2, "nothing.key", "No such file")
     (sealed / "empty.key").write_text("\n")
+    (sealed / "empty.key").chmod(0o600)
     assert_one_line(open_it(sealed, "--key", "empty.key"), 2, "no key in hex")
     assert_one_line(
         run("seal", "model.onnx", "--new-key", "m.key", cwd=sealed), 2, "never overwritten"
@@ -201,6 +204,41 @@ def test_attest_verify_of_garbage(tmp_path: Path) -> None:
 
 
 # --- up ---------------------------------------------------------------------------------------
+
+
+def test_what_lies_in_the_working_directory_is_not_run(tmp_path: Path) -> None:
+    """A hostile example, run with `cd example; wardian up .`, must not reach the launchers."""
+    example = shutil.copytree(DIGITS, tmp_path / "example")
+    for name in ("tomllib", "msgspec", "click", "resource", "wardian"):
+        (example / f"{name}.py").write_text(
+            f"open({str(tmp_path / name)!r}, 'w')\nraise SystemExit(9)"
+        )
+    wardian = Path(sys.executable).with_name("wardian")
+    done = subprocess.run(
+        [str(wardian), "up", ".", "--state", str(tmp_path / "state"), "--once", "--port", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=example,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["example", "state"]
+
+
+def test_a_state_directory_that_others_can_write_is_refused(example: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o777)
+    assert_one_line(up(example), 2, "open to other users")
+
+
+def test_terminal_escapes_of_a_peer_are_not_printed(tmp_path: Path) -> None:
+    (tmp_path / "e").write_text('{"quote": "", "collateral": "", "\\u001b[2J": 1}')
+    (tmp_path / "p").write_text("")
+    done = run("attest", "explain", "e", "--policy", "p", cwd=tmp_path)
+    assert "\x1b[2J" not in done.stderr + done.stdout
+    assert done.returncode in (1, 2)
 
 
 @pytest.fixture

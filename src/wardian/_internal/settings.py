@@ -22,6 +22,9 @@ from wardian.errors import ConfigError
 Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
 """A model's or a mesh's name: it stands in URLs, metrics and file names."""
 
+PublicKey = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+"""An Ed25519 public key in lower-case hex."""
+
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 S = TypeVar("S", bound="Settings")
@@ -35,8 +38,13 @@ class Mesh(Settings, frozen=True, kw_only=True):
     """`[mesh]`: who owns it. `owners` are Ed25519 public keys in hex, `threshold` of them sign."""
 
     name: Name
-    owners: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=64)]
+    owners: Annotated[tuple[PublicKey, ...], msgspec.Meta(min_length=1, max_length=64)]
     threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a mesh whose owners could never be enough."""
+        if self.threshold > len(set(self.owners)):
+            raise ValueError("`threshold` is above the number of owners")
 
 
 class ModelTerms(Settings, frozen=True, kw_only=True):
@@ -121,7 +129,7 @@ def parse(raw: bytes, kind: type[S], *, name: str) -> S:
     try:
         text = raw.decode()
         table = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+    except (ValueError, RecursionError) as err:  # TOMLDecodeError and UnicodeDecodeError are values
         raise ConfigError(f"{name}: not valid TOML: {err}") from err
     try:
         return msgspec.convert(table, kind, strict=True)

@@ -50,11 +50,16 @@ def decode(raw: bytes | memoryview, kind: type[T], *, what: str) -> T:
 
 
 def _safe_reason(err: Exception) -> str:
-    """Return what was expected and where, without a byte of the content."""
+    """Return what was expected and where: names, never values. Field names are the sender's."""
     if isinstance(err, msgspec.ValidationError):
         reason = str(err)[:200]  # names types, limits, fields and the path, with one exception:
-        return "of an unknown kind" if reason.startswith("Invalid value") else reason
+        return "of an unknown kind" if reason.startswith("Invalid value") else printable(reason)
     return "not valid JSON"
+
+
+def printable(text: str) -> str:
+    """Return `text` with "?" for whatever could move a terminal's cursor or forge a line."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def fields(label: str, *parts: bytes) -> bytes:

@@ -80,7 +80,7 @@ def _refusals(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def _print_claims(claims: Claims) -> None:
     for name, value in claims.describe().items():
-        shown = value
+        shown = wire.printable(value) if isinstance(value, str) else value
         if name in {"collateral_issued", "collateral_expires"} and isinstance(value, int):
             shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
         if value == "SIMULATED":
@@ -95,7 +95,9 @@ def _print_outcomes(outcomes: Sequence[Outcome]) -> None:
             if outcome.accepted
             else click.style("REFUSES", fg="red", bold=True)
         )
-        click.echo(f"  {mark}  {outcome.rule.partition('(')[0]:<22} {outcome.reason}")
+        click.echo(
+            f"  {mark}  {outcome.rule.partition('(')[0]:<22} {wire.printable(outcome.reason)}"
+        )
 
 
 def _report(
@@ -125,7 +127,9 @@ def _report(
 @attest.command()
 @click.argument("quote", type=existing)
 @click.option("--collateral", type=existing, required=True, help="The vendor's statements, JSON.")
-@click.option("--at", type=int, help="Unix time at which it must hold; default: now.")
+@click.option(
+    "--at", type=click.IntRange(0, 2**33), help="Unix time at which it must hold; default: now."
+)
 @click.option("--policy", type=existing, help="A policy file; default: current Intel hardware.")
 @click.option("--json", "as_json", is_flag=True)
 def verify(
@@ -144,7 +148,9 @@ def verify(
 @attest.command()
 @click.argument("evidence", type=existing)
 @click.option("--policy", type=existing, required=True)
-@click.option("--at", type=int, help="Unix time at which it must hold; default: now.")
+@click.option(
+    "--at", type=click.IntRange(0, 2**33), help="Unix time at which it must hold; default: now."
+)
 @click.option("--json", "as_json", is_flag=True)
 def explain(*, evidence: Path, policy: Path, at: int | None, as_json: bool) -> None:
     """Print what each rule of a policy says of the file EVIDENCE.

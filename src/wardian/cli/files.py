@@ -27,7 +27,10 @@ KEY_BYTES = 32
 def read_secret(path: Path) -> Secret:
     """Return the secret that stands in hex on the first line of `path`."""
     try:
-        lines = path.read_text().splitlines()
+        with path.open() as file:
+            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
+                raise ConfigError(f"{path}: other users can read this key; run chmod 600 on it")
+            lines = file.read(1024).splitlines()
         raw = bytes.fromhex(lines[0]) if lines else b""
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
@@ -181,7 +184,7 @@ def open_(
         identities.append(PassphraseIdentity(read_passphrase(passphrase_file)))
     if not identities:
         raise ConfigError("say what opens it: --key, --identity or --passphrase-file")
-    text = Path(pin).read_text() if Path(pin).is_file() else pin
+    text = Path(pin).read_text(errors="replace") if Path(pin).is_file() else pin
     with progress(f"Opening {file.name}", file.stat().st_size, err=True) as advance:
         open_file(
             file,

@@ -11,6 +11,7 @@ import click
 from typing_extensions import override
 
 import wardian
+from wardian._internal.wire import printable
 from wardian.errors import AttestationError, ConfigError, PolicyDenied, WardianError
 
 COMMANDS = {
@@ -95,5 +96,6 @@ def explain_os_error(err: OSError) -> str:
 
 def fail(message: str, status: int) -> None:
     """End the process with `status` and one line on stderr."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    told = printable(message)  # part of it may come from a peer
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {told}", err=True)
     sys.exit(status)

@@ -1,6 +1,7 @@
 """`wardian broker`, `frontend` and `worker`: one measured process each, in the foreground."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -12,7 +13,7 @@ import click
 
 from wardian._internal import wire
 from wardian._internal.settings import Operator
-from wardian.cli.state import StateDir
+from wardian.cli.state import StateDir, replace_file
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings
 from wardian.tee.launcher import launch_simulated, print_announcement
@@ -31,6 +32,12 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
         "--lifeline", type=int, hidden=True, help="A descriptor that closes with the engine."
     )
     return state(lifeline(command))
+
+
+def close_to_others() -> None:
+    """Leave nothing for other users: no readable file, no core dump. This process holds keys."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _tie_to(lifeline: int | None) -> None:
@@ -70,9 +77,11 @@ def _launch(role: str, state: StateDir, host: HostSettings, lifeline: int | None
 
     def announce(event: str, fields: Any) -> None:
         if event == "broker.listening":
-            state.broker_address.write_text(f"{fields['address']}:{fields['port']}\n")
+            address = f"{fields['address']}:{fields['port']}\n"
+            replace_file(state.broker_address, address.encode())
         print_announcement(event, fields)
 
+    close_to_others()
     _tie_to(lifeline)
     sys.exit(
         launch_simulated(role, state=state.root, host_settings=wire.encode(host), announce=announce)

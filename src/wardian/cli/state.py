@@ -5,8 +5,10 @@ plays the owner) and `simulation/` (the keys of the simulated platform). Both ar
 alone.
 """
 
+import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ class StateDir:
             raise ConfigError(f"--state {path}: is a file; name a directory") from err
         except OSError as err:
             raise ConfigError(f"--state {path}: {err.strerror}") from err
+        demand_private(root)
         return cls(root)
 
     @property
@@ -103,9 +106,9 @@ class StateDir:
         if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
             digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
             directory = Path(tempfile.gettempdir()) / f"wardian-{os.getuid()}-{digest}"
-            directory.mkdir(mode=0o700, exist_ok=True)
-            if directory.stat().st_uid != os.getuid():
-                raise ConfigError(f"{directory}: belongs to another user; use a shorter --state")
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+            demand_private(directory)
             path = directory / "queue.sock"
         return str(path)
 
@@ -118,3 +121,32 @@ class StateDir:
     def load_operator(self) -> Operator:
         """Return the operator's settings, or the defaults where there is no file."""
         return load(self.operator, Operator) if self.operator.exists() else Operator()
+
+
+def demand_private(directory: Path) -> None:
+    """Return if `directory` is a directory of this user that nobody else can write to or read.
+
+    Somebody else's files in it would be taken for ours: a planted owner key, a link to follow.
+
+    Raises:
+        ConfigError: it is not; says what to do.
+    """
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise ConfigError(f"{directory}: is no directory, or a link to one; name another")
+    if status.st_uid != os.getuid():
+        raise ConfigError(f"{directory}: belongs to another user; name a directory of yours")
+    if status.st_mode & 0o077:
+        raise ConfigError(f"{directory}: open to other users; run chmod 700 on it")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` to `path` at once, for this user alone: a reader sees the old or the new."""
+    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(fresh).replace(path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise

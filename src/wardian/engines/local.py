@@ -143,6 +143,7 @@ class LocalEngine:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 env=dict(spec.env),
+                cwd="/",
                 pass_fds=(read_end,),
                 start_new_session=True,  # the terminal's Ctrl-C is for the engine alone
                 limit=LINE_LIMIT_BYTES,

@@ -174,7 +174,8 @@ def _interpreter_files() -> Iterator[tuple[str, Path]]:
     """Yield the interpreter and the files beside it that it reads before any of our code."""
     interpreter = Path(sys.executable).resolve()
     yield INTERPRETER, interpreter
-    for library in _mapped_libpython():
+    shared = _mapped_libpython()
+    for library in shared:
         yield f"python/{library.name}", library
     zipped = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
     influences = (
@@ -186,6 +187,9 @@ def _interpreter_files() -> Iterator[tuple[str, Path]]:
     for number, path in enumerate(influences):
         if path.is_file():  # normally none of them exists: one that somebody adds shows
             yield f"python/{number}-{path.name}", path
+    for number, folder in enumerate(sorted({library.parent for library in (interpreter, *shared)})):
+        for path in sorted(folder.glob("*._pth")):  # names search paths, even under -I -S
+            yield f"python/pth{number}-{path.name}", path
 
 
 def _mapped_libpython() -> list[Path]:

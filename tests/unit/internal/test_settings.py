@@ -10,7 +10,7 @@ from wardian.errors import ConfigError
 AGREED = b"""
 [mesh]
 name = "m"
-owners = ["aa"]
+owners = ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]
 
 [models.digits]
 threads = 2
@@ -58,3 +58,18 @@ def test_what_is_no_settings_file_is_refused(raw: bytes) -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         settings.load(tmp_path / "wardian.toml", settings.Agreed)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        AGREED.replace(b'aaaa"]', b'zz"]'),
+        AGREED.replace(b'aaaa"]', b'aaaa\\n"]'),
+        AGREED.replace(b"[models", b"threshold = 2\n[models"),
+        b"a = " + b"[" * 9999,
+        b"a = " + b"9" * 9999,
+    ],
+)
+def test_owners_that_are_none_and_toml_that_is_hostile(raw: bytes) -> None:
+    with pytest.raises(ConfigError, match=r"^w"):
+        settings.parse(raw, settings.Agreed, name="w")

@@ -257,7 +257,7 @@ def test_origins(url: str, host: str, port: int, authority: str) -> None:
 @pytest.mark.parametrize(
     "url",
     ["", "localhost:8443", "http://localhost", "https://", "https://a/path", "https://a?q",
-     "https://u@a", "https://a:99999", "https://[::1", "ftp://a"],
+     "https://u@a", "https://a:99999", "https://[::1", "ftp://a", f"https://{'a' * 70}.example"],
 )  # fmt: skip
 def test_what_is_no_origin(url: str) -> None:
     with pytest.raises(ConfigError):
@@ -281,6 +281,8 @@ def answer(status: int, body: object, **headers: str) -> Answer:
         (answer(500, {"error": "bad", "code": "inference_failed"}), JobFailed, "bad"),
         (answer(500, {"error": "bug", "code": "internal"}), RequestError, "bug"),
         (answer(502, b"<html>"), RequestError, "status 502 and no reason"),
+        (answer(400, b'{"error": "\xff"}'), RequestError, "status 400 and no reason"),
+        (answer(400, {"error": "\x1b[2Jfine"}), RequestError, r"^\?\[2Jfine"),
         (answer(301, b""), PeerProtocolError, "status 301"),
     ],
 )

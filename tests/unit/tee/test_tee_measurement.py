@@ -171,6 +171,9 @@ def test_file_beside_the_interpreter_that_steers_it_shows(monkeypatch, tmp_path)
     names = dict(measurement._interpreter_files())
     assert names[INTERPRETER] == interpreter
     assert (tmp_path / "pyvenv.cfg") in names.values()
+    (interpreter.parent / "python._pth").write_text("/evil")
+    names = dict(measurement._interpreter_files())
+    assert (interpreter.parent / "python._pth") in names.values()
 
 
 def test_what_cannot_be_measured(package, monkeypatch, tmp_path):

@@ -21,7 +21,8 @@ from wardian._internal.settings import Operator, parse
 from wardian.broker.certificates import chain_pem
 from wardian.broker.manifest import appraisal_policy
 from wardian.broker.owner import provision
-from wardian.cli.state import StateDir
+from wardian.cli.processes import close_to_others
+from wardian.cli.state import StateDir, replace_file
 from wardian.cli.up import owner as acts
 from wardian.cli.up import selfcheck
 from wardian.cli.up.example import Source
@@ -53,6 +54,7 @@ def up(*, directory: Path, state: Path, port: int | None, once: bool) -> None:
     wardian up examples/digits
     wardian up examples/digits --once --port 0
     """
+    close_to_others()
     source = Source.read(directory)
     place = StateDir.open(state)
     with _locked(place), place.log("up").open("a") as sink:
@@ -88,7 +90,7 @@ class _Up:
         operator = parse(self._source.operator_raw, Operator, name="operator.toml")
         if operator.tee != "simulated":
             raise ConfigError("operator.toml: `wardian up` launches simulated enclaves only")
-        acts.replace_file(place.operator, self._source.operator_raw)
+        replace_file(place.operator, self._source.operator_raw)
         screen.title(f"Wardian {wardian.__version__}, {place.root}")
         screen.warn(
             "without SGX hardware the enclaves are SIMULATED: they protect from nobody here"
@@ -129,7 +131,7 @@ class _Up:
             for path in (self._place.root / "counters" / "broker").glob("*"):
                 path.unlink()
             self._screen.warn("the broker's code changed: it begins with a new, empty state")
-        mark.write_text(measurement.hex() + "\n")
+        replace_file(mark, f"{measurement.hex()}\n".encode())
 
     async def _start(
         self, processes: MeshProcesses, operator: Operator, prepared: acts.Prepared
@@ -154,7 +156,7 @@ class _Up:
             screen.step(
                 "key", "handed over", f"key {key.key_id.hex()[:16]}… to the attested broker"
             )
-        acts.replace_file(place.mesh_ca, chain_pem((provisioned.mesh_ca,)))
+        replace_file(place.mesh_ca, chain_pem((provisioned.mesh_ca,)))
         frontend = ["frontend"] if self._port is None else ["frontend", "--port", str(self._port)]
         processes.start("frontend", *frontend)
         waiting = [processes.until("frontend", "frontend.ready")]
@@ -201,7 +203,7 @@ class _Up:
         else:
             rows, expected = selfcheck.load_rows(self._source.directory, check)
             request = self._place.root / "request.json"
-            request.write_text(json.dumps({"instances": [rows[0].tolist()]}))
+            replace_file(request, json.dumps({"instances": [rows[0].tolist()]}).encode())
             line = f"{curl}/v1/models/{check.model}:predict -d @{_short(request)}"
             line += f"   # expects {expected[0]}"
         self._screen.lines("", "Try it:", line, "", "Ctrl-C stops it.")
@@ -265,4 +267,4 @@ def _short(path: Path) -> str:
 
 
 def _write_status(place: StateDir, status: dict[str, Any]) -> None:
-    acts.replace_file(place.status, wire.encode({"at": unix_time(), **status}))
+    replace_file(place.status, wire.encode({"at": unix_time(), **status}))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wardian._internal.settings import Operator
+from wardian._internal.wire import printable
 from wardian.cli.state import StateDir
 from wardian.cli.up.screen import Screen
 from wardian.engines import LocalEngine, ProcessSpec
@@ -39,7 +40,9 @@ class MeshProcesses:
     def start(self, name: str, *command: str) -> None:
         """Start `wardian COMMAND` as the process `name`."""
         env = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
-        argv = (sys.executable, "-m", "wardian.cli", *command, "--state", str(self._state.root))
+        # -P: what lies in the working directory, a hostile example perhaps, is never imported.
+        argv = (sys.executable, "-P", "-m", "wardian.cli", *command)
+        argv += ("--state", str(self._state.root))
         self._engine.start(
             ProcessSpec(
                 name=name,
@@ -92,7 +95,7 @@ class MeshProcesses:
         if not isinstance(record, dict) or not isinstance(record.get("event"), str):
             return
         if record["event"] == "failed":  # a role says why it ends
-            self._last_error[process] = str(record.get("reason"))
+            self._last_error[process] = printable(str(record.get("reason")))
         self._show(record)
         for entry in list(self._waiting):
             if entry[:2] == (process, record["event"]):

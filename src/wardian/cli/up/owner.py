@@ -23,7 +23,7 @@ from wardian.broker.manifest import (
 )
 from wardian.cli.files import read_secret, write_secret
 from wardian.cli.progress import progress
-from wardian.cli.state import StateDir
+from wardian.cli.state import StateDir, replace_file
 from wardian.cli.up.example import Source
 from wardian.cli.up.screen import Screen
 from wardian.crypto.recipients import BrokerKey
@@ -211,10 +211,3 @@ measurements = ["{frontend.hex()}"]
 manifest_digest = "{manifest_digest(signed).hex()}"
 """
     replace_file(path, text.encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path` at once: a reader sees the old file or the new one."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(content)
-    fresh.replace(path)

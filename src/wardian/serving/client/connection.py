@@ -60,7 +60,8 @@ def parse_origin(url: str) -> Origin:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or DEFAULT_PORT
-    except ValueError as err:
+        (host or "").encode("idna")
+    except ValueError as err:  # UnicodeError too: a label that no resolver would take
         raise ConfigError(f"{url!r}: not a URL: {err}") from err
     if parts.scheme != "https" or not host:
         raise ConfigError(f"{url!r}: expected https://HOST[:PORT]; nothing is sent in the clear")

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from wardian._internal import wire
 from wardian.errors import (
     JobFailed,
     PeerProtocolError,
@@ -162,7 +163,7 @@ def parse_json(answer: Answer) -> dict[str, Any]:
     raise_for_status(answer)
     try:
         return msgspec.json.decode(answer.body, type=dict[str, Any])
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise PeerProtocolError("the answer is not a JSON object") from err
 
 
@@ -183,9 +184,12 @@ def raise_for_status(answer: Answer) -> None:
         raise PeerProtocolError(f"the server answered with status {status}")
     try:
         told = msgspec.json.decode(answer.body, type=_Error)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):  # whoever answers may not be verified yet
         told = _Error()
-    text = told.error[:2000] or f"the server answered with status {status} and no reason"
+    text = (
+        wire.printable(told.error[:2000])
+        or f"the server answered with status {status} and no reason"
+    )
     if status in (429, 503):
         raise QueueFull(text, retry_after_s=_retry_after_s(answer))
     if status == 504:

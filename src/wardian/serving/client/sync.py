@@ -259,7 +259,9 @@ class Client:
         return link
 
     def _verify(self, link: _Link, deadline: float) -> None:
-        with self._verifying:
+        if not self._verifying.acquire(timeout=_left(deadline)):
+            raise Timeout("another call is still waiting for this front end's evidence")
+        try:
             while not link.protocol.recheck():
                 answer = link.exchange(link.protocol.evidence_request(), deadline)
                 try:
@@ -268,6 +270,8 @@ class Client:
                     if monotonic() + busy.retry_after_s > deadline or not link.protocol.reusable:
                         raise
                     time.sleep(busy.retry_after_s)
+        finally:
+            self._verifying.release()
         self._frontend = link.protocol.frontend
 
 
