@@ -6,6 +6,7 @@ socket or pipe; then every file is searched, and every process's environment and
 
 import base64
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ import wardian
 WEIGHT = b"WEIGHT-CANARY-4d1f7c0a9e35b826-END-OF-WEIGHT-CANARY-0123456789ab"
 INPUT = b"INPUT-CANARY-90c3e7a1-END-OF-INPUT-CANARY-0123456789abcdef-0123!"
 WRITES = "write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg,memfd_create,execve"
+PLACES = "openat,open,creat,mkdir,mkdirat,connect"
 
 
 def example(directory: Path) -> Path:
@@ -60,6 +62,33 @@ def traced_bytes(traces: Path) -> bytes:
     return bytes(out)
 
 
+def unescape(text: str) -> str:
+    return bytes.fromhex(text.replace("\\x", "")).decode(errors="replace")
+
+
+def written_places(traces: Path) -> set[str]:
+    """Every path that was opened for writing or made."""
+    opened = re.compile(r'^(?:openat\([^,]+, |open\(|creat\()"([^"]*)", ([A-Z_|]+)')
+    made = re.compile(r'^(?:mkdir\(|mkdirat\([^,]+, )"([^"]*)"')
+    places = set()
+    for trace in traces.glob("trace.*"):
+        for line in trace.read_text(errors="replace").splitlines():
+            if " = -1 " in line:
+                continue
+            if (
+                (found := opened.match(line)) and re.search("WRONLY|RDWR|CREAT", found.group(2))
+            ) or (found := made.match(line)):
+                places.add(unescape(found.group(1)))
+    return places
+
+
+def connections(traces: Path) -> set[str]:
+    """Every address that was connected to, as strace prints it."""
+    text = "\n".join(trace.read_text(errors="replace") for trace in traces.glob("trace.*"))
+    found = set(re.findall(r"^connect\(\d+, (\{.*?\}), ", text, re.MULTILINE))
+    return {re.sub(r"(?:\\x[0-9a-f]{2})+", lambda part: unescape(part.group()), a) for a in found}
+
+
 def encodings(canary: bytes) -> list[bytes]:
     """The forms in which it could leak: as it is, in hex, in base64, and as JSON numbers."""
     numbers = np.frombuffer(canary, np.float32)
@@ -87,7 +116,7 @@ def traced(tmp_path: Path, need_program: Callable[[str], str]) -> Iterator[Runni
             "-s",
             "4194304",
             "-e",
-            f"trace={WRITES}",
+            f"trace={WRITES},{PLACES}",
             "-e",
             "signal=none",
             "-o",
@@ -125,6 +154,17 @@ def test_no_canary_leaves_the_enclaves(traced: RunningMesh, tmp_path: Path) -> N
     )
     assert traced.stop() == 0
     written = traced_bytes(tmp_path / "traces")
+
+    # Nothing is written but below the state directory, and nobody is called but loopback.
+    outside = {
+        place
+        for place in written_places(tmp_path / "traces")
+        if not place.startswith((str(traced.state), "/dev/null", "/dev/tty"))
+    }
+    assert not outside
+    for address in connections(tmp_path / "traces"):
+        local = "AF_UNIX" in address or "AF_NETLINK" in address
+        assert local or re.search(r'"(127\.0\.0\.1|::1)"', address), address
 
     # The search finds what is there: the mesh's name in files, log events in what was written.
     assert b"worker-canary-1" in written
