@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -92,3 +93,16 @@ def test_everything_dies_with_up(mesh: RunningMesh) -> None:
     while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in pids):
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_status_knows_that_up_is_gone(mesh: RunningMesh) -> None:
+    mesh.process.kill()
+    mesh.process.wait()
+    asked = subprocess.run(
+        [sys.executable, "-m", "wardian.cli", "status", "--state", str(mesh.state)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 1
+    assert "crashed" in asked.stdout

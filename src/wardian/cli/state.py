@@ -6,14 +6,16 @@ alone.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardian._internal.settings import Agreed, Operator, load
+from wardian._internal.settings import Operator, load
 from wardian.errors import ConfigError
 
 LONGEST_SOCKET_PATH = 100
@@ -112,11 +114,21 @@ class StateDir:
             path = directory / "queue.sock"
         return str(path)
 
-    def load_agreed(self) -> Agreed:
-        """Return the settings that the owners agreed on."""
-        if not self.agreed.exists():
-            raise ConfigError(f"{self.agreed}: not there yet; `wardian up` writes it")
-        return load(self.agreed, Agreed)
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this state directory for one `wardian up` alone.
+
+        Raises:
+            ConfigError: another one holds it.
+        """
+        with (self.root / "run" / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as err:
+                raise ConfigError(
+                    f"--state {self.root}: another `wardian up` runs there; stop it or name another"
+                ) from err
+            yield
 
     def load_operator(self) -> Operator:
         """Return the operator's settings, or the defaults where there is no file."""

@@ -45,6 +45,15 @@ def _ask_broker(place: StateDir) -> Status | str:
         return str(err)
 
 
+def _held(place: StateDir) -> bool:
+    """Return whether a `wardian up` is alive: what it wrote last may be older than its end."""
+    try:
+        with place.locked():
+            return False
+    except ConfigError:
+        return True
+
+
 def _print_broker(broker: Status) -> None:
     kind = click.style("SIMULATED", fg="yellow", bold=True) if broker.simulated else "SGX hardware"
     click.echo(f"\nBroker    {kind}  mr_enclave {broker.measurement}")
@@ -81,6 +90,8 @@ def status(*, state: Path, as_json: bool) -> None:
     place = StateDir(state.resolve())
     raw = place.status.read_bytes() if place.status.exists() else b'{"at":0,"state":"stopped"}'
     mesh = wire.decode(raw, _MeshStatus, what=str(place.status))
+    if mesh.state == "serving" and not _held(place):
+        mesh = msgspec.structs.replace(mesh, state="crashed", processes=())
     broker = _ask_broker(place) if mesh.state == "serving" else "not running"
     if as_json:
         lines = [] if isinstance(broker, str) else _lines(broker)

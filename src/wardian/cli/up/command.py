@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,22 +55,9 @@ def up(*, directory: Path, state: Path, port: int | None, once: bool) -> None:
     close_to_others()
     source = Source.read(directory)
     place = StateDir.open(state)
-    with _locked(place), place.log("up").open("a") as sink:
+    with place.locked(), place.log("up").open("a") as sink:
         configure(role="up", stream=sink)
         asyncio.run(_Up(source, place, port=port, once=once).run())
-
-
-@contextlib.contextmanager
-def _locked(place: StateDir) -> Iterator[None]:
-    """Hold the state directory for this command alone."""
-    with (place.root / "run" / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise ConfigError(
-                f"--state {place.root}: another `wardian up` runs there; stop it or name another"
-            ) from err
-        yield
 
 
 class _Up:
