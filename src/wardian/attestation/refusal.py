@@ -5,11 +5,29 @@ What is found out here about the reason comes from unverified bytes: it words th
 picks its class, and can never turn it into anything else.
 """
 
+from typing import Final
+
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from wardian.attestation.collateral import Collateral
 from wardian.attestation.quote_sgx import SgxQuote
 from wardian.errors import AttestationError, EvidenceInvalid, EvidenceStale, TcbUnacceptable
+
+X509_ERRORS: Final[tuple[type[Exception], ...]] = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    NotImplementedError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.AttributeNotFound,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` may raise on hostile X.509, when it loads and later: names, times, keys and
+extensions are parsed when they are read. Its errors have no common base."""
 
 _PREFIX = "Verification failed: "
 _STALE = ("TCBInfo expired", "QE Identity expired", "CrlExpired", "issue date is in the future")
@@ -46,7 +64,7 @@ def _chain_refusal(quote: SgxQuote, collateral: Collateral, *, now: int) -> Atte
         certificates = [x509.load_der_x509_certificate(der) for der in quote.chain]
         certificates += x509.load_pem_x509_certificates(issuers)
         return _likeliest(crls, certificates, now)
-    except ValueError:  # also later than loading: names and times are parsed when they are read
+    except X509_ERRORS:
         return EvidenceInvalid("a certificate or a revocation list does not parse")
 
 

@@ -33,14 +33,20 @@ from wardian.broker.manifest import (
     verify_manifest_for,
 )
 from wardian.broker.protocol import Release, ReleasedSecret, Request, queue_key_id
-from wardian.broker.provisioning import OpenedProvision, Receipt
+from wardian.broker.provisioning import (
+    OpenedProvision,
+    Receipt,
+    line_mark,
+    line_place,
+    refuse_superseded,
+)
 from wardian.broker.refusal import refusal_for
 from wardian.broker.release import Entitlement, entitlements
 from wardian.broker.status import Status, StatusRequest
 from wardian.broker.store import Place, Store
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
-from wardian.errors import PolicyDenied, SealError, Timeout, TransportError, WardianError
+from wardian.errors import PolicyDenied, SealError, Timeout, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -176,11 +182,11 @@ class Authority:
             secrets=secrets,
         )
 
-    def refuse(self, error: WardianError, *, role: str, models: tuple[str, ...] = ()) -> None:
+    def refuse(self, error: Exception, *, role: str, models: tuple[str, ...] = ()) -> None:
         """Write the audit line of a refused release, or of an owner's refused change.
 
         Args:
-            error: why.
+            error: why; what is no `WardianError` is a bug, and the line says so.
             role: as asked for, not believed; "owner" for an owner.
             models: as asked for; the line names the first.
         """
@@ -194,6 +200,12 @@ class Authority:
         _log(entry, level=logging.WARNING, error=type(error).__name__)
         self._store.commit(audit=[entry], now=self._clock())
 
+    def refuse_unwritten(self, count: int) -> None:
+        """Write the one audit line that stands for `count` refusals without a line of their own."""
+        entry = self._entry(event="refusal", outcome="refused", rule="left-out", count=count)
+        _log(entry, level=logging.WARNING)
+        self._store.commit(audit=[entry], now=self._clock())
+
     def verify_offer(self, signed: SignedManifest) -> VerifiedManifest:
         """Return the offered manifest if it may follow the one in force.
 
@@ -202,7 +214,7 @@ class Authority:
         Raises:
             PolicyDenied, AuthenticationFailed, FormatError: see `verify_manifest_for`;
                 additionally the rule `manifest-version` for one that is older, or another of the
-                same version.
+                same version, and `line-serial` for one with a model line that was replaced.
         """
         offered = self._verify(signed)
         self._refuse_older(offered)
@@ -279,14 +291,15 @@ class Authority:
 
     def _refuse_older(self, offered: VerifiedManifest) -> None:
         known = self._manifest
-        if known is None or offered.digest == known.digest:
+        if known is not None and offered.digest == known.digest:
             return
-        if offered.manifest.version <= known.manifest.version:
+        if known is not None and offered.manifest.version <= known.manifest.version:
             raise PolicyDenied(
                 f"manifest version {offered.manifest.version} does not come after version "
                 f"{known.manifest.version}, which is in force: versions only grow",
                 rule="manifest-version",
             )
+        refuse_superseded(offered.manifest, mark_of=lambda key: self._store.get("line", key))
 
     def _verify(self, signed: SignedManifest) -> VerifiedManifest:
         return verify_manifest_for(signed, agreed=self._agreed)
@@ -305,7 +318,10 @@ class Authority:
         return ca
 
     def _new_epoch(self, offered: VerifiedManifest) -> dict[Place, bytes | None]:
-        """Return the changes that replace manifest and queue keys and drop unnamed model keys."""
+        """Return the changes that replace manifest and queue keys and drop unnamed model keys.
+
+        The marks of lines are kept for good, also when no line of that version is left.
+        """
         kept = {f"{line.owner}/{line.key_id}" for line in offered.manifest.models}
         changes: dict[Place, bytes | None] = {
             ("model-key", key): None for key in self._store.keys("model-key") if key not in kept
@@ -313,6 +329,8 @@ class Authority:
         changes |= {("queue-key", key): None for key in self._store.keys("queue-key")}
         for model in {line.name for line in offered.manifest.models}:
             changes["queue-key", model] = Secret.random().reveal()
+        for line in offered.manifest.models:
+            changes["line", line_place(line)] = line_mark(line, mesh=offered.manifest.mesh)
         changes["epoch", "current"] = (self._epoch() + 1).to_bytes(8, "big")
         changes["manifest", "current"] = wire.encode(offered.signed)
         return changes

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm as _Unsupported
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from wardian.attestation.refusal import X509_ERRORS
 from wardian.crypto.tls_keys import TlsKey, verify_ecdsa
 from wardian.errors import AuthenticationFailed, EvidenceStale, FormatError, PolicyDenied
 
@@ -122,9 +122,10 @@ def parse_csr(raw: bytes) -> CertificateRequest:
     try:
         request = x509.load_der_x509_csr(raw)
         key = _p256(request.public_key(), what="certificate request")
+        spki = _spki(key)
         extensions = list(request.extensions)
         signed = request.is_signature_valid
-    except (ValueError, _Unsupported, x509.DuplicateExtension) as err:
+    except X509_ERRORS as err:
         raise FormatError("certificate request: does not parse") from err
     if not signed:
         raise AuthenticationFailed("certificate request: not signed by its own key")
@@ -133,7 +134,7 @@ def parse_csr(raw: bytes) -> CertificateRequest:
         if not isinstance(extension.value, x509.SubjectAlternativeName):
             raise FormatError("certificate request: asks for more than names")
         names = _accepted_names(extension.value)
-    return CertificateRequest(public_key=key, spki=_spki(key), names=names)
+    return CertificateRequest(public_key=key, spki=spki, names=names)
 
 
 def verify_ca_certificate(raw: bytes) -> bytes:
@@ -146,7 +147,7 @@ def verify_ca_certificate(raw: bytes) -> bytes:
         AuthenticationFailed: not signed by its own key.
     """
     certificate = _load(raw, what="mesh CA certificate")
-    spki = _spki(_p256(certificate.public_key(), what="mesh CA certificate"))
+    spki = _public_key(certificate, what="mesh CA certificate")
     _verify_signed_by(certificate, spki, what="mesh CA certificate")
     constraints = _extension(certificate, x509.BasicConstraints, what="mesh CA certificate")
     if not constraints.value.ca or not constraints.critical:
@@ -194,8 +195,7 @@ def verify_peer_certificate(
     _verify_signed_by(certificate, ca_spki, what="mesh certificate")
     if _extension(certificate, x509.BasicConstraints, what="mesh certificate").value.ca:
         raise FormatError("mesh certificate: a CA's, where a process's is needed")
-    starts = certificate.not_valid_before_utc.timestamp()
-    ends = certificate.not_valid_after_utc.timestamp()
+    starts, ends = _validity(certificate, what="mesh certificate")
     if not starts <= now <= ends:
         raise EvidenceStale("the peer's mesh certificate is not valid at this time")
     identity = read_identity(raw)
@@ -227,7 +227,7 @@ def chain_pem(chain: Iterable[bytes]) -> bytes:
 def spki_of(raw: bytes) -> bytes:
     """Return the SubjectPublicKeyInfo (DER) of a certificate's P-256 key."""
     certificate = _load(raw, what="certificate")
-    return _spki(_p256(certificate.public_key(), what="certificate"))
+    return _public_key(certificate, what="certificate")
 
 
 def _general_name(name: str) -> ServerName:
@@ -262,9 +262,26 @@ def _load(raw: bytes, *, what: str) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(raw)
         list(certificate.extensions)
-    except (ValueError, x509.DuplicateExtension) as err:
+    except X509_ERRORS as err:
         raise FormatError(f"{what}: does not parse") from err
     return certificate
+
+
+def _public_key(certificate: x509.Certificate, *, what: str) -> bytes:
+    """Return the SubjectPublicKeyInfo (DER) of a P-256 key; a certificate loads without it."""
+    try:
+        return _spki(_p256(certificate.public_key(), what=what))
+    except X509_ERRORS as err:
+        raise FormatError(f"{what}: its key does not parse") from err
+
+
+def _validity(certificate: x509.Certificate, *, what: str) -> tuple[float, float]:
+    """Return from when to when the certificate is valid, Unix seconds."""
+    try:
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except X509_ERRORS as err:
+        raise FormatError(f"{what}: its validity does not parse") from err
+    return start.timestamp(), end.timestamp()
 
 
 def _extension(

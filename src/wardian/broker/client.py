@@ -12,6 +12,7 @@ from wardian.broker.certificates import BROKER, verify_peer_certificate
 from wardian.broker.frames import FRAME_BYTES, connect
 from wardian.broker.protocol import NONCE_BYTES
 from wardian.broker.workload_session import WorkloadSession
+from wardian.errors import PolicyDenied, Timeout
 
 
 async def obtain(
@@ -59,15 +60,29 @@ async def obtain(
         await stream.send(session.request(tee=tee))
         challenge = await stream.receive(most=FRAME_BYTES)
         report_data = session.receive_challenge(challenge, now=now())
-        verify_peer_certificate(
-            stream.peer_certificate(),
-            ca_spki=session.ca_spki,
-            role=BROKER,
-            manifest_digest=session.manifest_digest,
-            now=now(),
-        )
+        _verify_connection(stream.peer_certificate(), session, now=now())
         evidence = await asyncio.to_thread(attest, report_data)
         await stream.send(session.attestation(evidence))
         return session.receive_response(await stream.receive(most=FRAME_BYTES), now=now())
     finally:
         await stream.close()
+
+
+def _verify_connection(raw: bytes, session: WorkloadSession, *, now: int) -> None:
+    """Return if the connection ends at the broker whose evidence `session` has verified.
+
+    A certificate of this very CA for its broker that names another manifest is no attack: the
+    manifest turned over between the handshake and message 2.
+    """
+    try:
+        verify_peer_certificate(
+            raw,
+            ca_spki=session.ca_spki,
+            role=BROKER,
+            manifest_digest=session.manifest_digest,
+            now=now,
+        )
+    except PolicyDenied as err:
+        if err.rule != "peer-manifest":
+            raise
+        raise Timeout("the mesh manifest changed meanwhile: ask again") from err

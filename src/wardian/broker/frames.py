@@ -81,6 +81,10 @@ class FrameStream:
             raise ConnectionLost("the peer showed no certificate")
         return raw
 
+    def abort(self) -> None:
+        """Drop the connection at once, without a farewell."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         """Close the connection, waiting for the peer's farewell a little but not for long."""
         self._writer.close()
@@ -89,7 +93,7 @@ class FrameStream:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self._writer.wait_closed()
         finally:
-            self._writer.transport.abort()
+            self.abort()
 
 
 def server_context() -> ssl.SSLContext:

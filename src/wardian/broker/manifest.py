@@ -29,6 +29,7 @@ from wardian.attestation.policy import (
     MeasurementIn,
     NotDebug,
     PlatformIn,
+    TcbEvaluationAtLeast,
     TcbStatusIn,
 )
 from wardian.crypto.sealed_header import Pin
@@ -83,6 +84,12 @@ class TrustAnchor(wire.Message, frozen=True):
     hardware the owners list the machines, or say the words in `any_platform`.
     """
     any_platform: Literal["risk accepted"] | None = None
+    min_tcb_evaluation_number: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
+    """Collateral of a lower TCB evaluation data number is refused; 0 sets no bound.
+
+    The host owns the clock, so "still valid" brings no revocation or TCB recovery in force against
+    a host that stops it. This number is signed and only grows, whatever the clock says (TRUST T9).
+    """
 
 
 class ModelLine(wire.Message, frozen=True):
@@ -94,6 +101,9 @@ class ModelLine(wire.Message, frozen=True):
 
     name: Name
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+    serial: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    """Which of the owner's lines for this version it is. The broker accepts no lower one than it
+    has had in force, so that a line with a measurement that was withdrawn stays withdrawn."""
     media_type: Text
     header_digest: Hex32
     last_tag: Hex16
@@ -118,6 +128,7 @@ class ModelLine(wire.Message, frozen=True):
             mesh.encode(),
             self.name.encode(),
             self.version.to_bytes(8, "big"),
+            self.serial.to_bytes(8, "big"),
             self.media_type.encode(),
             bytes.fromhex(self.header_digest),
             bytes.fromhex(self.last_tag),
@@ -194,6 +205,7 @@ def sign_model_line(
     owner: SigningKey,
     name: str,
     version: int,
+    serial: int,
     media_type: str,
     pin: Pin,
     key_id: bytes,
@@ -207,6 +219,8 @@ def sign_model_line(
         owner: the key of the model's owner, who is one of the mesh's owners.
         name: the model's name in `wardian.toml`.
         version: 1 or more.
+        serial: 1 or more; higher than that of every other line which this owner ever signed for
+            this version of the model.
         media_type: as sealed into the file's header.
         pin: what sealing the file returned.
         key_id: 16 bytes, `BrokerKey.key_id` of the key that opens the file.
@@ -216,6 +230,7 @@ def sign_model_line(
     unsigned = ModelLine(
         name=name,
         version=version,
+        serial=serial,
         media_type=media_type,
         header_digest=pin.header_digest.hex(),
         last_tag=pin.last_tag.hex(),
@@ -333,6 +348,7 @@ def appraisal_policy(manifest: MeshManifest, role: str) -> AppraisalPolicy:
             TcbStatusIn(frozenset(TcbStatus(status) for status in trust.tcb_statuses)),
             AdvisoriesWithin(frozenset(trust.advisories)),
             AnyPlatform() if anywhere else PlatformIn(platforms),
+            TcbEvaluationAtLeast(trust.min_tcb_evaluation_number),
         ),
     )
 

@@ -25,13 +25,13 @@ from typing_extensions import override
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.broker.manifest import Hex16, Hex32, SignedManifest
+from wardian.broker.manifest import Hex16, Hex32, MeshManifest, ModelLine, SignedManifest
 from wardian.broker.protocol import Der, Key32, Nonce
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import verify_signature
-from wardian.errors import AuthenticationFailed, FormatError, PeerProtocolError
+from wardian.errors import AuthenticationFailed, FormatError, PeerProtocolError, PolicyDenied
 
 TRANSCRIPT_LABEL: Final = "wardian provision transcript v1"
 PROVISION_LABEL: Final = "wardian provision v1"
@@ -258,3 +258,43 @@ class BrokerProvisioning:
         if self._step != step:
             raise PeerProtocolError("the message comes out of turn, or a second time")
         self._step += 1
+
+
+def line_place(line: ModelLine) -> str:
+    """Return under which key the broker remembers the newest line of this owner and version."""
+    return f"{line.owner}/{line.name}/{line.version}"
+
+
+def line_mark(line: ModelLine, *, mesh: str) -> bytes:
+    """Return what the broker remembers of a line: serial (u64, big endian) and SHA-256."""
+    signed = line.signed_bytes(mesh=mesh)
+    return line.serial.to_bytes(8, "big") + hashlib.sha256(signed).digest()
+
+
+def refuse_superseded(manifest: MeshManifest, *, mark_of: Callable[[str], bytes | None]) -> None:
+    """Return if no line of `manifest` is older than one that has been in force.
+
+    A model's owner withdraws a measurement by signing a new line. The old one stays well signed,
+    and the other owners still have it: without this they could bring it back (TRUST T7).
+
+    Args:
+        manifest: verified, about to come into force.
+        mark_of: the mark (`line_mark`) that is remembered at a place (`line_place`), if any.
+
+    Raises:
+        PolicyDenied: the rule `line-serial`.
+    """
+    for line in manifest.models:
+        known, mark = mark_of(line_place(line)), line_mark(line, mesh=manifest.mesh)
+        if known is None or known[:8] < mark[:8] or known == mark:
+            continue
+        newest = int.from_bytes(known[:8], "big")
+        what = f"the line of model {line.name} version {line.version}"
+        raise PolicyDenied(
+            f"{what} has serial {line.serial}, but its owner's line of serial {newest} was in "
+            "force: an older line does not come back"
+            if line.serial < newest
+            else f"{what} is another than the one of the same serial {newest} that was in force: "
+            "its owner raises the serial with every change",
+            rule="line-serial",
+        )

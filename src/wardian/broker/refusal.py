@@ -68,11 +68,12 @@ _CODES: Final[tuple[tuple[type[WardianError], RefusalCode], ...]] = (
 )
 
 
-def refusal_for(error: WardianError) -> Refusal:
+def refusal_for(error: Exception) -> Refusal:
     """Return what the peer is told about `error`.
 
     Errors of these classes are written for the peer to read. Anything else is the broker's own
-    trouble, of which the peer learns only that there is some.
+    trouble, of which the peer learns only that there is some: the rule is `broker`, or `bug` for
+    what is no error of ours at all.
     """
     for kind, code in _CODES:
         if isinstance(error, kind):
@@ -84,7 +85,7 @@ def refusal_for(error: WardianError) -> Refusal:
             )
     return Refusal(
         code=RefusalCode.UNAVAILABLE,
-        rule="broker",
+        rule="broker" if isinstance(error, WardianError) else "bug",
         message="the broker cannot answer at the moment; its log says why",
     )
 

@@ -1,12 +1,15 @@
 """The broker on a socket: TLS 1.3, frames, limits; every decision is `authority`'s.
 
-Anybody may connect. What an unknown peer can cost is bounded: the number of connections, the bytes
-and seconds of each message, and above all the quotes, which are slow to make (TRUST T24).
+Anybody may connect. What an unknown peer can cost is bounded: the number of connections, in all and
+of one peer, the bytes and seconds of each message, the lines in the audit log, and above all the
+quotes, which are slow to make (TRUST T24). Who comes finds a place: where all are taken, the
+longest-served connection that has proved nothing gives way.
 """
 
 import asyncio
 import contextlib
 import hashlib
+import ipaddress
 import logging
 import secrets
 import socket
@@ -21,6 +24,7 @@ from wardian._internal.log import event
 from wardian._internal.settings import Agreed, parse
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
+from wardian.broker.audit import Bucket, Ration
 from wardian.broker.authority import Authority
 from wardian.broker.broker_session import BrokerSession
 from wardian.broker.ca import LEAF_LIFE_S
@@ -31,10 +35,10 @@ from wardian.broker.frames import (
     FrameStream,
     server_context,
 )
-from wardian.broker.manifest import appraisal_policy
+from wardian.broker.manifest import VerifiedManifest, appraisal_policy
 from wardian.broker.protocol import NONCE_BYTES, Request
 from wardian.broker.provisioning import BrokerProvisioning, OwnerHello
-from wardian.broker.refusal import refusal_for
+from wardian.broker.refusal import Refusal, refusal_for
 from wardian.broker.release import refuse_impossible
 from wardian.broker.status import StatusRequest
 from wardian.broker.store import Store
@@ -47,6 +51,8 @@ T = TypeVar("T")
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 MAX_OWNERS: Final = 8
 """Who says to be an owner may send up to 4 MiB before proving it; so many at once."""
+SETTLE_S: Final = 10.0
+"""How often refusals without an audit line of their own are written down as one."""
 _FIRST: Final = cast(
     "type[Request | OwnerHello | StatusRequest]", Request | OwnerHello | StatusRequest
 )
@@ -57,38 +63,81 @@ class ServiceLimits:
     """What strangers may cost.
 
     Attributes:
-        connections: served at once; more wait in the listening socket's backlog.
+        connections: served at once.
+        connections_per_peer: of one address at once, loopback included. A mesh on one laptop, each
+            process of which asks for a second at its start, stays well below.
         connection_s: the longest that one connection lives, seconds.
-        quotes_per_s: quotes that strangers may cause, on average.
-        quote_burst: quotes that they may cause at once.
+        first_message_s: within which a peer says what it wants.
+        quotes_per_s, quote_burst: quotes that strangers may cause, on average and at once.
+        statuses_per_s, status_burst: likewise, answers to who asks for the status.
+        lines_per_s, line_burst: likewise, audit lines of refusals without evidence.
+        logs_per_s, log_burst: likewise, refusals in the process's log.
     """
 
     connections: int = 64
+    connections_per_peer: int = 16
     connection_s: float = 60.0
+    first_message_s: float = 5.0
     quotes_per_s: float = 20.0
     quote_burst: int = 64
+    statuses_per_s: float = 20.0
+    status_burst: int = 200
+    lines_per_s: float = 0.1
+    line_burst: int = 32
+    logs_per_s: float = 1.0
+    log_burst: int = 200
 
 
-class QuoteBudget:
-    """A bucket of quotes that refills slowly. Pure: time is an argument."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Place:
+    """One connection's place among those served.
 
-    __slots__ = ("_at", "_burst", "_left", "_per_s")
+    Attributes:
+        peer: whom it counts for, of `peer_of`.
+        proved: whether it has shown evidence that was accepted, or an owner's signature.
+    """
 
-    def __init__(self, *, per_s: float, burst: int, now: float) -> None:
-        self._per_s, self._burst = per_s, burst
-        self._left, self._at = float(burst), now
+    peer: str
+    proved: bool = False
 
-    def take(self, now: float) -> None:
-        """Take one quote out of the bucket.
 
-        Raises:
-            QueueFull: it is empty; the peer may come back.
+class Places:
+    """Who is being served: at most so many, at most so many of one peer. Pure bookkeeping."""
+
+    __slots__ = ("_held", "_most", "_most_of_one")
+
+    def __init__(self, *, most: int, most_of_one: int) -> None:
+        self._held: list[Place] = []  # the oldest first
+        self._most, self._most_of_one = most, most_of_one
+
+    def enter(self, newcomer: Place) -> Place | None:
+        """Give `newcomer` a place; return who has to go for it, which may be `newcomer` itself.
+
+        One peer's newcomers displace that peer's own connections once it has its share, so nobody
+        takes others' places from a single address.
         """
-        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
-        self._at = now
-        if self._left < 1:
-            raise QueueFull("the broker is asked for more evidence than it can make: ask later")
-        self._left -= 1
+        crowd = [held for held in self._held if held.peer == newcomer.peer]
+        if len(crowd) < self._most_of_one:
+            crowd = self._held if len(self._held) >= self._most else []
+        leaving = next((held for held in crowd if not held.proved), newcomer) if crowd else None
+        if leaving is not None:
+            self.leave(leaving)
+        if leaving is not newcomer:
+            self._held.append(newcomer)
+        return leaving
+
+    def leave(self, place: Place) -> None:
+        """Free a place; it may have been freed before."""
+        if place in self._held:
+            self._held.remove(place)
+
+
+def peer_of(host: str) -> str:
+    """Return whom an IP address counts for: itself, or the /64 that an IPv6 address is one of."""
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or address.packed[:8].hex())
 
 
 class BrokerService:
@@ -122,10 +171,14 @@ class BrokerService:
         self._agreed_digest = hashlib.sha256(agreed_toml).digest()
         self._clock, self._ticks = clock, ticks
         self._authority = Authority(store=store, attest=attest, agreed=self._agreed, clock=clock)
-        self._budget = QuoteBudget(
-            per_s=self._limits.quotes_per_s, burst=self._limits.quote_burst, now=ticks()
-        )
-        self._slots = asyncio.Semaphore(self._limits.connections)
+        most = self._limits
+        now = ticks()
+        self._quotes = Bucket(per_s=most.quotes_per_s, burst=most.quote_burst, now=now)
+        self._statuses = Bucket(per_s=most.statuses_per_s, burst=most.status_burst, now=now)
+        self._logs = Bucket(per_s=most.logs_per_s, burst=most.log_burst, now=now)
+        self._lines = Ration(Bucket(per_s=most.lines_per_s, burst=most.line_burst, now=now))
+        self._places = Places(most=most.connections, most_of_one=most.connections_per_peer)
+        self._serving: dict[Place, asyncio.Task[None]] = {}
         self._owner_slots = asyncio.Semaphore(MAX_OWNERS)
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="evidence")
         self._context = server_context()
@@ -160,6 +213,7 @@ class BrokerService:
         self._listening.setblocking(False)  # noqa: FBT003 (the signature is Python's)
         self._spawn(self._accept(self._listening))
         self._spawn(self._renew_identity())
+        self._spawn(self._settle())
         host, bound = self._listening.getsockname()[:2]
         event(
             log, "broker.listening", address=host, port=bound, simulated=self._authority.simulated
@@ -174,6 +228,7 @@ class BrokerService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.shutdown(wait=True)
+        self._write_left_out(self._lines.close())
         self._store.close()
 
     async def __aenter__(self) -> Self:
@@ -185,7 +240,9 @@ class BrokerService:
         await self.aclose()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        self._keep(asyncio.get_running_loop().create_task(work))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -199,30 +256,51 @@ class BrokerService:
             await asyncio.sleep(LEAF_LIFE_S / 2)
             self._load_identity()
 
+    async def _settle(self) -> None:
+        """Write down, from time to time, how many refusals had no audit line of their own."""
+        while self._store.usable:
+            await asyncio.sleep(SETTLE_S)
+            self._write_left_out(self._lines.settle(self._ticks()))
+        self.in_doubt.set()
+
+    def _write_left_out(self, count: int) -> None:
+        try:
+            if count and self._store.usable:
+                self._authority.refuse_unwritten(count)
+        except Exception as err:  # noqa: BLE001 (nobody waits for this line; `in_doubt` tells)
+            event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
+
     async def _accept(self, listening: socket.socket) -> None:
-        """Serve connections, at most `limits.connections` at once, handshakes included."""
+        """Give every connection a place, handshakes included; see `Places` for who gives way."""
         loop = asyncio.get_running_loop()
         while True:
-            await self._slots.acquire()
             try:
-                connection, _ = await loop.sock_accept(listening)
+                connection, address = await loop.sock_accept(listening)
             except OSError as err:  # out of descriptors, or the peer left already
-                self._slots.release()
                 event(log, "broker.accept", level=logging.WARNING, error=type(err).__name__)
                 await asyncio.sleep(0.1)
                 continue
-            except BaseException:
-                self._slots.release()
-                raise
-            self._spawn(self._serve(connection))
+            place = Place(peer=peer_of(address[0]))
+            leaving = self._places.enter(place)
+            if leaving is place:
+                connection.close()
+            else:
+                if leaving is not None:
+                    self._serving[leaving].cancel()
+                self._serving[place] = loop.create_task(self._serve(connection, place))
+                self._keep(self._serving[place])
+            await asyncio.sleep(0)  # others run too, and what was spawned begins before it can end
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _serve(self, connection: socket.socket, place: Place) -> None:
         """Serve one connection to its end; whatever happens there stays there."""
         try:
             async with asyncio.timeout(self._limits.connection_s):
                 stream = await self._handshake(connection)
                 try:
-                    await self._answer(stream)
+                    await self._answer(stream, place)
+                except asyncio.CancelledError:  # it gives way, or its time is over
+                    stream.abort()
+                    raise
                 finally:
                     await stream.close()
         except (OSError, TimeoutError) as err:
@@ -230,7 +308,8 @@ class BrokerService:
         except Exception as err:  # noqa: BLE001 (the outermost loop: a bug stays in its connection)
             event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
         finally:
-            self._slots.release()
+            self._places.leave(place)
+            self._serving.pop(place, None)
             if not self._store.usable:
                 self.in_doubt.set()
 
@@ -246,48 +325,76 @@ class BrokerService:
         )
         return FrameStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
-    async def _answer(self, stream: FrameStream) -> None:
+    async def _answer(self, stream: FrameStream, place: Place) -> None:
         """Answer the first message, or say why not."""
         try:
-            raw = await stream.receive(most=FIRST_FRAME_BYTES)
+            raw = await stream.receive(
+                most=FIRST_FRAME_BYTES, timeout_s=self._limits.first_message_s
+            )
             first = wire.decode(raw, _FIRST, what="first message")
             match first:
                 case Request():
-                    await self._release(stream, raw, first)
+                    await self._release(stream, place, raw, first)
                 case OwnerHello():
-                    await self._provision(stream, raw, first)
+                    await self._provision(stream, place, raw, first)
                 case StatusRequest():
+                    self._spend(self._statuses, "its status than it may give")
                     await stream.send(wire.encode(self._authority.status(first)))
-        except WardianError as err:
+        except Exception as err:  # noqa: BLE001 (a bug, too, is answered, without its text)
             refusal = refusal_for(err)
-            event(
-                log,
-                "broker.refused",
-                level=logging.WARNING,
-                code=refusal.code.value,
-                rule=refusal.rule,
-                error=type(err).__name__,
-            )
+            self._log_refusal(refusal, err)
             with contextlib.suppress(TransportError):
                 await stream.send(wire.encode(refusal))
 
-    async def _release(self, stream: FrameStream, raw: bytes, request: Request) -> None:
+    def _log_refusal(self, refusal: Refusal, err: Exception) -> None:
+        """Log a refusal; beyond the bucket at a level that is written to no file."""
+        bug = not isinstance(err, WardianError)
+        told = logging.WARNING if self._logs.take(self._ticks()) else logging.DEBUG
+        event(
+            log,
+            "broker.bug" if bug else "broker.refused",
+            level=logging.ERROR if bug else told,
+            code=refusal.code.value,
+            rule=refusal.rule,
+            error=type(err).__name__,
+        )
+
+    def _spend(self, bucket: Bucket, what: str) -> None:
+        if not bucket.take(self._ticks()):
+            raise QueueFull(f"the broker is asked for more {what}: ask later")
+
+    async def _release(
+        self, stream: FrameStream, place: Place, raw: bytes, request: Request
+    ) -> None:
         """Carry out one release; a refusal is audited before it is told."""
-        self._budget.take(self._ticks())
+        authority, role, models = self._authority, request.role, request.models
+        manifest = authority.manifest
         try:
-            response = await self._decide(stream, raw, request)
+            refuse_impossible(manifest.manifest, role=role, models=models)
+        except PolicyDenied as err:  # it cost no quote, hence is rationed by itself
+            if self._lines.grants_line(self._ticks()):
+                authority.refuse(err, role=role, models=models)
+            raise
+        self._spend(self._quotes, "evidence than it can make")
+        try:
+            response = await self._decide(stream, place, raw, request, manifest)
         except TransportError:
             raise  # the peer left, was slow or must ask again: nothing was decided
-        except WardianError as err:
-            self._authority.refuse(err, role=request.role, models=request.models)
+        except Exception as err:
+            authority.refuse(err, role=role, models=models)
             raise
         await stream.send(response)
 
-    async def _decide(self, stream: FrameStream, raw: bytes, request: Request) -> bytes:
+    async def _decide(
+        self,
+        stream: FrameStream,
+        place: Place,
+        raw: bytes,
+        request: Request,
+        manifest: VerifiedManifest,
+    ) -> bytes:
         """Return message 4 of a release."""
         authority = self._authority
-        manifest = authority.manifest
-        refuse_impossible(manifest.manifest, role=request.role, models=request.models)
         session = BrokerSession(nonce=secrets.token_bytes(NONCE_BYTES), opened_at=self._ticks())
         report_data = session.begin(
             raw, request, manifest=manifest, ca_certificate=authority.ca.certificate
@@ -303,27 +410,32 @@ class BrokerService:
                 proof.evidence, policy=policy, report_data=proof.report_data, now=self._clock()
             )
         )
+        place.proved = True
         release = authority.release(proof, request=request, shown=manifest, result=result)
         return session.respond(release, sign=authority.ca.sign, now=self._ticks())
 
-    async def _provision(self, stream: FrameStream, raw: bytes, hello: OwnerHello) -> None:
+    async def _provision(
+        self, stream: FrameStream, place: Place, raw: bytes, hello: OwnerHello
+    ) -> None:
         """Carry out one owner's change; a refusal is audited before it is told."""
         if hello.owner not in {owner.lower() for owner in self._agreed.mesh.owners}:
             raise PolicyDenied("this is not an owner in wardian.toml", rule="owner-known")
-        self._budget.take(self._ticks())
+        self._spend(self._quotes, "evidence than it can make")
         if self._owner_slots.locked():
             raise QueueFull("as many owners as may are speaking to the broker: come back later")
         async with self._owner_slots:
             try:
-                receipt = await self._change(stream, raw, hello)
+                receipt = await self._change(stream, place, raw, hello)
             except TransportError:
                 raise
-            except WardianError as err:
+            except Exception as err:
                 self._authority.refuse(err, role="owner")
                 raise
         await stream.send(receipt)
 
-    async def _change(self, stream: FrameStream, raw: bytes, hello: OwnerHello) -> bytes:
+    async def _change(
+        self, stream: FrameStream, place: Place, raw: bytes, hello: OwnerHello
+    ) -> bytes:
         """Return the signed receipt of a change that is in force."""
         authority = self._authority
         session = BrokerProvisioning(raw, hello, nonce=secrets.token_bytes(NONCE_BYTES))
@@ -340,6 +452,7 @@ class BrokerService:
             )
         )
         provision = session.receive(await stream.receive(most=FRAME_BYTES))
+        place.proved = True  # by the owner's signature over this session
         offered = authority.verify_offer(provision.signed_manifest)
         # A manifest under which no workload would accept this broker must not come into force:
         # wrong measurement, or simulation and hardware mixed (TRUST T11).

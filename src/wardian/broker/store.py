@@ -214,10 +214,13 @@ class Store:
         found = {sql for (sql,) in tables}
         if found and found != set(_SCHEMA):  # a host's trigger or view would run in our queries
             raise SealError(_ALTERED)
-        row = found and self._database.execute("SELECT generation, sealed FROM root").fetchone()
-        if not row:
+        roots = self._database.execute("SELECT one, generation, sealed FROM root") if found else ()
+        rows = tuple(roots)
+        if not rows:
             return self._begin(empty=not found)
-        generation, sealed = row
+        if len(rows) != 1 or rows[0][0] != 1:  # the host can switch the table's CHECK off
+            raise SealError(_ALTERED)
+        _, generation, sealed = rows[0]
         root = self._decode_root(self._open(sealed, "root", "", generation), generation)
         counted, mark = divmod(self._value, 1 << _MARK_BITS)
         if generation == counted + 1:
@@ -367,7 +370,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise ConfigError(
             f"{path}: another broker has this state open, or it cannot be written: {err}"
         ) from err
-    except sqlite3.DatabaseError as err:
+    except (sqlite3.DatabaseError, UnicodeError) as err:
         database.close()
         raise SealError(_ALTERED) from err
     return database
@@ -380,3 +383,5 @@ def _sqlite_as_seal_error() -> Iterator[None]:
         yield
     except sqlite3.Error as err:
         raise SealError(f"the broker's state cannot be used: {err}") from err
+    except UnicodeError as err:  # names in a schema, or a message that quotes them
+        raise SealError(_ALTERED) from err

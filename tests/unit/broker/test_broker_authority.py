@@ -3,16 +3,18 @@
 from pathlib import Path
 
 import pytest
-from toy_mesh import NOW, OTHER_PLATFORM, ToyBroker, ToyMesh
+from toy_mesh import NOW, OTHER_PLATFORM, ToyBroker, ToyMesh, digest
 
 from wardian.broker.audit import verify_chain
 from wardian.broker.authority import NO_MANIFEST
 from wardian.broker.certificates import read_identity, verify_ca_certificate
+from wardian.broker.manifest import ModelLine, SignedManifest, manifest_digest, sign_manifest
+from wardian.broker.provisioning import OpenedProvision
 from wardian.broker.status import Status, StatusRequest
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
-from wardian.errors import AuthenticationFailed, PolicyDenied, SealError
+from wardian.errors import AuthenticationFailed, PolicyDenied, SealError, WardianError
 
 
 def status(broker: ToyBroker, after: int | None = None) -> Status:
@@ -80,8 +82,6 @@ def test_a_lower_or_equal_version_is_a_rollback(
 def test_a_newer_manifest_came_while_an_older_one_was_offered(
     mesh: ToyMesh, broker: ToyBroker
 ) -> None:
-    from wardian.broker.provisioning import OpenedProvision
-
     offered = broker.authority.verify_offer(mesh.signed(version=2))
     broker.provision(mesh.signed(version=3))
     late = OpenedProvision(
@@ -153,6 +153,90 @@ def test_t7_another_owner_signs_a_line_over_a_strangers_key(pair: ToyBroker) -> 
         pair.admit(mesh.workload(), mesh.attest("worker"))
 
 
+def withdrawn(pair: ToyBroker) -> tuple[ModelLine, ModelLine]:
+    """Owner A gave its key to a first worker, then withdrew it for a second; return both lines."""
+    mesh = pair.mesh
+    first, second = digest("worker with a flaw"), digest("worker without it")
+    mesh.measurements["worker"] = first
+    old = mesh.line(measurements=[first], serial=2)
+    pair.provision(mesh.signed(version=2, models=(old,)), keys=(mesh.keys["digits"],))
+    new = mesh.line(measurements=[second], serial=3)
+    mesh.measurements["worker"] = second
+    pair.provision(mesh.signed(version=3, models=(new,)))
+    mesh.measurements["worker"] = first
+    return old, new
+
+
+def signed_by_b(mesh: ToyMesh, **changes: object) -> SignedManifest:
+    return sign_manifest(mesh.manifest(**changes), [mesh.owners[1]])
+
+
+def refused_line(pair: ToyBroker, signed: SignedManifest) -> PolicyDenied:
+    with pytest.raises(PolicyDenied) as caught:
+        pair.provision(signed, owner=1)
+    assert caught.value.rule == "line-serial"
+    assert pair.authority.manifest.digest != manifest_digest(signed)
+    return caught.value
+
+
+def test_t7_an_owners_old_line_does_not_come_back(pair: ToyBroker) -> None:
+    """B alone signs a newer manifest with A's old line: A's key would go to the flawed worker."""
+    mesh, (old, _) = pair.mesh, withdrawn(pair)
+    error = refused_line(pair, signed_by_b(mesh, version=4, models=(old,)))
+    assert "serial 2, but its owner's line of serial 3 was in force" in str(error)
+    with pytest.raises(WardianError):
+        pair.admit(mesh.workload(), mesh.attest("worker", measurement=old_worker(old)))
+
+
+def old_worker(old: ModelLine) -> bytes:
+    return bytes.fromhex(old.measurements[0])
+
+
+def test_t7_the_marks_outlive_the_lines_and_a_restart(pair: ToyBroker) -> None:
+    """Drop the line, so that nothing names the model, and bring the old one two manifests later."""
+    mesh, (old, new) = pair.mesh, withdrawn(pair)
+    pair.provision(signed_by_b(mesh, version=4, models=()), owner=1)
+    pair.restart()
+    refused_line(pair, signed_by_b(mesh, version=5, models=(old,)))
+    pair.provision(signed_by_b(mesh, version=5, models=(new,)), owner=1)
+    refused_line(pair, signed_by_b(mesh, version=6, models=(old,)))
+
+
+def test_t7_one_serial_stands_for_one_line(pair: ToyBroker) -> None:
+    mesh, (_, new) = pair.mesh, withdrawn(pair)
+    pair.provision(signed_by_b(mesh, version=4, models=(new,)), owner=1)
+    twin = mesh.line(measurements=[digest("another")], serial=3)
+    error = refused_line(pair, signed_by_b(mesh, version=5, models=(twin,)))
+    assert "raises the serial with every change" in str(error)
+
+
+def test_a_line_is_superseded_while_an_offer_is_under_way(pair: ToyBroker) -> None:
+    """Between `verify_offer` and `provision` another owner's manifest came into force."""
+    mesh = pair.mesh
+    old, new = mesh.line(), mesh.line(serial=2)
+    offered = pair.authority.verify_offer(signed_by_b(mesh, version=9, models=(old,)))
+    pair.provision(mesh.signed(version=2, models=(new,)))
+    late = OpenedProvision(
+        owner=mesh.owners[1].public.hex(), signed_manifest=offered.signed, keys={}
+    )
+    with pytest.raises(PolicyDenied) as caught:
+        pair.authority.provision(late, offered=offered)
+    assert caught.value.rule == "line-serial"
+
+
+def test_serials_are_counted_for_each_owner_model_and_version(pair: ToyBroker) -> None:
+    mesh = pair.mesh
+    pair.provision(mesh.signed(version=2, models=(mesh.line(serial=7),)))
+    others = (
+        mesh.line(version=2),
+        mesh.line("faces"),
+        mesh.line(owner=mesh.owners[1]),
+    )
+    for version, line in enumerate(others, start=3):
+        pair.provision(mesh.signed(version=version, models=(line,)))
+    assert len(pair.store.keys("line")) == 4
+
+
 def test_an_owner_gives_keys_for_its_own_lines_only(pair: ToyBroker) -> None:
     with pytest.raises(PolicyDenied) as caught:
         pair.provision(pair.mesh.signed(), keys=(pair.mesh.keys["digits"],), owner=1)
@@ -204,6 +288,15 @@ def test_the_audit_log_tells_the_story(mesh: ToyMesh, broker: ToyBroker) -> None
     assert release.manifest == mesh.verified().digest.hex()
     assert (refusal.role, refusal.model, refusal.rule) == ("aggregator", "digits", "role-known")
     assert [len(status(broker, after=n).lines) for n in (0, 6, 8, 99)] == [8, 2, 0, 0]
+
+
+def test_a_bug_and_what_was_left_out_have_their_lines(mesh: ToyMesh, broker: ToyBroker) -> None:
+    broker.authority.refuse(ZeroDivisionError("secret"), role="worker", models=("digits",))
+    broker.authority.refuse_unwritten(41)
+    bug, rest = verify_chain(status(broker).lines, head=status(broker).audit)[-2:]
+    assert (bug.entry.rule, bug.entry.model, bug.entry.outcome) == ("bug", "digits", "refused")
+    assert (rest.entry.rule, rest.entry.count, rest.entry.role) == ("left-out", 41, "")
+    assert b"secret" not in b"".join(status(broker).lines)
 
 
 def test_a_long_log_comes_in_pages_and_its_end_first(mesh: ToyMesh, broker: ToyBroker) -> None:

@@ -8,24 +8,92 @@ from pathlib import Path
 import pytest
 
 import wardian.broker
-from wardian.broker.service import QuoteBudget
-from wardian.errors import QueueFull
+from wardian.broker.audit import Bucket, Ration
+from wardian.broker.service import Place, Places, ServiceLimits, peer_of
 
 
-def test_quotes_are_rationed() -> None:
-    budget = QuoteBudget(per_s=2, burst=3, now=0)
-    for _ in range(3):
-        budget.take(0)
-    with pytest.raises(QueueFull, match="ask later"):
-        budget.take(0.4)
-    budget.take(0.5)
-    with pytest.raises(QueueFull):
-        budget.take(0.5)
-    budget.take(1000)
-    budget.take(1000)
-    budget.take(1000)
-    with pytest.raises(QueueFull):
-        budget.take(999)  # a clock that goes back gives nothing
+def test_a_bucket_empties_and_refills() -> None:
+    bucket = Bucket(per_s=2, burst=3, now=0)
+    assert [bucket.take(0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.take(0.4)
+    assert bucket.take(0.5)
+    assert not bucket.take(0.5)
+    assert [bucket.take(1000) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.take(999)  # a clock that goes back gives nothing
+    assert not bucket.take(1000)
+
+
+def test_refusals_beyond_the_ration_are_counted_in_one_line() -> None:
+    ration = Ration(Bucket(per_s=0.1, burst=2, now=0))
+    assert [ration.grants_line(0) for _ in range(5)] == [True, True, False, False, False]
+    assert ration.settle(9) == 0
+    assert not ration.grants_line(10)  # the line that counts the others comes first
+    assert ration.settle(10) == 4
+    assert (ration.settle(20), ration.close()) == (0, 0)
+    assert ration.grants_line(20)
+
+
+def test_what_was_counted_is_told_at_the_end_whatever_the_bucket_says() -> None:
+    ration = Ration(Bucket(per_s=0, burst=0, now=0))
+    assert not ration.grants_line(0)
+    assert (ration.settle(10**9), ration.close(), ration.close()) == (0, 1, 0)
+
+
+# Places
+
+
+def held(places: Places, *peers: str, proved: bool = False) -> list[Place]:
+    found = [Place(peer=peer, proved=proved) for peer in peers]
+    assert [places.enter(place) for place in found] == [None] * len(found)
+    return found
+
+
+def test_a_peer_with_its_share_displaces_itself() -> None:
+    places = Places(most=10, most_of_one=2)
+    first, second = held(places, "a", "a")
+    held(places, "b")
+    assert places.enter(Place(peer="a")) is first
+    assert places.enter(Place(peer="a")) is second
+
+
+def test_where_all_places_are_taken_the_oldest_that_proved_nothing_goes() -> None:
+    places = Places(most=3, most_of_one=2)
+    proved, idle, _ = held(places, "a", "b", "c")
+    proved.proved = True
+    assert places.enter(Place(peer="d")) is idle
+    places.leave(idle)  # its task ends later, and says so
+
+
+def test_where_everybody_proved_something_the_newcomer_goes() -> None:
+    places = Places(most=2, most_of_one=1)
+    first, _ = held(places, "a", "b", proved=True)
+    for peer in ("a", "c"):
+        newcomer = Place(peer=peer)
+        assert places.enter(newcomer) is newcomer
+        places.leave(newcomer)
+    places.leave(first)
+    held(places, "c")
+
+
+def test_a_share_is_a_quarter_and_room_for_a_laptop() -> None:
+    limits = ServiceLimits()
+    assert limits.connections_per_peer * 4 == limits.connections
+    assert limits.connections_per_peer >= 16
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("10.0.0.1", "::ffff:10.0.0.1", True),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_whom_an_address_counts_for(one: str, other: str, same: bool) -> None:
+    assert (peer_of(one) == peer_of(other)) is same
 
 
 def test_the_room_exports_what_it_names_and_nothing_unsorted() -> None:

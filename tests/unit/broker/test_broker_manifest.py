@@ -89,9 +89,12 @@ def test_the_same_owner_twice_is_not_two_owners(three: ToyMesh) -> None:
 
 
 def test_an_owner_listed_twice_in_wardian_toml_is_still_one(mesh: ToyMesh) -> None:
-    twice = ToyMesh(owners=[mesh.owners[0], mesh.owners[0]], threshold=2)
-    signed = sign_manifest(twice.manifest(), [twice.owners[0]])
-    assert refused(signed, twice) == "manifest-threshold"
+    """Settings refuse such a file; whoever builds a `Mesh` otherwise gains nothing either."""
+    name = mesh.owners[0].public.hex()
+    twice = msgspec.structs.replace(mesh.agreed.mesh, owners=(name, name.upper()), threshold=2)
+    with pytest.raises(PolicyDenied) as caught:
+        verify_manifest(sign_manifest(mesh.manifest(), mesh.owners), mesh=twice)
+    assert caught.value.rule == "manifest-threshold"
 
 
 def test_any_two_of_three(three: ToyMesh) -> None:
@@ -177,6 +180,7 @@ def test_a_model_of_somebody_who_is_no_owner(mesh: ToyMesh) -> None:
         {"last_tag": "11" * 16},
         {"key_id": "11" * 16},
         {"version": 9},
+        {"serial": 9},
         {"name": "faces"},
         {"total_bytes": 9},
         {"media_type": "x"},
@@ -337,6 +341,28 @@ def test_t12_evidence_of_a_machine_that_is_not_listed(mesh: ToyMesh) -> None:
             continue
         with pytest.raises(PolicyDenied, match="platform .* is not one"):
             verify_evidence(evidence, policy=policy, report_data=bytes(64), now=NOW)
+
+
+def test_t9_collateral_from_before_the_owners_bound_is_refused(mesh: ToyMesh) -> None:
+    """A host that stops the clock keeps old collateral valid; its number stays what it is."""
+    from toy_mesh import NOW
+
+    from wardian.attestation.verifier import verify_evidence
+
+    evidence = mesh.attest("worker")(bytes(64))
+    trust = mesh.manifest().trust
+    policy = appraisal_policy(mesh.verified().manifest, "worker")
+    result = verify_evidence(evidence, policy=policy, report_data=bytes(64), now=NOW)
+    number = result.claims.tcb_evaluation_number
+    for bound, accepted in ((number, True), (number + 1, False)):
+        bounded = msgspec.structs.replace(trust, min_tcb_evaluation_number=bound)
+        policy = appraisal_policy(mesh.verified(trust=bounded).manifest, "worker")
+        if accepted:
+            verify_evidence(evidence, policy=policy, report_data=bytes(64), now=NOW)
+            continue
+        with pytest.raises(PolicyDenied, match="older than the policy") as caught:
+            verify_evidence(evidence, policy=policy, report_data=bytes(64), now=NOW)
+        assert caught.value.rule == "TcbEvaluationAtLeast"
 
 
 def test_a_role_without_reference_values(mesh: ToyMesh) -> None:

@@ -41,6 +41,7 @@ def written(path: Path, counter: Counter, **values: bytes) -> None:
 
 def edit(path: Path, *statements: str) -> None:
     with sqlite3.connect(path) as database:
+        database.execute("PRAGMA ignore_check_constraints = ON")
         for statement in statements:
             database.execute(statement)
     database.close()
@@ -107,6 +108,10 @@ def test_another_enclaves_state(path: Path, counter: Counter) -> None:
         "UPDATE audit SET sealed = x'00'",
         "CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM rows; END",
         "CREATE VIEW v AS SELECT 1",
+        "UPDATE root SET one = 2",
+        "INSERT INTO root SELECT 2, generation, sealed FROM root",
+        "INSERT INTO root SELECT -1, generation, sealed FROM root",
+        "UPDATE rows SET place = CAST(x'ff' AS TEXT)",
         "DROP TABLE audit",
     ],
 )
@@ -167,6 +172,22 @@ def test_a_file_that_is_no_database(path: Path, counter: Counter) -> None:
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(SealError):
         opened(path, counter)
+
+
+def test_a_schema_that_is_no_text(path: Path, counter: Counter) -> None:
+    """Whatever stands in a damaged file ends in our error: SQLite's own quote bytes of it."""
+    written(path, counter, a=b"1")
+    good, value = path.read_bytes(), counter.value
+    schema = good.index(b"CREATE TABLE root")
+    for at in (*range(0, 100), *range(schema - 60, schema + 170)):
+        path.write_bytes(good[:at] + b"\xff" + good[at + 1 :])
+        counter.value = value
+        for journal in path.parent.glob("*-*"):
+            journal.unlink()
+        try:
+            opened(path, counter).close()
+        except (SealError, ConfigError):
+            continue
 
 
 def test_a_truncated_file(path: Path, counter: Counter) -> None:

@@ -107,6 +107,7 @@ class ToyMesh:
             "owner": self.owners[0],
             "name": model,
             "version": 1,
+            "serial": 1,
             "media_type": "application/onnx",
             "pin": Pin(header_digest=digest(f"header of {model}"), last_tag=bytes(16)),
             "key_id": self.keys[model].key_id if model in self.keys else bytes(16),

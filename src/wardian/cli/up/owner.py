@@ -130,6 +130,7 @@ def seal_models(
     `worker` is the measurement of the worker role, 32 bytes.
     """
     sealed = []
+    serial = next_manifest_version(state)
     for name, model in source.example.models.items():
         path = source.directory / model.file
         target = state.sealed_model(name, model.version)
@@ -153,6 +154,7 @@ def seal_models(
             owner=owner,
             name=name,
             version=model.version,
+            serial=serial,
             media_type=agreed.models[name].media_type,
             pin=pin,
             key_id=key.key_id,
