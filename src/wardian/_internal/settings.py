@@ -54,7 +54,10 @@ class ModelTerms(Settings, frozen=True, kw_only=True):
     engine: Literal["openvino"] = "openvino"
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     max_batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
-    """Most rows that one inference takes."""
+    """Most rows that one inference takes; 1 runs each request by itself, whole."""
+    batch_across_tenants: bool = False
+    """Whether the owner says that a row's answer never depends on its neighbours, so that rows of
+    strangers may share an inference (TRUST T19)."""
     max_model_bytes: PositiveInt = 2 * 1024**3
 
 

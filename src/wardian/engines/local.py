@@ -24,7 +24,9 @@ FINAL_STATUSES = frozenset({2, 3})
 """Exit statuses after which a restart cannot help: usage or settings, and refusal."""
 
 FIRST_DELAY_S, LONGEST_DELAY_S, STEADY_AFTER_S = 0.1, 10.0, 30.0
-STOP_GRACE_S = 5.0
+STOP_GRACE_S = 15.0
+"""Longer than a front end takes to answer what it accepted."""
+STATUS_UNSTARTED = 127
 LINE_LIMIT_BYTES = 1024 * 1024
 
 OnLine: TypeAlias = Callable[[str, str], None]
@@ -35,12 +37,16 @@ State: TypeAlias = Literal["starting", "running", "waiting", "stopped", "failed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """What to start. `argv` may hold `{lifeline}`, which becomes the lifeline's descriptor."""
+    """What to start. `argv` may hold `{lifeline}`, which becomes the lifeline's descriptor.
+
+    Processes of a lower `stop_rank` end first: what takes requests before what answers them.
+    """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     log_path: Path
+    stop_rank: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,28 +100,43 @@ class LocalEngine:
         return tuple(watched.status for watched in self._watched.values())
 
     async def stop(self) -> None:
-        """End every process, the last one started first; late ones are killed."""
+        """End every process, by `stop_rank`; those of one rank together, late ones are killed."""
         self._stopping.set()
-        for watched in reversed(self._watched.values()):
-            if watched.process is not None and watched.process.returncode is None:
+        ranks = sorted({watched.spec.stop_rank for watched in self._watched.values()})
+        for rank in ranks:
+            of_rank = (each for each in self._watched.values() if each.spec.stop_rank == rank)
+            await asyncio.gather(*(self._end(watched) for watched in of_rank))
+
+    async def _end(self, watched: _Watched) -> None:
+        if watched.process is not None and watched.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                watched.process.terminate()
+            try:
+                await asyncio.wait_for(watched.process.wait(), STOP_GRACE_S)
+            except TimeoutError:
+                event(log, "process.killed", level=logging.WARNING, name=watched.spec.name)
                 with contextlib.suppress(ProcessLookupError):
-                    watched.process.terminate()
-                try:
-                    await asyncio.wait_for(watched.process.wait(), STOP_GRACE_S)
-                except TimeoutError:
-                    event(log, "process.killed", level=logging.WARNING, name=watched.spec.name)
-                    with contextlib.suppress(ProcessLookupError):
-                        watched.process.kill()
-            if watched.task is not None:
-                watched.task.cancel()
-                await asyncio.gather(watched.task, return_exceptions=True)
-            watched.status.state = "stopped"
+                    watched.process.kill()
+        if watched.task is not None:
+            watched.task.cancel()
+            await asyncio.gather(watched.task, return_exceptions=True)
+        watched.status.state = "stopped"
 
     async def _keep_running(self, watched: _Watched) -> None:
         delay = FIRST_DELAY_S
         while not self._stopping.is_set():
             began = monotonic()
-            status = await self._run_once(watched)
+            try:
+                status = await self._run_once(watched)
+            except OSError as err:  # no memory, no descriptors, no such program: it may pass
+                event(
+                    log,
+                    "process.unstarted",
+                    level=logging.ERROR,
+                    name=watched.spec.name,
+                    errno=err.errno,
+                )
+                status = STATUS_UNSTARTED
             watched.status.exit_status = status
             if self._stopping.is_set():
                 return
@@ -137,38 +158,43 @@ class LocalEngine:
         spec, status = watched.spec, watched.status
         read_end, write_end = os.pipe()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(part.replace("{lifeline}", str(read_end)) for part in spec.argv),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=dict(spec.env),
-                cwd="/",
-                pass_fds=(read_end,),
-                start_new_session=True,  # the terminal's Ctrl-C is for the engine alone
-                limit=LINE_LIMIT_BYTES,
-            )
-        finally:
-            os.close(read_end)
-        watched.process = process
-        status.state, status.pid = "running", process.pid
-        status.starts += 1
-        try:
+            process = await self._spawn(spec, lifeline=read_end)
+            watched.process = process
+            status.state, status.pid = "running", process.pid
+            status.starts += 1
             await self._read_lines(process, spec)
             return await process.wait()
         finally:
             os.close(write_end)
 
+    async def _spawn(self, spec: ProcessSpec, *, lifeline: int) -> asyncio.subprocess.Process:
+        """Start `spec` with the read end `lifeline`, which is closed here."""
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(part.replace("{lifeline}", str(lifeline)) for part in spec.argv),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=dict(spec.env),
+                cwd="/",
+                pass_fds=(lifeline,),
+                start_new_session=True,  # the terminal's Ctrl-C is for the engine alone
+                limit=LINE_LIMIT_BYTES,
+            )
+        finally:
+            os.close(lifeline)
+
     async def _read_lines(self, process: asyncio.subprocess.Process, spec: ProcessSpec) -> None:
         if process.stdout is None:
             return
-        with spec.log_path.open("ab", buffering=0) as sink:
-            while True:
-                try:
-                    raw = await process.stdout.readline()
-                except ValueError:  # longer than the limit: asyncio has dropped it
-                    continue
-                if not raw:
-                    return
+        while True:
+            try:
+                raw = await process.stdout.readline()
+            except ValueError:  # longer than the limit: asyncio has dropped it
+                continue
+            if not raw:
+                return
+            # A full disk costs log lines, never the process.
+            with contextlib.suppress(OSError), spec.log_path.open("ab", buffering=0) as sink:
                 sink.write(raw)
-                self._on_line(spec.name, raw.decode(errors="replace").rstrip("\n"))
+            self._on_line(spec.name, raw.decode(errors="replace").rstrip("\n"))

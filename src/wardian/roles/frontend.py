@@ -95,11 +95,10 @@ async def _renew(
         await asyncio.sleep(RENEWAL_S)
         try:
             fresh = await admit()
-        except WardianError as err:  # the certificate still has most of its life: try again later
+            if fresh.manifest.digest != admission.manifest.digest:
+                event(log, "manifest.changed", version=fresh.manifest.manifest.version)
+                stopped.set()
+                return
+            frontend.use(TlsIdentity(chain_pem=fresh.certificate_chain_pem, key=fresh.tls_key))
+        except (WardianError, OSError) as err:  # most of the certificate's life is left: later
             event(log, "renewal.failed", level=logging.WARNING, kind=type(err).__name__)
-            continue
-        if fresh.manifest.digest != admission.manifest.digest:
-            event(log, "manifest.changed", version=fresh.manifest.manifest.version)
-            stopped.set()
-            return
-        frontend.use(TlsIdentity(chain_pem=fresh.certificate_chain_pem, key=fresh.tls_key))

@@ -1,6 +1,7 @@
 """The local engine keeps processes running, gives up where a restart cannot help, and stops clean."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -93,3 +94,39 @@ async def test_a_process_that_ignores_the_end_is_killed(
     process = next(iter(watch.engine._watched.values())).process
     await watch.engine.stop()
     assert await process.wait() == -signal.SIGKILL
+
+
+async def test_ranks_end_in_their_order(watch: Watch, tmp_path: Path) -> None:
+    code = (
+        "import signal, sys, time, pathlib\n"
+        "def end(*_):\n"
+        "    with open(sys.argv[1], 'a') as log: log.write(sys.argv[2])\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end); print('up', flush=True); time.sleep(60)"
+    )
+    order = tmp_path / "order"
+    for name, rank in (("c", 2), ("a", 0), ("b", 1)):
+        watch.engine.start(
+            dataclasses.replace(spec(tmp_path, code, str(order), name), name=name, stop_rank=rank)
+        )
+    await watch.until(lambda: len(watch.lines) == 3)
+    await watch.engine.stop()
+    assert order.read_text() == "abc"
+
+
+async def test_a_full_disk_costs_lines_and_not_the_process(watch: Watch, tmp_path: Path) -> None:
+    code = "import time; print('up', flush=True); time.sleep(60)"
+    full = dataclasses.replace(spec(tmp_path, code), log_path=Path("/dev/full"))
+    watch.engine.start(full)
+    await watch.until(lambda: len(watch.lines) == 1)
+    (status,) = watch.engine.status()
+    os.kill(status.pid, signal.SIGKILL)
+    await watch.until(lambda: len(watch.lines) == 2)
+    await watch.engine.stop()
+
+
+async def test_a_program_that_is_not_there_is_tried_again(watch: Watch, tmp_path: Path) -> None:
+    watch.engine.start(dataclasses.replace(spec(tmp_path, ""), argv=(str(tmp_path / "nothing"),)))
+    await watch.until(lambda: len(watch.ended) >= 2)
+    assert watch.engine.status()[0].exit_status == 127
+    await watch.engine.stop()

@@ -362,3 +362,9 @@ def test_json_answers() -> None:
     with pytest.raises(PeerProtocolError):
         parse_json(answer(200, [1]))
     assert model_target("m", None, "") == b"/v2/models/m"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e300])
+def test_a_time_that_is_none_is_told(seconds: float) -> None:
+    with pytest.raises(ConfigError, match="timeout_s"):
+        build_infer("m", {}, version=None, outputs=None, timeout_s=seconds)

@@ -17,6 +17,8 @@ from wardian.engines.local import ProcessStatus
 from wardian.errors import ConfigError, JobFailed, PolicyDenied, Timeout, WardianError
 
 START_TIMEOUT_S, POLL_S = 60.0, 0.2
+STOP_RANKS = {"frontend": 0, "worker": 1, "broker": 2}
+"""What was accepted is answered before those end who answer it."""
 MOST_ENDS = 3
 """A process that ends so often before it is ready has no luck with another start either."""
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -49,6 +51,7 @@ class MeshProcesses:
                 argv=(*argv, "--lifeline", "{lifeline}"),
                 env=env,
                 log_path=self._state.log(name),
+                stop_rank=STOP_RANKS[command[0]],
             )
         )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from wardian._internal import wire
 from wardian.errors import (
+    ConfigError,
     JobFailed,
     PeerProtocolError,
     QueueFull,
@@ -21,6 +22,7 @@ from wardian.errors import (
 from wardian.inference.dtypes import NUMPY_OF, dtype_name
 from wardian.inference.spec import Array, Tensors
 
+MAX_TIMEOUT_S: Final = 86_400
 MAX_RETRY_AFTER_S: Final = 60
 _HEADER_LENGTH: Final = b"inference-header-content-length"
 
@@ -93,7 +95,10 @@ def build_infer(
 
     Raises:
         FormatError: an array has a type that the protocol has no name for.
+        ConfigError: `timeout_s` is not between 0 and a day.
     """
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:  # false for NaN as well
+        raise ConfigError(f"timeout_s: seconds, above 0 and at most {MAX_TIMEOUT_S}")
     described: list[dict[str, Any]] = []
     raw: list[bytes] = []
     for name, given in inputs.items():
