@@ -8,11 +8,14 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 
@@ -20,8 +23,9 @@ from toy_mesh import MASTER_KEY, NOW, OTHER_PLATFORM, Counter, ToyMesh, digest
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence
+from wardian.attestation.verifier import verify_evidence
 from wardian.broker.admission import Admission
-from wardian.broker.audit import verify_chain
+from wardian.broker.audit import AuditLine, verify_chain
 from wardian.broker.certificates import spki_of
 from wardian.broker.client import obtain
 from wardian.broker.frames import (
@@ -33,7 +37,7 @@ from wardian.broker.frames import (
 )
 from wardian.broker.manifest import SignedManifest, TrustAnchor, appraisal_policy
 from wardian.broker.owner import Provisioned, provision
-from wardian.broker.protocol import Challenge, Request
+from wardian.broker.protocol import Attestation, Challenge, Request
 from wardian.broker.provisioning import OwnerHello
 from wardian.broker.refusal import Refusal, decode_or_raise
 from wardian.broker.service import BrokerService, ServiceLimits
@@ -85,9 +89,11 @@ class Broker:
         return await obtain(address, **(arguments | changes))  # type: ignore[arg-type]
 
 
-def service_of(mesh: ToyMesh, path: Path, **more: object) -> BrokerService:
+def service_of(
+    mesh: ToyMesh, path: Path, counter: Counter | None = None, **more: object
+) -> BrokerService:
     return BrokerService(
-        store=Store(path, master_key=MASTER_KEY, counter=Counter().seam),
+        store=Store(path, master_key=MASTER_KEY, counter=(counter or Counter()).seam),
         attest=mesh.attest("broker"),
         agreed_toml=mesh.agreed_toml,
         clock=lambda: NOW,
@@ -176,6 +182,39 @@ async def test_a_new_manifest_shows_in_the_brokers_certificate_at_once(broker: B
     await broker.ask()
     await broker.give(broker.mesh.signed(version=2))
     assert (await broker.ask()).manifest.manifest.version == 2
+
+
+async def test_a_manifest_turns_over_between_handshake_and_request(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker's certificate names the old one, its evidence the new one: ask again."""
+    await broker.give()
+
+    async def connect_then_turn(address: Address) -> FrameStream:
+        stream = await connect(address)
+        await broker.give(broker.mesh.signed(version=2))
+        return stream
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wardian.broker.client.connect", connect_then_turn)
+        with pytest.raises(Timeout, match="manifest changed meanwhile: ask again") as caught:
+            await broker.ask()
+    assert caught.value.retryable
+    assert (await broker.ask()).manifest.manifest.version == 2
+
+
+async def test_a_workers_certificate_does_not_pass_for_a_turned_over_broker(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only another manifest is a reason to ask again; another role stays an attack."""
+    await broker.give()
+    worker = x509.load_pem_x509_certificates((await broker.ask()).certificate_chain_pem)[0]
+    raw = worker.public_bytes(serialization.Encoding.DER)
+    await broker.give(broker.mesh.signed(version=2))
+    monkeypatch.setattr(FrameStream, "peer_certificate", lambda _: raw)
+    with pytest.raises(PolicyDenied) as caught:
+        await broker.ask()
+    assert caught.value.rule == "peer-role"
 
 
 # Refusals, as people read them
@@ -283,8 +322,7 @@ class Middle:
     async def __aenter__(self) -> Address:
         import datetime as dt
 
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives import hashes
 
         key, name = TlsKey.generate(), x509.Name([])
         own = (
@@ -384,25 +422,212 @@ async def test_a_message_out_of_turn_is_refused(broker: Broker) -> None:
     await stream.close()
 
 
-async def test_a_slow_peer_is_cut_off_and_others_are_served(mesh: ToyMesh, tmp_path: Path) -> None:
-    limits = ServiceLimits(connections=2, connection_s=0.5)
+async def lines(broker: Broker) -> list[AuditLine]:
+    status = await read_status(broker.address, after=0)
+    return list(verify_chain(status.lines, head=status.audit))
+
+
+async def test_a_slow_peer_is_cut_off(mesh: ToyMesh, tmp_path: Path) -> None:
+    """Half a header, and then nothing: 5 s for the first message, shorter here."""
+    limits = ServiceLimits(first_message_s=0.2)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        stream = await connect(await service.start("127.0.0.1", 0))
+        stream._writer.write(b"\x00\x00")
+        assert (await refusal(stream)).code == "stale"
+        with pytest.raises(ConnectionLost):
+            await stream.receive(most=10)
+        await stream.close()
+
+
+async def test_a_connection_ends_when_its_time_is_over(mesh: ToyMesh, tmp_path: Path) -> None:
+    limits = ServiceLimits(connection_s=0.3)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        stream = await connect(await service.start("127.0.0.1", 0))
+        with pytest.raises(ConnectionLost):
+            await stream.receive(most=10)
+        await stream.close()
+
+
+async def test_64_idle_connections_do_not_starve_a_workload(broker: Broker) -> None:
+    await broker.give()
+    idle = [await connect(broker.address) for _ in range(64)]
+    async with asyncio.timeout(4):  # less than the 5 s after which the idle ones are cut off
+        await broker.ask()
+    assert len(broker.service._places._held) <= ServiceLimits().connections_per_peer
+    with pytest.raises(ConnectionLost):
+        await idle[0].receive(most=10)
+    for stream in idle:
+        await stream.close()
+
+
+async def test_who_presented_something_does_not_give_way(mesh: ToyMesh, tmp_path: Path) -> None:
+    limits = ServiceLimits(connections=1, connections_per_peer=1)
     async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
         address = await service.start("127.0.0.1", 0)
-        slow = [await connect(address), await connect(address)]
-        for stream in slow:
-            stream._writer.write(b"\x00\x00")  # half a header, and then nothing
-        status = await read_status(address)  # waits in the backlog for a place
-        assert status.manifest_version == 0
-        for stream in slow:
-            with pytest.raises(ConnectionLost):
-                await stream.receive(most=10)
+        stream = await connect(address)
+        await eventually(lambda: len(service._places._held) == 1)
+        service._places._held[0].firm = True
+        with pytest.raises(TransportError):
+            await read_status(address)
+        await stream.close()
+        await eventually(lambda: not service._serving)
+        assert (await read_status(address)).manifest_version == 0
+
+
+async def test_bad_evidence_is_audited_even_if_its_sender_crowds_itself_out(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newcomers of the same peer do not cut off the one whose evidence is being judged."""
+    limits = ServiceLimits(connections_per_peer=1)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
+        await broker.give()
+        judge, judging, go_on = verify_evidence, threading.Event(), threading.Event()
+
+        def slowly(*arguments: object, **more: object) -> object:
+            judging.set()
+            go_on.wait(10)
+            return judge(*arguments, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("wardian.broker.service.verify_evidence", slowly)
+        trojan = broker.mesh.attest("worker", measurement=digest("trojan"))
+        asked = asyncio.ensure_future(broker.ask(attest=trojan))
+        await eventually(judging.is_set)
+        with pytest.raises(ConnectionLost):
+            await read_status(broker.address)
+        go_on.set()
+        with pytest.raises(PolicyDenied):
+            await asked
+        await eventually(lambda: not service._serving)
+        assert (await lines(broker))[-1].entry.rule == "MeasurementIn"
+
+
+async def test_impossible_requests_take_no_quote_and_few_lines(
+    mesh: ToyMesh, tmp_path: Path
+) -> None:
+    """One frame each, from anybody: neither the quotes nor the disk is theirs to use up."""
+    limits = ServiceLimits(quotes_per_s=0.001, quote_burst=2, line_burst=3, lines_per_s=0)
+    path, counter = tmp_path / "b.db", Counter()
+    async with service_of(mesh, path, limits=limits, counter=counter) as service:
+        broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
+        await broker.give()
+        before = service._store.audit_head.count
+        for _ in range(20):
+            with pytest.raises(PolicyDenied) as caught:
+                await broker.ask(models=("other",))
+            assert caught.value.rule == "model-known"
+        assert service._store.audit_head.count == before + 3
+        await broker.ask()  # the second quote is still there
+    store = Store(path, master_key=MASTER_KEY, counter=counter.seam)
+    last = wire.decode(store.audit_lines(after=store.audit_head.count - 1)[0], AuditLine, what="x")
+    assert (last.entry.rule, last.entry.count) == ("left-out", 17)
+    store.close()
+
+
+async def test_what_was_left_out_is_written_when_the_bucket_refills(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wardian.broker.service.SETTLE_S", 0.01)
+    ticks = [0.0]
+    limits = ServiceLimits(line_burst=1, lines_per_s=0.1)
+    async with service_of(
+        mesh, tmp_path / "b.db", limits=limits, ticks=lambda: ticks[0]
+    ) as service:
+        broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
+        await broker.give()
+        for _ in range(4):
+            with pytest.raises(PolicyDenied):
+                await broker.ask(models=("other",))
+        await asyncio.sleep(0.05)
+        assert (await lines(broker))[-1].entry.rule == "model-known"
+        ticks[0] += 10
+        count = service._store.audit_head.count
+        await eventually(lambda: service._store.audit_head.count == count + 1)
+        assert (await lines(broker))[-1].entry.count == 3
+
+
+async def test_a_line_of_what_was_left_out_that_cannot_be_written(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def killed(_: int) -> None:
+        raise OSError("the launcher is gone")
+
+    counter = broker.service._store._counter
+    broker.service._store._counter = dataclasses.replace(counter, advance=killed)
+    broker.service._write_left_out(3)
+    assert not broker.service._store.usable
+    assert broker.service.in_doubt.is_set()
+    assert "broker.bug" in [record.getMessage() for record in caplog.records]
+
+
+async def test_statuses_are_rationed(mesh: ToyMesh, tmp_path: Path) -> None:
+    limits = ServiceLimits(statuses_per_s=0.001, status_burst=1)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        address = await service.start("127.0.0.1", 0)
+        await read_status(address)
+        with pytest.raises(TransportError, match="more status") as caught:
+            await read_status(address)
+        assert caught.value.retryable
+
+
+async def test_refusals_do_not_fill_the_log(
+    mesh: ToyMesh, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = ServiceLimits(logs_per_s=0.001, log_burst=2)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        address = await service.start("127.0.0.1", 0)
+        for _ in range(4):
+            stream = await connect(address)
+            await stream.send(b"garbage")
+            await refusal(stream)
             await stream.close()
+    told = [record for record in caplog.records if record.getMessage() == "broker.refused"]
+    assert [record.levelname for record in told if record.levelno >= logging.INFO] == (
+        ["WARNING"] * 2
+    )
+
+
+async def test_a_request_of_version_8_is_refused_and_audited(broker: Broker) -> None:
+    """A certificate request that `cryptography` refuses in its own way, after a challenge."""
+    await broker.give()
+    workload = broker.mesh.workload()
+    stream = await connect(broker.address)
+    await stream.send(workload.request(tee="simulated"))
+    challenge = await stream.receive(most=FRAME_BYTES)
+    evidence = broker.mesh.attest("worker")(workload.receive_challenge(challenge, now=NOW))
+    good = wire.decode(workload.attestation(evidence), Attestation, what="x")
+    csr = good.csr.replace(bytes.fromhex("020100"), bytes.fromhex("020107"), 1)
+    await stream.send(wire.encode(msgspec.structs.replace(good, csr=csr)))
+    assert (await refusal(stream)).code == "malformed"
+    await stream.close()
+    assert (await lines(broker))[-1].entry.rule == "FormatError"
+
+
+async def test_a_bug_in_a_release_or_a_visit_is_audited_and_told(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await broker.give()
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("with a secret in its text")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wardian.broker.service.verify_evidence", fail)
+        for visit, role in ((broker.ask, "worker"), (broker.give, "owner")):
+            with pytest.raises(TransportError, match="its log says why") as caught:
+                await visit()
+            assert not isinstance(caught.value, ConnectionLost)
+            last = (await lines(broker))[-1].entry
+            assert (last.outcome, last.rule, last.role) == ("refused", "bug", role)
+    assert "secret" not in caplog.text
+    assert "broker.bug" in [record.getMessage() for record in caplog.records]
+    await broker.ask()
 
 
 async def test_a_peer_that_never_speaks_tls_holds_no_place_for_long(
     mesh: ToyMesh, tmp_path: Path
 ) -> None:
-    limits = ServiceLimits(connections=1, connection_s=0.3)
+    limits = ServiceLimits(connections=1, connections_per_peer=1)
     async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
         address = await service.start("127.0.0.1", 0)
         _, writer = await asyncio.open_connection(*address)
@@ -439,12 +664,17 @@ async def test_those_who_say_to_be_owners_are_counted(
 async def test_a_bug_stays_in_its_connection(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError("with a secret in its text")
 
     with monkeypatch.context() as patch:
-        patch.setattr(broker.service._authority, "status", fail, raising=False) if False else None
         patch.setattr(type(broker.service._authority), "status", lambda *_: fail(None))
+        with pytest.raises(TransportError, match="its log says why"):
+            await read_status(broker.address)
+    assert "broker.bug" in [r.getMessage() for r in caplog.records]
+    caplog.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.service, "_answer", fail)
         with pytest.raises(ConnectionLost):
             await read_status(broker.address)
     await eventually(lambda: "broker.bug" in [r.getMessage() for r in caplog.records])
@@ -470,7 +700,7 @@ async def test_a_commit_that_fails_half_way_ends_the_broker(broker: Broker) -> N
     await broker.give()
     counter = broker.service._store._counter
     broker.service._store._counter = dataclasses.replace(counter, advance=killed)
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(TransportError, match="its log says why"):
         await broker.ask()
     async with asyncio.timeout(10):
         await broker.service.in_doubt.wait()

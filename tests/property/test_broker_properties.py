@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,15 @@ from toy_mesh import MASTER_KEY, NOW, Counter, ToyBroker, ToyMesh
 from wardian._internal import wire
 from wardian.broker.audit import EMPTY, AuditEntry, AuditLine, link, verify_chain
 from wardian.broker.broker_session import BrokerSession
+from wardian.broker.ca import MeshCa
 from wardian.broker.certificates import (
     MeshIdentity,
+    build_csr,
     parse_csr,
     read_identity,
+    spki_of,
     verify_ca_certificate,
+    verify_peer_certificate,
 )
 from wardian.broker.manifest import MeshManifest, SignedManifest, verify_manifest
 from wardian.broker.protocol import Attestation, Challenge, Request, Response, decode_release
@@ -28,6 +33,7 @@ from wardian.broker.provisioning import OwnerChallenge, OwnerHello, Provision, d
 from wardian.broker.refusal import Refusal
 from wardian.broker.store import Store
 from wardian.broker.workload_session import WorkloadSession
+from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import FormatError, WardianError
 
 MESH = ToyMesh()
@@ -70,6 +76,62 @@ def test_garbage_ends_in_a_format_error(raw: bytes) -> None:
 def test_an_identity_has_one_form(role: str, measurement: bytes, digest: bytes) -> None:
     identity = MeshIdentity(role=role, measurement=measurement, manifest_digest=digest)
     assert MeshIdentity.from_der(identity.to_der()) == identity
+
+
+# Mutations of certificates and requests
+
+CA = MeshCa.create(mesh="test", simulated=True, now=NOW)
+CSR = build_csr(TlsKey.generate(), names=["localhost", "127.0.0.1"])
+IDENTITY = MeshIdentity(role="frontend", measurement=bytes(32), manifest_digest=bytes(32))
+LEAF, _ = CA.issue(parse_csr(CSR), identity=IDENTITY, now=NOW)
+
+
+def verify_leaf(raw: bytes) -> object:
+    return verify_peer_certificate(
+        raw, ca_spki=CA.spki, role="frontend", manifest_digest=bytes(32), now=NOW
+    )
+
+
+READERS = {
+    verify_ca_certificate: CA.certificate,
+    spki_of: LEAF,
+    read_identity: LEAF,
+    verify_leaf: LEAF,
+    parse_csr: CSR,
+}
+EDIT = st.tuples(
+    st.sampled_from(["set", "flip", "delete", "insert"]),
+    st.floats(0, 1, exclude_max=True),
+    st.integers(0, 255),
+)
+
+
+def edited(raw: bytes, edits: list[tuple[str, float, int]]) -> bytes:
+    out = bytearray(raw)
+    for what, where, value in edits:
+        at = int(where * len(out))
+        match what:
+            case "set":
+                out[at] = value
+            case "flip":
+                out[at] ^= 1 << value % 8
+            case "delete":
+                del out[at]
+            case _:
+                out.insert(at, value)
+    return bytes(out)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@settings(max_examples=1500, deadline=None)
+@given(reader=st.sampled_from(list(READERS)), edits=st.lists(EDIT, min_size=1, max_size=4))
+def test_mutated_x509_ends_in_an_error_of_ours(
+    reader: Callable[[bytes], object], edits: list[tuple[str, float, int]]
+) -> None:
+    try:
+        reader(edited(READERS[reader], edits))
+    except WardianError:
+        return
 
 
 # Every bit of what is signed

@@ -195,7 +195,8 @@ def verify_peer_certificate(
     _verify_signed_by(certificate, ca_spki, what="mesh certificate")
     if _extension(certificate, x509.BasicConstraints, what="mesh certificate").value.ca:
         raise FormatError("mesh certificate: a CA's, where a process's is needed")
-    starts, ends = _validity(certificate, what="mesh certificate")
+    starts = certificate.not_valid_before_utc.timestamp()
+    ends = certificate.not_valid_after_utc.timestamp()
     if not starts <= now <= ends:
         raise EvidenceStale("the peer's mesh certificate is not valid at this time")
     identity = read_identity(raw)
@@ -273,15 +274,6 @@ def _public_key(certificate: x509.Certificate, *, what: str) -> bytes:
         return _spki(_p256(certificate.public_key(), what=what))
     except X509_ERRORS as err:
         raise FormatError(f"{what}: its key does not parse") from err
-
-
-def _validity(certificate: x509.Certificate, *, what: str) -> tuple[float, float]:
-    """Return from when to when the certificate is valid, Unix seconds."""
-    try:
-        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except X509_ERRORS as err:
-        raise FormatError(f"{what}: its validity does not parse") from err
-    return start.timestamp(), end.timestamp()
 
 
 def _extension(

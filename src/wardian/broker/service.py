@@ -3,7 +3,7 @@
 Anybody may connect. What an unknown peer can cost is bounded: the number of connections, in all and
 of one peer, the bytes and seconds of each message, the lines in the audit log, and above all the
 quotes, which are slow to make (TRUST T24). Who comes finds a place: where all are taken, the
-longest-served connection that has proved nothing gives way.
+longest-served connection that has presented nothing gives way.
 """
 
 import asyncio
@@ -94,11 +94,12 @@ class Place:
 
     Attributes:
         peer: whom it counts for, of `peer_of`.
-        proved: whether it has shown evidence that was accepted, or an owner's signature.
+        firm: whether it keeps its place: from when it presents evidence, or an owner's signature,
+            unless that is refused. What was presented is decided, and audited, to its end.
     """
 
     peer: str
-    proved: bool = False
+    firm: bool = False
 
 
 class Places:
@@ -119,7 +120,7 @@ class Places:
         crowd = [held for held in self._held if held.peer == newcomer.peer]
         if len(crowd) < self._most_of_one:
             crowd = self._held if len(self._held) >= self._most else []
-        leaving = next((held for held in crowd if not held.proved), newcomer) if crowd else None
+        leaving = next((held for held in crowd if not held.firm), newcomer) if crowd else None
         if leaving is not None:
             self.leave(leaving)
         if leaving is not newcomer:
@@ -258,10 +259,9 @@ class BrokerService:
 
     async def _settle(self) -> None:
         """Write down, from time to time, how many refusals had no audit line of their own."""
-        while self._store.usable:
+        while True:
             await asyncio.sleep(SETTLE_S)
             self._write_left_out(self._lines.settle(self._ticks()))
-        self.in_doubt.set()
 
     def _write_left_out(self, count: int) -> None:
         try:
@@ -269,6 +269,8 @@ class BrokerService:
                 self._authority.refuse_unwritten(count)
         except Exception as err:  # noqa: BLE001 (nobody waits for this line; `in_doubt` tells)
             event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
+            if not self._store.usable:
+                self.in_doubt.set()
 
     async def _accept(self, listening: socket.socket) -> None:
         """Give every connection a place, handshakes included; see `Places` for who gives way."""
@@ -338,9 +340,10 @@ class BrokerService:
                 case OwnerHello():
                     await self._provision(stream, place, raw, first)
                 case StatusRequest():
-                    self._spend(self._statuses, "its status than it may give")
+                    self._spend(self._statuses, "status than it can give")
                     await stream.send(wire.encode(self._authority.status(first)))
         except Exception as err:  # noqa: BLE001 (a bug, too, is answered, without its text)
+            place.firm = False
             refusal = refusal_for(err)
             self._log_refusal(refusal, err)
             with contextlib.suppress(TransportError):
@@ -404,13 +407,13 @@ class BrokerService:
         proof = session.receive(
             await stream.receive(most=ATTESTATION_FRAME_BYTES), now=self._ticks()
         )
+        place.firm = True
         policy = appraisal_policy(manifest.manifest, request.role)
         result = await self._elsewhere(
             lambda: verify_evidence(
                 proof.evidence, policy=policy, report_data=proof.report_data, now=self._clock()
             )
         )
-        place.proved = True
         release = authority.release(proof, request=request, shown=manifest, result=result)
         return session.respond(release, sign=authority.ca.sign, now=self._ticks())
 
@@ -452,7 +455,7 @@ class BrokerService:
             )
         )
         provision = session.receive(await stream.receive(most=FRAME_BYTES))
-        place.proved = True  # by the owner's signature over this session
+        place.firm = True  # the owner signed this session
         offered = authority.verify_offer(provision.signed_manifest)
         # A manifest under which no workload would accept this broker must not come into force:
         # wrong measurement, or simulation and hardware mixed (TRUST T11).

@@ -381,7 +381,5 @@ def _sqlite_as_seal_error() -> Iterator[None]:
     """Turn what SQLite says about a damaged or full file into our own error."""
     try:
         yield
-    except sqlite3.Error as err:
+    except (sqlite3.Error, UnicodeError) as err:  # a message may quote bytes that are no text
         raise SealError(f"the broker's state cannot be used: {err}") from err
-    except UnicodeError as err:  # names in a schema, or a message that quotes them
-        raise SealError(_ALTERED) from err

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import json
+import ssl
 
 import pytest
 from attestation_cases import MEASUREMENT, NOW, REPORT_DATA
@@ -286,6 +287,21 @@ def test_crl_that_only_the_library_reads(evidence, policy):
     junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     crls = json.loads(evidence.collateral)
     broken = with_collateral(evidence, pck_crl=crls["root_ca_crl"], pck_crl_issuer_chain=junk)
+    with pytest.raises(EvidenceInvalid, match="does not parse"):
+        verify(broken, policy)
+
+
+def test_a_certificate_of_a_version_that_does_not_exist(platform, evidence, policy):
+    """`cryptography` has an error of its own for it, which is no ValueError."""
+    good = ssl.PEM_cert_to_DER_cert(platform._pki.root.pem)
+    odd = good.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020105"), 1)
+    assert odd != good
+    crls = json.loads(evidence.collateral)
+    broken = with_collateral(
+        evidence,
+        pck_crl=crls["root_ca_crl"],
+        pck_crl_issuer_chain=ssl.DER_cert_to_PEM_cert(odd),
+    )
     with pytest.raises(EvidenceInvalid, match="does not parse"):
         verify(broken, policy)
 

@@ -53,7 +53,7 @@ def test_the_broker_says_who_it_is(mesh: ToyMesh, broker: ToyBroker, tmp_path: P
     assert status(broker).measurement == mesh.measurements["broker"].hex()
     fresh = ToyBroker(mesh, tmp_path / "fresh.db", provisioned=False)
     assert (fresh.authority.manifest_version, status(fresh).manifest_digest) == (0, "")
-    for each, digest in ((fresh, NO_MANIFEST), (broker, mesh.verified().digest)):
+    for each, expected in ((fresh, NO_MANIFEST), (broker, mesh.verified().digest)):
         _, chain = each.authority.own_identity()
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import Encoding
@@ -61,7 +61,7 @@ def test_the_broker_says_who_it_is(mesh: ToyMesh, broker: ToyBroker, tmp_path: P
         leaf = x509.load_pem_x509_certificates(chain)[0].public_bytes(Encoding.DER)
         identity = read_identity(leaf)
         assert (identity.role, identity.measurement) == ("broker", mesh.measurements["broker"])
-        assert len(identity.manifest_digest) == len(digest)
+        assert len(identity.manifest_digest) == len(expected)
     fresh.store.close()
 
 

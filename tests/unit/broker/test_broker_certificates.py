@@ -225,6 +225,55 @@ def test_a_key_on_another_curve_is_refused() -> None:
         parse_csr(csr.public_bytes(serialization.Encoding.DER))
 
 
+# What `cryptography` does not parse, it says in many ways
+
+VERSION = (bytes.fromhex("a003020102"), bytes.fromhex("a003020105"))
+CURVE = (bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030117"))
+ALGORITHM = (bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0255"))
+POINT = bytes.fromhex("03420004")
+X400_NAME = x509.UnrecognizedExtension(
+    x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex("3004a3023000")
+)
+
+
+def off_curve(raw: bytes) -> bytes:
+    at = raw.index(POINT) + 10
+    return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+
+
+@pytest.mark.parametrize("swap", [VERSION, CURVE, ALGORITHM], ids=["version", "curve", "algorithm"])
+def test_certificates_that_no_error_of_ours_described(swap: tuple[bytes, bytes]) -> None:
+    for good in (CA.certificate, leaf()):
+        raw = good.replace(*swap, 1)
+        assert raw != good
+        for read in (verify_ca_certificate, spki_of):
+            with pytest.raises(FormatError, match="does not parse"):
+                read(raw)
+        with pytest.raises((FormatError, AuthenticationFailed)):
+            verify(raw)
+
+
+def test_a_key_that_is_no_point_of_its_curve() -> None:
+    for read in (verify_ca_certificate, spki_of):
+        with pytest.raises(FormatError, match="key does not parse"):
+            read(off_curve(CA.certificate))
+    with pytest.raises(FormatError, match="does not parse"):
+        parse_csr(off_curve(csr()))
+
+
+def test_a_name_of_a_kind_that_nobody_supports() -> None:
+    for read in (verify, read_identity, verify_ca_certificate, spki_of):
+        with pytest.raises(FormatError, match="does not parse"):
+            read(signed_by_ca(LEAF, (X400_NAME, False)))
+    with pytest.raises(FormatError, match="does not parse"):
+        parse_csr(csr(X400_NAME))
+
+
+def test_a_request_of_version_8() -> None:
+    with pytest.raises(FormatError, match="does not parse"):
+        parse_csr(csr().replace(bytes.fromhex("020100"), bytes.fromhex("020107"), 1))
+
+
 # The CA's own certificate
 
 

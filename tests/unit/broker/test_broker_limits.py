@@ -42,8 +42,8 @@ def test_what_was_counted_is_told_at_the_end_whatever_the_bucket_says() -> None:
 # Places
 
 
-def held(places: Places, *peers: str, proved: bool = False) -> list[Place]:
-    found = [Place(peer=peer, proved=proved) for peer in peers]
+def held(places: Places, *peers: str, firm: bool = False) -> list[Place]:
+    found = [Place(peer=peer, firm=firm) for peer in peers]
     assert [places.enter(place) for place in found] == [None] * len(found)
     return found
 
@@ -56,17 +56,17 @@ def test_a_peer_with_its_share_displaces_itself() -> None:
     assert places.enter(Place(peer="a")) is second
 
 
-def test_where_all_places_are_taken_the_oldest_that_proved_nothing_goes() -> None:
+def test_where_all_places_are_taken_the_oldest_that_showed_nothing_goes() -> None:
     places = Places(most=3, most_of_one=2)
-    proved, idle, _ = held(places, "a", "b", "c")
-    proved.proved = True
+    shown, idle, _ = held(places, "a", "b", "c")
+    shown.firm = True
     assert places.enter(Place(peer="d")) is idle
     places.leave(idle)  # its task ends later, and says so
 
 
-def test_where_everybody_proved_something_the_newcomer_goes() -> None:
+def test_where_everybody_showed_something_the_newcomer_goes() -> None:
     places = Places(most=2, most_of_one=1)
-    first, _ = held(places, "a", "b", proved=True)
+    first, _ = held(places, "a", "b", firm=True)
     for peer in ("a", "c"):
         newcomer = Place(peer=peer)
         assert places.enter(newcomer) is newcomer

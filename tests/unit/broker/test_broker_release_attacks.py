@@ -541,7 +541,7 @@ def test_t7_a_majority_lists_a_worker_that_the_models_owner_does_not(
 def test_t7_a_models_owner_lists_code_that_is_no_worker_of_the_mesh(
     mesh: ToyMesh, broker: ToyBroker
 ) -> None:
-    lines = (mesh.line("digits", measurements=[digest("trojan")]),)
+    lines = (mesh.line("digits", measurements=[digest("trojan")], serial=2),)
     broker.provision(mesh.signed(version=2, models=lines))
     with pytest.raises(PolicyDenied, match=r"measurement .* is not one"):
         broker.admit(mesh.workload(), mesh.attest("worker", measurement=digest("trojan")))

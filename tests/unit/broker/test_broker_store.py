@@ -174,12 +174,34 @@ def test_a_file_that_is_no_database(path: Path, counter: Counter) -> None:
         opened(path, counter)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "name = CAST(x'ff' AS TEXT), sql = 'CREATE TABLE'",
+        "name = CAST(x'ff' AS TEXT), tbl_name = CAST(x'ff' AS TEXT)",
+        "sql = CAST(x'435245415445205441424c45ff20' AS TEXT)",
+        "rootpage = 999, name = CAST(x'ff' AS TEXT)",
+        "sql = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_name_in_the_schema_that_is_no_text(path: Path, counter: Counter, change: str) -> None:
+    """SQLite quotes it in a message that Python cannot decode."""
+    written(path, counter, a=b"1")
+    edit(
+        path,
+        "PRAGMA writable_schema = ON",
+        f"UPDATE sqlite_master SET {change} WHERE name = 'rows'",
+    )
+    with pytest.raises(SealError, match="altered"):
+        opened(path, counter)
+
+
 def test_a_schema_that_is_no_text(path: Path, counter: Counter) -> None:
     """Whatever stands in a damaged file ends in our error: SQLite's own quote bytes of it."""
     written(path, counter, a=b"1")
     good, value = path.read_bytes(), counter.value
     schema = good.index(b"CREATE TABLE root")
-    for at in (*range(0, 100), *range(schema - 60, schema + 170)):
+    for at in (*range(100), *range(schema - 60, schema + 170)):
         path.write_bytes(good[:at] + b"\xff" + good[at + 1 :])
         counter.value = value
         for journal in path.parent.glob("*-*"):
