@@ -35,12 +35,13 @@ from wardian.broker.frames import (
     connect,
     server_context,
 )
+from wardian.broker.limits import ServiceLimits
 from wardian.broker.manifest import SignedManifest, TrustAnchor, appraisal_policy
 from wardian.broker.owner import Provisioned, provision
 from wardian.broker.protocol import Attestation, Challenge, Request
 from wardian.broker.provisioning import OwnerHello
 from wardian.broker.refusal import Refusal, decode_or_raise
-from wardian.broker.service import BrokerService, ServiceLimits
+from wardian.broker.service import BrokerService
 from wardian.broker.status import read_status
 from wardian.broker.store import Store
 from wardian.crypto.signing import SigningKey

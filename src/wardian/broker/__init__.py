@@ -7,6 +7,7 @@
     what is decided     release (policy), authority (with memory), refusal (why not)
     what is remembered  store (encrypted, whole, newest), audit (chained lines)
     certificates        ca (issues), certificates (what peers demand)
+    what strangers cost limits
     on sockets          frames, service, client, status
 
 All but the last line is free of sockets, threads and clocks. The room never imports `tee`: whoever

@@ -66,54 +66,6 @@ class AuditHead(wire.Message, frozen=True):
 EMPTY: Final = AuditHead(count=0, digest=GENESIS.hex())
 
 
-class Bucket:
-    """So much at once, and from then on so much a second. Pure: time is an argument."""
-
-    __slots__ = ("_at", "_burst", "_left", "_per_s")
-
-    def __init__(self, *, per_s: float, burst: int, now: float) -> None:
-        self._per_s, self._burst = per_s, burst
-        self._left, self._at = float(burst), now
-
-    def take(self, now: float) -> bool:
-        """Take one out of the bucket; return whether there was one."""
-        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
-        self._at = max(self._at, now)
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
-class Ration:
-    """Which refusals get an audit line of their own; the others are counted. Pure.
-
-    Once one was left out, the next line is the one that counts them.
-    """
-
-    __slots__ = ("_bucket", "_left_out")
-
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self._left_out = 0
-
-    def grants_line(self, now: float) -> bool:
-        """Return whether this refusal gets a line; otherwise it is counted."""
-        if self._left_out == 0 and self._bucket.take(now):
-            return True
-        self._left_out += 1
-        return False
-
-    def settle(self, now: float) -> int:
-        """Return for how many refusals one line is to be written now; 0 if none is due yet."""
-        return self.close() if self._left_out and self._bucket.take(now) else 0
-
-    def close(self) -> int:
-        """Return how many were left out, whatever the bucket says, and begin anew."""
-        count, self._left_out = self._left_out, 0
-        return count
-
-
 def link(entry: AuditEntry, *, head: AuditHead, now: int) -> tuple[bytes, AuditHead]:
     """Return `entry` as the line after `head`, and the new head.
 

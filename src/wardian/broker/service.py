@@ -9,13 +9,11 @@ longest-served connection that has presented nothing gives way.
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
 import logging
 import secrets
 import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final, Self, TypeVar, cast
 
 from wardian._internal import wire
@@ -24,7 +22,6 @@ from wardian._internal.log import event
 from wardian._internal.settings import Agreed, parse
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.audit import Bucket, Ration
 from wardian.broker.authority import Authority
 from wardian.broker.broker_session import BrokerSession
 from wardian.broker.ca import LEAF_LIFE_S
@@ -35,6 +32,7 @@ from wardian.broker.frames import (
     FrameStream,
     server_context,
 )
+from wardian.broker.limits import Bucket, Place, Places, Ration, ServiceLimits, peer_of
 from wardian.broker.manifest import VerifiedManifest, appraisal_policy
 from wardian.broker.protocol import NONCE_BYTES, Request
 from wardian.broker.provisioning import BrokerProvisioning, OwnerHello
@@ -56,89 +54,6 @@ SETTLE_S: Final = 10.0
 _FIRST: Final = cast(
     "type[Request | OwnerHello | StatusRequest]", Request | OwnerHello | StatusRequest
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceLimits:
-    """What strangers may cost.
-
-    Attributes:
-        connections: served at once.
-        connections_per_peer: of one address at once, loopback included. A mesh on one laptop, each
-            process of which asks for a second at its start, stays well below.
-        connection_s: the longest that one connection lives, seconds.
-        first_message_s: within which a peer says what it wants.
-        quotes_per_s, quote_burst: quotes that strangers may cause, on average and at once.
-        statuses_per_s, status_burst: likewise, answers to who asks for the status.
-        lines_per_s, line_burst: likewise, audit lines of refusals without evidence.
-        logs_per_s, log_burst: likewise, refusals in the process's log.
-    """
-
-    connections: int = 64
-    connections_per_peer: int = 16
-    connection_s: float = 60.0
-    first_message_s: float = 5.0
-    quotes_per_s: float = 20.0
-    quote_burst: int = 64
-    statuses_per_s: float = 20.0
-    status_burst: int = 200
-    lines_per_s: float = 0.1
-    line_burst: int = 32
-    logs_per_s: float = 1.0
-    log_burst: int = 200
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Place:
-    """One connection's place among those served.
-
-    Attributes:
-        peer: whom it counts for, of `peer_of`.
-        firm: whether it keeps its place: from when it presents evidence, or an owner's signature,
-            unless that is refused. What was presented is decided, and audited, to its end.
-    """
-
-    peer: str
-    firm: bool = False
-
-
-class Places:
-    """Who is being served: at most so many, at most so many of one peer. Pure bookkeeping."""
-
-    __slots__ = ("_held", "_most", "_most_of_one")
-
-    def __init__(self, *, most: int, most_of_one: int) -> None:
-        self._held: list[Place] = []  # the oldest first
-        self._most, self._most_of_one = most, most_of_one
-
-    def enter(self, newcomer: Place) -> Place | None:
-        """Give `newcomer` a place; return who has to go for it, which may be `newcomer` itself.
-
-        One peer's newcomers displace that peer's own connections once it has its share, so nobody
-        takes others' places from a single address.
-        """
-        crowd = [held for held in self._held if held.peer == newcomer.peer]
-        if len(crowd) < self._most_of_one:
-            crowd = self._held if len(self._held) >= self._most else []
-        leaving = next((held for held in crowd if not held.firm), newcomer) if crowd else None
-        if leaving is not None:
-            self.leave(leaving)
-        if leaving is not newcomer:
-            self._held.append(newcomer)
-        return leaving
-
-    def leave(self, place: Place) -> None:
-        """Free a place; it may have been freed before."""
-        if place in self._held:
-            self._held.remove(place)
-
-
-def peer_of(host: str) -> str:
-    """Return whom an IP address counts for: itself, or the /64 that an IPv6 address is one of."""
-    address = ipaddress.ip_address(host)
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    return str(address.ipv4_mapped or address.packed[:8].hex())
 
 
 class BrokerService:

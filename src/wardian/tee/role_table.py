@@ -76,7 +76,9 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             entry="wardian.roles.broker",
             modules=(
                 *_EVERY_ROLE,
-                *_within("broker", "audit", "authority", "broker_session", "ca", "provisioning"),
+                *_within(
+                    "broker", "audit", "authority", "broker_session", "ca", "limits", "provisioning"
+                ),
                 *_within("broker", "release", "service", "status", "store"),
                 "wardian.roles.broker",
                 "wardian.tee.sealing",

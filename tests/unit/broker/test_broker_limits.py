@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import wardian.broker
-from wardian.broker.audit import Bucket, Ration
-from wardian.broker.service import Place, Places, ServiceLimits, peer_of
+from wardian.broker.limits import Bucket, Place, Places, Ration, ServiceLimits, peer_of
 
 
 def test_a_bucket_empties_and_refills() -> None:
