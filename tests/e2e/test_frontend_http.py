@@ -109,6 +109,40 @@ def test_large_tensors_both_ways(front: FrontEnd) -> None:
     assert body[length:] == array.tobytes()
 
 
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+def test_a_slow_reader_gets_all_of_a_large_answer(front: FrontEnd, connection: str) -> None:
+    """Also on a connection that ends after it: longer than TLS waits once it is closing."""
+    rows = 500_000
+    sizes = {"BOOL": 1, "UINT8": 1, "INT32": 4, "INT64": 8, "FP16": 2, "FP32": 4, "FP64": 8}
+    entries = [
+        {
+            "name": name.lower(),
+            "datatype": name,
+            "shape": [count := rows if name == "FP64" else 0, 2],
+            "parameters": {"binary_data_size": count * 2 * size},
+        }
+        for name, size in sizes.items()
+    ]
+    raw = np.arange(rows * 2, dtype="f8").tobytes()
+    head = json.dumps({"inputs": entries, "parameters": {"binary_data_output": True}}).encode()
+    request = (
+        f"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n"
+        f"Inference-Header-Content-Length: {len(head)}\r\n"
+        f"Content-Length: {len(head) + len(raw)}\r\n\r\n"
+    )
+    with front.connect(receive_bytes=4096) as sock:
+        sock.sendall(request.encode() + head + raw)
+        received = bytearray()
+        start = time.monotonic()
+        while not received.endswith(raw[-64:]) and (data := sock.recv(65536)):
+            received += data
+            if time.monotonic() - start < 1.5 and len(received) > 1_000_000:
+                time.sleep(0.05)
+    assert bytes(received[-len(raw) :]) == raw
+    state = front.frontend._server._state
+    front.wait_for(lambda: state.buffered_bytes == 0)
+
+
 def test_only_tls_1_3_without_resumption(front: FrontEnd) -> None:
     context = ssl.create_default_context(cadata=front.ca.certificate)
     context.set_alpn_protocols(["h2", "http/1.1"])
