@@ -84,17 +84,27 @@ class NoEvidence:
     """There is none: nothing here is measured."""
 
     def answer(
-        self, nonce: bytes, *, tls_spki: bytes, done: Callable[[HttpResponse], None]
+        self,
+        nonce: bytes,
+        *,
+        tls_spki: bytes,
+        connection: int,
+        done: Callable[[HttpResponse], None],
     ) -> None:
         """Answer 404."""
-        del nonce, tls_spki
+        del nonce, tls_spki, connection
         done(HttpResponse(status=404))
 
 
 async def frontend(key: str, cert: str, port: int, socket: str) -> None:
     """Serve HTTPS until killed."""
     queue = SocketFrontQueue(Address.parse(socket))
-    dispatcher = Dispatcher(queue=queue, codecs={"digits": ClearSender()}, max_waiting=4096)
+    dispatcher = Dispatcher(
+        queue=queue,
+        codecs={"digits": ClearSender()},
+        max_waiting=4096,
+        batch_across_tenants=frozenset({"digits"}),
+    )
     limits = Limits()
     api = Api(dispatcher=dispatcher, desk=NoEvidence(), metrics=Metrics(), deadline_s=10.0)
     server = HttpServer(handler=api.handle, limits=limits, count_refusal=lambda _: None)
@@ -113,6 +123,7 @@ def worker(model: str, socket: str) -> None:
         model=load_model(content, media_type="application/onnx", engine="openvino", threads=1),
         lane=LANE,
         max_batch=64,
+        batch_across_tenants=True,
         queue=SocketWorkerQueue(Address.parse(socket), lane=LANE),
         codec=ClearReceiver(),
     ).run()

@@ -195,6 +195,21 @@ async def test_what_nobody_waits_for_is_not_delivered(pair, sink):
     await sink.until(lambda: sink.answers)
 
 
+async def test_a_worker_that_holds_only_what_nobody_waits_for_is_stalled(pair, sink):
+    worker = await admitted(pair, sink, credit=2)
+    (number,) = sink.admitted
+    send(pair, 1)
+    send(pair, 2)
+    await take(worker, 2)
+    pair.front.forget(1, lane=LANE)
+    assert not pair.front.stalled(number)
+    pair.front.forget(2, lane=LANE)
+    assert pair.front.stalled(number)
+    await worker.answer([Delivered(2, b"late")])
+    await sink.until(lambda: sink.answers)
+    assert not pair.front.stalled(number)
+
+
 async def test_a_forged_answer_changes_nothing(pair, sink):
     worker = await admitted(pair, sink, credit=1)
     send(pair, 1)

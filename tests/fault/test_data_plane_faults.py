@@ -19,8 +19,10 @@ from simulators.data_plane import (
 from wardian.errors import JobFailed, Timeout
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.queue import front as queue_socket
+from wardian.serving.queue import worker as worker_queue
 from wardian.serving.queue.frames import Address, FrameKind, frame
 from wardian.serving.queue.front import SocketFrontQueue
+from wardian.serving.queue.lease import Lane
 from wardian.serving.queue.worker import SocketWorkerQueue
 from wardian.serving.worker import Worker
 
@@ -184,6 +186,116 @@ async def test_a_worker_that_is_told_to_stop_finishes_first(plane):
     await asyncio.to_thread(running.thread.join, 10)
     assert not running.thread.is_alive()
     assert plane.dispatcher.counters.redelivered == 0
+
+
+class SpoilFirst(hostile.Flip):
+    """Spoils the first `count` messages to the worker, and is honest from then on."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(5)
+        self.left = count
+
+    def __call__(self, direction: str, frame: hostile.Frame) -> list[hostile.Frame]:
+        if direction == hostile.TO_FRONT or not self.left:
+            return [frame]
+        self.left -= 1
+        return super().__call__(direction, frame)
+
+
+async def test_two_spoilt_messages_do_not_retire_a_worker(plane, monkeypatch):
+    """Red team: at credit 2 it never got another message, and was called ready for ever."""
+    monkeypatch.setattr(queue_socket, "FORGOTTEN_GRACE_S", 0.3)
+    plane.relay.trick = hostile.on_work(SpoilFirst(2))
+    await plane.worker(path=plane.relay.path)
+    for value in (1, 2):
+        plane.requests.submit(value, image(value), deadline_s=0.1)
+        await asyncio.sleep(0.01)
+    await plane.requests.all_done()
+    assert plane.requests.errors() == {Timeout}
+    assert not plane.dispatcher.catalog()["digits"].ready
+    assert await plane.answer(3)
+    assert plane.dispatcher.catalog()["digits"].ready
+    assert plane.dispatcher.counters.failed == 0
+
+
+async def test_a_worker_leaves_for_a_spoilt_message_so_that_its_request_is_sent_again(
+    plane, monkeypatch
+):
+    """Long before the deadline, and also if the carrier keeps the front end's end open."""
+    monkeypatch.setattr(worker_queue, "REFUSED_GRACE_S", 0.1)
+    plane.relay.trick = hostile.on_work(SpoilFirst(2))
+    await plane.worker(path=plane.relay.path)
+    for value in (1, 2):
+        plane.requests.submit(value, image(value), deadline_s=20)
+        await asyncio.sleep(0.01)
+    outcomes = await plane.requests.all_done()
+    assert all(is_answer(outcomes[value], value) for value in (1, 2))
+    assert plane.dispatcher.counters.redelivered == 2
+
+
+async def test_forgeries_before_the_true_message_do_not_make_a_worker_leave(plane, monkeypatch):
+    monkeypatch.setattr(worker_queue, "REFUSED_GRACE_S", 0.1)
+    plane.relay.trick = hostile.on_work(hostile.ForgeFirst(3))
+    await plane.worker(path=plane.relay.path)
+    for value in range(5):
+        assert await plane.answer(value)
+    await asyncio.sleep(0.4)
+    assert await plane.answer(9)
+    assert plane.dispatcher.counters.redelivered == 0
+    assert list(plane.queue.peers) == [1]
+
+
+async def test_what_was_lost_beside_a_spoilt_message_is_not_blamed(plane, monkeypatch):
+    """One spoilt message costs its own deadline, and no neighbour is given up for it."""
+    monkeypatch.setattr(queue_socket, "FORGOTTEN_GRACE_S", 0.05)
+    for _ in range(3):
+        plane.relay.trick = hostile.on_work(SpoilFirst(1))
+        if not plane.running:
+            await plane.worker(path=plane.relay.path)
+        plane.requests.submit(f"spoilt {plane.requests.expected}", image(1), deadline_s=0.05)
+        await asyncio.sleep(0.01)
+        assert await plane.answer(plane.requests.expected + 10)
+        await asyncio.sleep(0.2)
+    assert plane.dispatcher.counters.failed == 0
+
+
+async def test_a_peer_that_does_not_read_is_dropped(plane):
+    plane.queue.max_unsent_bytes = 1024**2
+    lane, sink = Lane("deaf", 1), _Welcoming()
+    plane.queue.attach(sink)
+    _, writer = await asyncio.open_unix_connection(plane.path)
+    writer.write(
+        frame(FrameKind.HELLO, b'{"protocol":1,"model":"deaf","version":1,"credit":1024}')
+        + frame(FrameKind.ANSWER, bytes(9))
+    )
+    while not plane.queue.room(lane):
+        await asyncio.sleep(0.005)
+    for message in range(1, 100):
+        plane.queue.send(message, bytes(256 * 1024), lane=lane, alone=False)
+    while not sink.held:
+        await asyncio.sleep(0.005)
+    assert sink.held == list(range(1, 100))  # redelivered, as those of any peer that is gone
+    assert not plane.queue.peers
+    writer.close()
+
+
+class _Welcoming:
+    """A front end that admits whoever answers."""
+
+    def __init__(self) -> None:
+        self.held: list[int] = []
+
+    def challenge(self, worker, lane) -> bytes:
+        return b"?"
+
+    def admit(self, worker, sealed) -> None: ...
+
+    def gone(self, worker) -> None: ...
+
+    def room_opened(self, lane) -> None: ...
+
+    def lost(self, messages) -> None:
+        self.held += messages
 
 
 TRICKS = {

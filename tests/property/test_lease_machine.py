@@ -25,6 +25,7 @@ class Leases(RuleBasedStateMachine):
         self.waiting: dict[Lane, list[int]] = {lane: [] for lane in LANES}
         self.alone: set[int] = set()
         self.ended: set[int] = set()
+        self.forgotten: set[int] = set()
 
     def note(self, deliveries) -> None:
         for worker, message in deliveries:
@@ -83,7 +84,18 @@ class Leases(RuleBasedStateMachine):
     def forget_what_is_held(self, lane, data):
         held = [m for worker, ms in self.held.items() if self.lane_of[worker] == lane for m in ms]
         if held:
-            assert self.table.forget(data.draw(st.sampled_from(held)), lane=lane) == []
+            message = data.draw(st.sampled_from(held))
+            assert self.table.forget(message, lane=lane) == []
+            self.forgotten.add(message)
+
+    @invariant()
+    def only_what_nobody_waits_for_stalls_a_worker(self):
+        for worker, held in self.held.items():
+            full = len(held) >= self.credit[worker] or bool(self.alone.intersection(held))
+            wasted = bool(held) and self.forgotten.issuperset(held)
+            assert self.table.stalled(worker) == (full and wasted)
+            for message in held:
+                assert self.table.holder(message, lane=self.lane_of[worker]) == worker
 
     @invariant()
     def bookkeeping_agrees(self):

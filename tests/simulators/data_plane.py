@@ -217,8 +217,11 @@ class MemoryQueue(FrontQueue):
         self.deliver(self.table.offer(message, lane=lane, alone=alone))
 
     def forget(self, message: int, *, lane: Lane) -> None:
-        if self.waiting.pop(message, None) is not None:
-            self.deliver(self.table.forget(message, lane=lane))
+        self.waiting.pop(message, None)
+        self.deliver(self.table.forget(message, lane=lane))
+
+    def stalled(self, worker: int) -> bool:
+        return self.table.stalled(worker)
 
     def deliver(self, deliveries) -> None:
         for worker, message in deliveries:
@@ -249,7 +252,7 @@ class MemoryQueue(FrontQueue):
 class Pipe:
     """A `Worker` at the end of a `MemoryWorker`, run step by step on the test's loop."""
 
-    def __init__(self, end: MemoryWorker, model=None, *, max_batch: int = 64, codec=None) -> None:
+    def __init__(self, end: MemoryWorker, model=None, *, max_batch: int = 64, **options) -> None:
         self.end = end
         self.model = model or ToyModel()
         self.answers: list[Delivered] = []
@@ -257,12 +260,16 @@ class Pipe:
             model=self.model,
             lane=end.lane,
             max_batch=max_batch,
-            queue=self,  # only `answer` is used: the test takes
-            codec=codec or receiver(model=end.lane.model),
+            queue=self,  # the test takes
+            codec=options.pop("codec", None) or receiver(model=end.lane.model),
+            **options,
         )
 
     def answer(self, answers: list[Delivered]) -> None:
         self.answers += answers
+
+    def refused(self, message: int) -> None:
+        pass
 
     async def step(self) -> None:
         """Serve what is in the inbox, waiting for something to be there."""

@@ -99,8 +99,11 @@ class FakeDispatcher:
     def submit(
         self, *, model: str, version: int | None, inputs: dict[str, np.ndarray],
         outputs: tuple[str, ...] | None, deadline_s: float, done: Callable[[Outcome], None],
+        tenant: str = "",
     ) -> None:  # fmt: skip
-        self.seen.append({"model": model, "version": version, "deadline_s": deadline_s})
+        self.seen.append(
+            {"model": model, "version": version, "deadline_s": deadline_s, "tenant": tenant}
+        )
         info = self.models.get(model)
         if info is None or (version is not None and version not in info.versions):
             raise RequestError(f"no model {model!r}", status=404)
@@ -283,10 +286,14 @@ class FrontEnd:
     def open_connections(self) -> int:
         return self.frontend._server.open_connections
 
-    def connect(self) -> ssl.SSLSocket:
+    def connect(self, *, receive_bytes: int | None = None) -> ssl.SSLSocket:
         """A TLS connection to write bytes of one's own on."""
         context = ssl.create_default_context(cadata=self.ca.certificate)
-        raw = socket.create_connection((HOST, self.port), timeout=20)
+        raw = socket.socket()
+        raw.settimeout(20)
+        if receive_bytes is not None:  # a client that takes little at a time
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        raw.connect((HOST, self.port))
         return context.wrap_socket(raw, server_hostname="localhost")
 
     @contextlib.contextmanager

@@ -51,7 +51,14 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
             certificate_digest=admission.certificate_digest,
         )
     queue = SocketFrontQueue(Address.parse(host.queues[0]))
-    dispatcher = Dispatcher(queue=queue, codecs=codecs, max_waiting=agreed.limits.max_waiting)
+    dispatcher = Dispatcher(
+        queue=queue,
+        codecs=codecs,
+        max_waiting=agreed.limits.max_waiting,
+        batch_across_tenants=frozenset(
+            name for name, terms in agreed.models.items() if terms.batch_across_tenants
+        ),
+    )
     frontend = Frontend(
         dispatcher=dispatcher,
         limits=agreed.limits,

@@ -48,6 +48,7 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         model=model,
         lane=lane,
         max_batch=agreed.models[name].max_batch,
+        batch_across_tenants=agreed.models[name].batch_across_tenants,
         queue=SocketWorkerQueue(Address.parse(host.queues[0]), lane=lane),
         codec=QueueReceiver(
             queue_key=key,

@@ -22,7 +22,7 @@ class Work(NamedTuple):
 
     Attributes:
         source: which message it came with; handed back with the answer.
-        tenant: groups of different tenants never share a batch (TRUST T19).
+        tenant: as in the message; groups of different tenants never share a batch (TRUST T19).
         group: the requests and their inputs.
     """
 
@@ -55,9 +55,17 @@ def refuse(work: Work, failure: Failure) -> Ran:
 class Batcher:
     """Plans and runs batches for one model. One caller at a time."""
 
-    def __init__(self, model: Model, *, max_rows: int) -> None:
-        """Run `model` with at most `max_rows` rows at a time, where it is batchable."""
+    def __init__(self, model: Model, *, max_rows: int, batch_across_tenants: bool = False) -> None:
+        """Run `model` with at most `max_rows` rows at a time, where it is batchable.
+
+        Args:
+            model: loaded.
+            max_rows: most rows of one inference.
+            batch_across_tenants: the model's owner said that strangers may share a batch. If not,
+                only requests of one message are joined: whose the others are is a front end's word.
+        """
         self._model = model
+        self._across = batch_across_tenants
         self._max_rows = max_rows
         self.batchable = model.batchable and max_rows > 1
         self.rules = InputRules(
@@ -80,9 +88,10 @@ class Batcher:
             if not rows or (len(group.ids) > 1 and (key is None or 0 in group.rows)):
                 refused.append(refuse(work, Failure.BAD_INPUT))
                 continue
-            batch = growing.get((work.tenant, key)) if key is not None else None
+            mates = (None if self._across else work.source, work.tenant, key)
+            batch = growing.get(mates) if key is not None else None
             if batch is None or batch.rows + rows > self._max_rows:
-                batch = growing[work.tenant, key] = Batch([], 0)
+                batch = growing[mates] = Batch([], 0)
                 batches.append(batch)
             batch.works.append(work)
             batch.rows += rows

@@ -6,7 +6,7 @@ workload that got that key from the broker can answer it. The answer opens for t
 so an old one cannot be shown again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from wardian._internal import wire
@@ -57,7 +57,7 @@ class ModelInfo:
         inputs: of the newest version; empty before the first description.
         outputs: likewise.
         engine: of the newest version, for example "openvino 2026.4.1"; "" before the first.
-        ready: a worker of some version is connected.
+        ready: a worker is connected and not stalled with messages that nobody waits for.
     """
 
     name: str
@@ -82,9 +82,22 @@ class Served:
 class Catalog:
     """The models, the workers that were admitted to them, and the challenges under way."""
 
-    def __init__(self, codecs: Mapping[str, MessageCodec], *, clock: Monotonic) -> None:
-        """Know the models that `codecs` has queue keys for; nothing is served yet."""
+    def __init__(
+        self,
+        codecs: Mapping[str, MessageCodec],
+        *,
+        clock: Monotonic,
+        stalled: Callable[[int], bool],
+    ) -> None:
+        """Know the models that `codecs` has queue keys for; nothing is served yet.
+
+        Args:
+            codecs: by model name.
+            clock: monotonic.
+            stalled: whether a worker that is connected gets nothing (`FrontQueue.stalled`).
+        """
         self._codecs = codecs
+        self._stalled = stalled
         self._clock = clock
         self._served: dict[str, dict[int, Served]] = {name: {} for name in codecs}
         self._challenges: dict[int, tuple[Lane, Pending]] = {}
@@ -170,7 +183,15 @@ class Catalog:
 
     def infos(self) -> dict[str, ModelInfo]:
         """Return every model by name."""
-        return {name: _info(name, versions) for name, versions in self._served.items()}
+        return {
+            name: _info(name, versions, ready=self._ready(versions))
+            for name, versions in self._served.items()
+        }
+
+    def _ready(self, versions: dict[int, Served]) -> bool:
+        return any(
+            not self._stalled(worker) for served in versions.values() for worker in served.workers
+        )
 
 
 def _newest(versions: dict[int, Served]) -> Served | None:
@@ -179,7 +200,7 @@ def _newest(versions: dict[int, Served]) -> Served | None:
     return max(ready or versions.values(), key=lambda served: served.lane.version, default=None)
 
 
-def _info(name: str, versions: dict[int, Served]) -> ModelInfo:
+def _info(name: str, versions: dict[int, Served], *, ready: bool) -> ModelInfo:
     newest = _newest(versions)
     return ModelInfo(
         name=name,
@@ -187,5 +208,5 @@ def _info(name: str, versions: dict[int, Served]) -> ModelInfo:
         inputs=newest.description.inputs if newest else (),
         outputs=newest.description.outputs if newest else (),
         engine=newest.description.engine if newest else "",
-        ready=bool(newest and newest.workers),
+        ready=ready,
     )

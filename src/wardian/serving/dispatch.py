@@ -10,6 +10,7 @@ alone, to a worker that holds nothing else; one that takes two workers with it e
 """
 
 import asyncio
+import heapq
 import itertools
 import logging
 import math
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 MAX_CRASHES = 2
 """Workers that may die of one request before it is given up."""
 
+_STALE_DEADLINES = 1024
+"""Deadlines of requests that have ended which are kept in any case: clearing them costs time."""
+
 MAX_REQUEST_BYTES = 128 * 1024**2
 """Largest inputs of one request: half of what a frame of the queue may hold."""
 
@@ -75,7 +79,12 @@ class Dispatcher(FrontSink):
     """Accepts requests and ends each exactly once; everything runs on one event loop."""
 
     def __init__(
-        self, *, queue: FrontQueue, codecs: Mapping[str, MessageCodec], max_waiting: int
+        self,
+        *,
+        queue: FrontQueue,
+        codecs: Mapping[str, MessageCodec],
+        max_waiting: int,
+        batch_across_tenants: frozenset[str] = frozenset(),
     ) -> None:
         """Dispatch over `queue`; made on the running loop, before the queue starts.
 
@@ -83,16 +92,20 @@ class Dispatcher(FrontSink):
             queue: carries the messages; is told to report here.
             codecs: by model name, one for each model that this front end serves.
             max_waiting: requests that may be open at a time.
+            batch_across_tenants: names of the models whose owner said in `wardian.toml` that
+                requests of different tenants may share a message and a batch.
         """
         self.counters = Counters()
         self._loop = asyncio.get_running_loop()
         self._queue = queue
         self._codecs = codecs
-        self._catalog = Catalog(codecs, clock=clock.monotonic)
+        self._catalog = Catalog(codecs, clock=clock.monotonic, stalled=queue.stalled)
         self._max_waiting = max_waiting
+        self._across = batch_across_tenants
         self._lanes: dict[Lane, LaneQueue] = {}
         self._open: dict[int, Request] = {}
         self._flights: dict[int, _Flight] = {}
+        self._deadlines: list[tuple[float, int]] = []  # a heap; requests that ended may be there
         self._numbers = itertools.count(1)
         self._next_sweep = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -118,7 +131,8 @@ class Dispatcher(FrontSink):
             outputs: names of those wanted, or None for all.
             deadline_s: seconds from now until the request ends as `Timeout`.
             done: gets the outcome; must not raise.
-            tenant: requests of different tenants share neither message nor batch (TRUST T19).
+            tenant: requests of different tenants share neither message nor batch (TRUST T19),
+                unless the model's owner allowed it.
 
         Raises:
             RequestError: 404 unknown model or version; 400 names, types or shapes are not the
@@ -134,6 +148,7 @@ class Dispatcher(FrontSink):
         if outputs is not None:
             served.rules.expect_outputs(outputs)
         number = next(self._numbers)
+        lane = self._lanes[served.lane]
         deadline = self._loop.time() + deadline_s
         request = Request(
             number=number,
@@ -142,18 +157,17 @@ class Dispatcher(FrontSink):
             key=number if key is None else key,
             size_bytes=size_bytes,
             outputs=outputs,
-            tenant=tenant,
+            tenant="" if model in self._across else tenant,
             deadline=deadline,
             done=done,
+            lane=lane,
         )
         self.counters.accepted += 1
         self._open[number] = request
-        lane = self._lanes[served.lane]
         lane.waiting.append(request)
         if not lane.scheduled:
             self._flush_soon(lane)
-        if deadline < self._next_sweep:
-            self._sweep_at(deadline)
+        self._note_deadline(deadline, number)
 
     def catalog(self) -> dict[str, ModelInfo]:
         """Return every model that this front end serves, by name."""
@@ -218,7 +232,7 @@ class Dispatcher(FrontSink):
             # The worker held nothing else: this is what it died of, if it died of anything.
             culprit = len(messages) == 1 and len(flight.requests) == 1
             for request in reversed(flight.requests):
-                self._redeliver(request, flight.lane, crashed=culprit)
+                self._redeliver(request, crashed=culprit)
 
     # How requests travel
 
@@ -232,7 +246,9 @@ class Dispatcher(FrontSink):
         workers = self._queue.room(lane.lane)
         if not workers:
             return
-        share = -(-len(lane.waiting) // workers)  # no worker is to idle beside a full one
+        share = -(
+            -(len(lane.waiting) - lane.ended) // workers
+        )  # no worker is to idle beside a full one
         while lane.waiting and self._queue.room(lane.lane):
             if requests := lane.next_pack(share):
                 self._send(lane, requests)
@@ -249,10 +265,12 @@ class Dispatcher(FrontSink):
         sealed, pending = lane.codec.seal_request(plaintext, header=header)
         message = next(self._numbers)
         self._flights[message] = _Flight(lane, requests, pending)
+        for request in requests:
+            request.message = message
         self.counters.packs += 1
         self._queue.send(message, sealed, lane=lane.lane, alone=first.suspect)
 
-    def _redeliver(self, request: Request, lane: LaneQueue, *, crashed: bool) -> None:
+    def _redeliver(self, request: Request, *, crashed: bool) -> None:
         """Put a request whose worker is gone in front of those that wait, or give it up."""
         if request.done is None:
             return
@@ -262,6 +280,8 @@ class Dispatcher(FrontSink):
             self._end(request, Outcome(error=JobFailed("workers died while running this request")))
             return
         self.counters.redelivered += 1
+        request.message = 0
+        lane = request.lane
         lane.waiting.appendleft(request)
         if not lane.scheduled:
             self._flush_soon(lane)
@@ -311,6 +331,15 @@ class Dispatcher(FrontSink):
         except Exception as err:  # noqa: BLE001  the other requests of the pack must not suffer
             event(log, "outcome.refused", level=logging.ERROR, error=type(err).__name__)
 
+    def _note_deadline(self, deadline: float, number: int) -> None:
+        heap = self._deadlines
+        heapq.heappush(heap, (deadline, number))
+        if len(heap) > _STALE_DEADLINES + 2 * len(self._open):  # most have ended in time
+            heap[:] = [(request.deadline, known) for known, request in self._open.items()]
+            heapq.heapify(heap)
+        if deadline < self._next_sweep:
+            self._sweep_at(deadline)
+
     def _sweep_at(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -321,28 +350,28 @@ class Dispatcher(FrontSink):
         """End the requests whose deadline has passed; look again when the next one does."""
         self._timer, self._next_sweep = None, math.inf
         now = self._loop.time()
-        due = [request for request in self._open.values() if request.deadline <= now]
-        for request in due:
-            self._end(request, Outcome(error=Timeout("no answer within the deadline")))
-        if due:
-            self._forget_the_ended()
-        if self._open:
-            self._sweep_at(min(request.deadline for request in self._open.values()))
+        heap = self._deadlines
+        while heap and (heap[0][0] <= now or heap[0][1] not in self._open):
+            _, number = heapq.heappop(heap)
+            request = self._open.get(number)
+            if request is not None:
+                self._end(request, Outcome(error=Timeout("no answer within the deadline")))
+                self._let_go(request)
+        if heap:
+            self._sweep_at(heap[0][0])
 
-    def _forget_the_ended(self) -> None:
-        """Give back what ended requests hold, and go on with those behind them."""
-        ended = [
-            (message, flight)
-            for message, flight in self._flights.items()
-            if all(request.done is None for request in flight.requests)
-        ]
-        for message, flight in ended:
-            del self._flights[message]
-            self._queue.forget(message, lane=flight.lane.lane)
-        for lane in self._lanes.values():
-            lane.drop_ended()
-            if lane.waiting and not lane.scheduled:
-                self._flush_soon(lane)
+    def _let_go(self, request: Request) -> None:
+        """Give back what a request that timed out holds, and go on with those behind it."""
+        lane = request.lane
+        if not request.message:
+            lane.note_ended()
+        else:
+            flight = self._flights.get(request.message)
+            if flight is not None and all(mate.done is None for mate in flight.requests):
+                del self._flights[request.message]
+                self._queue.forget(request.message, lane=lane.lane)
+        if lane.waiting and not lane.scheduled:
+            self._flush_soon(lane)
 
 
 _ERRORS: dict[Failure, Callable[[], WardianError]] = {

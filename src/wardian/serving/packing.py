@@ -46,6 +46,8 @@ class Request:
         done: gets the outcome; None once the request has ended.
         suspect: a worker may have died of it, so it travels alone.
         crashes: workers that died while they held it and nothing else.
+        lane: where it waits, or waited.
+        message: that it travels in; 0 while it waits.
     """
 
     number: int
@@ -57,8 +59,10 @@ class Request:
     tenant: str
     deadline: float
     done: Done | None
+    lane: "LaneQueue"
     suspect: bool = False
     crashes: int = 0
+    message: int = 0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -71,6 +75,7 @@ class LaneQueue:
         limit: most requests in a pack.
         outputs: names of the model's outputs.
         waiting: may hold requests that have ended; they are passed over.
+        ended: how many of those there are.
         scheduled: a flush is due at the end of this event-loop tick.
     """
 
@@ -79,6 +84,7 @@ class LaneQueue:
     limit: int
     outputs: frozenset[str]
     waiting: deque[Request] = field(default_factory=deque)
+    ended: int = 0
     scheduled: bool = False
 
     def next_pack(self, share: int) -> list[Request]:
@@ -99,14 +105,19 @@ class LaneQueue:
                 ):
                     break
                 pack.append(request)
+            else:
+                self.ended -= 1
             waiting.popleft()
             if request.suspect:
                 break
         return pack
 
-    def drop_ended(self) -> None:
-        """Let go of requests that have ended."""
-        self.waiting = deque(request for request in self.waiting if request.done is not None)
+    def note_ended(self) -> None:
+        """One of `waiting` has ended; lets go of such requests once they are the larger part."""
+        self.ended += 1
+        if 2 * self.ended > len(self.waiting):
+            self.waiting = deque(request for request in self.waiting if request.done is not None)
+            self.ended = 0
 
 
 def stacked(requests: list[Request]) -> Pack:

@@ -52,6 +52,10 @@ class InputRules:
     def measure(self, inputs: Tensors) -> Measured:
         """Return what `inputs` are, if they fit.
 
+        No axis may have length 0: another could then have any length for no bytes at all, and
+        rows that cost a client nothing would keep a worker busy for ever. Without such an axis
+        there are at most as many rows as bytes.
+
         Raises:
             RequestError: 400, saying what was expected.
         """
@@ -67,6 +71,8 @@ class InputRules:
                 or _fits(shape, rule.spec.shape)
             ):
                 _refuse_tensor(rule.spec, array)
+            if not array.size:
+                _refuse_empty(shape)
             size += array.nbytes
             if shape and shape[0] != rows:
                 if rows >= 0 and self._batchable:
@@ -74,8 +80,6 @@ class InputRules:
                 rows = shape[0]
         if not self._batchable:
             return Measured(1, None, size)
-        if rows < 1:
-            raise RequestError("at least one row is expected (axis 0)")
         key = () if self._same_for_all else tuple(inputs[name].shape[1:] for name in rules)
         return Measured(rows, key, size)
 
@@ -101,6 +105,12 @@ def _fits(shape: Shape, expected: Shape) -> bool:
     return len(shape) == len(expected) and all(
         want in (FREE, length) for length, want in zip(shape, expected, strict=True)
     )
+
+
+def _refuse_empty(shape: Shape) -> NoReturn:
+    if not shape[0]:
+        raise RequestError("at least one row is expected (axis 0)")
+    raise RequestError("an input has an axis of length 0; each needs at least 1")
 
 
 def _refuse_tensor(spec: TensorSpec, array: Array) -> NoReturn:

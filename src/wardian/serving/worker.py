@@ -68,6 +68,7 @@ class Worker:
         max_batch: int,
         queue: WorkerQueue,
         codec: WorkerCodec,
+        batch_across_tenants: bool = False,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Serve `model` as `lane`.
@@ -78,6 +79,8 @@ class Worker:
             max_batch: most rows that one inference takes; 1 runs each request by itself, whole.
             queue: where requests come from.
             codec: opens requests and seals answers.
+            batch_across_tenants: requests of different messages may share a batch; said by the
+                model's owner in `wardian.toml`.
             wall_clock: Unix time in seconds; only tells which requests nobody waits for.
         """
         self._model = model
@@ -85,7 +88,9 @@ class Worker:
         self._queue = queue
         self._codec = codec
         self._wall_clock = wall_clock
-        self._batcher = Batcher(model, max_rows=max_batch)
+        self._batcher = Batcher(
+            model, max_rows=max_batch, batch_across_tenants=batch_across_tenants
+        )
         self._description = Description(
             model=lane.model,
             version=lane.version,
@@ -132,6 +137,7 @@ class Worker:
                 opened, pack = self._read(sealed)
             except (CryptoError, FormatError) as err:  # forged, repeated or not for this model
                 event(log, "message.refused", level=logging.WARNING, why=str(err))
+                self._queue.refused(message)
                 continue
             if pack is None:
                 done.append(Delivered(message, self._describe(opened)))

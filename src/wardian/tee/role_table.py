@@ -94,7 +94,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 "wardian.roles.frontend",
                 *_within("serving", "dispatch", "frontend", "frontend_evidence", "packing"),
                 *_within("serving.api", "describe", "error_answers", "evidence_desk"),
-                *_within("serving.api", "json_tensors", "oip", "predict", "routes"),
+                *_within("serving.api", "fair_line", "json_tensors", "oip", "predict", "routes"),
                 *_within("serving.http", "connection", "messages", "reader", "server", "tls"),
                 "wardian.serving.queue.front",
             ),

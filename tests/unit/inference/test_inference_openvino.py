@@ -5,6 +5,7 @@ from simulators.data_plane import onnx_digits, onnx_model
 
 from wardian.errors import ConfigError, FormatError, JobFailed
 from wardian.inference import TensorSpec, load_model
+from wardian.inference.probe import rows_independent
 
 
 def load(data: bytes | bytearray):
@@ -120,6 +121,106 @@ def test_a_model_that_mixes_rows_is_found_out():
     assert not model.batchable
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert np.allclose(model.infer({"x": x})["y"], x - x.mean(axis=0))
+
+
+def quantised_over_the_batch(onnx_type: int, loudest: int | None, vocabulary: int = 10) -> bytes:
+    """Return a model whose quantisation range is that of the whole batch (red team, T19).
+
+    With an embedding if `loudest` says which of its rows outweighs the others.
+    """
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["e"], ["q", "s", "z"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("ReduceMean", ["d"], ["y"], axes=[1], keepdims=0),
+    ]
+    weights = {}
+    if loudest is None:
+        nodes.insert(0, helper.make_node("Identity", ["x"], ["e"]))
+    else:
+        table = np.random.default_rng(0).uniform(-1, 1, (vocabulary, 16)).astype(np.float32)
+        table[loudest] *= 2000
+        weights["E"] = table
+        nodes.insert(0, helper.make_node("Gather", ["E", "x"], ["e"]))
+    return onnx_model(
+        nodes,
+        inputs=[("x", onnx_type, ["N", "L"] if weights else ["N", "L", 16])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 16])],
+        weights=weights,
+    )
+
+
+@pytest.mark.parametrize("loudest", range(10))
+def test_a_range_shared_by_the_batch_is_found_out_whichever_word_is_loud(loudest):
+    assert not load(quantised_over_the_batch(TensorProto.INT64, loudest)).batchable
+
+
+def test_a_range_shared_by_the_batch_is_found_out():
+    assert not load(quantised_over_the_batch(TensorProto.FLOAT, None)).batchable
+    assert not load(quantised_over_the_batch(TensorProto.INT32, 3, vocabulary=400)).batchable
+
+
+@pytest.mark.parametrize("vocabulary", [2, 10, 30_000])
+def test_words_of_any_vocabulary_are_batchable(vocabulary):
+    table = np.random.default_rng(1).normal(size=(vocabulary, 8)).astype(np.float32)
+    data = onnx_model(
+        [
+            helper.make_node("Gather", ["E", "x"], ["e"]),
+            helper.make_node("ReduceMean", ["e"], ["y"], axes=[1], keepdims=0),
+        ],
+        inputs=[("x", TensorProto.INT64, ["N", "L"])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 8])],
+        weights={"E": table},
+    )
+    assert load(data).batchable
+
+
+IMAGE = TensorSpec(name="x", dtype="FP32", shape=(-1, 4))
+WORDS = TensorSpec(name="x", dtype="INT64", shape=(-1, 4))
+ANSWER = TensorSpec(name="y", dtype="FP32", shape=(-1, 4))
+
+
+def probed(spec: TensorSpec, function) -> bool:
+    def infer(inputs):
+        return {"y": function(inputs["x"]).astype(np.float32)}
+
+    return rows_independent(infer, inputs=(spec,), outputs=(ANSWER,))
+
+
+def test_an_engine_that_refuses_large_indices_is_probed_with_small_ones():
+    refused = []
+
+    def lookup(x, *, mix=False):
+        if x.max() > 1:
+            refused.append(x.max())
+            raise JobFailed("no such word")
+        return x + x.mean() if mix else x * 2
+
+    assert probed(WORDS, lookup)
+    assert max(refused) > 1000
+    assert not probed(WORDS, lambda x: lookup(x, mix=True))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x + (np.abs(x).max() > 100),  # only a loud neighbour shows
+        lambda x: x[::-1],
+        lambda x: x * (1 if len(x) < 3 else 2),
+        lambda x: np.maximum(x, x[:1]),
+        lambda x: x[:1],
+    ],
+    ids=["loud", "reversed", "many", "first", "one"],
+)
+def test_rows_that_look_at_their_neighbours_are_found_out(function):
+    assert not probed(IMAGE, function)
+
+
+def test_a_model_that_always_fails_is_not_batchable():
+    def fail(_):
+        raise JobFailed("never")
+
+    assert not probed(IMAGE, fail)
+    assert not probed(WORDS, fail)
 
 
 def test_a_fixed_batch_axis_is_not_batchable():

@@ -62,7 +62,7 @@ class Fakes:
         if self.raises:
             raise self.raises
 
-    def answer(self, nonce: bytes, *, tls_spki: bytes, done: Any) -> None:
+    def answer(self, nonce: bytes, *, tls_spki: bytes, connection: int, done: Any) -> None:
         self.nonces.append((nonce, tls_spki))
         if self.raises:
             raise self.raises
@@ -73,7 +73,7 @@ class Fakes:
     ) -> list[HttpResponse]:
         answers: list[HttpResponse] = []
         named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-        request = HttpRequest(method.encode(), target.encode(), named, body, b"spki")
+        request = HttpRequest(method.encode(), target.encode(), named, body, b"spki", 7)
         self.api.handle(request, answers.append)
         return answers
 
@@ -365,3 +365,9 @@ def test_the_page_on_metrics_has_the_table() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text()
     assert render_table() in page, "put the output of wardian._internal.metrics.render_table there"
     assert all(re.fullmatch(r"wardian_[a-z_]+", family.name) for family in FAMILIES)
+
+
+def test_every_connection_is_a_tenant_of_its_own() -> None:
+    fakes = Fakes()
+    fakes.start("POST", "/v1/models/digits:predict", ROWS)
+    assert fakes.calls[-1]["tenant"] == "7"

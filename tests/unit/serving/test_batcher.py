@@ -4,7 +4,7 @@ from simulators.data_plane import ToyModel, fails_on, image
 
 from wardian.inference.model import FREE, TensorSpec
 from wardian.serving.batcher import Batcher, Work
-from wardian.serving.tensors import Failure, Group
+from wardian.serving.tensors import Failure, Group, Pack, decode_pack, encode_pack
 
 
 def work(source: int, *values: float, rows: int = 1, tenant: str = "") -> Work:
@@ -42,9 +42,14 @@ def answers(ran) -> dict[int, object]:
     return found
 
 
+def joining(model, max_rows: int) -> Batcher:
+    """Return a batcher whose model's owner lets strangers share a batch."""
+    return Batcher(model, max_rows=max_rows, batch_across_tenants=True)
+
+
 def test_what_is_there_becomes_one_batch():
     model = ToyModel()
-    ran = run(Batcher(model, max_rows=64), [work(0, 1, 2), work(1, 3), work(2, 4, 5, 6)])
+    ran = run(joining(model, 64), [work(0, 1, 2), work(1, 3), work(2, 4, 5, 6)])
     assert model.batches == [6]
     assert answers(ran) == {0: 1, 1: 2, 100: 3, 200: 4, 201: 5, 202: 6}
     assert [one.source for one in ran] == [0, 1, 2]
@@ -69,8 +74,16 @@ def test_a_request_of_many_rows_is_run_in_slices(rows):
 def test_tenants_do_not_share_a_batch():
     model = ToyModel()
     works = [work(0, 1, tenant="a"), work(1, 2, tenant="b"), work(2, 3, tenant="a")]
-    assert answers(run(Batcher(model, max_rows=64), works)) == {0: 1, 100: 2, 200: 3}
+    assert answers(run(joining(model, 64), works)) == {0: 1, 100: 2, 200: 3}
     assert model.batches == [2, 1]
+
+
+def test_messages_share_no_batch_unless_the_owner_allows_it():
+    model = ToyModel()
+    works = [work(0, 1, 2, tenant="a"), work(1, 3, tenant="a"), work(2, 4)]
+    expected = {0: 1, 1: 2, 100: 3, 200: 4}
+    assert answers(run(Batcher(model, max_rows=64), works)) == expected
+    assert model.batches == [2, 1, 1]
 
 
 def test_a_failing_request_does_not_take_its_neighbours_with_it():
@@ -141,9 +154,19 @@ class Ragged(ToyModel):
     inputs = (TensorSpec(name="image", dtype="FP32", shape=(FREE, FREE)),)
 
 
+@pytest.mark.parametrize("model", [Ragged(), Whole()])
+def test_rows_that_hold_nothing_never_reach_the_engine(model):
+    """Red team: 105 bytes on the wire became 2**34 inferences."""
+    empty = Group(ids=[1], rows=[1], parts={"image": [np.zeros((2**40, 0), np.float32)]})
+    received = decode_pack(encode_pack(Pack(groups=[empty]))).groups[0]
+    ran = run(Batcher(model, max_rows=64), [Work(0, "", received)])
+    assert [one.group.failure for one in ran] == [Failure.BAD_INPUT]
+    assert model.batches == []
+
+
 def test_rows_of_different_lengths_do_not_share_a_batch():
     model = Ragged()
     longer = Group(ids=[9], rows=[1], parts={"image": [np.ones((1, 6), np.float32)]})
-    ran = run(Batcher(model, max_rows=64), [work(0, 1), Work(1, "", longer), work(2, 2)])
+    ran = run(joining(model, 64), [work(0, 1), Work(1, "", longer), work(2, 2)])
     assert model.batches == [2, 1]
     assert answers(ran) == {0: 1, 9: 1, 200: 2}

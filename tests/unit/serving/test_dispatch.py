@@ -38,10 +38,13 @@ from wardian.serving.tensors import Group, Kind, Pack, encode_body, encode_pack
 class Plane:
     """A dispatcher over a memory queue, and workers that serve when told to."""
 
-    def __init__(self, *, max_waiting: int = 1000) -> None:
+    def __init__(self, *, max_waiting: int = 1000, across: frozenset[str] = frozenset()) -> None:
         self.queue = MemoryQueue()
         self.dispatcher = Dispatcher(
-            queue=self.queue, codecs={"digits": sender()}, max_waiting=max_waiting
+            queue=self.queue,
+            codecs={"digits": sender()},
+            max_waiting=max_waiting,
+            batch_across_tenants=across,
         )
         self.requests = Collector(self.dispatcher)
 
@@ -147,7 +150,29 @@ async def test_tenants_share_no_message(plane):
     assert len(plane.queue.sent) == 4
     with pipe.serving():
         await plane.requests.all_done()
-    assert pipe.model.batches == [2, 2]
+    assert pipe.model.batches == [1, 1, 1, 1]
+
+
+async def test_tenants_share_a_batch_where_the_owner_allows_it():
+    plane = Plane(across=frozenset({"digits"}))
+    pipe = await plane.worker(credit=10, batch_across_tenants=True)
+    for number in range(4):
+        plane.requests.submit(number, image(number), tenant="ab"[number % 2])
+    with pipe.serving():
+        outcomes = await plane.requests.all_done()
+    assert len(plane.queue.sent) == 1
+    assert pipe.model.batches == [4]
+    assert all(is_answer(outcomes[number], number) for number in range(4))
+
+
+async def test_what_one_model_allows_another_does_not():
+    plane = Plane(across=frozenset({"faces"}))
+    await plane.worker(credit=10)
+    for number in range(2):
+        plane.requests.submit(number, image(number), tenant=str(number))
+    await tick()
+    assert len(plane.queue.sent) == 2
+    plane.dispatcher.close()
 
 
 async def test_outputs_that_were_not_asked_for_stay_behind(plane):
@@ -257,6 +282,59 @@ async def test_deadlines_end_requests_in_their_own_order(plane):
     while len(order) < 3:
         await asyncio.sleep(0.01)
     assert order == [("soon", Timeout), ("middle", Timeout), ("late", Timeout)]
+
+
+async def test_deadlines_of_many_that_wait_are_not_gone_through_again_and_again(plane):
+    """Red team: 4000 requests with deadlines of their own cost a second of the front end's time."""
+    looked_at = 0
+
+    class Watched(dict):
+        def values(self):
+            nonlocal looked_at
+            looked_at += len(self)
+            return super().values()
+
+    await plane.worker(credit=1)
+    plane.requests.submit("busy", image(0))
+    await tick()
+    plane.dispatcher._open = Watched(plane.dispatcher._open)
+    (lane,) = plane.dispatcher._lanes.values()
+    for number in range(500):
+        plane.requests.submit(number, image(1), deadline_s=0.01 + number * 1e-4)
+    while len(plane.requests.outcomes) < 500:
+        assert lane.ended <= len(lane.waiting) / 2
+        await asyncio.sleep(0.001)
+    assert plane.requests.errors() == {Timeout}
+    assert looked_at == 0
+    assert len(lane.waiting) == lane.ended == 0
+
+
+async def test_deadlines_of_answered_requests_are_not_kept(plane, monkeypatch):
+    monkeypatch.setattr(dispatch, "_STALE_DEADLINES", 10)
+    pipe = await plane.worker()
+    with pipe.serving():
+        for number in range(100):
+            plane.requests.submit(number, image(number))
+            await plane.requests.all_done()
+    assert len(plane.dispatcher._deadlines) <= 12
+
+
+async def test_those_that_wait_are_counted_rightly_beside_those_that_ended(plane):
+    pipe = await plane.worker(credit=1)
+    plane.requests.submit("busy", image(0))
+    await tick()
+    for number in range(9):
+        deadline_s = 0.01 if number % 3 == 0 else 60
+        plane.requests.submit(number, image(number), deadline_s=deadline_s)
+    while len(plane.requests.outcomes) < 3:
+        await asyncio.sleep(0.005)
+    (lane,) = plane.dispatcher._lanes.values()
+    assert (len(lane.waiting), lane.ended) == (9, 3)
+    with pipe.serving():
+        outcomes = await plane.requests.all_done()
+    assert all(is_answer(outcomes[n], n) for n in range(9) if n % 3)
+    assert pipe.model.batches == [1, 6]
+    assert (len(lane.waiting), lane.ended) == (0, 0)
 
 
 async def test_a_failing_request_leaves_its_pack_mates_alone(plane):

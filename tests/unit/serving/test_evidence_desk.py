@@ -11,7 +11,8 @@ from simulators.front_end import MEASUREMENTS, make_manifest
 from wardian.attestation.evidence import Evidence
 from wardian.broker.ca import MeshCa
 from wardian.errors import QueueFull, RequestError
-from wardian.serving.api.evidence_desk import BURST, MAX_WAITING, EvidenceDesk
+from wardian.serving.api.evidence_desk import BURST, EvidenceDesk
+from wardian.serving.api.fair_line import MAX_IN_LINE, MAX_PER_CONNECTION, MAX_WAIT_S, FairLine
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
 from wardian.serving.http.messages import HttpResponse
 from wardian.tee.simulation import SimulatedPlatform, generate_platform
@@ -42,8 +43,29 @@ class DeskCase:
 
     async def ask(self, nonce: bytes = NONCE) -> HttpResponse:
         answered: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
-        self.desk.answer(nonce, tls_spki=SPKI, done=answered.set_result)
+        self.desk.answer(nonce, tls_spki=SPKI, connection=1, done=answered.set_result)
         return await answered
+
+    def ask_as(self, connection: int, answers: list[Any]) -> None:
+        """Ask for a connection; its number and the status go to `answers`."""
+        self.desk.answer(
+            NONCE,
+            tls_spki=SPKI,
+            connection=connection,
+            done=lambda response: answers.append((connection, response.status)),
+        )
+
+    async def use_up_the_ration(self) -> None:
+        for _ in range(BURST):
+            assert (await self.ask()).status == 200
+
+
+async def until(condition: Any) -> None:
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not come to pass")
 
 
 @pytest.fixture(scope="module")
@@ -83,34 +105,64 @@ async def test_a_nonce_of_another_length(case: DeskCase, nonce: bytes) -> None:
     assert case.bound == []
 
 
-async def test_the_ration_refills(case: DeskCase) -> None:
-    for _ in range(BURST):
-        assert (await case.ask()).status == 200
-    with pytest.raises(QueueFull):
-        await case.ask()
-    case.now += 0.11
-    for _ in range(2):
-        await case.ask()
-    with pytest.raises(QueueFull):
-        await case.ask()
-    case.now += 1000
-    for _ in range(BURST):
-        await case.ask()
-    with pytest.raises(QueueFull):
-        await case.ask()
-
-
-async def test_only_so_many_wait(case: DeskCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wardian.serving.api.evidence_desk.BURST", 1000)
-    case.now += 1000
+async def test_beyond_the_ration_one_waits_for_it_to_refill(case: DeskCase) -> None:
+    await case.use_up_the_ration()
     answers: list[Any] = []
-    for _ in range(MAX_WAITING):
-        case.desk.answer(NONCE, tls_spki=SPKI, done=answers.append)
+    case.ask_as(1, answers)
+    await asyncio.sleep(0.12)
+    assert (answers, len(case.bound)) == ([], BURST)
+    case.now += 0.06
+    await until(lambda: answers)
+    assert answers == [(1, 200)]
+
+
+async def test_who_asks_without_end_delays_a_newcomer_by_one_quote(case: DeskCase) -> None:
+    await case.use_up_the_ration()
+    answers: list[Any] = []
+    for _ in range(MAX_PER_CONNECTION):
+        case.ask_as(1, answers)
     with pytest.raises(QueueFull):
-        case.desk.answer(NONCE, tls_spki=SPKI, done=answers.append)
-    while len(answers) < MAX_WAITING:
-        await asyncio.sleep(0.001)
-    assert (await case.ask()).status == 200
+        case.ask_as(1, answers)
+    case.ask_as(2, answers)
+    case.ask_as(3, answers)
+    case.now += 0.21
+    await until(lambda: len(answers) == 4)
+    assert [connection for connection, _ in answers] == [1, 2, 3, 1]
+
+
+async def test_nobody_waits_for_ever(case: DeskCase) -> None:
+    await case.use_up_the_ration()
+    answers: list[Any] = []
+    case.desk._tokens = -1000.0
+    case.ask_as(1, answers)
+    case.now += MAX_WAIT_S + 0.01
+    await until(lambda: answers)
+    assert answers == [(1, 429)]
+
+
+async def test_only_so_many_wait(case: DeskCase) -> None:
+    await case.use_up_the_ration()
+    answers: list[Any] = []
+    for connection in range(MAX_IN_LINE):
+        case.ask_as(connection, answers)
+    with pytest.raises(QueueFull):
+        case.ask_as(MAX_IN_LINE, answers)
+    case.desk.close()
+    assert [status for _, status in answers] == [503] * MAX_IN_LINE
+
+
+def test_a_line_is_fair_bounded_and_forgets() -> None:
+    line: FairLine[str] = FairLine()
+    for number, text in enumerate(("1a", "1b", "2a", "2b", "3a")):
+        assert line.join(text, connection=int(text[0]), now=float(number))
+    assert not line.join("1c", connection=1, now=5.0)
+    assert line.next() == "1a"
+    assert line.expired(MAX_WAIT_S + 2.5) == ["2a", "1b"]
+    assert (len(line), [line.next(), line.next()]) == (2, ["2b", "3a"])
+    assert line.join("1d", connection=1, now=9.0)
+    assert (line.clear(), len(line)) == (["1d"], 0)
+    with pytest.raises(KeyError):
+        line.next()
 
 
 async def test_an_attester_that_fails_is_an_outage_and_no_more(
@@ -126,8 +178,8 @@ async def test_an_attester_that_fails_is_an_outage_and_no_more(
 
 async def test_what_waits_when_the_front_end_stops_is_told(case: DeskCase) -> None:
     answers: list[HttpResponse] = []
-    for _ in range(8):
-        case.desk.answer(NONCE, tls_spki=SPKI, done=answers.append)
+    for number in range(8):
+        case.desk.answer(NONCE, tls_spki=SPKI, connection=number, done=answers.append)
     case.desk.close()
     while len(answers) < 8:
         await asyncio.sleep(0.001)

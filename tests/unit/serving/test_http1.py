@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wardian._internal.settings import Limits
 from wardian.errors import LocalProtocolError
-from wardian.serving.http.connection import MAX_PIPELINED, Connection, ServerState
+from wardian.serving.http.connection import MAX_PIPELINED, PIECE_BYTES, Connection, ServerState
 from wardian.serving.http.messages import (
     JOIN_BYTES,
     HttpRequest,
@@ -38,12 +38,18 @@ class Wire(asyncio.Transport):
         self.written: list[bytes] = []
         self.state = "open"
         self.reading = True
+        self.full_after: int | None = None  # writes until the client takes no more
+        self.protocol: Any = None
+
+    def is_closing(self) -> bool:
+        return self.state != "open"
 
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
-
-    def writelines(self, parts: Any) -> None:
-        self.written += [bytes(part) for part in parts]
+        if self.full_after is not None:
+            self.full_after -= 1
+            if self.full_after == 0:
+                self.protocol.pause_writing()
 
     def close(self) -> None:
         self.state = "closed"
@@ -61,7 +67,9 @@ class Wire(asyncio.Transport):
 class Server:
     """A connection, its transport, and a handler that a test steers."""
 
-    def __init__(self, *, at_once: bool = False, **limits: Any) -> None:
+    def __init__(
+        self, *, at_once: bool = False, max_buffered_bytes: int = 1_000_000, **limits: Any
+    ) -> None:
         self.requests: list[HttpRequest] = []
         self.waiting: list[Any] = []
         self.refusals: list[int] = []
@@ -71,11 +79,12 @@ class Server:
             handler=self.handle,
             limits=Limits(**limits),
             count_refusal=self.refusals.append,
-            max_buffered_bytes=1000,
+            max_buffered_bytes=max_buffered_bytes,
             now=100.0,
         )
         self.wire = Wire()
         self.connection = Connection(self.state, tls_spki=b"spki", on_lost=self.gone)
+        self.wire.protocol = self.connection
         self.connection.connection_made(self.wire)
 
     def gone(self) -> None:
@@ -115,6 +124,7 @@ def read_all(pieces: list[bytes]) -> list[HttpRequest]:
     reader = RequestReader(
         max_body_bytes=100,
         tls_spki=b"",
+        connection=1,
         deliver=deliver,
         acquire=lambda size: True,
         send_continue=lambda: None,
@@ -144,6 +154,7 @@ def test_the_phases_of_a_request() -> None:
     reader = RequestReader(
         max_body_bytes=100,
         tls_spki=b"",
+        connection=1,
         deliver=lambda request, keep: True,
         acquire=lambda size: True,
         send_continue=lambda: None,
@@ -185,7 +196,7 @@ def test_a_large_answer_is_not_copied() -> None:
     assert parts[1:] == [b"a", large]
     server = Server().feed(GET)
     server.answer(HttpResponse(body=(large,)))
-    assert server.wire.written[1] == large
+    assert b"".join(server.wire.written[1:]) == large
 
 
 def test_head_has_everything_but_the_body() -> None:
@@ -296,8 +307,10 @@ def test_an_answer_for_a_client_that_has_gone_is_dropped() -> None:
     server = Server().feed(POST + POST)
     assert server.state.buffered_bytes == 10
     server.connection.connection_lost(None)
-    assert (server.lost, server.state.buffered_bytes, server.state.connections) == (1, 0, set())
+    # One request is still in the dispatcher's hands: its memory is not free because nobody listens.
+    assert (server.lost, server.state.buffered_bytes, server.state.connections) == (1, 5, set())
     server.answer()
+    assert server.state.buffered_bytes == 0
     assert server.wire.written == []
     assert len(server.requests) == 1
 
@@ -310,7 +323,7 @@ def test_bodies_are_accounted_for_until_they_are_answered() -> None:
 
 
 def test_more_bodies_than_there_is_room_for() -> None:
-    server = Server()
+    server = Server(max_buffered_bytes=1000)
     server.state.buffered_bytes = 996
     server.feed(POST)
     assert server.statuses == [503]
@@ -382,6 +395,97 @@ def test_a_request_that_is_being_served_has_its_own_deadline() -> None:
     assert server.later(1000).wire.state == "open"
     server.answer()
     assert server.statuses == [200]
+
+
+LARGE = HttpResponse(body=(b"a" * (3 * PIECE_BYTES),))
+
+
+def test_a_large_last_answer_is_handed_over_whole_before_the_connection_closes() -> None:
+    """The TLS transport drops what it still holds a while after `close`."""
+    server = Server().feed(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    server.wire.full_after = 2
+    server.answer(LARGE)
+    assert (len(server.wire.written), server.wire.state) == (2, "open")
+    server.wire.full_after = None
+    server.connection.resume_writing()
+    assert b"".join(server.wire.written).endswith(b"\r\n\r\n" + LARGE.body[0])
+    assert server.wire.state == "closed"
+
+
+def test_draining_does_not_cut_an_answer() -> None:
+    server = Server(body_timeout_s=5).feed(GET)
+    server.wire.full_after = 1
+    server.answer(LARGE)
+    server.connection.drain()
+    assert server.later(4).wire.state == "open"
+    assert server.later(2).wire.state == "aborted"
+
+
+def test_who_closes_and_takes_nothing_is_cut_off_however_much_it_sends() -> None:
+    server = Server(body_timeout_s=5).feed(GET + b"BAD\r\n\r\n")
+    server.wire.full_after = 1
+    server.answer(LARGE)
+    for _ in range(6):
+        server.feed(b"more").later(1)
+    assert server.wire.state == "aborted"
+
+
+def test_answers_that_nobody_takes_are_in_the_memory_budget() -> None:
+    """Beyond it the client that has taken nothing for the longest time loses its connection."""
+    first, _, third = servers = [Server() for _ in range(3)]
+    state = first.state
+    state.max_buffered_bytes = 8 * PIECE_BYTES
+    for server in servers:
+        server.connection = Connection(state, tls_spki=b"", on_lost=server.gone)
+        server.wire.protocol = server.connection
+        server.connection.connection_made(server.wire)
+        server.wire.full_after = 1
+        server.connection.data_received(GET)
+    for number in (1, 0, 2):
+        state.now += 1
+        servers[number].connection.respond(LARGE)
+    assert [server.wire.state for server in servers] == ["open", "aborted", "open"]
+    assert 6 * PIECE_BYTES < state.buffered_bytes < 7 * PIECE_BYTES
+    assert first.refusals == [503]
+    first.wire.full_after = None
+    first.connection.resume_writing()
+    third.connection.connection_lost(None)
+    assert state.buffered_bytes == 0
+
+
+def test_a_body_displaces_an_answer_that_nobody_takes() -> None:
+    server = Server().feed(GET)
+    server.wire.full_after = 1
+    server.state.max_buffered_bytes = 4 * PIECE_BYTES
+    server.answer(LARGE)
+    assert server.state.buffered_bytes > len(LARGE.body[0])
+    assert server.state.take(2 * PIECE_BYTES)
+    assert (server.wire.state, server.state.buffered_bytes) == ("aborted", 2 * PIECE_BYTES)
+
+
+def test_requests_of_a_client_that_takes_no_answer_are_displaced_too() -> None:
+    server = Server(max_buffered_bytes=8).feed(GET + POST)
+    server.connection.pause_writing()
+    assert server.state.buffered_bytes == 5
+    assert server.state.take(5)
+    assert (server.wire.state, server.state.buffered_bytes) == ("aborted", 5)
+    server.answer()
+    server.connection.connection_lost(None)
+    assert (server.wire.written, server.state.buffered_bytes) == ([], 5)
+
+
+def test_nothing_is_written_to_a_transport_that_closes() -> None:
+    server = Server().feed(GET)
+    server.wire.state = "closed"
+    server.answer()
+    assert server.wire.written == []
+
+
+def test_each_connection_has_a_number_of_its_own() -> None:
+    one, other = Server().feed(GET + GET), Server().feed(GET)
+    one.answer()
+    numbers = [request.connection for request in one.requests + other.requests]
+    assert numbers[0] == numbers[1] != numbers[2]
 
 
 def test_draining() -> None:

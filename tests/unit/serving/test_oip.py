@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from wardian.errors import RequestError
 from wardian.inference.dtypes import NAME_OF, NUMPY_OF
-from wardian.serving.api.json_tensors import MAX_JSON_BYTES
+from wardian.serving.api.json_tensors import MAX_JSON_BYTES, MAX_JSON_VALUES
 from wardian.serving.api.oip import InferRequest, decode_infer, encode_infer
 
 PIXELS = np.arange(8, dtype="f4").reshape(2, 4)
@@ -122,8 +123,8 @@ def test_timeout_in_microseconds(timeout: object, seconds: float | None) -> None
         (request(json_input(shape=[1] * 17)), "length <= 16"),
         (request(json_input(shape=[2, 5])), "shape [2, 5] has 10 elements"),
         (request(json_input(shape=[4, 2])), "shape [4, 2] has 8 elements"),
-        (request(json_input(shape=[2, 2, 2])), "Expected `array`, got `float`"),
-        (request(json_input(shape=[8])), "Expected `float`, got `array`"),
+        (request(json_input(shape=[2, 2, 2])), "in 7 lists, data is neither flat nor"),
+        (request(json_input(shape=[8])), "in 1 lists, data is neither flat nor"),
         (request(json_input(data=[[1, 2, 3, 4], [5, 6]])), "ragged"),
         (request(json_input(data=[1, 2, 3, 4, 5, 6, 7, "8"])), "got `str` - at `$[7]`"),
         (request(json_input(data=[[1, 2, 3, 4], [5, 6, 7, "8"]])), "got `str` - at `$[1][3]`"),
@@ -144,6 +145,11 @@ def test_timeout_in_microseconds(timeout: object, seconds: float | None) -> None
         ),
         (request(json_input(), parameters={"timeout": "soon"}), "expected microseconds"),
         (request(json_input(), parameters={"timeout": -1}), "expected microseconds"),
+        (request(json_input(), parameters={"timeout": 10**400}), "expected microseconds"),
+        (request(json_input(), parameters={"timeout": "9" * 400}), "expected microseconds"),
+        (request(json_input(), parameters={"timeout": "9" * 5000}), "expected microseconds"),
+        (request(json_input(shape=[1] * 16, data=[[0]] * 9)), "has another number"),
+        (request(json_input(shape=[1] * 16, data=[[[0]]])), "in 16 lists"),
         (request(json_input(), id="i" * 2000), "length <= 1024"),
         (request(binary_input()), "announced, 0 are left"),
         (b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[NaN]}]}', "no NaN"),
@@ -286,3 +292,46 @@ def test_any_array_survives_both_forms(array: np.ndarray) -> None:
 def test_any_bytes_end_in_a_request_error(body: bytes, length: int | None) -> None:
     with contextlib.suppress(RequestError):
         decode_infer(body, header_length=length)
+
+
+def deep(rank: int, rows: int) -> bytes:
+    return b"[" + b",".join([b"[" * (rank - 1) + b"0" + b"]" * (rank - 1)] * rows) + b"]"
+
+
+@pytest.mark.parametrize(
+    ("shape", "data", "status"),
+    [
+        ([1] * 16, deep(16, 30_000), 413),
+        ([30_000, *[1] * 15], deep(16, 30_000), 413),
+        ([1, 30_000], deep(16, 4000), 400),
+        ([4000, 1], deep(16, 4000), 400),
+        ([1, 1], b"[" + b",".join([b"[]"] * 60_000) + b"]", 400),
+        ([60_000, 1], b"[" + b",".join([b"[1]"] * 59_998) + b",[1,2],[]]", 400),
+        ([1], b"[" + b",".join([b"0"] * 500_000) + b"]", 400),
+    ],
+)
+def test_json_that_costs_much_is_refused_at_little_cost(
+    shape: list[int], data: bytes, status: int
+) -> None:
+    body = b'{"inputs":[{"name":"x","datatype":"FP32","shape":%b,"data":%b}]}' % (
+        json.dumps(shape).encode(),
+        data,
+    )
+    start = time.process_time()
+    with pytest.raises(RequestError) as caught:
+        decode_infer(body, header_length=None)
+    assert caught.value.status == status
+    assert time.process_time() - start < 0.5  # it takes a tenth; it used to be seconds
+
+
+def test_a_large_answer_goes_out_in_binary_alone() -> None:
+    large = {"y": np.zeros(MAX_JSON_VALUES + 1, "u1"), "z": np.zeros(1, "u1")}
+    for asked in (None, [{"name": "z", "parameters": {"binary_data": True}}]):
+        decoded = decode_infer(request(json_input(), outputs=asked), header_length=None)
+        with pytest.raises(RequestError, match="ask for binary_data_output") as caught:
+            encode_infer(model="m", version="1", request=decoded, outputs=large)
+        assert caught.value.status == 413
+    everything = request(json_input(), parameters={"binary_data_output": True})
+    decoded = decode_infer(everything, header_length=None)
+    parts, _ = encode_infer(model="m", version="1", request=decoded, outputs=large)
+    assert len(parts[1]) == MAX_JSON_VALUES + 1

@@ -7,7 +7,7 @@ import pytest
 
 from wardian.errors import RequestError
 from wardian.inference.spec import TensorSpec
-from wardian.serving.api.json_tensors import MAX_JSON_BYTES
+from wardian.serving.api.json_tensors import MAX_JSON_BYTES, MAX_JSON_VALUES
 from wardian.serving.api.predict import decode_predict, encode_predict
 
 ONE = (TensorSpec(name="x", dtype="FP32", shape=(-1, 2)),)
@@ -57,8 +57,8 @@ def test_what_is_no_request(body: bytes, inputs: tuple[TensorSpec, ...], says: s
 
 
 def test_too_many_rows_by_name() -> None:
-    body = b'{"instances": [' + b",".join([b'{"x":[1,2],"n":1}'] * 65_537) + b"]}"
-    with pytest.raises(RequestError, match="at most 65536 rows by name"):
+    body = b'{"instances": [' + b",".join([b'{"x":[1,2],"n":1}'] * 16_385) + b"]}"
+    with pytest.raises(RequestError, match="at most 16384 rows by name"):
         decode_predict(body, inputs=TWO)
 
 
@@ -97,3 +97,23 @@ def test_outputs_without_a_common_batch_axis() -> None:
     for other in (np.array([1]), np.array(7)):
         answer = json.loads(encode_predict({"a": np.array([[1, 2], [3, 4]]), "b": other}))
         assert answer == {"outputs": {"a": [[1, 2], [3, 4]], "b": other.tolist()}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "last"),
+    [([b"[]"] * 70_000, b"[]"), ([b"[1]"] * 70_000, b"[1,2]"), ([b"[[[[]]]]"] * 70_000, b"[]")],
+)
+def test_rows_that_cost_much_are_refused_before_they_are_decoded(
+    rows: list[bytes], last: bytes
+) -> None:
+    body = b'{"instances":[' + b",".join([*rows, last]) + b"]}"
+    with pytest.raises(RequestError, match="lists of JSON, at most 65536") as caught:
+        decode_predict(body, inputs=ONE)
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("shape", [(MAX_JSON_VALUES, 1), (2**40, 0), (9, MAX_JSON_VALUES // 9)])
+def test_a_large_answer_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RequestError, match="ask for binary_data_output") as caught:
+        encode_predict({"y": np.zeros(shape, "u1")})
+    assert caught.value.status == 413

@@ -50,6 +50,18 @@ def test_inputs_of_different_rows_do_not_go_together():
         rules((FREE, 3), (FREE, 2)).measure(zeros((1, 3), (2, 2)))
 
 
+@pytest.mark.parametrize("batchable", [True, False])
+@pytest.mark.parametrize("shape", [(2**40, 0), (1, 0), (0, 2**40), (0, 0)])
+def test_rows_that_cost_no_bytes_are_refused(shape, batchable):
+    with pytest.raises(RequestError, match="axis"):
+        rules((FREE, FREE), batchable=batchable).measure(zeros(shape))
+
+
+def test_an_inner_axis_of_no_length_is_refused_in_any_input():
+    with pytest.raises(RequestError, match="length 0"):
+        rules((FREE, 2), (1, FREE, FREE), batchable=False).measure(zeros((1, 2), (1, 10**9, 0)))
+
+
 def test_without_batching_nothing_stacks_and_rows_may_differ():
     whole = rules((FREE, 3), (), (2,), batchable=False)
     assert whole.measure(zeros((4, 3), (), (2,))) == (1, None, 4 * (12 + 1 + 2))

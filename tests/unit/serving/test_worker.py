@@ -34,6 +34,7 @@ class Outbox:
 
     def __init__(self, *taken) -> None:
         self.writes: list[list[Delivered]] = []
+        self.refusals: list[int] = []
         self.taken = list(taken)
         self.open = True
 
@@ -42,6 +43,9 @@ class Outbox:
 
     def answer(self, answers):
         self.writes.append(answers)
+
+    def refused(self, message):
+        self.refusals.append(message)
 
     def stop(self):
         self.taken.clear()
@@ -83,7 +87,7 @@ def worker(queue=None, model=None, codec=None, **options) -> Worker:
 def test_what_was_taken_is_one_batch_and_one_write():
     outbox, model = Outbox(), ToyModel()
     (first, first_pending), (second, second_pending) = message(1, 5, 6), message(2, 7)
-    worker(outbox, model).serve([first, second])
+    worker(outbox, model, batch_across_tenants=True).serve([first, second])
     assert model.batches == [3]
     ((one, two),) = outbox.writes
     assert (one.message, two.message) == (1, 2)
@@ -92,6 +96,12 @@ def test_what_was_taken_is_one_batch_and_one_write():
     assert group.parts["sum"][0].tolist() == [20, 24]
     (group,) = decode_pack(second_pending.open(two.sealed)).groups
     assert group.parts["sum"][0].tolist() == [28]
+
+
+def test_messages_are_not_joined_unless_the_owner_allows_it():
+    outbox, model = Outbox(), ToyModel()
+    worker(outbox, model).serve([message(1, 5, 6)[0], message(2, 7)[0]])
+    assert model.batches == [2, 1]
 
 
 def test_a_message_is_answered_when_its_own_batch_is_done():
@@ -130,6 +140,7 @@ def test_forged_repeated_and_foreign_messages_are_passed_over():
         Delivered(6, good.sealed),
     ])  # fmt: skip
     assert [[answer.message for answer in write] for write in outbox.writes] == [[1]]
+    assert outbox.refusals == [2, 3, 4, 5, 1, 6]
     assert model.batches == [1]
 
 

@@ -30,6 +30,7 @@ from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_file import seal_file
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
+from wardian.errors import ConfigError, FormatError
 from wardian.tee import measure_role, open_platform
 
 ROLES = ("broker", "frontend", "worker")
@@ -112,8 +113,14 @@ def next_manifest_version(state: StateDir) -> int:
     """Return a version above that of the last manifest that was signed here."""
     if not state.manifest.exists():
         return 1
-    signed = wire.decode(state.manifest.read_bytes(), SignedManifest, what=str(state.manifest))
-    return parse_manifest(signed).version + 1
+    try:
+        signed = wire.decode(state.manifest.read_bytes(), SignedManifest, what="manifest")
+        return parse_manifest(signed).version + 1
+    except FormatError as err:
+        raise ConfigError(
+            f"{state.manifest}: not a manifest of this release ({err}); remove the state directory "
+            "to begin anew"
+        ) from err
 
 
 def seal_models(

@@ -1,16 +1,17 @@
 """Answers `GET /v1/attestation`: fresh evidence about the TLS key of the asking connection.
 
 A quote costs the platform milliseconds and anyone may ask, so asking is rationed: a token bucket,
-one quote at a time, in a thread of its own, and a bounded number that wait (TRUST T24). Whoever is
-rationed is told when to come back; requests for inference notice nothing. Nothing is cached,
-because each client's nonce makes its evidence another.
+one quote at a time, in a thread of its own (TRUST T24). Beyond the ration requests wait a while, in
+a bounded line in which every connection has its turn: one that asks without end delays a newcomer
+by one quote. Who finds no place in it is told when to come back; requests for inference notice
+nothing. Nothing is cached, because each client's nonce makes its evidence another.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, TypeAlias
 
 from wardian._internal import wire
 from wardian._internal.clock import Monotonic, monotonic
@@ -19,6 +20,7 @@ from wardian.attestation.evidence import Evidence
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.manifest import VerifiedManifest
 from wardian.errors import QueueFull, RequestError
+from wardian.serving.api.fair_line import FairLine
 from wardian.serving.frontend_evidence import (
     NONCE_BYTES,
     FrontendEvidence,
@@ -30,7 +32,12 @@ log = logging.getLogger(__name__)
 
 QUOTES_PER_S: Final = 20.0
 BURST: Final = 40
-MAX_WAITING: Final = 64
+MAX_MAKING: Final = 64
+"""Requests that have had their ration and wait for the thread."""
+_BUSY: Final = "too many ask for evidence at once; verified connections still serve"
+
+_Asked: TypeAlias = tuple[bytes, bytes, Callable[[HttpResponse], None]]
+"""Nonce, key of the connection, and whom to answer."""
 
 
 class EvidenceDesk:
@@ -59,37 +66,78 @@ class EvidenceDesk:
         self._clock = clock
         self._tokens = float(BURST)
         self._refilled = clock()
-        self._waiting = 0
+        self._making = 0
+        self._line: FairLine[_Asked] = FairLine()
+        self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wardian-quote")
 
     def answer(
-        self, nonce: bytes, *, tls_spki: bytes, done: Callable[[HttpResponse], None]
+        self,
+        nonce: bytes,
+        *,
+        tls_spki: bytes,
+        connection: int,
+        done: Callable[[HttpResponse], None],
     ) -> None:
         """Call `done` with evidence over `nonce` and `tls_spki`, later, on the loop's thread.
 
+        Args:
+            nonce: 32 bytes that the client chose.
+            tls_spki: the server key of the connection that asks.
+            connection: which one that is; each has its turn.
+            done: called exactly once.
+
         Raises:
             RequestError: 400; the nonce is not 32 bytes.
-            QueueFull: the ration is used up; come back later.
+            QueueFull: the ration is used up, and so are the places to wait; come back later.
         """
         if len(nonce) != NONCE_BYTES:
             raise RequestError(f"nonce: {NONCE_BYTES} bytes in hex were expected")
-        self._take_token()
-        self._waiting += 1
+        if not self._line.join((nonce, tls_spki, done), connection=connection, now=self._clock()):
+            raise QueueFull(_BUSY)
+        self._serve_line()
+
+    def close(self) -> None:
+        """Make no further evidence; what waits is given up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for _, _, done in self._line.clear():
+            done(_stopping())
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _serve_line(self) -> None:
+        """Make what the ration allows, give up what has waited too long, and come back if need be.
+
+        `done` may ask again from within: whatever it adds is seen by the loops.
+        """
+        now = self._clock()
+        for _, _, done in self._line.expired(now):
+            done(error_response(429, _BUSY, retry_after_s=1))
+        while self._line and self._take_token(now):
+            nonce, tls_spki, done = self._line.next()
+            self._make(nonce, tls_spki, done)
+        if self._line and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(1 / QUOTES_PER_S, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._serve_line()
+
+    def _make(self, nonce: bytes, tls_spki: bytes, done: Callable[[HttpResponse], None]) -> None:
+        self._making += 1
         loop = asyncio.get_running_loop()
         quote = loop.run_in_executor(self._thread, self._quote, nonce, tls_spki)
         quote.add_done_callback(lambda future: self._finish(future, done))
 
-    def close(self) -> None:
-        """Make no further evidence; what waits is given up."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _take_token(self) -> None:
-        now = self._clock()
+    def _take_token(self, now: float) -> bool:
         self._tokens = min(BURST, self._tokens + (now - self._refilled) * QUOTES_PER_S)
         self._refilled = now
-        if self._tokens < 1 or self._waiting >= MAX_WAITING:
-            raise QueueFull("too many ask for evidence at once; verified connections still serve")
+        if self._tokens < 1 or self._making >= MAX_MAKING:
+            return False
         self._tokens -= 1
+        return True
 
     def _quote(self, nonce: bytes, tls_spki: bytes) -> bytes:
         """Return the body of the answer. Runs in the desk's thread."""
@@ -110,11 +158,15 @@ class EvidenceDesk:
     def _finish(
         self, future: "asyncio.Future[bytes]", done: Callable[[HttpResponse], None]
     ) -> None:
-        self._waiting -= 1
+        self._making -= 1
         if future.cancelled():
-            done(error_response(503, "this front end is stopping", retry_after_s=1))
+            done(_stopping())
         elif (err := future.exception()) is not None:
             event(log, "evidence.failed", level=logging.ERROR, error=type(err).__name__)
             done(error_response(503, "no evidence can be made now", retry_after_s=5))
         else:
             done(HttpResponse(body=(future.result(),), headers=NO_STORE))
+
+
+def _stopping() -> HttpResponse:
+    return error_response(503, "this front end is stopping", retry_after_s=1)

@@ -5,6 +5,8 @@ guessed: a fraction for an integer, a number that the type cannot hold, a ragged
 number are all refused.
 """
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -16,8 +18,12 @@ from wardian.inference.spec import Array
 from wardian.serving.http.messages import Buffer
 
 MAX_DEPTH: Final = 16
-MAX_JSON_BYTES: Final = 4 * 1024**2
-"""Decoding so much takes about 0.1 s, during which the event loop serves nobody else."""
+MAX_JSON_BYTES: Final = 1024**2
+MAX_LISTS: Final = 65_536
+"""Decoding so many bytes and lists takes less than 0.1 s, during which the event loop serves nobody
+else. A list costs far more than a number and takes only two bytes."""
+MAX_JSON_VALUES: Final = 262_144
+"""Numbers and lists in an answer; encoding so many takes about as long."""
 _ELEMENT: Final[dict[str, type]] = {"f": float, "i": int, "u": int, "b": bool}
 
 
@@ -36,19 +42,24 @@ def parse_tensor(
     """Return the array that the JSON in `data` is, flat or nested as `shape` says.
 
     Raises:
-        RequestError: 400; another number of elements, another nesting, or not such numbers.
+        RequestError: 400; another number of elements, another nesting, or not such numbers. 413;
+            more lists than are accepted.
     """
-    rank = len(shape)
-    try:
-        values = _decoder(dtype.kind, 1).decode(data)
-    except msgspec.ValidationError as err:
-        if rank < 2 or not _is_nested(data):
-            raise RequestError(_explain(err, name)) from err
-        values = _nested(data, dtype, rank, name)
+    text = bytes(data)
+    count = math.prod(shape)
+    lists = bound_lists(text)
+    if count and lists and text.count(b",") != count - 1:
+        raise RequestError(
+            f"input {name[:64]!r}: shape {shape} has {count} elements, data has another number of "
+            "them or is ragged"
+        )
+    if lists > 1 and lists != count_lists(shape):
+        raise RequestError(
+            f"input {name[:64]!r}: shape {shape} has {count} elements in {count_lists(shape)} "
+            f"lists, data is neither flat nor of this nesting: it has {lists} lists"
+        )
+    values = _nested(text, dtype, len(shape) if lists > 1 else 1, name)
     array = build_array(values, dtype=dtype, name=name)
-    count = 1
-    for length in shape:
-        count *= length
     if array.size != count or (array.ndim > 1 and list(array.shape) != shape):
         raise RequestError(
             f"input {name[:64]!r}: shape {shape} has {count} elements, data has "
@@ -75,8 +86,10 @@ def parse_rows(data: Buffer | msgspec.Raw, *, dtype: np.dtype[Any], rank: int, n
     """Return the array of `rank` axes that the nested JSON in `data` is.
 
     Raises:
-        RequestError: 400; another nesting, ragged, or not such numbers.
+        RequestError: 400; another nesting, ragged, or not such numbers. 413; more lists than are
+            accepted.
     """
+    bound_lists(bytes(data))
     return build_array(_nested(data, dtype, rank, name), dtype=dtype, name=name)
 
 
@@ -113,6 +126,41 @@ def bound_json(body: Buffer) -> None:
         )
 
 
+def bound_lists(text: bytes) -> int:
+    """Return how many lists are in `text`, JSON of a tensor.
+
+    Raises:
+        RequestError: 413; too many.
+    """
+    lists = text.count(b"[")
+    if lists > MAX_LISTS:
+        raise RequestError(
+            f"{lists} lists of JSON, at most {MAX_LISTS} are accepted; send large tensors flat, or "
+            "in binary (Inference-Header-Content-Length)",
+            status=413,
+        )
+    return lists
+
+
+def count_lists(shape: Sequence[int]) -> int:
+    """Return how many lists an array of `shape` is as nested JSON."""
+    return sum(math.prod(shape[:axis]) for axis in range(max(1, len(shape))))
+
+
+def bound_answer(values: int) -> None:
+    """Return if so many numbers and lists may go out as JSON.
+
+    Raises:
+        RequestError: 413; says how to ask for them.
+    """
+    if values > MAX_JSON_VALUES:
+        raise RequestError(
+            f"the answer is {values} numbers and lists, at most {MAX_JSON_VALUES} go out as JSON; "
+            "ask for binary_data_output (/v2/models/NAME/infer), or send fewer rows",
+            status=413,
+        )
+
+
 def explain_json(err: Exception, body: Buffer) -> str:
     """Return why `body` is not the JSON that was expected, without its content."""
     if isinstance(err, msgspec.ValidationError):
@@ -135,12 +183,6 @@ def _nested(data: Buffer | msgspec.Raw, dtype: np.dtype[Any], rank: int, name: s
         return _decoder(dtype.kind, rank).decode(data)
     except msgspec.ValidationError as err:
         raise RequestError(_explain(err, name)) from err
-
-
-def _is_nested(data: Buffer | msgspec.Raw) -> bool:
-    """Return whether `data` begins as a list of lists."""
-    start = bytes(memoryview(data)[:64]).translate(None, b" \t\r\n")
-    return start[:2] == b"[["
 
 
 def _explain(err: msgspec.ValidationError, name: str) -> str:

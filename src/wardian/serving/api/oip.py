@@ -19,12 +19,19 @@ import numpy as np
 from wardian.errors import RequestError
 from wardian.inference.dtypes import NAME_OF, NUMPY_OF
 from wardian.inference.spec import Array, Tensors
-from wardian.serving.api.json_tensors import bound_json, empty_array, explain_json, parse_tensor
+from wardian.serving.api.json_tensors import (
+    bound_answer,
+    bound_json,
+    empty_array,
+    explain_json,
+    parse_tensor,
+)
 from wardian.serving.http.messages import Buffer
 
 MAX_RANK: Final = 16
 MAX_TENSORS: Final = 256
 MAX_ID_CHARS: Final = 1024
+MAX_TIMEOUT_US: Final = 2**63
 INLINE_BYTES: Final = 64 * 1024
 """Up to this size a tensor is copied into the response, above it the response refers to it."""
 
@@ -153,10 +160,15 @@ def encode_infer(
 
     A JSON number cannot be NaN or infinite: such values go out as null, which numpy reads back as
     NaN (`tritonclient` does). Binary tensors carry every value.
+
+    Raises:
+        RequestError: 413; more numbers than go out as JSON.
     """
     described: list[_WireOutput] = []
     parts: list[Buffer] = [b""]
     binary = request.binary
+    if binary is not None:
+        bound_answer(sum(array.size for name, array in outputs.items() if name not in binary))
     for name, array in outputs.items():
         datatype = NAME_OF[array.dtype]
         if binary is None or name in binary:
@@ -261,7 +273,7 @@ def _timeout_s(timeout: int | str | None) -> float | None:
         microseconds = int(timeout)
     except ValueError:
         microseconds = -1
-    if microseconds < 0:
+    if not 0 <= microseconds < MAX_TIMEOUT_US:
         raise RequestError("parameters.timeout: expected microseconds, a whole number") from None
     return microseconds / 1e6 if microseconds else None
 

@@ -13,9 +13,15 @@ import msgspec
 from wardian.errors import RequestError
 from wardian.inference.dtypes import numpy_dtype
 from wardian.inference.spec import Array, Tensors, TensorSpec
-from wardian.serving.api.json_tensors import bound_json, explain_json, parse_rows
+from wardian.serving.api.json_tensors import (
+    bound_answer,
+    bound_json,
+    count_lists,
+    explain_json,
+    parse_rows,
+)
 
-MAX_ROWS_BY_NAME: Final = 65_536
+MAX_ROWS_BY_NAME: Final = 16_384
 
 
 class _Predict(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -55,7 +61,12 @@ def decode_predict(body: bytes | bytearray, *, inputs: tuple[TensorSpec, ...]) -
 
 
 def encode_predict(outputs: Tensors) -> bytes:
-    """Return `outputs` as a JSON body; values that JSON has no number for go out as null."""
+    """Return `outputs` as a JSON body; values that JSON has no number for go out as null.
+
+    Raises:
+        RequestError: 413; more numbers than go out as JSON.
+    """
+    bound_answer(sum(array.size + count_lists(array.shape) for array in outputs.values()))
     if len(outputs) == 1:
         (array,) = outputs.values()
         return _encode({"predictions": array.tolist()})

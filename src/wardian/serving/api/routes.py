@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 CATALOG_AGE_S: Final = 0.1
 """How old a description of the models may be: making one costs more than many a request."""
+_EVIDENCE_OUTCOMES: Final = {200: "quoted", 429: "limited"}
 _HEADER_LENGTH: Final = b"inference-header-content-length"
 _MEDIA_TYPES: Final = frozenset(
     {
@@ -62,6 +63,7 @@ class Dispatching(Protocol):
         outputs: tuple[str, ...] | None,
         deadline_s: float,
         done: Callable[["Outcome"], None],
+        tenant: str = "",
     ) -> None:
         """Accept one request; see `dispatch.Dispatcher.submit`."""
 
@@ -73,7 +75,12 @@ class Desk(Protocol):
     """What the API needs of `evidence_desk.EvidenceDesk`."""
 
     def answer(
-        self, nonce: bytes, *, tls_spki: bytes, done: Callable[[HttpResponse], None]
+        self,
+        nonce: bytes,
+        *,
+        tls_spki: bytes,
+        connection: int,
+        done: Callable[[HttpResponse], None],
     ) -> None:
         """Call `done` with evidence, later."""
 
@@ -195,6 +202,8 @@ class Api:
                 outputs=None if request is None else request.outputs,
                 deadline_s=deadline_s,
                 done=done,
+                # Until callers are told apart by who they are, each connection is a tenant (T19).
+                tenant=str(call.request.connection),
             )
         except BaseException:
             self.in_flight -= 1
@@ -300,11 +309,12 @@ def _evidence(api: Api, call: _Call) -> None:
         ) from None
 
     def done(response: HttpResponse) -> None:
-        api.metrics.count(EVIDENCE, "quoted" if response.status == 200 else "failed")
+        api.metrics.count(EVIDENCE, _EVIDENCE_OUTCOMES.get(response.status, "failed"))
         call.end(response)
 
     try:
-        api.desk.answer(nonce, tls_spki=call.request.tls_spki, done=done)
+        request = call.request
+        api.desk.answer(nonce, tls_spki=request.tls_spki, connection=request.connection, done=done)
     except QueueFull:
         api.metrics.count(EVIDENCE, "limited")
         raise

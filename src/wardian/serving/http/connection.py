@@ -6,9 +6,10 @@ its turn, and then the connection ends.
 """
 
 import asyncio
+import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
 
@@ -19,6 +20,7 @@ from wardian._internal.settings import Limits
 from wardian.errors import LocalProtocolError
 from wardian.serving.http.messages import (
     CONTINUE,
+    Buffer,
     HttpRequest,
     HttpResponse,
     error_response,
@@ -28,13 +30,19 @@ from wardian.serving.http.reader import BETWEEN, BODY, ENDED, HEADERS, Refused, 
 
 log = logging.getLogger(__name__)
 
-MAX_PIPELINED: Final = 64
+MAX_PIPELINED: Final = 8
 """Requests of one connection that wait behind the one that is being served."""
+PIECE_BYTES: Final = 64 * 1024
+"""Of an answer so much is handed to the transport at a time. A TLS transport does not say what its
+socket has yet to send, and drops that when it has closed for a while (`server.SHUTDOWN_S`): what
+it holds has to be little."""
 LINGER_QUIET_S: Final = 0.5
 """A refused client is closed when it has been silent for so long ..."""
 LINGER_S: Final = 5.0
 """... or after this time, however much it still sends. Closing at once could destroy the answer:
 TCP resets a connection that is closed with unread bytes (RFC 9112 section 9.6)."""
+
+_number = itertools.count(1).__next__
 
 Respond: TypeAlias = Callable[[HttpResponse], None]
 Handler: TypeAlias = Callable[[HttpRequest, Respond], None]
@@ -50,9 +58,11 @@ class ServerState:
         handler: serves requests.
         limits: sizes and times.
         count_refusal: told the status of each refusal that did not reach the handler.
-        max_buffered_bytes: request bodies held in memory, over all connections; then 503.
+        max_buffered_bytes: bodies of requests and answers in memory, over all connections; then
+            whoever does not take its answer is cut off, and then it is 503.
         now: monotonic seconds, refreshed by the sweep; precise enough for what it times.
-        buffered_bytes: of bodies that are being read, wait, or are being served.
+        buffered_bytes: of bodies that are being read, wait, or are being served, whether or not
+            their client is still there; and of answers that their clients have yet to take.
         draining: no connection outlives the response that it owes.
         connections: all that are open.
     """
@@ -65,6 +75,21 @@ class ServerState:
     buffered_bytes: int = 0
     draining: bool = False
     connections: set["Connection"] = field(default_factory=set)
+
+    def take(self, size: int) -> bool:
+        """Account for `size` bytes more; False if there is no room, whoever is cut off for it."""
+        self.buffered_bytes += size
+        while self.buffered_bytes > self.max_buffered_bytes:
+            stalled = [
+                (since, id(connection), connection)
+                for connection in self.connections
+                if (since := connection.stalled_since) is not None
+            ]
+            if not stalled:
+                return False
+            self.count_refusal(503)
+            min(stalled)[2].abort()
+        return True
 
 
 @dataclass(slots=True)
@@ -82,12 +107,15 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_busy",
         "_closed",
+        "_closing",
         "_continue_due",
         "_head_only",
         "_held",
         "_keep_alive",
         "_linger_since",
         "_on_lost",
+        "_out",
+        "_paused_at",
         "_pumping",
         "_reader",
         "_reading",
@@ -96,6 +124,7 @@ class Connection(asyncio.Protocol):
         "_since",
         "_state",
         "_transport",
+        "_unsent",
         "_waiting",
         "_writable",
         "made",
@@ -113,15 +142,17 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader(
             max_body_bytes=state.limits.max_body_bytes,
             tls_spki=tls_spki,
+            connection=_number(),
             deliver=self._deliver,
             acquire=self._acquire,
             send_continue=self._send_continue,
         )
         self._waiting: deque[_Turn] = deque()
-        self._held = self._serving_bytes = 0
-        self._since = state.now
+        self._out: deque[Buffer] = deque()  # not empty only while the transport is not writable
+        self._held = self._serving_bytes = self._unsent = 0
+        self._since = self._paused_at = state.now
         self._linger_since: float | None = None
-        self._busy = self._pumping = self._closed = self._served = False
+        self._busy = self._pumping = self._closed = self._closing = self._served = False
         self._keep_alive = self._writable = self._reading = True
         self._head_only = self._continue_due = False
         self.made = False
@@ -161,23 +192,23 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         self._reader.close()
-        self._waiting.clear()
         self._state.connections.discard(self)
-        self._state.buffered_bytes -= self._held
-        self._held = 0
+        self._let_go()
         self._on_lost()
 
     @override
     def pause_writing(self) -> None:
         self._writable = False
-        self._since = self._state.now
+        self._since = self._paused_at = self._state.now
         self._set_reading(reading=False)
 
     @override
     def resume_writing(self) -> None:
         self._writable = True
         self._since = self._state.now
-        self._pump()
+        self._flush()
+        if self._writable:
+            self._pump()
 
     # -- the reader's callbacks -------------------------------------------------------------------
 
@@ -193,13 +224,11 @@ class Connection(asyncio.Protocol):
         return not full
 
     def _acquire(self, size: int) -> bool:
-        state = self._state
         self._held += size
-        state.buffered_bytes += size
-        return state.buffered_bytes <= state.max_buffered_bytes
+        return self._state.take(size) and not self._transport.is_closing()
 
     def _send_continue(self) -> None:
-        if self._busy or self._waiting:
+        if self._busy or self._waiting or not self._writable:
             self._continue_due = True  # the answers before it come first
         else:
             self._transport.write(CONTINUE)
@@ -212,8 +241,6 @@ class Connection(asyncio.Protocol):
         Raises:
             LocalProtocolError: there is none.
         """
-        if self._closed:
-            return
         if not self._busy:
             raise LocalProtocolError("a request was answered twice")
         self._busy = False
@@ -221,6 +248,8 @@ class Connection(asyncio.Protocol):
         state = self._state
         state.buffered_bytes -= self._serving_bytes
         self._held -= self._serving_bytes
+        if self._closed:
+            return
         self._since = state.now
         keep_alive = self._keep_alive and not (response.close or state.draining)
         self._write(response, keep_alive=keep_alive)
@@ -231,29 +260,37 @@ class Connection(asyncio.Protocol):
 
     def sweep(self) -> None:
         """Refuse, or end, what takes longer than it may; called a few times a second."""
-        waited = self._state.now - self._since
+        now = self._state.now
+        waited = now - self._since
         phase, limits = self._reader.phase, self._state.limits
         if not self._writable:
-            if waited > limits.body_timeout_s:  # the client does not take its answer
-                self._transport.abort()
+            if now - self._paused_at > limits.body_timeout_s:  # the client takes no answer
+                self.abort()
         elif self._busy:
             return  # whoever serves the request keeps its deadline
         elif phase == ENDED:
-            lingered = self._state.now - (self._linger_since or self._since)
+            lingered = now - (self._linger_since or self._since)
             if waited > LINGER_QUIET_S or lingered > LINGER_S:
-                self._transport.close()
+                self._close()
         elif waited > self._patience_s(phase):
             self._late(phase)
 
     def drain(self) -> None:
         """End now if nothing is owed; otherwise the next response is the last."""
         if not self._busy and not self._waiting:
-            self._transport.close()
+            self._close()
 
     def abort(self) -> None:
         """End now, whatever is owed; no longer idle from here on."""
         self._reader.stop()
+        self._let_go()
         self._transport.abort()
+
+    @property
+    def stalled_since(self) -> float | None:
+        """Since when the client has taken no answer while memory is held for it, or None."""
+        holds = self._unsent or self._held > self._kept
+        return self._paused_at if holds and not self._writable else None
 
     @property
     def idle_since(self) -> float | None:
@@ -292,10 +329,50 @@ class Connection(asyncio.Protocol):
     def _write(self, response: HttpResponse, *, keep_alive: bool) -> None:
         parts = render(response, keep_alive=keep_alive, head_only=self._head_only)
         self._head_only = False
+        if self._transport.is_closing():
+            return  # the client has gone
         if len(parts) == 1:
-            self._transport.write(parts[0])
+            self._out.append(parts[0])
         else:
-            self._transport.writelines(parts)
+            self._out.extend(_pieces(parts))
+        self._flush()
+        if self._out:
+            size = sum(map(len, parts))
+            self._unsent += size
+            self._state.take(size)
+
+    def _flush(self) -> None:
+        """Hand over what the transport takes of the answers; close if that was all there was."""
+        out = self._out
+        while out and self._writable:
+            self._transport.write(out.popleft())
+        if not out:
+            self._forget_answers()
+            if self._closing:
+                self._transport.close()
+
+    @property
+    def _kept(self) -> int:
+        """Bytes of the request that is being served: kept until answered, whoever hears it."""
+        return self._serving_bytes if self._busy else 0
+
+    def _let_go(self) -> None:
+        """Forget, and no longer account for, whatever is not being served."""
+        self._waiting.clear()
+        self._state.buffered_bytes -= self._held - self._kept
+        self._held = self._kept
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        self._out.clear()
+        self._state.buffered_bytes -= self._unsent
+        self._unsent = 0
+
+    def _close(self) -> None:
+        """Close as soon as the transport has every answer; `sweep` bounds how long that takes."""
+        self._closing = True
+        if not self._out and not self._transport.is_closing():
+            self._transport.close()
 
     def _end(self) -> None:
         """Nothing follows: close, or linger where the client may still be sending."""
@@ -303,7 +380,7 @@ class Connection(asyncio.Protocol):
         expecting_more = self._reader.phase in (HEADERS, BODY)
         self._reader.stop()
         if self._linger_since is None and not expecting_more:
-            self._transport.close()
+            self._close()
             return
         self._since = self._linger_since = self._state.now
         self._set_reading(reading=True)
@@ -328,7 +405,7 @@ class Connection(asyncio.Protocol):
         if self._busy:
             self.respond(error_response(500, "internal error", close=True))
         else:
-            self._transport.close()
+            self._close()
 
     def _set_reading(self, *, reading: bool) -> None:
         if reading is not self._reading and not self._closed:
@@ -349,9 +426,16 @@ class Connection(asyncio.Protocol):
 
     def _late(self, phase: int) -> None:
         if phase == BETWEEN:
-            self._transport.close()
+            self._close()
             return
         what = "headers" if phase == HEADERS else "body"
         limit_s = self._patience_s(phase)
         message = f"the {what} did not arrive within {limit_s:g} s"
         self._stop(error_response(408, message, close=True))
+
+
+def _pieces(parts: list[Buffer]) -> Iterator[Buffer]:
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), PIECE_BYTES):
+            yield view[start : start + PIECE_BYTES]

@@ -32,6 +32,7 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
         headers: by lower-case name; a repeated header has its values joined by b", ".
         body: the decoded body; the receiver may keep and alias it.
         tls_spki: SubjectPublicKeyInfo (DER) of the key that this connection's server proved.
+        connection: which connection it came on; no two of one process have the same.
     """
 
     method: bytes
@@ -39,6 +40,7 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     headers: dict[bytes, bytes]
     body: bytes | bytearray
     tls_spki: bytes
+    connection: int
 
 
 class HttpResponse(msgspec.Struct, frozen=True, gc=False):

@@ -46,6 +46,7 @@ class RequestReader:
         "_acquire",
         "_body",
         "_chunks",
+        "_connection",
         "_deliver",
         "_header_bytes",
         "_header_count",
@@ -66,6 +67,7 @@ class RequestReader:
         *,
         max_body_bytes: int,
         tls_spki: bytes,
+        connection: int,
         deliver: Callable[[HttpRequest, bool], bool],
         acquire: Callable[[int], bool],
         send_continue: Callable[[], None],
@@ -75,6 +77,7 @@ class RequestReader:
         Args:
             max_body_bytes: larger bodies are refused, if possible before they are sent.
             tls_spki: put into each request.
+            connection: likewise.
             deliver: takes each whole request and whether the connection may outlive it; returns
                 False if no further request can be taken.
             acquire: accounts for so many bytes of a body; False if there is no room.
@@ -82,6 +85,7 @@ class RequestReader:
         """
         self._max_body_bytes = max_body_bytes
         self._tls_spki = tls_spki
+        self._connection = connection
         self._deliver = deliver
         self._acquire = acquire
         self._send_continue = send_continue
@@ -225,7 +229,12 @@ class RequestReader:
         )
         body, self._body = self._body, b""
         request = HttpRequest(
-            parser.get_method(), _origin_form(self._url), self._headers, body, self._tls_spki
+            parser.get_method(),
+            _origin_form(self._url),
+            self._headers,
+            body,
+            self._tls_spki,
+            self._connection,
         )
         if not keep_alive:
             self.phase = ENDED

@@ -24,11 +24,12 @@ log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 ACCEPTS_PER_WAKE: Final = 64
-SHUTDOWN_S: Final = 1.0
-"""How long the other end of a closing TLS connection may take to say goodbye."""
+SHUTDOWN_S: Final = 3.0
+"""How long the other end of a closing TLS connection may take to take the last of an answer (up to
+three `connection.PIECE_BYTES` and what the kernel holds) and to say goodbye."""
 MIN_BUFFERED_BYTES: Final = 256 * 1024**2
 BUFFERED_BODIES: Final = 8
-"""Request bodies in memory: at least 256 MiB, or so many of the largest."""
+"""Bodies of requests and answers in memory: at least 256 MiB, or so many of the largest."""
 MAX_SWEEP_S: Final = 0.25
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 

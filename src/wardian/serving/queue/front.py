@@ -39,6 +39,13 @@ log = logging.getLogger(__name__)
 
 MAX_PEERS = 256
 GREETING_TIMEOUT_S = 10.0
+FORGOTTEN_GRACE_S = 5.0
+"""How long a peer may hold a message that nobody waits for any more, before it is dropped.
+
+A message that was spoilt on its way is never answered, and would occupy its lease for ever.
+"""
+MAX_UNSENT_BYTES = MAX_FRAME_BYTES
+"""What may wait to be read by one peer when it is sent more; beyond it the peer is dropped."""
 MAX_STRIKES = 16
 """Answers of one peer that nobody waits for or that do not authenticate, before it is dropped."""
 
@@ -50,6 +57,7 @@ class SocketFrontQueue(FrontQueue):
         """Listen at `address` once started; answers larger than `max_frame_bytes` are refused."""
         self.address = address
         self.max_frame_bytes = max_frame_bytes
+        self.max_unsent_bytes = MAX_UNSENT_BYTES
         self.table = LeaseTable()
         self.peers: dict[int, _Peer] = {}
         self._sink: FrontSink | None = None
@@ -114,8 +122,20 @@ class SocketFrontQueue(FrontQueue):
 
     @override
     def forget(self, message: int, *, lane: Lane) -> None:
-        if self._waiting.pop(message, None) is not None:
-            self.deliver(self.table.forget(message, lane=lane))
+        self._waiting.pop(message, None)
+        self.deliver(self.table.forget(message, lane=lane))
+        holder = self.table.holder(message, lane=lane)
+        if holder is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(FORGOTTEN_GRACE_S, self._drop_holder, holder, message)
+
+    @override
+    def stalled(self, worker: int) -> bool:
+        return self.table.stalled(worker)
+
+    def _drop_holder(self, worker: int, message: int) -> None:
+        if self.table.holds(worker, message):
+            self.peers[worker].drop("held for too long what nobody waits for")
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """Carry out what the leases decided."""
@@ -187,8 +207,13 @@ class _Peer(asyncio.Protocol):
 
     def request(self, message: int, sealed: bytes) -> None:
         """Pass a message to the worker."""
-        if self._transport is not None:  # a connection that just broke is reported soon
-            self._transport.writelines((message_head(FrameKind.REQUEST, message, sealed), sealed))
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return  # a connection that just broke is reported soon
+        if transport.get_write_buffer_size() > self._queue.max_unsent_bytes:
+            self.drop("does not read what it gets")
+            return
+        transport.writelines((message_head(FrameKind.REQUEST, message, sealed), sealed))
 
     def drop(self, reason: str) -> None:
         """End the connection at once; the rest follows when it is lost."""

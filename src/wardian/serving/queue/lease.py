@@ -7,6 +7,7 @@ No sockets, no threads, no clock, no payloads: numbers in, deliveries out. What 
 - a worker holds at most as many messages as it gave credit for;
 - a message offered `alone` is held by a worker that holds nothing else, so that if the worker dies
   it is clear which message it died of;
+- a worker that is not to get anything because of messages that nobody waits for is stalled;
 - waiting messages of a lane are delivered in the order in which they were offered.
 """
 
@@ -38,11 +39,16 @@ class _Worker:
     turn: int
     held: dict[int, bool] = field(default_factory=dict)  # message: alone
     guarded: bool = False  # holds a message that wants to be alone
+    forgotten: set[int] = field(default_factory=set)  # of those held
 
     def takes(self, *, alone: bool) -> bool:
         if alone:
             return self.credit > 0 and not self.held
         return not self.guarded and len(self.held) < self.credit
+
+    @property
+    def stalled(self) -> bool:
+        return len(self.forgotten) == len(self.held) > 0 and not self.takes(alone=False)
 
 
 class _Waiting(NamedTuple):
@@ -108,14 +114,20 @@ class LeaseTable:
         if record is None or message not in record.held:
             raise LeaseLost("the worker does not hold this message")
         del record.held[message]
+        record.forgotten.discard(message)
         record.guarded = False  # who holds one that wants to be alone holds no other
         return self._deliver(record.lane)
 
     def forget(self, message: int, *, lane: Lane) -> list[Delivery]:
         """Nobody waits for `message` any more: it is not delivered if it was not yet.
 
-        A worker that holds it goes on holding it until it answers: it is busy with it.
+        A worker that holds it goes on holding it until it answers: it is busy with it, or it
+        will never answer; see `stalled`.
         """
+        holder = self.holder(message, lane=lane)
+        if holder is not None:
+            self._workers[holder].forgotten.add(message)
+            return []
         waiting = self._waiting.get(lane)
         if waiting:
             kept = deque(entry for entry in waiting if entry.message != message)
@@ -123,6 +135,18 @@ class LeaseTable:
                 self._waiting[lane] = kept
                 return self._deliver(lane)  # it may have stood in the way of the next
         return []
+
+    def holder(self, message: int, *, lane: Lane) -> int | None:
+        """Return the worker of `lane` that holds `message`, if one does."""
+        for worker, record in self._lanes.get(lane, {}).items():
+            if message in record.held:
+                return worker
+        return None
+
+    def stalled(self, worker: int) -> bool:
+        """Return whether `worker` gets nothing because of messages that nobody waits for."""
+        record = self._workers.get(worker)
+        return record is not None and record.stalled
 
     def room(self, lane: Lane) -> int:
         """Return how many workers of `lane` would be handed a message if it were offered now."""

@@ -71,6 +71,12 @@ class FrontQueue(Protocol):
     def forget(self, message: int, *, lane: Lane) -> None:
         """Nobody waits for `message` any more."""
 
+    def stalled(self, worker: int) -> bool:
+        """Return whether `worker` gets nothing because of messages that nobody waits for.
+
+        It may be busy with them, or they did not reach it and it will never answer.
+        """
+
 
 class Delivered(NamedTuple):
     """A message as a worker gets it, or an answer as it gives it."""
@@ -89,6 +95,13 @@ class WorkerQueue(Protocol):
         """Pass on sealed answers to messages of the last `take`, in one write.
 
         Dropped without a word if the front end is gone: it has given the messages up by then.
+        """
+
+    def refused(self, message: int) -> None:
+        """`message` of the last `take` did not open, so there is no answer to it.
+
+        Unless its number is answered soon (this was a forgery or a copy, and the true message
+        comes), the front end is made to believe that it is lost.
         """
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ import logging
 import socket
 import struct
 import time
+from collections import deque
 
 from typing_extensions import override
 
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 DEFAULT_CREDIT = 2
 """One message in the engine and one on the way: the engine never waits, and packs grow."""
 
+REFUSED_GRACE_S = 5.0
+"""How long a message that did not open may stay unanswered, before the connection is dropped."""
+
+_REMEMBERED = 1024  # numbers of messages: the largest credit
 _POLL_S = 0.25  # how soon `stop` is noticed by a worker that has nothing to do
 _SEND_TIMEOUT_S = 30
 _READ_BYTES = 256 * 1024
@@ -65,6 +70,8 @@ class SocketWorkerQueue(WorkerQueue):
         self._pause_s = 0.0
         self._stopping = False
         self._said_so = False
+        self._answered: deque[int] = deque(maxlen=_REMEMBERED)
+        self._refused: dict[int, float] = {}  # when the connection is to be dropped for it
 
     @override
     def take(self) -> list[Delivered] | None:
@@ -73,6 +80,10 @@ class SocketWorkerQueue(WorkerQueue):
                 if self._stopping:
                     return None
                 self._connect()
+            elif self._refused and min(self._refused.values()) <= time.monotonic():
+                event(log, "queue.left", level=logging.WARNING, why="a message was spoilt")
+                self._disconnect()
+                self._back_off()
             elif self._stopping and not self._said_so:
                 self._said_so = True
                 self._send(credit_frame(0))
@@ -86,7 +97,14 @@ class SocketWorkerQueue(WorkerQueue):
         pieces: list[bytes] = []
         for message, sealed in answers:
             pieces += (message_head(FrameKind.ANSWER, message, sealed), sealed)
+            self._refused.pop(message, None)
+            self._answered.append(message)
         self._send(b"".join(pieces))
+
+    @override
+    def refused(self, message: int) -> None:
+        if len(self._refused) < _REMEMBERED and message not in self._answered:
+            self._refused.setdefault(message, time.monotonic() + REFUSED_GRACE_S)
 
     @override
     def stop(self) -> None:
@@ -146,6 +164,8 @@ class SocketWorkerQueue(WorkerQueue):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self._refused.clear()
+        self._answered.clear()
 
 
 def _open(address: Address) -> socket.socket:
