@@ -106,3 +106,29 @@ def test_status_knows_that_up_is_gone(mesh: RunningMesh) -> None:
     )
     assert asked.returncode == 1
     assert "crashed" in asked.stdout
+
+
+async def test_what_was_accepted_is_answered_before_the_mesh_ends(mesh: RunningMesh) -> None:
+    """Ctrl-C while requests wait for a worker: the front end ends first, and answers first."""
+    worker = mesh.role_pid("worker-digits-1")
+    image = np.zeros((1, 64), np.float32)
+    clients = [
+        await wardian.connect_async(mesh.url, policy=mesh.policy, timeout_s=30) for _ in range(60)
+    ]
+    try:
+        os.kill(worker, signal.SIGSTOP)
+        calls = [
+            asyncio.create_task(client.infer("digits", {"image": image})) for client in clients
+        ]
+        await asyncio.sleep(1.0)
+        assert not any(call.done() for call in calls)
+        os.kill(mesh.process.pid, signal.SIGINT)
+        await asyncio.sleep(0.5)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    failed = [answer for answer in answers if isinstance(answer, Exception)]
+    assert not failed
+    assert mesh.process.wait(30) == 0
+    for client in clients:
+        await client.close()

@@ -81,7 +81,7 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     )
     await stopped.wait()
     renewal.cancel()
-    await frontend.stop()
+    await frontend.stop(give_up=dispatcher.close)
     dispatcher.close()
     await queue.close()
 

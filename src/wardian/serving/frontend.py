@@ -99,9 +99,15 @@ class Frontend:
             event(log, "frontend.listening", host=host, port=bound)
         return listening
 
-    async def stop(self, *, drain_s: float = DRAIN_S) -> None:
-        """Accept nothing more, answer what was accepted, and close."""
-        await self._server.stop(drain_s=drain_s)
+    async def stop(
+        self, *, drain_s: float = DRAIN_S, give_up: Callable[[], None] | None = None
+    ) -> None:
+        """Accept nothing more, answer what was accepted, and close.
+
+        `give_up`, usually `Dispatcher.close`, is called after `drain_s`: what still waits then
+        ends in a typed error, which is sent before the connections close.
+        """
+        await self._server.stop(drain_s=drain_s, give_up=give_up)
         self._desk.close()
         event(log, "frontend.stopped")
 

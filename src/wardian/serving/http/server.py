@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 ACCEPTS_PER_WAKE: Final = 64
+LAST_WORDS_S: Final = 2.0
 SHUTDOWN_S: Final = 3.0
 """How long the other end of a closing TLS connection may take to take the last of an answer (up to
 three `connection.PIECE_BYTES` and what the kernel holds) and to say goodbye."""
@@ -101,11 +102,13 @@ class HttpServer:
             self._sweep()
         return tuple(listener.getsockname()[:2] for listener in listeners)
 
-    async def stop(self, *, drain_s: float) -> None:
+    async def stop(self, *, drain_s: float, give_up: Callable[[], None] | None = None) -> None:
         """Accept nothing more, answer what was accepted, and close everything.
 
         Args:
-            drain_s: after this time connections that still owe an answer are cut.
+            drain_s: how long answers are waited for.
+            give_up: called after that time: whoever owes answers gives errors now. Connections
+                that take nothing for another `LAST_WORDS_S` are cut.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -123,6 +126,10 @@ class HttpServer:
             self._all_gone = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_gone.wait(), drain_s)
+            if give_up is not None:
+                give_up()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._all_gone.wait(), LAST_WORDS_S)
         for connection in tuple(self._state.connections):
             connection.abort()
         await asyncio.sleep(0)  # the transports' last callbacks
