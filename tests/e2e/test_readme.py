@@ -41,19 +41,11 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
         assert (REPOSITORY / link).exists(), link
 
 
-def test_no_file_names_this_machine_or_a_registry() -> None:
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    forbidden = re.compile(
-        rb"pypi\.org|pythonhosted|registry\.npmjs|deb\.debian|" + b"/" + b"work/"
-    )
-    for name in listed.stdout.splitlines():
-        path = REPOSITORY / name
-        if path.is_file():
-            assert not forbidden.search(path.read_bytes()), name
+def test_lock_files_hold_hashes_and_no_address() -> None:
+    for lock in REPOSITORY.glob("requirements*.lock"):
+        text = lock.read_text()
+        assert "://" not in text
+        assert "--hash=sha256:" in text
 
 
 def test_the_package_carries_its_types() -> None:
