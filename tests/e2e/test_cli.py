@@ -323,3 +323,30 @@ def test_doctor_answers(tmp_path: Path) -> None:
     assert "Enclaves on this machine:" in shown.stdout
     names = {finding["name"] for finding in json.loads(run("doctor", "--json").stdout)}
     assert {"Python", "SGX driver", "Landlock", "openvino"} <= names
+
+
+def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
+    """Sealing onto a file system of 64 KiB, in a mount namespace of the test's own."""
+    (tmp_path / "model.onnx").write_bytes(os.urandom(300_000))
+    (tmp_path / "small").mkdir()
+    command = f"{sys.executable} -m wardian.cli seal model.onnx -o small/m.sealed --new-key m.key"
+    done = subprocess.run(
+        [
+            "unshare",
+            "-rm",
+            "sh",
+            "-c",
+            (
+                f"mount -t tmpfs -o size=64k none small || exit 77; {command}; "
+                "status=$?; ls small | wc -l; exit $status"
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no mount namespace of our own can be made here")
+    assert_one_line(done, 2, "no space left")
+    assert done.stdout.strip().endswith("0")  # nothing half-written is left
