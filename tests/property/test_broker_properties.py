@@ -2,7 +2,8 @@
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,9 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(Heal
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> ToyBroker:
-    return ToyBroker(MESH, tmp_path_factory.mktemp("broker") / "broker.db")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyBroker]:
+    with closing(ToyBroker(MESH, tmp_path_factory.mktemp("broker") / "broker.db")) as broker:
+        yield broker
 
 
 def flip(raw: bytes, bit: int) -> bytes:
@@ -281,7 +283,7 @@ class Carrier(RuleBasedStateMachine):
             assert {secret.model for secret in admission.secrets} == {model}  # type: ignore[attr-defined]
 
     def teardown(self) -> None:
-        self.broker.store.close()
+        self.broker.close()
         self.directory.cleanup()
 
 

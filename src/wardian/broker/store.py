@@ -135,10 +135,9 @@ class Store:
         expected = self._root.rows.get(f"{place}/{key}")
         if expected is None:
             return None
-        with _sqlite_as_seal_error():
-            row = self._database.execute(
-                "SELECT generation, sealed FROM rows WHERE place = ? AND key = ?", (place, key)
-            ).fetchone()
+        query = "SELECT generation, sealed FROM rows WHERE place = ? AND key = ?"
+        with _sqlite_as_seal_error(), self._select(query, place, key) as found:
+            row = found.fetchone()
         if row is None or _digest(row[1]) != expected:
             raise SealError(_ALTERED)
         return self._open(row[1], "rows", f"{place}/{key}", row[0])
@@ -151,12 +150,12 @@ class Store:
 
     def audit_lines(self, *, after: int = 0, limit: int = 100) -> tuple[bytes, ...]:
         """Return up to `limit` raw audit lines whose sequence is greater than `after`."""
-        with _sqlite_as_seal_error():
-            rows = self._database.execute(
-                "SELECT sequence, generation, sealed FROM audit WHERE sequence > ? "
-                "ORDER BY sequence LIMIT ?",
-                (after, limit),
-            ).fetchall()
+        query = (
+            "SELECT sequence, generation, sealed FROM audit WHERE sequence > ? "
+            "ORDER BY sequence LIMIT ?"
+        )
+        with _sqlite_as_seal_error(), self._select(query, after, limit) as found:
+            rows = found.fetchall()
         return tuple(self._open(sealed, "audit", str(seq), gen) for seq, gen, sealed in rows)
 
     def commit(
@@ -210,14 +209,14 @@ class Store:
 
     def _load(self) -> _Root:
         """Return the verified root of the state on disk, or that of a new, empty one."""
-        tables = self._database.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")
-        found = {sql for (sql,) in tables}
+        with self._select("SELECT sql FROM sqlite_master WHERE sql NOT NULL") as tables:
+            found = {sql for (sql,) in tables}
         if found and found != set(_SCHEMA):  # a host's trigger or view would run in our queries
             raise SealError(_ALTERED)
-        roots = self._database.execute("SELECT one, generation, sealed FROM root") if found else ()
-        rows = tuple(roots)
-        if not rows:
-            return self._begin(empty=not found)
+        if not found:
+            return self._begin()
+        with self._select("SELECT one, generation, sealed FROM root") as roots:
+            rows = roots.fetchall()
         if len(rows) != 1 or rows[0][0] != 1:  # the host can switch the table's CHECK off
             raise SealError(_ALTERED)
         _, generation, sealed = rows[0]
@@ -231,9 +230,9 @@ class Store:
         self._verify_audit(root)
         return root
 
-    def _begin(self, *, empty: bool) -> _Root:
+    def _begin(self) -> _Root:
         """Write the first generation; only where nothing was ever counted."""
-        if self._value != 0 or not empty:
+        if self._value != 0:
             raise SealError(_ROLLED_BACK)
         root = _Root(generation=1, rows={}, audit=EMPTY)
         sealed = self._seal(wire.encode(root), "root", "", 1)
@@ -252,7 +251,8 @@ class Store:
 
     def _verify_rows(self, root: _Root) -> None:
         """Refuse rows that the root does not list, and a list with rows missing."""
-        rows = self._database.execute("SELECT place, key, generation, sealed FROM rows").fetchall()
+        with self._select("SELECT place, key, generation, sealed FROM rows") as found:
+            rows = found.fetchall()
         if {f"{place}/{key}": _digest(sealed) for place, key, _, sealed in rows} != root.rows:
             raise SealError(_ALTERED)
         for place, key, generation, sealed in rows:
@@ -260,14 +260,23 @@ class Store:
 
     def _verify_audit(self, root: _Root) -> None:
         """Refuse an audit log that does not lead to the root's head, line by line."""
-        rows = self._database.execute(
-            "SELECT sequence, generation, sealed FROM audit ORDER BY sequence"
-        )
-        lines = (self._open(sealed, "audit", str(seq), gen) for seq, gen, sealed in rows)
-        try:
-            verify_chain(lines, head=root.audit)
-        except (AuthenticationFailed, FormatError) as err:
-            raise SealError(f"the broker's audit log: {err}") from err
+        query = "SELECT sequence, generation, sealed FROM audit ORDER BY sequence"
+        with self._select(query) as rows:
+            lines = (self._open(sealed, "audit", str(seq), gen) for seq, gen, sealed in rows)
+            try:
+                verify_chain(lines, head=root.audit)
+            except (AuthenticationFailed, FormatError) as err:
+                raise SealError(f"the broker's audit log: {err}") from err
+
+    def _select(
+        self, query: str, *values: object
+    ) -> contextlib.AbstractContextManager[sqlite3.Cursor]:
+        """Return the rows of `query`, to be read inside a `with`.
+
+        A query that is left open keeps the file locked, even after the connection was closed: until
+        its cursor is collected, which an exception that names its frame puts off.
+        """
+        return contextlib.closing(self._database.execute(query, values))
 
     def _count(self, root: _Root, sealed_root: bytes) -> None:
         """Advance the counter to the state that is now on disk.

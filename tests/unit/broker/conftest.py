@@ -1,5 +1,7 @@
 """Fixtures of the broker's tests; the mesh itself is in `toy_mesh`."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,5 +14,6 @@ def mesh() -> ToyMesh:
 
 
 @pytest.fixture
-def broker(mesh: ToyMesh, tmp_path: Path) -> ToyBroker:
-    return ToyBroker(mesh, tmp_path / "broker.db")
+def broker(mesh: ToyMesh, tmp_path: Path) -> Iterator[ToyBroker]:
+    with closing(ToyBroker(mesh, tmp_path / "broker.db")) as broker:
+        yield broker

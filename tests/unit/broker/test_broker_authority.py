@@ -1,5 +1,7 @@
 """What the broker remembers and in which order it acts."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,11 +43,11 @@ def test_ca_manifest_keys_and_epoch_survive_a_restart(mesh: ToyMesh, broker: Toy
 
 def test_a_stored_manifest_is_verified_again(mesh: ToyMesh, broker: ToyBroker) -> None:
     """A `wardian.toml` with other owners would be another measurement; still nothing is assumed."""
-    broker.store.close()
+    broker.close()
     mesh.owners = [SigningKey.generate()]
     with pytest.raises(PolicyDenied, match="not an owner"):
         broker.start()
-    broker.store.close()
+    broker.close()
 
 
 def test_the_broker_says_who_it_is(mesh: ToyMesh, broker: ToyBroker, tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_the_broker_says_who_it_is(mesh: ToyMesh, broker: ToyBroker, tmp_path: P
         identity = read_identity(leaf)
         assert (identity.role, identity.measurement) == ("broker", mesh.measurements["broker"])
         assert len(identity.manifest_digest) == len(expected)
-    fresh.store.close()
+    fresh.close()
 
 
 # Manifests
@@ -135,10 +137,11 @@ def test_keys_that_no_line_names_any_more_are_deleted(mesh: ToyMesh, broker: Toy
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> ToyBroker:
+def pair(tmp_path: Path) -> Iterator[ToyBroker]:
     """Two owners, either of whom may sign; the first owns both models."""
     mesh = ToyMesh(owners=[SigningKey.generate(), SigningKey.generate()])
-    return ToyBroker(mesh, tmp_path / "pair.db")
+    with closing(ToyBroker(mesh, tmp_path / "pair.db")) as broker:
+        yield broker
 
 
 def test_t7_another_owner_signs_a_line_over_a_strangers_key(pair: ToyBroker) -> None:

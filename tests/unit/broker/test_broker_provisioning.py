@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -98,8 +100,9 @@ def tamper(raw: bytes, kind: type, **changes: object) -> bytes:
 
 
 @pytest.fixture
-def visit(mesh: ToyMesh, tmp_path) -> Visit:
-    return Visit(mesh, ToyBroker(mesh, tmp_path / "v.db", provisioned=False))
+def visit(mesh: ToyMesh, tmp_path) -> Iterator[Visit]:
+    with closing(ToyBroker(mesh, tmp_path / "v.db", provisioned=False)) as broker:
+        yield Visit(mesh, broker)
 
 
 def test_an_owner_puts_a_manifest_and_keys_in_force(mesh: ToyMesh, visit: Visit) -> None:

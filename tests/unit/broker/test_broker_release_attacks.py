@@ -1,5 +1,7 @@
 """Attacks on a release, each with the defence that stops it (TRUST T1, T2, T4, T7, T11, T24)."""
 
+from contextlib import closing
+
 import msgspec
 import pytest
 from toy_mesh import NOW, OTHER_PLATFORM, ToyBroker, ToyMesh, digest
@@ -573,12 +575,12 @@ def test_the_manifest_changes_between_challenge_and_release(mesh: ToyMesh, relay
 
 
 def test_a_key_that_was_never_given(mesh: ToyMesh, tmp_path) -> None:
-    broker = ToyBroker(mesh, tmp_path / "b.db", provisioned=False)
-    with pytest.raises(TransportError, match="no mesh manifest yet"):
-        broker.challenge(broker.open(), mesh.workload().request(tee="simulated"))
-    assert broker.provision(mesh.signed()).missing == ("digits version 1", "faces version 1")
-    with pytest.raises(PolicyDenied, match="has not given its key") as caught:
-        broker.admit(mesh.workload(), mesh.attest("worker"))
+    with closing(ToyBroker(mesh, tmp_path / "b.db", provisioned=False)) as broker:
+        with pytest.raises(TransportError, match="no mesh manifest yet"):
+            broker.challenge(broker.open(), mesh.workload().request(tee="simulated"))
+        assert broker.provision(mesh.signed()).missing == ("digits version 1", "faces version 1")
+        with pytest.raises(PolicyDenied, match="has not given its key") as caught:
+            broker.admit(mesh.workload(), mesh.attest("worker"))
     assert caught.value.rule == "key-given"
 
 

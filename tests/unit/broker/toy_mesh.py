@@ -166,7 +166,10 @@ class ToyMesh:
 
 
 class ToyBroker:
-    """A broker without a socket: the steps of `service`, one call each, time as an attribute."""
+    """A broker without a socket: the steps of `service`, one call each, time as an attribute.
+
+    Its state is a file that stays open: whoever makes one closes it.
+    """
 
     def __init__(self, mesh: ToyMesh, path: Path, *, provisioned: bool = True) -> None:
         self.mesh = mesh
@@ -183,8 +186,11 @@ class ToyBroker:
             store=self.store, attest=self.attest, agreed=self.mesh.agreed, clock=lambda: NOW
         )
 
-    def restart(self) -> None:
+    def close(self) -> None:
         self.store.close()
+
+    def restart(self) -> None:
+        self.close()
         self.start()
 
     def attest(self, report_data: bytes) -> Evidence:
