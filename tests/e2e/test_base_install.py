@@ -11,7 +11,7 @@ from pathlib import Path
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
 from wardian.attestation.evidence import Purpose, bind
-from wardian.tee.simulation import generate_platform
+from wardian.tee.launch.simulation import generate_platform
 
 BLOCKED = (
     "fcntl",

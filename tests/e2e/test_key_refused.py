@@ -15,7 +15,7 @@ from mesh import REPOSITORY, RunningMesh
 import wardian
 from wardian._internal import wire
 from wardian.roles.host import HostSettings
-from wardian.tee.launcher import launch_simulated
+from wardian.tee.launch.launcher import launch_simulated
 
 PACKAGE = Path(wardian.__file__).parent
 

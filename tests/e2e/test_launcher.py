@@ -26,10 +26,10 @@ from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.verifier import verify_evidence
 from wardian.errors import ConfigError, PolicyDenied
 from wardian.tee import launcher
-from wardian.tee.launcher import launch_simulated
+from wardian.tee.launch.launcher import launch_simulated
+from wardian.tee.launch.simulation import load_platform
 from wardian.tee.measurement import measure_role
 from wardian.tee.role_table import ROLES
-from wardian.tee.simulation import load_platform
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="roles run on Linux")
 
@@ -175,7 +175,7 @@ def test_nothing_beside_the_measured_files_can_be_imported(probe):
 
         def main(enclave):
             for name in ("evil", "sitecustomize", "wardian.evil", "wardian.serving", "wardian.cli",
-                         "wardian.tee.simulation", "numpy", "pytest", "site", "unittest"):
+                         "wardian.tee.launch.simulation", "numpy", "pytest", "site", "unittest"):
                 try:
                     importlib.import_module(name)
                     enclave.announce("imported", name=name)
@@ -332,7 +332,7 @@ def test_interpreter_that_cannot_be_started(probe, monkeypatch):
 
 LAUNCHER = """
 import dataclasses, pathlib, sys
-from wardian.tee.launcher import launch_simulated
+from wardian.tee.launch.launcher import launch_simulated
 from wardian.tee.role_table import ROLES
 modules = (*ROLES["broker"].modules, "wardian.roles.probe")
 role = dataclasses.replace(

@@ -12,7 +12,7 @@ from wardian.attestation.intel_root import INTEL_ROOT_DER
 from wardian.attestation.quote_sgx import parse_sgx_quote
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import AttestationError, FormatError
-from wardian.tee.simulation import generate_platform
+from wardian.tee.launch.simulation import generate_platform
 
 NOW = 1_800_000_000
 REAL_NOW = 1751624924

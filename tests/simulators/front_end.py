@@ -36,7 +36,7 @@ from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.dispatch import Counters, Outcome
 from wardian.serving.frontend import Frontend
 from wardian.serving.http.tls import TlsIdentity
-from wardian.tee.simulation import SimulatedPlatform, generate_platform
+from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 MEASUREMENTS = {"broker": b"\xbb" * 32, "frontend": b"\xff" * 32, "worker": b"\x77" * 32}
 WEIGHTS = np.linspace(-1, 1, 640, dtype="f4").reshape(64, 10)

@@ -16,7 +16,7 @@ from wardian._internal.settings import Operator
 from wardian.cli.state import StateDir, replace_file
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings
-from wardian.tee.launcher import launch_simulated, print_announcement
+from wardian.tee.launch.launcher import launch_simulated, print_announcement
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:

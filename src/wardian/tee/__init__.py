@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wardian.tee.backend import Enclave, enter
-    from wardian.tee.launcher import launch_simulated
+    from wardian.tee.launch.launcher import launch_simulated
+    from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform, open_platform
     from wardian.tee.measurement import RoleManifest, measure_role
     from wardian.tee.role_table import ROLES, RoleSpec
     from wardian.tee.sealing import seal_state, unseal_state
-    from wardian.tee.simulation import SimulatedPlatform, generate_platform, open_platform
 
 __all__ = [
     "ROLES",
@@ -35,12 +35,12 @@ _HOME = {
     "Enclave": "backend",
     "RoleManifest": "measurement",
     "RoleSpec": "role_table",
-    "SimulatedPlatform": "simulation",
+    "SimulatedPlatform": "launch.simulation",
     "enter": "backend",
-    "generate_platform": "simulation",
-    "launch_simulated": "launcher",
+    "generate_platform": "launch.simulation",
+    "launch_simulated": "launch.launcher",
     "measure_role": "measurement",
-    "open_platform": "simulation",
+    "open_platform": "launch.simulation",
     "seal_state": "sealing",
     "unseal_state": "sealing",
 }

@@ -9,7 +9,7 @@ from attestation_cases import MEASUREMENT, NOW, REPORT_DATA
 
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
-from wardian.tee.simulation import SimulatedPlatform, generate_platform
+from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from wardian.errors import (
     TcbUnacceptable,
 )
 from wardian.tee import simulation_pki
-from wardian.tee.simulation import generate_platform
+from wardian.tee.launch.simulation import generate_platform
 
 
 def verify(evidence, policy, *, report_data=REPORT_DATA, now=NOW):

@@ -1,6 +1,6 @@
 """A mesh in one process: owners, models, measurements and evidence, without a socket.
 
-Evidence is complete SGX evidence of a simulated platform (`tee.simulation`), so what the tests
+Evidence is complete SGX evidence of a simulated platform (`tee.launch.simulation`), so what the tests
 attack is the verifier that also serves hardware.
 """
 
@@ -37,7 +37,7 @@ from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
-from wardian.tee.simulation import SimulatedPlatform, generate_platform
+from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 NOW = 1_790_000_000
 PLATFORM = generate_platform(clock=lambda: NOW)

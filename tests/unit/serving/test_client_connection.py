@@ -43,7 +43,7 @@ from wardian.serving.client.messages import (
 )
 from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
-from wardian.tee.simulation import generate_platform
+from wardian.tee.launch.simulation import generate_platform
 
 ORIGIN = Origin(host="localhost", port=8443)
 

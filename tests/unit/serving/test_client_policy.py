@@ -16,7 +16,7 @@ from wardian.broker.manifest import SignedManifest, VerifiedManifest
 from wardian.errors import ConfigError, EvidenceInvalid, FormatError, PolicyDenied, TcbUnacceptable
 from wardian.serving.client.policy import ClientPolicy, load_client_policy
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
-from wardian.tee.simulation import SimulatedPlatform, generate_platform
+from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 NONCE = b"n" * 32
 SPKI = b"key of the connection"

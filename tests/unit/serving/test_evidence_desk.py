@@ -15,7 +15,7 @@ from wardian.serving.api.evidence_desk import BURST, EvidenceDesk
 from wardian.serving.api.fair_line import MAX_IN_LINE, MAX_PER_CONNECTION, MAX_WAIT_S, FairLine
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
 from wardian.serving.http.messages import HttpResponse
-from wardian.tee.simulation import SimulatedPlatform, generate_platform
+from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 NONCE = b"n" * 32
 SPKI = b"the key of the connection"

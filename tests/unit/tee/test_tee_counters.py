@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from wardian.errors import SealError
-from wardian.tee.counters import MAX_COUNT, FileCounters
+from wardian.tee.launch.file_counters import MAX_COUNT, FileCounters
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import CollateralUnavailable, ConfigError, LocalProtocolError, SealError
 from wardian.tee.gramine import GramineEnclave
-from wardian.tee.simulation import generate_platform
+from wardian.tee.launch.simulation import generate_platform
 
 PLATFORM = generate_platform()
 

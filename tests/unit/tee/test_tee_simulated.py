@@ -18,11 +18,11 @@ from wardian.errors import (
 )
 from wardian.tee import simulated
 from wardian.tee.backend import BACKENDS, enter
-from wardian.tee.counters import FileCounters
-from wardian.tee.launcher import _Desk, _status, launch_simulated, print_announcement
+from wardian.tee.launch.file_counters import FileCounters
+from wardian.tee.launch.launcher import _Desk, _status, launch_simulated, print_announcement
+from wardian.tee.launch.simulation import generate_platform
 from wardian.tee.measurement import MeasuredFile, RoleManifest
 from wardian.tee.simulated import Answer, SimulatedEnclave, receive_frame, send_frame
-from wardian.tee.simulation import generate_platform
 
 NOW = 1_800_000_000
 MANIFEST = RoleManifest(

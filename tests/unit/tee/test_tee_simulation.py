@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from wardian._internal import wire
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import ConfigError, EvidenceInvalid, LocalProtocolError
-from wardian.tee.simulation import (
+from wardian.tee.launch.simulation import (
     _Stored,
     create_platform,
     generate_platform,

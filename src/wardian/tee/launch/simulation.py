@@ -26,7 +26,7 @@ from wardian.attestation.evidence import REPORT_DATA_BYTES, Evidence
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, FormatError, LocalProtocolError
-from wardian.tee.simulation_pki import (
+from wardian.tee.launch.simulation_pki import (
     CPU_SVN,
     PCE_SVN,
     QE_PRODUCT_ID,

@@ -21,7 +21,8 @@ from typing import TypeAlias, assert_never
 from wardian._internal import settings
 from wardian._internal.log import Field, event
 from wardian.errors import ConfigError, SealError, WardianError
-from wardian.tee.counters import FileCounters
+from wardian.tee.launch.file_counters import FileCounters
+from wardian.tee.launch.simulation import SimulatedPlatform, open_platform
 from wardian.tee.measurement import (
     BOOTSTRAP,
     INTERPRETER,
@@ -45,7 +46,6 @@ from wardian.tee.simulated import (
     receive_frame,
     send_frame,
 )
-from wardian.tee.simulation import SimulatedPlatform, open_platform
 
 log = logging.getLogger(__name__)
 
