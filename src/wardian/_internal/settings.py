@@ -105,6 +105,17 @@ class BrokerPlace(Settings, frozen=True, kw_only=True):
     port: Port = 0
 
 
+class QueuePlace(Settings, frozen=True, kw_only=True):
+    """`[queue]`: a TCP address, or by default a Unix socket in the state directory.
+
+    Under Gramine it has to be TCP: Gramine's Unix sockets do not leave the enclave.
+    """
+
+    address: str = "127.0.0.1"
+    port: Port = 0
+    """0: the Unix socket."""
+
+
 class Operator(Settings, frozen=True, kw_only=True):
     """`operator.toml`; every table may be left out: the defaults are one machine."""
 
@@ -114,6 +125,7 @@ class Operator(Settings, frozen=True, kw_only=True):
     frontend: FrontendPlace = FrontendPlace()
     worker: WorkerPlace = WorkerPlace()
     broker: BrokerPlace = BrokerPlace()
+    queue: QueuePlace = QueuePlace()
 
 
 def parse(raw: bytes, kind: type[S], *, name: str) -> S:

@@ -4,14 +4,13 @@ Exit status: 0 done, 1 failed, 2 wrong use or settings, 3 refused by a policy or
 """
 
 import errno
-import importlib
 import sys
 
 import click
-from typing_extensions import override
 
 import wardian
 from wardian._internal.wire import printable
+from wardian.cli.lazy import LazyGroup
 from wardian.errors import AttestationError, ConfigError, PolicyDenied, WardianError
 
 COMMANDS = {
@@ -21,6 +20,7 @@ COMMANDS = {
     "open": ("wardian.cli.files", "open_"),
     "keygen": ("wardian.cli.keygen", "keygen"),
     "attest": ("wardian.cli.attest", "attest"),
+    "enclave": ("wardian.cli.enclave.group", "enclave"),
     "doctor": ("wardian.cli.doctor", "doctor"),
     "broker": ("wardian.cli.processes", "broker"),
     "frontend": ("wardian.cli.processes", "frontend"),
@@ -28,25 +28,11 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Imports a command's module when the command is used, so that clients stay light."""
-
-    @override
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    @override
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}.{attribute} is not a command")
-        return command
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    commands_by_name=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(wardian.__version__, prog_name="wardian")
 def cli() -> None:
     """Serve machine-learning models on machines that nobody has to trust.

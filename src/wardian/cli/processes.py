@@ -2,9 +2,7 @@
 
 import os
 import resource
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,14 @@ from typing import Any
 import click
 
 from wardian._internal import wire
-from wardian._internal.settings import Operator
-from wardian.cli.state import StateDir, replace_file
+from wardian._internal.files import replace_file
+from wardian.cli.host import Placement, place_broker, place_frontend, place_worker
+from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
-from wardian.roles.host import Address, HostSettings
+from wardian.roles.host import HostSettings
+from wardian.tee.launch.gramine import launch_gramine
 from wardian.tee.launch.launcher import launch_simulated, print_announcement
+from wardian.tee.launch.reach import Reach
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -40,39 +41,27 @@ def close_to_others() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _tie_to(lifeline: int | None) -> None:
-    """End this process when the other end of `lifeline` closes."""
-    if lifeline is None:
-        return
-
-    def watch() -> None:
-        os.read(lifeline, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def _broker_address(state: StateDir, operator: Operator) -> Address:
-    """Return where the broker listens: as the operator says, or as the broker wrote."""
-    if operator.broker.port:
-        return operator.broker.address, operator.broker.port
-    try:
-        host, _, port = state.broker_address.read_text().strip().rpartition(":")
-        return host, int(port)
-    except (OSError, ValueError) as err:
-        raise ConfigError(
-            f"{state.broker_address}: no broker wrote its address here; start `wardian broker`, or "
-            "give [broker] a port in operator.toml"
-        ) from err
-
-
-def _launch(role: str, state: StateDir, host: HostSettings, lifeline: int | None) -> None:
-    """Run `role` in the TEE that the operator chose, and end with its status."""
-    operator = state.load_operator()
-    if operator.tee != "simulated":
-        raise ConfigError(
-            f"operator.toml: tee = {operator.tee!r}: start the role with Gramine itself; "
-            "`wardian` launches simulated enclaves only"
+def run(
+    role: str,
+    state: StateDir,
+    placement: Placement,
+    *,
+    tee: str | None = None,
+    lifeline: int | None = None,
+) -> None:
+    """Run `role` in `tee`, by default the one that the operator chose, and end with its status."""
+    kind = tee or state.load_operator().tee
+    close_to_others()
+    if kind != "simulated":
+        sys.exit(
+            launch_gramine(
+                role,
+                tool={"gramine": "gramine-sgx"}.get(kind, kind),
+                directory=state.enclave,
+                run_directory=state.root / "run" / f"{role}-{os.getpid()}",
+                host_settings=wire.encode(placement.inside()),
+                files=placement.files,
+            )
         )
 
     def announce(event: str, fields: Any) -> None:
@@ -81,10 +70,43 @@ def _launch(role: str, state: StateDir, host: HostSettings, lifeline: int | None
             replace_file(state.broker_address, address.encode())
         print_announcement(event, fields)
 
-    close_to_others()
-    _tie_to(lifeline)
     sys.exit(
-        launch_simulated(role, state=state.root, host_settings=wire.encode(host), announce=announce)
+        launch_simulated(
+            role,
+            directory=state.enclave,
+            state=state.root,
+            host_settings=wire.encode(placement.settings),
+            reach=placement.reach,
+            announce=announce,
+            lifeline=lifeline,
+        )
+    )
+
+
+def place(role: str, state: StateDir, *, model: str | None, port: int | None) -> Placement:
+    """Return where a process of `role` finds what it needs.
+
+    Raises:
+        ConfigError: a worker without a model, or no such role.
+    """
+    if role == "broker":
+        return place_broker(state)
+    if role == "frontend":
+        return place_frontend(state, port=port)
+    if role == "worker":
+        if model is None:
+            raise ConfigError("a worker serves one model: name it with --model")
+        return place_worker(state, model=model)
+    raise ConfigError(f"no role is called {role!r}; there are broker, frontend, worker")
+
+
+def place_self_test(state: StateDir) -> Placement:
+    """Return the settings of a role that only tries what it needs."""
+    operator = state.load_operator()
+    return Placement(
+        settings=HostSettings(log_level=operator.log_level, self_test=True),
+        reach=Reach(write=(state.store.parent,)),
+        files={"state": state.store.parent},
     )
 
 
@@ -96,14 +118,8 @@ def broker(*, state: Path, lifeline: int | None) -> None:
     It holds the mesh's certificate authority, releases keys on evidence alone, and keeps its state
     encrypted to its own measurement. Owners give it a signed manifest and their keys.
     """
-    place = StateDir.open(state)
-    operator = place.load_operator()
-    host = HostSettings(
-        log_level=operator.log_level,
-        listen=(operator.broker.address, operator.broker.port),
-        store=str(place.store),
-    )
-    _launch("broker", place, host, lifeline)
+    directory = StateDir.open(state)
+    run("broker", directory, place_broker(directory), lifeline=lifeline)
 
 
 @click.command()
@@ -114,16 +130,8 @@ def frontend(*, state: Path, lifeline: int | None, port: int | None) -> None:
 
     It gets its certificate and the queue keys from the broker, on evidence of what it is.
     """
-    place = StateDir.open(state)
-    operator = place.load_operator()
-    host = HostSettings(
-        log_level=operator.log_level,
-        listen=(operator.frontend.address, operator.frontend.port if port is None else port),
-        names=operator.frontend.names,
-        broker=_broker_address(place, operator),
-        queues=(place.queue,),
-    )
-    _launch("frontend", place, host, lifeline)
+    directory = StateDir.open(state)
+    run("frontend", directory, place_frontend(directory, port=port), lifeline=lifeline)
 
 
 @click.command()
@@ -135,17 +143,5 @@ def worker(*, state: Path, lifeline: int | None, model: str) -> None:
     It gets the model's key from the broker, on evidence of what it is. Any number of workers may
     serve the same model.
     """
-    place = StateDir.open(state)
-    operator = place.load_operator()
-    sealed = {}
-    for path in (place.root / "models").glob("*.sealed"):
-        name, _, version = path.name.removesuffix(".sealed").rpartition("-")
-        sealed[f"{name}:{version}"] = str(path)
-    host = HostSettings(
-        log_level=operator.log_level,
-        broker=_broker_address(place, operator),
-        queues=(place.queue,),
-        model=model,
-        sealed_models=sealed,
-    )
-    _launch("worker", place, host, lifeline)
+    directory = StateDir.open(state)
+    run("worker", directory, place_worker(directory, model=model), lifeline=lifeline)

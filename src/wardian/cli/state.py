@@ -34,7 +34,7 @@ class StateDir:
         root = path.resolve()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in ("models", "run", "logs"):
+            for name in ("models", "run", "run/queue", "logs", "broker", "enclave"):
                 (root / name).mkdir(mode=0o700, exist_ok=True)
         except FileExistsError as err:
             raise ConfigError(f"--state {path}: is a file; name a directory") from err
@@ -80,8 +80,13 @@ class StateDir:
 
     @property
     def store(self) -> Path:
-        """The broker's encrypted state."""
-        return self.root / "broker.db"
+        """The broker's encrypted state, in a directory that holds nothing else."""
+        return self.root / "broker" / "broker.db"
+
+    @property
+    def enclave(self) -> Path:
+        """The roles' manifests, with the bytecode and the `wardian.toml` that they measure."""
+        return self.root / "enclave"
 
     @property
     def broker_address(self) -> Path:
@@ -103,8 +108,11 @@ class StateDir:
 
     @property
     def queue(self) -> str:
-        """The queue's address: a socket here, or elsewhere when this path is too long for one."""
-        path = self.root / "run" / "queue.sock"
+        """The queue's address: a socket here, or elsewhere when this path is too long for one.
+
+        Its directory holds nothing else.
+        """
+        path = self.root / "run" / "queue" / "queue.sock"
         if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
             digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
             directory = Path(tempfile.gettempdir()) / f"wardian-{os.getuid()}-{digest}"
@@ -150,15 +158,3 @@ def demand_private(directory: Path) -> None:
         raise ConfigError(f"{directory}: belongs to another user; name a directory of yours")
     if status.st_mode & 0o077:
         raise ConfigError(f"{directory}: open to other users; run chmod 700 on it")
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path` at once, for this user alone: a reader sees the old or the new."""
-    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(fresh).replace(path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise

@@ -30,7 +30,7 @@ def main(enclave: Enclave) -> int:
 
 
 async def _serve(enclave: Enclave, host: HostSettings) -> None:
-    if host.listen is None or host.store is None:
+    if len(host.listen) != 1 or host.store is None:
         raise ConfigError("host settings: a broker needs an address and a place for its state")
     path = Path(host.store)
     store = Store(
@@ -51,7 +51,7 @@ async def _serve(enclave: Enclave, host: HostSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    address, port = await service.start(*host.listen)
+    address, port = await service.start(*host.listen[0])
     enclave.announce("broker.listening", address=address, port=port)
     event(log, "broker.listening", port=port)
     waits = [asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(service.in_doubt.wait())]

@@ -36,7 +36,7 @@ def main(enclave: Enclave) -> int:
 
 
 async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
-    if host.listen is None or len(host.queues) != 1:
+    if not host.listen or len(host.queues) != 1:
         raise ConfigError("host settings: a front end needs an address and one queue")
     models = tuple(agreed.models)
     admit = partial(admitted, enclave, host, agreed, role=ROLE, models=models)
@@ -72,8 +72,9 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     await queue.start()
-    listening = await frontend.start(*host.listen)
-    address, port = listening[0]
+    for where in host.listen:
+        await frontend.start(*where)
+    address, port = host.listen[0]
     enclave.announce("frontend.ready", address=address, port=port)
     event(log, "frontend.ready", port=port)
     renewal = asyncio.create_task(

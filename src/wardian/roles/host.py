@@ -19,12 +19,12 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Untrusted. A role refuses to start when one that it needs is missing."""
 
     log_level: str = "info"
-    listen: Address | None = None
-    """Broker and front end: where to listen."""
+    listen: tuple[Address, ...] = ()
+    """Broker and front end: where to listen, IP addresses; a broker has one."""
     names: tuple[str, ...] = ()
     """Front end: DNS names and IP addresses for its certificate."""
     broker: Address | None = None
-    """Front end and worker: where the broker listens."""
+    """Front end and worker: where the broker listens, an IP address."""
     queues: tuple[str, ...] = ()
     """A path, or `tcp:HOST:PORT`: a front end listens on the first, a worker dials all."""
     store: str | None = None
@@ -33,3 +33,5 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Worker: the model to serve, in the newest version that the manifest names."""
     sealed_models: dict[str, str] = msgspec.field(default_factory=dict)
     """Worker: where sealed files lie, by `NAME:VERSION`."""
+    self_test: bool = False
+    """Try what the role needs, report, and end. No key is asked for."""

@@ -11,20 +11,17 @@ if TYPE_CHECKING:
     from wardian.tee.backend import Enclave, enter
     from wardian.tee.launch.launcher import launch_simulated
     from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform, open_platform
-    from wardian.tee.measurement import RoleManifest, measure_role
     from wardian.tee.role_table import ROLES, RoleSpec
     from wardian.tee.sealing import seal_state, unseal_state
 
 __all__ = [
     "ROLES",
     "Enclave",
-    "RoleManifest",
     "RoleSpec",
     "SimulatedPlatform",
     "enter",
     "generate_platform",
     "launch_simulated",
-    "measure_role",
     "open_platform",
     "seal_state",
     "unseal_state",
@@ -33,13 +30,11 @@ __all__ = [
 _HOME = {
     "ROLES": "role_table",
     "Enclave": "backend",
-    "RoleManifest": "measurement",
     "RoleSpec": "role_table",
     "SimulatedPlatform": "launch.simulation",
     "enter": "backend",
     "generate_platform": "launch.simulation",
     "launch_simulated": "launch.launcher",
-    "measure_role": "measurement",
     "open_platform": "launch.simulation",
     "seal_state": "sealing",
     "unseal_state": "sealing",

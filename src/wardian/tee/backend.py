@@ -65,6 +65,7 @@ def _backend(module: str, name: str) -> Callable[[], Enclave]:
 BACKENDS: dict[str, Callable[[], Enclave]] = {
     "gramine": _backend("wardian.tee.gramine", "GramineEnclave"),
     "simulated": _backend("wardian.tee.simulated", "SimulatedEnclave"),
+    "tsm": _backend("wardian.tee.tsm", "TsmEnclave"),
 }
 """By name; a process is told by its measured arguments which one it is in."""
 

@@ -11,12 +11,40 @@ from types import MappingProxyType
 _ENVIRONMENT = MappingProxyType(
     {
         "HOME": "/nonexistent",  # no library finds a place for caches or telemetry ids
-        "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "OPENSSL_CONF": "/dev/null",  # the system's file is not measured, and can load code
-        "TZ": "UTC",
+        "TZ": "UTC0",  # says it all: no time zone file is looked up
     }
+)
+_MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFile:
+    """A file of the host that a role may read although it is not trusted, and why.
+
+    Attributes:
+        path: for `allowed`, relative to the role's directory; for `kernel`, an absolute path.
+            One that ends in "/" means what lies below it.
+        reason: why nothing depends on its being true.
+    """
+
+    path: str
+    reason: str
+
+
+_SETTINGS = (
+    HostFile(
+        path="host.json",
+        reason="the operator's settings: addresses and paths. They may lie and cost service; no "
+        "security decision reads them",
+    ),
+)
+_PROCESSORS = (
+    HostFile(path="/sys/devices/system/cpu/online", reason="how many threads a pool gets"),
+    HostFile(path="/sys/devices/system/cpu/possible", reason="how many threads a pool gets"),
+    HostFile(path="/proc/self/cgroup", reason="how much processor time the host grants"),
 )
 
 
@@ -31,16 +59,27 @@ class RoleSpec:
             every package above one is included.
         distributions: installed distributions that it may import, by their PyPI names.
         product_id: ISVPRODID; each role has its own, so that one never unseals another's state.
+        heap_bytes: memory that the process needs beside models and requests.
+        threads: threads that it starts beside those of its inference engine.
         svn: ISVSVN; raised when a flaw in this role is fixed that reference values shall exclude.
-        environment: the whole environment of the process.
+        environment: the whole environment of the process, but for what the builder finds out.
+        keeps_state: whether it gets an encrypted mount for state.
+        allowed: files of the operator that it reads.
+        kernel: read-only files of `/proc` and `/sys` that it reads. Gramine makes its own; the
+            simulation opens the host's to it.
     """
 
     entry: str
     modules: tuple[str, ...]
     distributions: tuple[str, ...]
     product_id: int
+    heap_bytes: int = 256 * _MIB
+    threads: int = 8
     svn: int = 1
     environment: Mapping[str, str] = field(default_factory=lambda: _ENVIRONMENT)
+    keeps_state: bool = False
+    allowed: tuple[HostFile, ...] = _SETTINGS
+    kernel: tuple[HostFile, ...] = _PROCESSORS
 
 
 def _within(room: str, *modules: str) -> tuple[str, ...]:
@@ -56,7 +95,7 @@ _EVERY_ROLE = (
     *_within("crypto", "aead_stream", "hpke", "kdf", "recipients", "sealed_header", "secret"),
     *_within("crypto", "signing", "tls_keys"),
     *_within("roles", "host", "start"),
-    *_within("tee", "backend", "bootstrap", "gramine", "simulated"),
+    *_within("tee", "backend", "bootstrap", "gramine", "seccomp", "simulated"),
 )
 _ADMITTED = (
     *_EVERY_ROLE,
@@ -85,6 +124,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             ),
             distributions=_BASE_DISTRIBUTIONS,
             product_id=1,
+            keeps_state=True,
         ),
         "frontend": RoleSpec(
             entry="wardian.roles.frontend",
@@ -106,6 +146,14 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 "uvloop",
             ),
             product_id=2,
+            heap_bytes=512 * _MIB,
+            kernel=(
+                *_PROCESSORS,
+                HostFile(path="/proc/self/stat", reason="its own CPU seconds, for /metrics"),
+                HostFile(path="/proc/self/limits", reason="its own limits, for /metrics"),
+                HostFile(path="/proc/self/fd/", reason="its own descriptors, for /metrics"),
+                HostFile(path="/proc/stat", reason="when the machine started, for /metrics"),
+            ),
         ),
         "worker": RoleSpec(
             entry="wardian.roles.worker",
@@ -119,6 +167,21 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             ),
             distributions=(*_BASE_DISTRIBUTIONS, "numpy", "openvino"),
             product_id=3,
+            heap_bytes=512 * _MIB,
+            allowed=(
+                *_SETTINGS,
+                HostFile(
+                    path="models/",
+                    reason="sealed models: opened only where the owner's signed line pins them",
+                ),
+            ),
+            kernel=(
+                HostFile(path="/sys/devices/system/cpu/", reason="processors and their caches"),
+                HostFile(path="/proc/self/cgroup", reason="how much processor time is granted"),
+                HostFile(path="/proc/self/cpuset", reason="on which processors it may run"),
+                HostFile(path="/proc/cpuinfo", reason="which instructions the engine may use"),
+                HostFile(path="/proc/meminfo", reason="how much memory the engine may plan with"),
+            ),
         ),
     }
 )

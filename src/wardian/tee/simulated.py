@@ -26,10 +26,6 @@ CHANNEL = 3
 MAX_FRAME_BYTES = wire.MAX_MESSAGE_BYTES
 
 
-class FilesQuestion(wire.Message, frozen=True, kw_only=True, tag="files"):
-    """`bootstrap` asks which files it may import, before anything else is loaded."""
-
-
 class EvidenceQuestion(wire.Message, frozen=True, kw_only=True, tag="evidence"):
     """Evidence over 64 bytes of report data."""
 
@@ -69,8 +65,7 @@ class AdvanceCounterQuestion(wire.Message, frozen=True, kw_only=True, tag="advan
 
 
 Question: TypeAlias = (
-    FilesQuestion
-    | EvidenceQuestion
+    EvidenceQuestion
     | SealingKeyQuestion
     | AgreedConfigQuestion
     | HostSettingsQuestion
@@ -87,14 +82,12 @@ class Answer(wire.Message, frozen=True, kw_only=True, omit_defaults=True):
         content: a key, a configuration, settings.
         evidence: for an `EvidenceQuestion`.
         number: a counter's value.
-        files: for a `FilesQuestion`: name in the manifest, SHA-256 in hex, where it lies.
         error: why there is none of these.
     """
 
     content: bytes = b""
     evidence: Evidence | None = None
     number: int = 0
-    files: tuple[tuple[str, str, str], ...] = ()
     error: str = ""
 
 

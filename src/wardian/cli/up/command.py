@@ -14,13 +14,14 @@ import click
 import wardian
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
+from wardian._internal.files import replace_file
 from wardian._internal.log import configure
 from wardian._internal.settings import Operator, parse
 from wardian.broker.certificates import chain_pem
 from wardian.broker.manifest import appraisal_policy
 from wardian.broker.owner import provision
 from wardian.cli.processes import close_to_others
-from wardian.cli.state import StateDir, replace_file
+from wardian.cli.state import StateDir
 from wardian.cli.up import owner as acts
 from wardian.cli.up import selfcheck
 from wardian.cli.up.example import Source
@@ -110,11 +111,9 @@ class _Up:
         mark = self._place.root / "broker.measurement"
         known = mark.read_text().strip() if mark.exists() else ""
         if known and known != measurement.hex():
-            for path in self._place.root.glob("broker.db*"):
-                path.unlink()
-            self._place.store.with_suffix(".master").unlink(missing_ok=True)
-            for path in (self._place.root / "counters" / "broker").glob("*"):
-                path.unlink()
+            for directory in (self._place.store.parent, self._place.root / "counters" / "broker"):
+                for path in directory.glob("*"):
+                    path.unlink()
             self._screen.warn("the broker's code changed: it begins with a new, empty state")
         replace_file(mark, f"{measurement.hex()}\n".encode())
 

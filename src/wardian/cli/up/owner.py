@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardian._internal import wire
+from wardian._internal.files import replace_file
 from wardian._internal.settings import Agreed, parse
 from wardian.attestation.claims import TcbStatus
 from wardian.broker.manifest import (
@@ -23,7 +24,7 @@ from wardian.broker.manifest import (
 )
 from wardian.cli.files import read_secret, write_secret
 from wardian.cli.progress import progress
-from wardian.cli.state import StateDir, replace_file
+from wardian.cli.state import StateDir
 from wardian.cli.up.example import Source
 from wardian.cli.up.screen import Screen
 from wardian.crypto.recipients import BrokerKey
@@ -31,7 +32,8 @@ from wardian.crypto.sealed_file import seal_file
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
 from wardian.errors import ConfigError, FormatError
-from wardian.tee import measure_role, open_platform
+from wardian.tee import open_platform
+from wardian.tee.manifest.builder import Builder
 
 ROLES = ("broker", "frontend", "worker")
 
@@ -69,9 +71,7 @@ def prepare(source: Source, state: StateDir, screen: Screen) -> Prepared:
     replace_file(state.agreed, raw)
     screen.step("owner", "played", f"by this command; public key {owner.public.hex()[:16]}…")
     root = open_platform(state.simulation).root_sha256
-    measurements = {role: measure_role(role, agreed=raw).mr_enclave for role in ROLES}
-    for role, measurement in measurements.items():
-        screen.step(role, "measured", f"mr_enclave {measurement.hex()[:16]}…")
+    measurements = build_roles(raw, state, screen)
     models = seal_models(
         source, state, agreed=agreed, owner=owner, worker=measurements["worker"], screen=screen
     )
@@ -98,6 +98,22 @@ def prepare(source: Source, state: StateDir, screen: Screen) -> Prepared:
         signed=signed,
         keys=tuple(BrokerKey(model.key) for model in models),
     )
+
+
+def build_roles(agreed: bytes, state: StateDir, screen: Screen) -> dict[str, bytes]:
+    """Build every role's manifest and return the measurements, 32 bytes each, by role."""
+    builder = Builder(state.enclave, deployment=agreed)
+    measurements = {}
+    for role in ROLES:
+        built = builder.build(role)
+        measurements[role] = built.mr_enclave
+        screen.step(
+            role,
+            "measured",
+            f"mr_enclave {built.mr_enclave.hex()[:16]}…  {built.files:,} files, "
+            f"{built.total_bytes / 1e6:.0f} MB",
+        )
+    return measurements
 
 
 def open_owner_key(state: StateDir) -> SigningKey:

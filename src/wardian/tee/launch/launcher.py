@@ -1,12 +1,15 @@
 """Starts a role as a simulated enclave and plays processor and host for it until it ends.
 
-In the foreground: one launcher, one role. The launcher measures the role, starts it with exactly
-the command line and environment that it measured, answers its questions, and ends as it ends.
+In the foreground: one launcher, one role. The launcher does what Gramine does: it hashes every
+trusted file of the role's manifest, starts exactly the command line and environment that the
+manifest says, confines the process to what the manifest names, answers its questions, and ends as
+it ends.
 """
 
 import contextlib
 import json
 import logging
+import select
 import signal
 import socket
 import subprocess
@@ -18,18 +21,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeAlias, assert_never
 
-from wardian._internal import settings
 from wardian._internal.log import Field, event
 from wardian.errors import ConfigError, SealError, WardianError
 from wardian.tee.launch.file_counters import FileCounters
+from wardian.tee.launch.landlock import Ruleset, abi, unenforced
+from wardian.tee.launch.reach import Reach, access
 from wardian.tee.launch.simulation import SimulatedPlatform, open_platform
-from wardian.tee.measurement import (
-    BOOTSTRAP,
-    INTERPRETER,
-    RoleManifest,
-    locate_role,
-    measure_files,
-)
+from wardian.tee.launch.verified import VerifiedManifest, load_manifest
+from wardian.tee.manifest.candidates import spec_of
 from wardian.tee.role_table import ROLES, RoleSpec
 from wardian.tee.simulated import (
     AdvanceCounterQuestion,
@@ -37,7 +36,6 @@ from wardian.tee.simulated import (
     Announcement,
     Answer,
     EvidenceQuestion,
-    FilesQuestion,
     HostSettingsQuestion,
     Question,
     ReadCounterQuestion,
@@ -53,7 +51,6 @@ PLATFORM_DIRECTORY = "simulation"
 """Below the state directory: the simulated platform's keys."""
 
 COUNTER_DIRECTORY = "counters"
-AGREED_FILE = "wardian.toml"
 
 Announce: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 """Called with an event and its fields, in the launcher's thread. Both come from the role."""
@@ -70,11 +67,12 @@ def print_announcement(event: str, fields: Mapping[str, Field]) -> None:
 def launch_simulated(
     role: str,
     *,
+    directory: Path,
     state: Path,
     host_settings: bytes,
-    agreed: bytes | None = None,
+    reach: Reach,
     announce: Announce = print_announcement,
-    package: Path | None = None,
+    lifeline: int | None = None,
     roles: Mapping[str, RoleSpec] = ROLES,
 ) -> int:
     """Run `role` as a simulated enclave; return its exit status once it ended.
@@ -84,61 +82,77 @@ def launch_simulated(
 
     Args:
         role: a name in `roles`.
-        state: the state directory; the platform and the counters live in it and are made here.
+        directory: the role's, with `ROLE.manifest` as `wardian enclave build` wrote it; becomes
+            the working directory.
+        state: where the simulated platform and the counters live; they are made here.
         host_settings: JSON for the role, unmeasured.
-        agreed: the bytes of `wardian.toml`; by default those of the file in `state`. Read once:
-            what is measured is what the role gets.
+        reach: what the operator's settings let the role reach beside the manifest's files.
         announce: receives what the role announces.
-        package: the directory of the package `wardian`; by default the one that is running.
+        lifeline: a descriptor; when its other end closes, the role is told to end.
         roles: the role table.
 
     Returns:
         The role's exit status; 128 + N if signal N ended it.
 
     Raises:
-        ConfigError: no such role, something that it needs is missing, or the state directory
-            cannot be used.
+        ConfigError: no such role, no manifest, a file that is not as it was measured, or the state
+            directory cannot be used.
     """
-    config = settings.read(state / AGREED_FILE) if agreed is None else agreed
-    located = locate_role(role, package=package, roles=roles)
-    manifest = measure_files(role, located, agreed=config, roles=roles)
+    spec = spec_of(role, roles)
+    manifest = load_manifest(directory / f"{role}.manifest")
     platform = open_platform(state / PLATFORM_DIRECTORY)
     counters = FileCounters(state / COUNTER_DIRECTORY / role)
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        process = _start(manifest, located, theirs)
+    with ours, theirs, _confinement(manifest, spec, reach, directory) as rules:
+        process = _start(manifest, directory, theirs, rules)
         theirs.close()
         desk = _Desk(
             platform=platform,
             manifest=manifest,
-            located=located,
-            agreed=config,
             host_settings=host_settings,
             counters=counters,
             announce=announce,
         )
         with _ended(process), _forwarded_signals(process):
-            desk.serve(ours)
+            desk.serve(ours, lifeline=lifeline, end=process.terminate)
             ours.close()  # a role that broke the protocol must not wait for an answer
             return _status(process.wait())
 
 
+@contextlib.contextmanager
+def _confinement(
+    manifest: VerifiedManifest, spec: RoleSpec, reach: Reach, directory: Path
+) -> Iterator[Callable[[], None] | None]:
+    """Yield what confines a child to what it may touch; None where the kernel cannot."""
+    version = abi()
+    for missing in unenforced(version):
+        event(log, "confinement.missing", level=logging.WARNING, what=missing)
+    if not version:
+        yield None
+        return
+    with Ruleset(access(manifest, spec, reach, directory=directory), abi=version) as rules:
+        yield rules.restrict
+
+
 def _start(
-    manifest: RoleManifest, located: Mapping[str, Path], channel: socket.socket
+    manifest: VerifiedManifest,
+    directory: Path,
+    channel: socket.socket,
+    confine: Callable[[], None] | None,
 ) -> subprocess.Popen[bytes]:
-    """Start the role with the manifest's command line, in a session of its own."""
-    places = {name: str(located[name]) for name in (INTERPRETER, BOOTSTRAP)}
+    """Start the role with the manifest's command line, confined, in a session of its own."""
     try:
         return subprocess.Popen(
-            [places.get(argument, argument) for argument in manifest.argv],
-            env=manifest.env,
-            cwd="/",
+            manifest.argv,
+            env=manifest.environment,
+            cwd=directory,
             stdin=channel.fileno(),
             stdout=_STDERR,  # our standard output carries announcements alone
             start_new_session=True,  # a terminal's Ctrl-C reaches it once: through us
+            preexec_fn=confine,  # noqa: PLW1509 (a few system calls, and nothing else)
         )
-    except OSError as err:
-        raise ConfigError(f"{places[INTERPRETER]}: cannot be started: {err.strerror}") from err
+    except (OSError, subprocess.SubprocessError) as err:
+        raise ConfigError(f"{manifest.argv[0]}: cannot be started confined: {err}") from err
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,17 +160,29 @@ class _Desk:
     """Answers the questions of one role."""
 
     platform: SimulatedPlatform
-    manifest: RoleManifest
-    located: Mapping[str, Path]
-    agreed: bytes
+    manifest: VerifiedManifest
     host_settings: bytes
     counters: FileCounters
     announce: Announce
 
-    def serve(self, channel: socket.socket) -> None:
-        """Answer until the role closes its end, which its exit does."""
+    def serve(
+        self, channel: socket.socket, *, lifeline: int | None, end: Callable[[], None]
+    ) -> None:
+        """Answer until the role closes its end, which its exit does.
+
+        Call `end` once when the other end of `lifeline` closes.
+        """
         try:
-            while (raw := receive_frame(channel)) is not None:
+            while True:
+                watched = [channel.fileno()] if lifeline is None else [channel.fileno(), lifeline]
+                readable, _, _ = select.select(watched, [], [])
+                if lifeline in readable:
+                    lifeline = None
+                    end()
+                if channel.fileno() not in readable:
+                    continue
+                if (raw := receive_frame(channel)) is None:
+                    return
                 send_frame(channel, self._answer(parse_question(raw)))
         except (OSError, WardianError) as err:  # a broken role is told nothing more
             event(log, "role.cut-off", level=logging.WARNING, kind=type(err).__name__)
@@ -169,8 +195,6 @@ class _Desk:
 
     def _answer_or_raise(self, question: Question) -> Answer:  # noqa: PLR0911 (one per question)
         match question:
-            case FilesQuestion():
-                return Answer(files=self._files())
             case EvidenceQuestion(report_data=report_data):
                 evidence = self.platform.evidence(
                     mr_enclave=self.manifest.mr_enclave,
@@ -182,7 +206,7 @@ class _Desk:
             case SealingKeyQuestion():
                 return Answer(content=self.platform.sealing_key(self.manifest.mr_enclave).reveal())
             case AgreedConfigQuestion():
-                return Answer(content=self.agreed)
+                return Answer(content=self.manifest.agreed)
             case HostSettingsQuestion():
                 return Answer(content=self.host_settings)
             case Announcement(event=what, fields=fields):
@@ -195,13 +219,6 @@ class _Desk:
                 return Answer()
             case _:
                 assert_never(question)
-
-    def _files(self) -> tuple[tuple[str, str, str], ...]:
-        return tuple(
-            (file.path, file.sha256, str(self.located[file.path]))
-            for file in self.manifest.files
-            if file.path in self.located
-        )
 
 
 @contextlib.contextmanager

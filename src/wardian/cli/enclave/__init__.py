@@ -1,0 +1,1 @@
+"""`wardian enclave`: build, check, sign, measure and run what a role consists of."""

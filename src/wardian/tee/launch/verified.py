@@ -1,0 +1,122 @@
+"""A manifest as the simulated platform takes it: read from disk, every trusted file hashed.
+
+What Gramine does at start, the launcher does here: a file that is not as it was measured stops the
+launch. A change after that is not noticed, which hardware would not let pass.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wardian.errors import ConfigError, FormatError
+from wardian.tee.manifest.canonical import measure_manifest, parse_manifest
+
+AGREED = "wardian.toml"
+_FILE = "file:"
+_RUNTIME_ONLY = "/gramine-runtime"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedManifest:
+    """What a role's manifest says, and that its trusted files are what it says.
+
+    Attributes:
+        mr_enclave: the simulated measurement, 32 bytes.
+        argv: the whole command line; the first is the interpreter.
+        environment: the whole environment.
+        files: every trusted file, absolute.
+        mounts: directories that appear inside the enclave, absolute.
+        agreed: the bytes of `wardian.toml`, as they were hashed.
+        product_id: ISVPRODID.
+        svn: ISVSVN.
+    """
+
+    mr_enclave: bytes
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    files: tuple[Path, ...]
+    mounts: tuple[Path, ...]
+    agreed: bytes
+    product_id: int
+    svn: int
+
+
+def load_manifest(path: Path) -> VerifiedManifest:
+    """Return the manifest at `path`, all of whose trusted files are as it says.
+
+    Args:
+        path: `ROLE.manifest` in a role's directory, as `wardian enclave build` writes it.
+
+    Raises:
+        ConfigError: it cannot be read, is none, or a trusted file differs or is missing; names it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(
+            f"{path}: no manifest to launch there; run `wardian enclave build` first"
+        ) from err
+    try:
+        table = parse_manifest(text)
+        sgx, loader = table["sgx"], table["loader"]
+        expected = {_located(file["uri"], path.parent): file["sha256"] for file in _files(sgx)}
+        _demand_unchanged(expected)
+        agreed_path = path.parent / AGREED
+        agreed = agreed_path.read_bytes()
+        if hashlib.sha256(agreed).hexdigest() != expected.get(agreed_path):
+            raise ConfigError(f"{agreed_path}: is not what was measured")
+        return VerifiedManifest(
+            mr_enclave=measure_manifest(text),
+            argv=tuple(map(str, loader["argv"])),
+            environment={str(name): str(value) for name, value in loader["env"].items()},
+            files=tuple(sorted(expected)),
+            mounts=tuple(sorted(_mounts(table["fs"]["mounts"], path.parent))),
+            agreed=agreed,
+            product_id=int(sgx["isvprodid"]),
+            svn=int(sgx["isvsvn"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, FormatError) as err:
+        raise ConfigError(
+            f"{path}: is not a manifest of this release; run `wardian enclave build`"
+        ) from err
+
+
+def _files(sgx: dict[str, Any]) -> Iterable[dict[str, str]]:
+    files: list[dict[str, str]] = sgx["trusted_files"]
+    return files
+
+
+def _located(uri: str, directory: Path) -> Path:
+    if not uri.startswith(_FILE):
+        raise ConfigError("a trusted file is named by a file: URI")
+    return directory / uri.removeprefix(_FILE)
+
+
+def _mounts(mounts: Iterable[dict[str, str]], directory: Path) -> Iterable[Path]:
+    """Yield the plain directories that a role sees; what exists under Gramine alone is left out."""
+    for mount in mounts:
+        if mount.get("type", "chroot") == "chroot" and mount["path"] != _RUNTIME_ONLY:
+            yield _located(mount["uri"], directory).resolve()
+
+
+def _demand_unchanged(expected: dict[Path, str]) -> None:
+    paths = list(expected)
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for path, digest in zip(paths, pool.map(_digest, paths), strict=True):
+            if digest != expected[path]:
+                raise ConfigError(
+                    f"{path}: was changed after it was measured, or is gone; nothing is started. "
+                    "Build the manifest anew if the change is wanted"
+                )
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

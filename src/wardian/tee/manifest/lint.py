@@ -1,0 +1,188 @@
+"""The lint of manifests: what is wrong with one, line by line, and what to write instead.
+
+It judges ours before they are signed, and those that a user brings, also from the days when Gramine
+was called Graphene. It reads text alone: it opens no file that a manifest names.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wardian._internal.wire import printable
+from wardian.errors import FormatError
+from wardian.tee.manifest.graphene import OldKey, explain, fill_macros, parse_graphene
+from wardian.tee.manifest.rules import RULES, refused
+from wardian.tee.manifest.schema import KEYS, Mismatch, find_key, walk
+from wardian.tee.manifest.source import (
+    MAX_CHARS,
+    Finding,
+    Manifest,
+    Path,
+    dotted,
+    parse_manifest,
+    survey,
+)
+
+_MAX_SHOWN = 1000  # characters of a message: a value may be megabytes long
+_NOTHING = "nothing: leave the key out"
+
+
+def decode_manifest(raw: bytes, *, name: str) -> str:
+    """Return the text of a manifest file.
+
+    Args:
+        raw: the whole file, untrusted.
+        name: of the file, for the error message.
+
+    Raises:
+        FormatError: above 64 MiB, or not UTF-8; names the line.
+    """
+    if len(raw) > MAX_CHARS:
+        raise FormatError(f"{name}:1: more than {MAX_CHARS} bytes")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as err:
+        line = raw.count(b"\n", 0, err.start) + 1
+        raise FormatError(f"{name}:{line}: not text in UTF-8") from err
+
+
+def lint(text: str, *, name: str) -> tuple[Finding, ...]:
+    """Return what is wrong with a manifest, in the order of its lines; empty if nothing is.
+
+    Nothing of a finding can move a terminal's cursor, whatever the file holds.
+
+    Args:
+        text: a rendered Gramine manifest in TOML, or one of Graphene in its old form; untrusted.
+        name: of the file, for error messages.
+
+    Raises:
+        ConfigError: a template that has to be rendered first.
+        FormatError: neither form, more than 64 MiB, or nested beyond reason. Both name the line.
+    """
+    name = printable(name)
+    survey(text, name=name)
+    try:
+        manifest = parse_manifest(text, name=name)
+    except FormatError:
+        old = parse_graphene(text)
+        if old is None:
+            raise
+        found = [*_explain_old(old)]
+    else:
+        found = [*_outside_schema(manifest)]
+        for rule in RULES:
+            found += rule(manifest)
+    shown = (_shown(finding) for finding in found)
+    return tuple(sorted(shown, key=lambda finding: (finding.line, finding.key, finding.rule)))
+
+
+def _shown(finding: Finding) -> Finding:
+    cut = {
+        field: printable(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")
+        for field, text in (
+            ("key", finding.key),
+            ("message", finding.message),
+            ("instead", finding.instead),
+        )
+    }
+    return dataclasses.replace(finding, **cut)
+
+
+def _explain_old(old: tuple[OldKey, ...]) -> Iterator[Finding]:
+    """Yield one finding for the file, and one for each of its keys."""
+    yield Finding(
+        line=1,
+        key="",
+        rule="graphene-manifest",
+        severity="refusal",
+        message="a manifest of Graphene, in the form of before 2021",
+        instead="a TOML manifest for Gramine 1.9 as explained key by key, then lint that",
+    )
+    others: dict[str, str] = {}
+    for each in old:
+        others.setdefault(each.key, each.value)
+    for each in old:
+        yield _explain_one(each, others)
+
+
+def _explain_one(old: OldKey, others: Mapping[str, str]) -> Finding:
+    moved = explain(old.key, old.value, others)
+    known = find_key(old.key)
+    message, instead = "no key of Graphene or of Gramine", _NOTHING
+    if moved is not None:
+        message, instead = moved.why, moved.today or _NOTHING
+    elif old.key.startswith("loader.env.") and not old.value:
+        message = "an empty value once removed the host's variable; none is passed in any more"
+    elif known is not None:
+        why = refused(old.key, known.parse(old.value))
+        message = why.why if why else "the same key today"
+        stays = f"{old.key} = {known.spell(fill_macros(old.value))}"
+        instead = why.instead if why else stays
+    if "{{ " in instead:
+        instead += ", a template: `gramine-manifest -DNAME=VALUE` fills it in"
+    return Finding(
+        line=old.line,
+        key=old.key,
+        rule="graphene-key",
+        severity="refusal" if moved or known is None or instead == _NOTHING else "warning",
+        message=f"{old.key}: {message}",
+        instead=instead,
+    )
+
+
+def _outside_schema(found: Manifest) -> Iterator[Finding]:
+    """Yield what Gramine 1.9 would not accept: keys removed or unknown, types, what is missing."""
+    others = {dotted(path): text for path, text in _texts(found.tree, ())}
+    for mismatch in walk(found.tree):
+        removed = [*_removed(found, mismatch, others)]
+        yield from removed or [_mismatch(found, mismatch)]
+    entrypoint = found.get("libos", "entrypoint")
+    if isinstance(entrypoint, str) and entrypoint.startswith("file:"):
+        path: Path = ("libos", "entrypoint")
+        yield from _removed(found, Mismatch(path, entrypoint, None), others)
+
+
+def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every value that is neither a table nor a list, as old files write it."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(inner, (*path, name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*path, index))
+    else:
+        yield path, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _removed(found: Manifest, mismatch: Mismatch, others: Mapping[str, str]) -> Iterator[Finding]:
+    if mismatch.missing:
+        return
+    for path, text in _texts(mismatch.value, mismatch.path):
+        moved = explain(dotted(path), text, others)
+        if moved is not None:
+            yield found.refusal(
+                path, "removed-key", f"{dotted(path)}: {moved.why}", moved.today or _NOTHING
+            )
+
+
+def _mismatch(found: Manifest, mismatch: Mismatch) -> Finding:
+    key = dotted(mismatch.path)
+    if mismatch.missing:
+        return found.refusal(
+            mismatch.path, "missing-key", f"{key}: Gramine does not start without it", f"{key} = …"
+        )
+    if mismatch.expected is None:
+        close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.85)
+        advice = f"{close[0]}, if that is meant" if close else _NOTHING
+        return found.refusal(
+            mismatch.path, "unknown-key", f"{key}: Gramine 1.9 has no such key", advice
+        )
+    old = " (numbers stood for true and false until 2022-02)"
+    is_flag = mismatch.expected == "true or false" and mismatch.value in (0, 1)
+    return found.refusal(
+        mismatch.path,
+        "wrong-type",
+        f"{key}: not {mismatch.expected}{old if is_flag else ''}",
+        mismatch.expected,
+    )
