@@ -14,6 +14,9 @@ WardianError
 │   └── CollateralUnavailable   what Intel signs about the platform cannot be had now (retryable)
 ├── PolicyDenied                a policy refuses; names the rule, not what the rule expected
 ├── SealError                   sealed state is not ours, not whole or not the newest
+│   ├── StateRolledBack         an older copy was put in its place, or it was taken away
+│   ├── CounterLost             the state proves a count that its counter no longer shows
+│   └── CounterUnavailable      who keeps the counter cannot be reached now (retryable)
 ├── TransportError              (retryable)
 │   ├── Timeout
 │   ├── ConnectionLost
@@ -94,6 +97,20 @@ class PolicyDenied(WardianError):
 
 class SealError(WardianError):
     """Sealed state is not ours, not whole or not the newest."""
+
+
+class StateRolledBack(SealError):
+    """The state is not the newest: an older copy was put in its place, or it was taken away."""
+
+
+class CounterLost(SealError):
+    """The counter shows less than the state proves: only the owners can say what is the newest."""
+
+
+class CounterUnavailable(SealError):
+    """Who keeps the counter cannot be reached now; whether a number was counted is unknown."""
+
+    retryable = True
 
 
 class TransportError(WardianError):

@@ -19,7 +19,7 @@ from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.quote_sgx import parse_sgx_quote
 from wardian.attestation.verifier import verify_evidence
 from wardian.errors import ConfigError, FormatError, LocalProtocolError, SealError, WardianError
-from wardian.tee.backend import BACKENDS, enter
+from wardian.tee.backend import BACKENDS, SealTo, enter
 from wardian.tee.gramine import GramineEnclave, read_device, write_device
 from wardian.tee.launch.file_counters import FileCounters
 from wardian.tee.launch.simulation import generate_platform
@@ -45,8 +45,10 @@ THREADS, QUOTES_EACH, YIELD_S = 8, 4, 0.0005
 PLATFORM = generate_platform(clock=lambda: NOW)
 
 
-def sgx_quote(mr_enclave: bytes):
-    return lambda report_data: PLATFORM.quote(mr_enclave=mr_enclave, report_data=report_data)
+def sgx_quote(mr_enclave: bytes, product_id: int):
+    return lambda report_data: PLATFORM.quote(
+        mr_enclave=mr_enclave, report_data=report_data, product_id=product_id
+    )
 
 
 def tdx_shaped(report_data: bytes) -> bytes:
@@ -95,7 +97,11 @@ def quote_at_once(enclave, report_data_of) -> None:
 
 
 class AttesterContract:
-    """The suite. A subclass says which backend: `enclave` is in `HERE`, `other` in `ELSEWHERE`."""
+    """The suite. A subclass says which backend.
+
+    `enclave` is in `HERE`, `other` in `ELSEWHERE` with the same signer and product id, `stranger`
+    in `ELSEWHERE` with another product id.
+    """
 
     NAME: str
     CLASS: str
@@ -109,6 +115,10 @@ class AttesterContract:
 
     @pytest.fixture
     def other(self):
+        raise NotImplementedError
+
+    @pytest.fixture
+    def stranger(self):
         raise NotImplementedError
 
     @staticmethod
@@ -161,8 +171,33 @@ class AttesterContract:
                 enclave.sealing_key()
             return
         assert len(enclave.sealing_key()) == 32
-        assert enclave.sealing_key() == enclave.sealing_key()
+        assert enclave.sealing_key() == enclave.sealing_key(SealTo.MEASUREMENT)
         assert enclave.sealing_key() != other.sealing_key()
+
+    def test_sealing_key_of_the_signer_belongs_to_the_product(self, enclave, other, stranger):
+        if not self.SEALS:
+            with pytest.raises(SealError, match="no sealing key"):
+                enclave.sealing_key(SealTo.SIGNER)
+            return
+        shared = enclave.sealing_key(SealTo.SIGNER)
+        assert len(shared) == 32
+        assert shared == enclave.sealing_key(SealTo.SIGNER) == other.sealing_key(SealTo.SIGNER)
+        assert shared != stranger.sealing_key(SealTo.SIGNER)
+        assert shared != enclave.sealing_key(SealTo.MEASUREMENT)
+
+    def test_keys_and_quotes_at_once_do_not_mix(self, enclave):
+        """A key may come out of the same device as a quote, and so may spoil it."""
+        if not self.SEALS:
+            return
+        expected, found = enclave.sealing_key(SealTo.SIGNER), []
+        asking = threading.Thread(
+            target=lambda: found.extend(enclave.sealing_key(SealTo.SIGNER) for _ in range(10))
+        )
+        asking.start()
+        quote_at_once(enclave, self.report_data_of)
+        asking.join(60)
+        assert len(found) == 10
+        assert all(key == expected for key in found)
 
     def test_counters_count_or_say_that_they_do_not(self, enclave):
         if not self.COUNTS:
@@ -202,11 +237,13 @@ def config(tmp_path):
 # --- simulated -----------------------------------------------------------------------------------
 
 
-def answer(question, *, mr_enclave: bytes, counters) -> Answer:  # noqa: PLR0911 (one per question)
+def answer(question, mr_enclave, product_id, counters):  # noqa: PLR0911 (one per question)
     match question:
         case EvidenceQuestion(report_data=report_data):
             evidence = PLATFORM.evidence(mr_enclave=mr_enclave, report_data=report_data)
             return Answer(evidence=evidence)
+        case SealingKeyQuestion(to=SealTo.SIGNER):
+            return Answer(content=PLATFORM.signer_sealing_key(product_id).reveal())
         case SealingKeyQuestion():
             return Answer(content=PLATFORM.sealing_key(mr_enclave).reveal())
         case ReadCounterQuestion(name=name):
@@ -221,11 +258,11 @@ def answer(question, *, mr_enclave: bytes, counters) -> Answer:  # noqa: PLR0911
     return Answer(content=AGREED)
 
 
-def serve(channel: socket.socket, *, mr_enclave: bytes, counters: FileCounters) -> None:
+def serve(channel: socket.socket, *known) -> None:
     with channel:
         while (raw := receive_frame(channel)) is not None:
             try:
-                told = answer(parse_question(raw), mr_enclave=mr_enclave, counters=counters)
+                told = answer(parse_question(raw), *known)
             except SealError as err:
                 told = Answer(error=str(err))
             send_frame(channel, told)
@@ -239,16 +276,10 @@ class TestSimulated(AttesterContract):
     def launched(self, tmp_path):
         with contextlib.ExitStack() as stack:
 
-            def launch(mr_enclave: bytes) -> SimulatedEnclave:
+            def launch(mr_enclave: bytes, product_id: int) -> SimulatedEnclave:
                 ours, theirs = socket.socketpair()
-                desk = threading.Thread(
-                    target=serve,
-                    args=(ours,),
-                    kwargs={
-                        "mr_enclave": mr_enclave,
-                        "counters": FileCounters(tmp_path / mr_enclave.hex()),
-                    },
-                )
+                counters = FileCounters(tmp_path / f"{mr_enclave.hex()}-{product_id}")
+                desk = threading.Thread(target=serve, args=(ours, mr_enclave, product_id, counters))
                 desk.start()
                 stack.callback(desk.join, 10)
                 stack.enter_context(theirs)  # closed first: that is how the desk ends
@@ -258,11 +289,15 @@ class TestSimulated(AttesterContract):
 
     @pytest.fixture
     def enclave(self, launched):
-        return launched(HERE)
+        return launched(HERE, 1)
 
     @pytest.fixture
     def other(self, launched):
-        return launched(ELSEWHERE)
+        return launched(ELSEWHERE, 1)
+
+    @pytest.fixture
+    def stranger(self, launched):
+        return launched(ELSEWHERE, 2)
 
 
 # --- gramine -------------------------------------------------------------------------------------
@@ -276,11 +311,12 @@ class TestGramine(AttesterContract):
     def entered(self, tmp_path, config):
         with contextlib.ExitStack() as stack:
 
-            def enter_gramine(mr_enclave: bytes) -> GramineEnclave:
+            def enter_gramine(mr_enclave: bytes, product_id: int) -> GramineEnclave:
                 device = GramineDevice(
-                    tmp_path / mr_enclave.hex(),
-                    quote=sgx_quote(mr_enclave),
+                    tmp_path / f"{mr_enclave.hex()}-{product_id}",
+                    quote=sgx_quote(mr_enclave, product_id),
                     seal_key=PLATFORM.sealing_key(mr_enclave).reveal()[:16],
+                    signer_key=PLATFORM.signer_sealing_key(0).reveal()[:16],
                 )
                 device.yield_s = YIELD_S
                 stack.enter_context(device)
@@ -290,11 +326,15 @@ class TestGramine(AttesterContract):
 
     @pytest.fixture
     def enclave(self, entered):
-        return entered(HERE)
+        return entered(HERE, 1)
 
     @pytest.fixture
     def other(self, entered):
-        return entered(ELSEWHERE)
+        return entered(ELSEWHERE, 1)
+
+    @pytest.fixture
+    def stranger(self, entered):
+        return entered(ELSEWHERE, 2)
 
     def test_without_its_lock_the_contract_is_broken(self, enclave):
         with pytest.raises(AssertionError):
@@ -338,7 +378,11 @@ class TestTsm(AttesterContract):
 
     @pytest.fixture
     def other(self, enclave):
-        return enclave  # its measurement gives no key either
+        return enclave  # no measurement gives a key
+
+    @pytest.fixture
+    def stranger(self, enclave):
+        return enclave
 
     def test_without_its_lock_the_contract_is_broken(self, enclave):
         with pytest.raises(AssertionError):

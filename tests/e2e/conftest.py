@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 from mesh import RunningMesh
+from probe import Probe, builder_of
+
+from wardian.tee.manifest.builder import Builder
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,16 @@ def own_mesh(tmp_path: Path) -> Iterator[RunningMesh]:
         yield mesh
     finally:
         mesh.stop()
+
+
+@pytest.fixture(scope="module")
+def build_of(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Builder]:
+    """The package with a tiny role added, its directory, and one builder for all tests."""
+    package = tmp_path_factory.mktemp("code") / "wardian"
+    directory = tmp_path_factory.mktemp("enclave")
+    return package, directory, builder_of(package, directory)
+
+
+@pytest.fixture
+def probe(build_of: tuple[Path, Path, Builder], tmp_path: Path) -> Probe:
+    return Probe(build_of, tmp_path / "state")

@@ -4,51 +4,66 @@ Other nonces, keys, purposes, replays, debug enclaves and roots are refused mess
 `tests/unit/broker`; here whole processes ask, and the ones that changed get nothing.
 """
 
+import hashlib
 import json
 import shutil
-import threading
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from mesh import REPOSITORY, RunningMesh
+from mesh import RunningMesh
 
 import wardian
 from wardian._internal import wire
-from wardian.roles.host import HostSettings
-from wardian.tee.launch.launcher import launch_simulated
+from wardian._internal.clock import unix_time
+from wardian.attestation.verifier import verify_evidence
+from wardian.broker.manifest import SignedManifest, appraisal_policy, parse_manifest
+from wardian.errors import PolicyDenied
+from wardian.tee.launch.simulation import load_platform, open_platform
+from wardian.tee.manifest.builder import Builder
+from wardian.tee.manifest.canonical import measure_manifest
 
 PACKAGE = Path(wardian.__file__).parent
 
 
-def launch(mesh: RunningMesh, role: str, **changes: object) -> tuple[int, list[dict[str, object]]]:
-    """Run `role` against the broker of `mesh`, and return its status and what it announced."""
-    host, _, port = (mesh.state / "run" / "broker.address").read_text().strip().rpartition(":")
-    settings = HostSettings(
-        listen=("127.0.0.1", 0),
-        broker=(host, int(port)),
-        queues=(str(mesh.state / "run" / "other.sock"),),
-        model="digits",
-        sealed_models={"digits:1": str(mesh.state / "models" / "digits-1.sealed")},
+def launch(
+    mesh: RunningMesh, role: str, *, directory: Path | None = None
+) -> tuple[int, list[dict[str, object]]]:
+    """Run `role` against the broker of `mesh`, and return its status and what it announced.
+
+    `directory` is the role's, if it is another than that of the mesh.
+    """
+    state = mesh.state
+    if directory is not None:
+        state = directory.parent
+        (state / "run").mkdir(exist_ok=True)
+        (state / "models").mkdir(exist_ok=True)
+        shutil.copy(mesh.state / "run" / "broker.address", state / "run")
+        for path in (mesh.state / "models").iterdir():
+            shutil.copy(path, state / "models")
+        if not (state / "simulation").exists():
+            shutil.copytree(mesh.state / "simulation", state / "simulation")
+        state.chmod(0o700)
+    more = {"worker": ("--model", "digits"), "frontend": ("--port", "0"), "broker": ()}[role]
+    done = subprocess.run(
+        [sys.executable, "-m", "wardian.cli", role, "--state", str(state), *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-    said: list[dict[str, object]] = []
-    status: list[int] = []
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.returncode, [line for line in lines if line["event"] == "failed"]
 
-    def run() -> None:
-        status.append(
-            launch_simulated(
-                role,
-                state=mesh.state,
-                host_settings=wire.encode(settings),
-                announce=lambda event, fields: said.append({"event": event, **fields}),
-                **changes,
-            )
-        )
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    assert status, "the role neither ended nor was refused"
-    return status[0], said
+def rebuild(mesh: RunningMesh, place: Path, role: str, **changes: object) -> Path:
+    """Build `role` again as an attacker would, and return its directory."""
+    agreed = changes.pop("deployment", (mesh.state / "wardian.toml").read_bytes())
+    directory = place / "enclave"
+    Builder(directory, deployment=agreed, **changes).build(role)
+    return directory
 
 
 @pytest.mark.parametrize("role", ["worker", "frontend"])
@@ -58,7 +73,9 @@ def test_one_byte_more_in_a_measured_file_and_there_is_no_key(
     changed = shutil.copytree(PACKAGE, tmp_path / "wardian")
     (entry,) = changed.glob(f"roles/{role}.py")
     entry.write_bytes(entry.read_bytes() + b"#")
-    status, said = launch(own_mesh, role, package=changed)
+    status, said = launch(
+        own_mesh, role, directory=rebuild(own_mesh, tmp_path / "s", role, package=changed)
+    )
     assert status == 3
     (failed,) = said
     assert failed["event"] == "failed"
@@ -70,10 +87,12 @@ def test_one_byte_more_in_a_measured_file_and_there_is_no_key(
     assert json.loads(refusal)["rule"].lower() == "measurementin"
 
 
-def test_another_wardian_toml_is_another_measurement(own_mesh: RunningMesh) -> None:
+def test_another_wardian_toml_is_another_measurement(own_mesh: RunningMesh, tmp_path: Path) -> None:
     agreed = (own_mesh.state / "wardian.toml").read_bytes()
+    other = agreed.replace(b"max_batch = 64", b"max_batch = 65")
+    assert other != agreed
     status, said = launch(
-        own_mesh, "worker", agreed=agreed.replace(b"max_batch = 64", b"max_batch = 65")
+        own_mesh, "worker", directory=rebuild(own_mesh, tmp_path / "s", "worker", deployment=other)
     )
     assert status == 3
     assert "not one that the policy names" in said[0]["reason"]
@@ -97,21 +116,89 @@ def test_a_simulation_of_another_state_directory_is_refused(
     own_mesh: RunningMesh, tmp_path: Path
 ) -> None:
     """The same code and settings, measured alike, under another simulation's root."""
-    other = tmp_path / "other"
-    other.mkdir()
-    shutil.copy(own_mesh.state / "wardian.toml", other)
-    (other / "run").mkdir()
-    (other / "models").mkdir()
-    shutil.copy(own_mesh.state / "run" / "broker.address", other / "run")
-    twin = RunningMesh(state=other)
-    status, said = launch(twin, "worker")
+    directory = rebuild(own_mesh, tmp_path / "s", "worker")
+    assert (directory / "worker.manifest").read_bytes() == (
+        own_mesh.state / "enclave" / "worker.manifest"
+    ).read_bytes()
+    open_platform(tmp_path / "s" / "simulation")
+    status, said = launch(own_mesh, "worker", directory=directory)
     assert status == 3
     assert "SIMULATED" in said[0]["reason"]
     assert "does not name that root" in said[0]["reason"]
 
 
-def test_the_repository_s_own_path_is_in_no_measurement() -> None:
-    from wardian.tee.measurement import measure_role
+CHANGES = {
+    "argument": ('"-X", "utf8"', '"-X", "utf8=1"'),
+    "environment": ('TZ = "UTC0"', 'TZ = "UTC1"'),
+    "security version": ("isvsvn = 1", "isvsvn = 2"),
+    "enclave size": ('enclave_size = "', 'enclave_size = "1'),
+    "allowed file": ('"file:host.json",', '"file:host.json", "file:evil",'),
+    "mount": ('root = { type = "tmpfs" }', 'root = { type = "chroot", uri = "file:/" }'),
+}
 
-    manifest = measure_role("broker", agreed=b"").canonical()
-    assert str(REPOSITORY).encode() not in manifest
+
+@pytest.mark.parametrize("what", sorted(CHANGES))
+def test_a_manifest_that_the_host_edited_gets_no_key(
+    own_mesh: RunningMesh, tmp_path: Path, what: str
+) -> None:
+    directory = rebuild(own_mesh, tmp_path / "s", "worker")
+    manifest = directory / "worker.manifest"
+    old, new = CHANGES[what]
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new, 1))
+    status, said = launch(own_mesh, "worker", directory=directory)
+    assert status == 3
+    assert "not one that the policy names" in said[0]["reason"]
+
+
+CLASSES = {
+    "interpreter": ("/bin/python", ""),
+    "loader": ("/ld-linux", ""),
+    "c library": ("/libc.so", ""),
+    "extension module": ("/lib-dynload/", ".so"),
+    "standard library": ("/json/decoder", ".pyc"),
+    "package": ("/numpy/", ".pyc"),
+    "shared object of a package": ("/openvino/libs/libopenvino.so", ""),
+    "metadata": (".dist-info/METADATA", ""),
+    "own module": ("/wardian/roles/worker", ".pyc"),
+    "bootstrap": ("/tee/bootstrap.py", ""),
+    "settings": ("file:wardian.toml", ""),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(CLASSES))
+def test_a_host_that_trusts_another_content_of_a_file_gets_no_key(
+    own_mesh: RunningMesh, tmp_path: Path, kind: str
+) -> None:
+    """One byte of a file of each class: the launcher refuses it; a manifest with the changed
+    file's own hash starts it, and the broker refuses that.
+    """
+    directory = rebuild(own_mesh, tmp_path / "s", "worker")
+    manifest = directory / "worker.manifest"
+    table = tomllib.loads(manifest.read_text())
+    inside, end = CLASSES[kind]
+    victim = next(
+        file
+        for file in table["sgx"]["trusted_files"]
+        if inside in file["uri"] and file["uri"].endswith(end)
+    )
+    content = (directory / victim["uri"].removeprefix("file:")).read_bytes()
+    changed = hashlib.sha256(content[:-1] + bytes([content[-1] ^ 1])).hexdigest()
+    forged = manifest.read_text().replace(victim["sha256"], changed)
+    expected = measure_manifest(manifest.read_text())
+    assert measure_manifest(forged) != expected
+    manifest.write_text(forged)
+    done, _ = launch(own_mesh, "worker", directory=directory)
+    assert done == 2  # the launcher's hash differs from what the forged manifest says
+    evidence = load_platform(own_mesh.state / "simulation").evidence(
+        mr_enclave=measure_manifest(forged), report_data=bytes(64), product_id=3, svn=1
+    )
+    signed = wire.decode((own_mesh.state / "manifest.json").read_bytes(), SignedManifest, what="m")
+    with pytest.raises(PolicyDenied, match="not one that the policy names"):
+        verify_evidence(
+            evidence,
+            policy=appraisal_policy(parse_manifest(signed), "worker"),
+            report_data=bytes(64),
+            now=unix_time(),
+        )

@@ -3,46 +3,31 @@
 Each test copies the package, adds a tiny role to it and launches that.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import py_compile
-import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import pytest
+from probe import AGREED, ROLE
 
-import wardian
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.verifier import verify_evidence
 from wardian.errors import ConfigError, PolicyDenied
-from wardian.tee import launcher
 from wardian.tee.launch.launcher import launch_simulated
-from wardian.tee.launch.simulation import load_platform
-from wardian.tee.measurement import measure_role
+from wardian.tee.launch.reach import Reach
 from wardian.tee.role_table import ROLES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="roles run on Linux")
 
-AGREED = b"[mesh]\n"
 REPORT_DATA = hashlib.sha512(b"bound").digest()
-ROLE = {
-    "probe": dataclasses.replace(
-        ROLES["broker"],
-        entry="wardian.roles.probe",
-        modules=(*ROLES["broker"].modules, "wardian.roles.probe"),
-        product_id=99,
-    )
-}
 
 EVIDENCE_PROBE = """
 from wardian._internal import wire
@@ -53,67 +38,18 @@ def main(enclave):
 """
 
 
-@pytest.fixture
-def package(tmp_path) -> Path:
-    copy = tmp_path / "code" / "wardian"
-    shutil.copytree(
-        Path(wardian.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__")
-    )
-    return copy
-
-
-class Probe:
-    """Launches the probe role with some code and collects what it announces."""
-
-    def __init__(self, package: Path, state: Path) -> None:
-        self.package = package
-        self.state = state
-        self.path = package / "roles" / "probe.py"
-
-    def write(self, source: str) -> None:
-        self.path.write_text(textwrap.dedent(source))
-
-    def run(self, source: str | None = None) -> tuple[int, list[dict]]:
-        if source is not None:
-            self.write(source)
-        announced: list[dict] = []
-        status = launch_simulated(
-            "probe",
-            state=self.state,
-            host_settings=b'{"from": "host"}',
-            agreed=AGREED,
-            announce=lambda event, fields: announced.append({"event": event, **fields}),
-            package=self.package,
-            roles=ROLE,
-        )
-        return status, announced
-
-    def measurement(self) -> bytes:
-        return measure_role("probe", agreed=AGREED, package=self.package, roles=ROLE).mr_enclave
-
-    def policy(self, measurement: bytes) -> AppraisalPolicy:
-        root = load_platform(self.state / "simulation").root_sha256
-        return AppraisalPolicy(
-            roots=frozenset({root}), rule=MeasurementIn(frozenset({measurement}))
-        )
-
-
-@pytest.fixture
-def probe(package, tmp_path) -> Probe:
-    return Probe(package, tmp_path / "state")
-
-
 def evidence_of(announced) -> Evidence:
     return wire.decode(announced[0]["json"].encode(), Evidence, what="evidence")
 
 
 def test_evidence_of_a_real_process_names_its_measurement(probe):
-    status, announced = probe.run(EVIDENCE_PROBE.format(report_data=REPORT_DATA.hex()))
+    measurement = probe.write(EVIDENCE_PROBE.format(report_data=REPORT_DATA.hex()))
+    status, announced = probe.run()
     assert status == 0
     assert announced[0]["config"] == AGREED.decode()
     result = verify_evidence(
         evidence_of(announced),
-        policy=probe.policy(probe.measurement()),
+        policy=probe.policy(measurement),
         report_data=REPORT_DATA,
         now=unix_time(),
     )
@@ -122,8 +58,7 @@ def test_evidence_of_a_real_process_names_its_measurement(probe):
 
 
 def test_one_changed_byte_is_another_enclave(probe):
-    probe.write(EVIDENCE_PROBE.format(report_data=REPORT_DATA.hex()))
-    reviewed = probe.measurement()
+    reviewed = probe.write(EVIDENCE_PROBE.format(report_data=REPORT_DATA.hex()))
     source = probe.path.read_text()
     status, announced = probe.run(source.replace("return 0", "return 5"))
     assert status == 5
@@ -136,22 +71,58 @@ def test_one_changed_byte_is_another_enclave(probe):
         )
 
 
-def test_code_that_changes_between_measuring_and_starting_is_not_run(probe, monkeypatch, capfd):
-    start = launcher._start
+@pytest.mark.parametrize("which", ["bytecode", "source", "library", "settings", "manifest"])
+def test_a_changed_file_stops_the_launch_before_anything_runs(probe, which, tmp_path):
+    probe.write("def main(enclave):\n    enclave.announce('ran')\n    return 0\n")
+    manifest = probe.directory / "probe.manifest"
+    if which == "library":  # any file: the manifest is told of another content
+        text = manifest.read_text()
+        line = next(line for line in text.splitlines() if "libc.so.6" in line)
+        digest = line.partition('sha256 = "')[2][:64]
+        manifest.write_text(text.replace(digest, digest[::-1]))
+    elif which == "manifest":
+        manifest.write_text("not = [a manifest")
+    else:
+        victim = {
+            "bytecode": probe.bytecode,
+            "source": probe.package / "tee" / "bootstrap.py",
+            "settings": probe.directory / "wardian.toml",
+        }[which]
+        content = victim.read_bytes()
+        victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(ConfigError, match="changed after it was measured|not a manifest"):
+            probe.run()
+    finally:
+        if which not in ("library", "manifest"):
+            victim.write_bytes(content)
 
-    def swap_and_start(*args):
-        probe.write("def main(enclave):\n    enclave.announce('evil')\n    return 0\n")
-        return start(*args)
 
-    monkeypatch.setattr(launcher, "_start", swap_and_start)
-    status, announced = probe.run("def main(enclave):\n    return 0\n")
-    assert (status, announced) == (1, [])
-    assert "changed after it was measured" in capfd.readouterr().err
+def test_a_manifest_with_another_argument_or_variable_is_another_enclave(probe):
+    """The host may edit the manifest; the launch goes on, and the measurement tells."""
+    reviewed = probe.write(EVIDENCE_PROBE.format(report_data=REPORT_DATA.hex()))
+    manifest = probe.directory / "probe.manifest"
+    text = manifest.read_text()
+    for old, new in (
+        ('"-X", "utf8"', '"-X", "utf8=1"'),
+        ('TZ = "UTC0"', 'TZ = "UTC1"'),
+        ("isvsvn = 1", "isvsvn = 2"),
+    ):
+        assert old in text
+        manifest.write_text(text.replace(old, new))
+        status, announced = probe.run()
+        assert status == 0
+        with pytest.raises(PolicyDenied, match="is not one that the policy names"):
+            verify_evidence(
+                evidence_of(announced),
+                policy=probe.policy(reviewed),
+                report_data=REPORT_DATA,
+                now=unix_time(),
+            )
 
 
-def test_poisoned_bytecode_is_not_run(probe):
-    probe.write("def main(enclave):\n    enclave.announce('good')\n    return 0\n")
-    before = probe.measurement()
+def test_poisoned_bytecode_beside_the_sources_is_not_run(probe):
+    measured = probe.write("def main(enclave):\n    enclave.announce('good')\n    return 0\n")
     poison = probe.path.with_name("poison.txt")
     poison.write_text("def main(enclave):\n    enclave.announce('evil')\n    return 0\n")
     cache = probe.path.parent / "__pycache__" / f"probe.{sys.implementation.cache_tag}.pyc"
@@ -161,7 +132,7 @@ def test_poisoned_bytecode_is_not_run(probe):
             cfile=str(target),
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
-    assert probe.measurement() == before
+    assert probe.builder.build("probe").mr_enclave == measured
     assert probe.run() == (0, [{"event": "good"}])
 
 
@@ -171,27 +142,24 @@ def test_nothing_beside_the_measured_files_can_be_imported(probe):
     (probe.package / "evil.py").write_text("raise SystemExit(66)")
     status, announced = probe.run(
         """
-        import importlib, sys
+        import importlib, os, sys
 
         def main(enclave):
-            for name in ("evil", "sitecustomize", "wardian.evil", "wardian.serving", "wardian.cli",
-                         "wardian.tee.launch.simulation", "numpy", "pytest", "site", "unittest"):
+            for name in ("evil", "sitecustomize", "wardian.evil", "wardian.serving.worker", "wardian.cli.main",
+                         "wardian.tee.launch.simulation", "numpy.linalg", "pytest", "unittest.mock"):
                 try:
                     importlib.import_module(name)
                     enclave.announce("imported", name=name)
                 except ModuleNotFoundError:
                     pass
-            known = {file.path for file in sys.meta_path[-1]._files.values()}
-            unknown = [name for name, module in sys.modules.items()
-                       if getattr(module, "__file__", None) not in known | {None}]
-            enclave.announce("done", path=str(sys.path), unknown=str(unknown), finders=len(sys.meta_path))
+            enclave.announce("done", hooks=len(sys.path_hooks), path=os.pathsep.join(sys.path))
             return 0
         """
     )
     assert status == 0
-    # `site` is compiled into the interpreter; importing it runs nothing unless its main is called.
-    assert [line["name"] for line in announced[:-1]] in ([], ["site"])
-    assert announced[-1] == {"event": "done", "path": "[]", "unknown": "[]", "finders": 3}
+    (done,) = announced
+    assert (done["event"], done["hooks"]) == ("done", 1)
+    assert not [place for place in done["path"].split(os.pathsep) if place.endswith(".zip")]
 
 
 def test_process_is_closed_and_holds_only_the_measured_environment(probe, monkeypatch):
@@ -201,6 +169,12 @@ def test_process_is_closed_and_holds_only_the_measured_environment(probe, monkey
         """
         import ctypes, json, os, resource, sys
 
+        def opened(fd):
+            try:
+                return bool(os.fstat(fd))
+            except OSError:
+                return False
+
         def main(enclave):
             enclave.announce(
                 "state",
@@ -208,8 +182,8 @@ def test_process_is_closed_and_holds_only_the_measured_environment(probe, monkey
                 cwd=os.getcwd(),
                 core=str(resource.getrlimit(resource.RLIMIT_CORE)),
                 dumpable=ctypes.CDLL(None).prctl(3, 0, 0, 0, 0),
-                descriptors=json.dumps(sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1]),
-                stdin=os.readlink("/proc/self/fd/0"),
+                descriptors=json.dumps([fd for fd in range(64) if opened(fd)]),
+                stdin=os.fstat(0).st_rdev == os.stat("/dev/null").st_rdev,
                 settings=enclave.host_settings().decode(),
                 flags=json.dumps([sys.flags.isolated, sys.flags.no_site, sys.flags.dont_write_bytecode]),
                 session=os.getsid(0) == os.getpid(),
@@ -220,11 +194,11 @@ def test_process_is_closed_and_holds_only_the_measured_environment(probe, monkey
     assert status == 0
     (state,) = announced
     assert json.loads(state["env"]) == dict(ROLES["broker"].environment)
-    assert state["cwd"] == "/"
+    assert state["cwd"] == str(probe.directory)
     assert state["core"] == "(0, 0)"
     assert state["dumpable"] == 0
     assert json.loads(state["descriptors"]) == [0, 1, 2, 3]
-    assert state["stdin"] == "/dev/null"
+    assert state["stdin"] is True
     assert state["settings"] == '{"from": "host"}'
     assert json.loads(state["flags"]) == [1, 1, 1]
     assert state["session"]
@@ -252,21 +226,23 @@ def main(enclave):
 
 
 def test_sealed_state_across_restarts_rollback_and_changed_code(probe, tmp_path):
-    place = tmp_path / "sealed"
+    place = tmp_path / "kept" / "sealed"
+    place.parent.mkdir()
+    keep = {"write": (place.parent,)}
     source = SEALING_PROBE.format(place=str(place))
-    assert probe.run(source) == (0, [])
+    assert probe.run(source, **keep) == (0, [])
     old = place.read_bytes()
-    assert probe.run() == (0, [{"event": "unsealed", "state": "version 1"}])
+    assert probe.run(**keep) == (0, [{"event": "unsealed", "state": "version 1"}])
     newest = place.read_bytes()
     place.write_bytes(old)
-    status, announced = probe.run()
+    status, announced = probe.run(**keep)
     assert status == 3
     assert "version 1, but the newest is 2" in announced[0]["why"]
     place.write_bytes(newest)
-    status, announced = probe.run(source + "# another program\n")
+    status, announced = probe.run(source + "# another program\n", **keep)
     assert status == 3
     assert "another measurement" in announced[0]["why"]
-    assert probe.run(source) == (0, [{"event": "unsealed", "state": "version 2"}])
+    assert probe.run(source, **keep) == (0, [{"event": "unsealed", "state": "version 2"}])
 
 
 def test_role_that_a_signal_ends(probe):
@@ -308,11 +284,11 @@ def test_announcement_that_the_launcher_cannot_take_ends_the_role(probe):
     with pytest.raises(Broken) as raised:
         launch_simulated(
             "probe",
+            directory=probe.directory,
             state=probe.state,
             host_settings=b"{}",
-            agreed=AGREED,
+            reach=Reach(),
             announce=broken,
-            package=probe.package,
             roles=ROLE,
         )
     with pytest.raises(ProcessLookupError):
@@ -326,20 +302,21 @@ def test_interpreter_that_cannot_be_started(probe, monkeypatch):
         raise OSError(8, "Exec format error")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with pytest.raises(ConfigError, match="cannot be started: Exec format error"):
+    with pytest.raises(ConfigError, match="cannot be started confined: .*Exec format error"):
         probe.run()
 
 
 LAUNCHER = """
 import dataclasses, pathlib, sys
 from wardian.tee.launch.launcher import launch_simulated
+from wardian.tee.launch.reach import Reach
 from wardian.tee.role_table import ROLES
 modules = (*ROLES["broker"].modules, "wardian.roles.probe")
 role = dataclasses.replace(
     ROLES["broker"], entry="wardian.roles.probe", modules=modules, product_id=99
 )
 sys.exit(launch_simulated("probe", state=pathlib.Path(sys.argv[1]), host_settings=b"{}",
-    agreed=b"[mesh]\\n", package=pathlib.Path(sys.argv[2]), roles={"probe": role}))
+    directory=pathlib.Path(sys.argv[2]), reach=Reach(), roles={"probe": role}))
 """
 
 WAITING_PROBE = """
@@ -360,7 +337,7 @@ def main(enclave):
 def waiting(probe):
     probe.write(WAITING_PROBE)
     with subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, str(probe.state), str(probe.package)],
+        [sys.executable, "-c", LAUNCHER, str(probe.state), str(probe.directory)],
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as process:

@@ -156,33 +156,55 @@ class GramineDevice(Device):
     """`/dev/attestation` under gramine-sgx: `libos/src/fs/dev/attestation.c`.
 
     The report data is one buffer of the process, replaced and padded with zeros by each write; the
-    quote is made when its file is opened. Type and keys are plain files: they never change.
+    quote is made when its file is opened, and so is the report, whose body is the quote's. Type,
+    keys and the own target are plain files: they never change.
     """
 
-    def __init__(self, root: Path, *, quote: Callable[[bytes], bytes], seal_key: bytes) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        quote: Callable[[bytes], bytes],
+        seal_key: bytes,
+        signer_key: bytes = b"",
+    ) -> None:
         super().__init__(root)
         self._quote = quote
         self.report_data = bytes(64)
+        self.target = bytes(512)
         self.takes: int | None = None  # how much of a write is taken
         (root / "keys").mkdir(parents=True)
         (root / "keys" / "_sgx_mrenclave").write_bytes(seal_key)
+        (root / "keys" / "_sgx_mrsigner").write_bytes(signer_key)
         (root / "attestation_type").write_bytes(b"dcap")
-        for name in ("user_report_data", "quote"):
+        (root / "my_target_info").write_bytes(b"this enclave".ljust(512, b"\0"))
+        for name in ("user_report_data", "target_info", "report", "quote"):
             (root / name).touch()
 
     def open_file(self, path, flags):
         if not path.exists():
             return None
-        if path == self.root / "user_report_data":
-            return OpenFile(save=self._save)
-        if path == self.root / "quote":
-            self.yield_turn()
-            self.injected()
-            content = self._quote(self.report_data)
-            return OpenFile(load=lambda: content)
+        match path.name:
+            case "user_report_data":
+                return OpenFile(save=self._save_report_data)
+            case "target_info":
+                return OpenFile(save=self._save_target)
+            case "quote":
+                self.yield_turn()
+                self.injected()
+                content = self._quote(self.report_data)
+                return OpenFile(load=lambda: content)
+            case "report":
+                mine = self.target == (self.root / "my_target_info").read_bytes()
+                report = self._quote(self.report_data)[48:432] + bytes(48)
+                return OpenFile(load=lambda: report if mine else bytes(432))
         return None
 
-    def _save(self, content: bytes) -> int:
+    def _save_target(self, content: bytes) -> int:
+        self.target = content[:512].ljust(512, b"\0")
+        return len(content)
+
+    def _save_report_data(self, content: bytes) -> int:
         taken = content if self.takes is None else content[: self.takes]
         self.report_data = taken[:64].ljust(64, b"\0")
         return len(taken)

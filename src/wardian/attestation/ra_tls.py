@@ -279,8 +279,8 @@ def _verify_self_signed(certificate: x509.Certificate, der: bytes) -> None:
         raise EvidenceInvalid(f"the {_WHAT} names another issuer: it is not self-signed")
     if not isinstance(certificate.signature_hash_algorithm, _HASHES):
         raise FormatError(f"{_WHAT}: not signed with SHA-256, SHA-384 or SHA-512")
-    # The signature ends the certificate, as a BIT STRING whose number of unused bits comes first.
-    # DER demands 0 for whole bytes only in words (X.690, 8.6.2.2); the parser lets others pass.
+    # The signature ends the certificate, as a BIT STRING, whose first byte counts unused bits
+    # (X.690, 8.6.2.2). There are none; the parser accepts some if they are 0.
     if der[-len(certificate.signature) - 1] != 0:
         raise FormatError(f"{_WHAT}: the signature is not whole bytes")
     try:

@@ -21,7 +21,7 @@ from wardian.errors import AuthenticationFailed
 GENESIS: Final = bytes(32)
 """What the first line names as its predecessor."""
 
-Event = Literal["start", "provision", "release", "refusal"]
+Event = Literal["start", "provision", "release", "refusal", "counter"]
 
 
 class AuditEntry(wire.Message, frozen=True):
@@ -43,6 +43,8 @@ class AuditEntry(wire.Message, frozen=True):
     """The rule that refused."""
     count: int = 0
     """With the rule `left-out`: how many refusals this line stands for."""
+    counter: str = ""
+    """The name of the workload's counter that was advanced; never its value."""
 
 
 class AuditLine(wire.Message, frozen=True, tag_field="format", tag="wardian audit line v1"):

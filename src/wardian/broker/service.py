@@ -25,6 +25,8 @@ from wardian.attestation.verifier import verify_evidence
 from wardian.broker.authority import Authority
 from wardian.broker.broker_session import BrokerSession
 from wardian.broker.ca import LEAF_LIFE_S
+from wardian.broker.counter_protocol import CounterHello
+from wardian.broker.counters import CounterDesk
 from wardian.broker.frames import (
     ATTESTATION_FRAME_BYTES,
     FIRST_FRAME_BYTES,
@@ -52,7 +54,8 @@ MAX_OWNERS: Final = 8
 SETTLE_S: Final = 10.0
 """How often refusals without an audit line of their own are written down as one."""
 _FIRST: Final = cast(
-    "type[Request | OwnerHello | StatusRequest]", Request | OwnerHello | StatusRequest
+    "type[Request | OwnerHello | StatusRequest | CounterHello]",
+    Request | OwnerHello | StatusRequest | CounterHello,
 )
 
 
@@ -87,6 +90,9 @@ class BrokerService:
         self._agreed_digest = hashlib.sha256(agreed_toml).digest()
         self._clock, self._ticks = clock, ticks
         self._authority = Authority(store=store, attest=attest, agreed=self._agreed, clock=clock)
+        self._counters = CounterDesk(
+            store=store, authority=self._authority, clock=clock, ticks=ticks
+        )
         most = self._limits
         now = ticks()
         self._quotes = Bucket(per_s=most.quotes_per_s, burst=most.quote_burst, now=now)
@@ -257,6 +263,8 @@ class BrokerService:
                 case StatusRequest():
                     self._spend(self._statuses, "status than it can give")
                     await stream.send(wire.encode(self._authority.status(first)))
+                case CounterHello():
+                    await self._count(stream, place, raw, first)
         except Exception as err:  # noqa: BLE001 (a bug, too, is answered, without its text)
             place.firm = False
             refusal = refusal_for(err)
@@ -383,6 +391,19 @@ class BrokerService:
         receipt = authority.provision(provision, offered=offered)
         self._load_identity()  # the certificate names the manifest
         return session.receipt(receipt, sign=authority.ca.sign)
+
+    async def _count(
+        self, stream: FrameStream, place: Place, raw: bytes, hello: CounterHello
+    ) -> None:
+        """Carry out one step of a workload's counter; a refusal is audited before it is told."""
+        try:
+            await self._counters.serve(stream, place, raw, hello)
+        except (TransportError, QueueFull):
+            raise
+        except Exception as err:  # who asks may be anybody, hence rationed
+            if self._store.usable and self._lines.grants_line(self._ticks()):
+                self._authority.refuse(err, role="workload")
+            raise
 
     async def _elsewhere(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, run in a thread: evidence takes milliseconds."""

@@ -6,22 +6,21 @@ root row, sealed likewise, lists the digest of every value and the head of the a
 cannot be dropped, added, mixed with older ones or taken back one by one.
 
 The file as a whole can be put back by the host, and only a monotonic counter outside it can tell.
-The counter holds `generation * 2**32 + mark`, the mark being four bytes of the root row's digest.
-A commit writes the file first, then advances the counter, and only then does the broker act. So
-after a crash the file is either the counted one, or one generation ahead and never acted upon. A
-host that kills the broker between file and counter collects such files; each is worthless once the
-next start is counted, and until then the mark tells those of one generation apart.
+The counter holds the generation and a mark over the root row (`_internal.counter`). A commit writes
+the file first, then advances the counter, and only then does the broker act. So after a crash the
+file is either the counted one, or one generation ahead and never acted upon. A host that kills the
+broker between file and counter collects such files; each is worthless once the next start is
+counted, and until then the mark tells those of one generation apart.
 
 Not covered: two brokers of one measurement running at once on copies of the file, where the counter
-is a file of the host. That takes counters on several platforms (TRUST T5).
+is a file of the host. That takes counters on several platforms (TRUST T5, `broker.quorum`).
 """
 
 import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -30,17 +29,29 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wardian._internal import wire
+from wardian._internal.counter import (
+    MAX_GENERATION,
+    MonotonicCounter,
+    Standing,
+    count,
+    stamp,
+    standing,
+)
 from wardian.broker.audit import EMPTY, AuditEntry, AuditHead, link, verify_chain
 from wardian.broker.manifest import Hex32
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
-from wardian.errors import AuthenticationFailed, ConfigError, FormatError, SealError
+from wardian.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    FormatError,
+    SealError,
+    StateRolledBack,
+)
 
 LABEL: Final = "wardian broker store v1"
 NONCE_BYTES: Final = 12
 MAX_VALUE_BYTES: Final = 4 * 1024 * 1024
-MAX_GENERATION: Final = 2**31 - 1
-_MARK_BITS: Final = 32
 
 _SCHEMA: Final = (
     """CREATE TABLE root (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL,
@@ -51,18 +62,11 @@ _SCHEMA: Final = (
         sealed BLOB NOT NULL)""",
 )
 
-_ROLLED_BACK: Final = (
-    "the broker's state is not the newest: an older copy was put in its place, or it was removed"
+_REMOVED: Final = (
+    "the broker's state was removed: nothing is in its place, and something was counted. "
+    "Put the newest copy back"
 )
 _ALTERED: Final = "the broker's state was altered, or it was sealed by another enclave"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonotonicCounter:
-    """A number outside the file that only grows. It holds up to 2**63 - 1."""
-
-    read: Callable[[], int]
-    advance: Callable[[int], None]
 
 
 class _Root(wire.Message, frozen=True, tag_field="format", tag="wardian broker root v1"):
@@ -81,7 +85,7 @@ Place = tuple[str, str]
 class Store:
     """The opened state. One process, one thread; every change is one atomic `commit`."""
 
-    __slots__ = ("_aead", "_counter", "_database", "_root", "_usable", "_value")
+    __slots__ = ("_aead", "_counter", "_database", "_mark_key", "_root", "_usable", "_value")
 
     def __init__(self, path: Path, *, master_key: Secret, counter: MonotonicCounter) -> None:
         """Open the state in `path`, or begin one where there is none and never was.
@@ -93,9 +97,12 @@ class Store:
 
         Raises:
             ConfigError: the file cannot be opened, or another broker has it open.
-            SealError: it was altered, is incomplete, is of another enclave, or is not the newest.
+            SealError: it was altered, is incomplete, or is of another enclave.
+            StateRolledBack: it is not the newest.
+            CounterLost: it is newer than the counter can have counted.
         """
         self._aead = AESGCM(hkdf(master_key, salt=b"", info=LABEL.encode()).reveal())
+        self._mark_key = hkdf(master_key, salt=b"", info=f"{LABEL} mark".encode()).reveal()
         self._counter = counter
         self._value = counter.read()
         self._usable = True
@@ -221,26 +228,25 @@ class Store:
             raise SealError(_ALTERED)
         _, generation, sealed = rows[0]
         root = self._decode_root(self._open(sealed, "root", "", generation), generation)
-        counted, mark = divmod(self._value, 1 << _MARK_BITS)
-        if generation == counted + 1:
-            self._value = self._advance(_counter_value(generation, sealed))
-        elif generation != counted or mark != _mark(sealed):
-            raise SealError(_ROLLED_BACK)
+        stamped = stamp(sealed, generation=generation, key=self._mark_key)
+        stands = standing(stamped, counted=self._value, what="the broker's state")
         self._verify_rows(root)
         self._verify_audit(root)
+        if stands is Standing.AHEAD:  # counted when it is known to be whole: there is no way back
+            self._advance(stamped)
         return root
 
     def _begin(self) -> _Root:
         """Write the first generation; only where nothing was ever counted."""
         if self._value != 0:
-            raise SealError(_ROLLED_BACK)
+            raise StateRolledBack(_REMOVED)
         root = _Root(generation=1, rows={}, audit=EMPTY)
         sealed = self._seal(wire.encode(root), "root", "", 1)
         with self._transaction() as database:
             for statement in _SCHEMA:
                 database.execute(statement)
             database.execute("INSERT INTO root VALUES (1, 1, ?)", (sealed,))
-        self._value = self._advance(_counter_value(1, sealed))
+        self._advance(stamp(sealed, generation=1, key=self._mark_key))
         return root
 
     def _decode_root(self, raw: bytes, generation: int) -> _Root:
@@ -285,17 +291,13 @@ class Store:
         of the two holds, so this process stops using the state; the next start finds out.
         """
         self._usable = False
-        if self._counter.read() != self._value:
-            raise SealError("another broker counted in this one's place: two run on one state")
-        self._value = self._advance(_counter_value(root.generation, sealed_root))
+        self._advance(stamp(sealed_root, generation=root.generation, key=self._mark_key))
         self._root = root
         self._usable = True
 
-    def _advance(self, to: int) -> int:
-        self._counter.advance(to)
-        if self._counter.read() != to:
-            raise SealError("the monotonic counter did not take the new value")
-        return to
+    def _advance(self, to: int) -> None:
+        count(self._counter, at=self._value, to=to)
+        self._value = to
 
     def _refuse_unusable(self) -> None:
         if not self._usable:
@@ -343,14 +345,6 @@ def _digest(sealed: object) -> str:
     if not isinstance(sealed, bytes):
         raise SealError(_ALTERED)
     return hashlib.sha256(sealed).hexdigest()
-
-
-def _mark(sealed_root: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(sealed_root).digest()[: _MARK_BITS // 8], "big")
-
-
-def _counter_value(generation: int, sealed_root: bytes) -> int:
-    return (generation << _MARK_BITS) | _mark(sealed_root)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

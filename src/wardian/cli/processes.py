@@ -104,7 +104,7 @@ def place_self_test(state: StateDir) -> Placement:
     """Return the settings of a role that only tries what it needs."""
     operator = state.load_operator()
     return Placement(
-        settings=HostSettings(log_level=operator.log_level, self_test=True),
+        settings=HostSettings(log_level=operator.log_level, store=str(state.store), self_test=True),
         reach=Reach(write=(state.store.parent,)),
         files={"state": state.store.parent},
     )

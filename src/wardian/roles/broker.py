@@ -1,15 +1,18 @@
 """The broker's process: keys and certificates for whoever proves what it is."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 from pathlib import Path
 
 from wardian._internal.clock import unix_time
+from wardian._internal.counter import CounterKeeper, MonotonicCounter, tell_keeper
 from wardian._internal.log import event
+from wardian.broker.audit import AuditEntry
 from wardian.broker.service import BrokerService
-from wardian.broker.store import MonotonicCounter, Store
+from wardian.broker.store import Store
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, SealError
 from wardian.roles import start
@@ -26,21 +29,46 @@ COUNTER = "store"
 
 def main(enclave: Enclave) -> int:
     """Serve until a signal ends it; return the exit status of the process."""
-    return start.run(enclave, ROLE, lambda host, _: asyncio.run(_serve(enclave, host)))
+    return start.run(
+        enclave,
+        ROLE,
+        lambda host, _: asyncio.run(_serve(enclave, host)),
+        trials={"store": _try_store},
+    )
+
+
+def _try_store(host: HostSettings) -> str:
+    """Commit to a store of its own beside the real one's place, and read it back."""
+    if host.store is None:
+        raise ConfigError("host settings: a broker needs a place for its state")
+    path, counted = Path(host.store).with_name("self-test.db"), [0]
+    counter = MonotonicCounter(read=lambda: counted[-1], advance=counted.append)
+    key = Secret.random()
+    try:
+        with contextlib.closing(Store(path, master_key=key, counter=counter)) as store:
+            entry = AuditEntry(event="start", outcome="granted")
+            store.commit({("trial", "key"): b"value"}, audit=[entry], now=unix_time())
+        with contextlib.closing(Store(path, master_key=key, counter=counter)) as store:
+            if store.get("trial", "key") != b"value":
+                raise SealError("self-test: the store does not give back what was committed")
+            return f"{store.generation} generations"
+    finally:
+        path.unlink(missing_ok=True)
 
 
 async def _serve(enclave: Enclave, host: HostSettings) -> None:
     if len(host.listen) != 1 or host.store is None:
         raise ConfigError("host settings: a broker needs an address and a place for its state")
     path = Path(host.store)
-    store = Store(
-        path,
-        master_key=_master_key(enclave, path.with_suffix(".master")),
-        counter=MonotonicCounter(
-            read=lambda: enclave.read_counter(COUNTER),
-            advance=lambda to: enclave.advance_counter(COUNTER, to),
-        ),
+    counter = MonotonicCounter(
+        read=lambda: enclave.read_counter(COUNTER),
+        advance=lambda to: enclave.advance_counter(COUNTER, to),
+        kept_by=CounterKeeper.HOST,
     )
+    store = Store(
+        path, master_key=_master_key(enclave, path.with_suffix(".master")), counter=counter
+    )
+    tell_keeper(log, counter, state="the broker's state")
     service = BrokerService(
         store=store,
         attest=enclave.evidence,

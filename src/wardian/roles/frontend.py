@@ -6,9 +6,11 @@ import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import numpy as np
 import uvloop
 
 from wardian._internal.log import event
+from wardian._internal.metrics import Metrics
 from wardian._internal.settings import Agreed
 from wardian.broker.admission import Admission
 from wardian.crypto.message import QueueSender
@@ -16,8 +18,11 @@ from wardian.errors import ConfigError, WardianError
 from wardian.roles import start
 from wardian.roles.admission import admitted
 from wardian.roles.host import HostSettings
+from wardian.serving.api.json_tensors import parse_rows
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.frontend import Frontend
+from wardian.serving.http.messages import HttpRequest
+from wardian.serving.http.reader import RequestReader
 from wardian.serving.http.tls import TlsIdentity
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.front import SocketFrontQueue
@@ -32,7 +37,43 @@ RENEWAL_S = 8 * 3600
 
 def main(enclave: Enclave) -> int:
     """Serve clients until a signal ends it; return the exit status of the process."""
-    return start.run(enclave, ROLE, lambda host, agreed: uvloop.run(_serve(enclave, host, agreed)))
+    return start.run(
+        enclave,
+        ROLE,
+        lambda host, agreed: uvloop.run(_serve(enclave, host, agreed)),
+        trials={"http": _try_http, "event loop": _try_loop, "metrics": _try_metrics},
+    )
+
+
+def _try_http(_: HostSettings) -> str:
+    """Read one request and its tensor."""
+    found: list[HttpRequest] = []
+
+    def take(request: HttpRequest, _: bool) -> bool:  # noqa: FBT001 (the reader's signature)
+        found.append(request)
+        return True
+
+    reader = RequestReader(
+        max_body_bytes=1024,
+        tls_spki=b"",
+        connection=0,
+        deliver=take,
+        acquire=lambda _: True,
+        send_continue=lambda: None,
+    )
+    reader.feed(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[[1.5, 2.5]]")
+    reader.close()
+    rows = parse_rows(found[0].body, dtype=np.dtype(np.float32), rank=2, name="x")
+    return f"a request with {rows.size} numbers"
+
+
+def _try_loop(_: HostSettings) -> str:
+    uvloop.run(asyncio.sleep(0))
+    return "uvloop"
+
+
+def _try_metrics(_: HostSettings) -> str:
+    return f"{len(Metrics().render())} bytes"
 
 
 async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:

@@ -15,6 +15,7 @@ from wardian.errors import (
     PolicyDenied,
     WardianError,
 )
+from wardian.roles import self_test
 from wardian.roles.host import HostSettings
 from wardian.tee.backend import Enclave
 
@@ -24,13 +25,20 @@ STATUS_FAILED, STATUS_SETTINGS, STATUS_REFUSED = 1, 2, 3
 LOG_LEVELS = frozenset({"debug", "info", "warning", "error"})
 
 
-def run(enclave: Enclave, role: str, body: Callable[[HostSettings, Agreed], None]) -> int:
+def run(
+    enclave: Enclave,
+    role: str,
+    body: Callable[[HostSettings, Agreed], None],
+    *,
+    trials: self_test.Trials,
+) -> int:
     """Run `body` with this process's settings and return the exit status of the process.
 
     Args:
         enclave: the TEE that this process runs in.
         role: its name, for the log.
         body: the role; returns when it was told to stop.
+        trials: what the role tries instead when the host asks for a self-test.
     """
     try:
         host = wire.decode(enclave.host_settings(), HostSettings, what="host settings")
@@ -38,7 +46,10 @@ def run(enclave: Enclave, role: str, body: Callable[[HostSettings, Agreed], None
         logs.configure(role=role, level=level)
         agreed = settings.parse(enclave.agreed_config(), Agreed, name="wardian.toml")
         event(log, "role.started", tee=enclave.name, simulated=enclave.simulated)
-        body(host, agreed)
+        if host.self_test:
+            self_test.run(enclave, host, trials)
+        else:
+            body(host, agreed)
     except WardianError as err:
         enclave.announce("failed", reason=str(err)[:500], kind=type(err).__name__)
         event(

@@ -1,9 +1,12 @@
 """The worker's process: admitted by the broker, it opens one model in memory and serves it."""
 
 import asyncio
+import base64
 import logging
 import signal
 from pathlib import Path
+
+import numpy as np
 
 from wardian._internal.log import event
 from wardian._internal.settings import Agreed
@@ -12,7 +15,7 @@ from wardian.broker.manifest import ModelLine
 from wardian.crypto.message import QueueReceiver
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_file import open_bytes
-from wardian.errors import ConfigError
+from wardian.errors import ConfigError, JobFailed
 from wardian.inference.model import Model, load_model
 from wardian.roles import start
 from wardian.roles.admission import admitted
@@ -30,7 +33,27 @@ ROLE = "worker"
 
 def main(enclave: Enclave) -> int:
     """Serve one model until a signal ends it; return the exit status of the process."""
-    return start.run(enclave, ROLE, lambda host, agreed: _serve(enclave, host, agreed))
+    return start.run(
+        enclave,
+        ROLE,
+        lambda host, agreed: _serve(enclave, host, agreed),
+        trials={"model": _try_model},
+    )
+
+
+def _try_model(_: HostSettings) -> str:
+    """Run the smallest model that there is: what goes in comes out doubled."""
+    model = load_model(_DOUBLE, media_type="application/onnx", engine="openvino", threads=1)
+    (answer,) = model.infer({"x": np.array([[1, 2]], np.float32)}).values()
+    model.close()
+    if answer.tolist() != [[2, 4]]:
+        raise JobFailed(f"self-test: the model doubles 1 and 2 to {answer.tolist()}")
+    return model.engine
+
+
+_DOUBLE = base64.b64decode(  # ONNX, operator set 13: y = x + x over float32 rows of 2
+    "CAg6PwoOCgF4CgF4EgF5IgNBZGQSAWdaFAoBeBIPCg0IARIJCgMSAW4KAggCYhQKAXkSDwoNCAESCQoDEgFuCgIIAkIECgAQDQ=="
+)
 
 
 def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:

@@ -1,5 +1,6 @@
 """The seam to the TEE that a process runs in, and the table of what is behind it."""
 
+import enum
 from collections.abc import Callable
 from importlib import import_module
 from typing import Protocol
@@ -8,6 +9,16 @@ from wardian._internal.log import Field
 from wardian.attestation.evidence import Evidence
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
+
+
+class SealTo(enum.StrEnum):
+    """Whom sealed state belongs to."""
+
+    MEASUREMENT = "measurement"
+    """This very code and configuration, on this platform."""
+    SIGNER = "signer"
+    """Any code of this signer and product id, on this platform: it survives an update, and a
+    malicious enclave of the same signer opens it."""
 
 
 class Enclave(Protocol):
@@ -29,8 +40,14 @@ class Enclave(Protocol):
     def evidence(self, report_data: bytes) -> Evidence:
         """Return evidence of this process, bound to `report_data` (64 bytes)."""
 
-    def sealing_key(self) -> Secret:
-        """Return 32 bytes that only this measurement gets on this platform."""
+    def sealing_key(self, to: SealTo = SealTo.MEASUREMENT) -> Secret:
+        """Return 32 bytes that only this measurement gets on this platform.
+
+        With `SealTo.SIGNER`: that every enclave of this signer and product id gets there.
+
+        Raises:
+            SealError: this TEE has no such key.
+        """
 
     def agreed_config(self) -> bytes:
         """Return `wardian.toml` as it was measured."""

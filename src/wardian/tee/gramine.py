@@ -25,10 +25,13 @@ from wardian.errors import (
     LocalProtocolError,
     SealError,
 )
-from wardian.tee.backend import Enclave
+from wardian.tee.backend import Enclave, SealTo
 
 _LOG = logging.getLogger(__name__)
 _SEAL_KEY_BYTES = 16
+_REPORT_BYTES = 432  # a REPORT: body (384), KEYID, MAC (Intel SDM, volume 3D, table 38-21)
+_PRODUCT_ID_AT = 256  # ISVPRODID in it
+_READ_BYTES = 64 * 1024
 _MAX_QUOTE_BYTES = 8192  # QUOTE_MAX_SIZE of attestation.c; padding of zeros included
 _REPORT_DATA_AT = 48 + 320  # SGX quote, version 3: header, then REPORTDATA in the report body
 
@@ -93,11 +96,36 @@ class GramineEnclave(Enclave):
         return Evidence(quote=quote, collateral=b"")
 
     @override
-    def sealing_key(self) -> Secret:
-        key = _read(self._attestation / "keys" / "_sgx_mrenclave")
+    def sealing_key(self, to: SealTo = SealTo.MEASUREMENT) -> Secret:
+        """Return the key that the processor derives for this measurement, or for its signer.
+
+        The signer's is bound to the product id once more: EGETKEY takes ISVPRODID in unless it is
+        asked not to, and whether Gramine asks is not ours to rely on (TRUST T6).
+
+        Raises:
+            ConfigError: Gramine gives no such key, or no report of this enclave.
+        """
+        signer = to is SealTo.SIGNER
+        key = _read(self._attestation / "keys" / ("_sgx_mrsigner" if signer else "_sgx_mrenclave"))
         if len(key) != _SEAL_KEY_BYTES:
             raise ConfigError(f"gramine: the sealing key has {len(key)} bytes, 16 expected")
-        return hkdf(Secret(key), salt=b"", info=b"wardian gramine sealing key v1")
+        info = b"wardian gramine sealing key v1"
+        if signer:
+            info = wire.fields("wardian gramine signer sealing key v1", self._product_id())
+        return hkdf(Secret(key), salt=b"", info=info)
+
+    def _product_id(self) -> bytes:
+        """Return ISVPRODID (2 bytes) from a report of this enclave to itself (EREPORT)."""
+        with self._lock:
+            target = _read(self._attestation / "my_target_info")
+            try:
+                write_device(self._attestation / "target_info", target)
+            except OSError as err:
+                raise ConfigError("gramine: the target of a report cannot be written") from err
+            report = _read(self._attestation / "report")
+        if len(report) != _REPORT_BYTES:
+            raise ConfigError(f"gramine: the report has {len(report)} bytes, 432 expected")
+        return report[_PRODUCT_ID_AT : _PRODUCT_ID_AT + 2]
 
     @override
     def agreed_config(self) -> bytes:
@@ -172,7 +200,7 @@ def read_device(path: Path, *, limit: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY)
     content = bytearray()
     try:
-        while part := os.read(descriptor, limit + 1 - len(content)):
+        while part := os.read(descriptor, min(limit + 1 - len(content), _READ_BYTES)):
             content += part
             if len(content) > limit:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))

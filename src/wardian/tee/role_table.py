@@ -94,7 +94,7 @@ _EVERY_ROLE = (
     *_within("broker", "certificates", "frames", "manifest", "protocol", "refusal", "turns"),
     *_within("crypto", "aead_stream", "hpke", "kdf", "recipients", "sealed_header", "secret"),
     *_within("crypto", "signing", "tls_keys"),
-    *_within("roles", "host", "start"),
+    *_within("roles", "host", "self_test", "start"),
     *_within("tee", "backend", "bootstrap", "gramine", "seccomp", "simulated"),
 )
 _ADMITTED = (
@@ -115,10 +115,12 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             entry="wardian.roles.broker",
             modules=(
                 *_EVERY_ROLE,
+                "wardian._internal.counter",
                 *_within(
                     "broker", "audit", "authority", "broker_session", "ca", "limits", "provisioning"
                 ),
-                *_within("broker", "release", "service", "status", "store"),
+                *_within("broker", "counter_protocol", "counters", "release", "service", "status"),
+                "wardian.broker.store",
                 "wardian.roles.broker",
                 "wardian.tee.sealing",
             ),

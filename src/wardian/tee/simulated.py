@@ -18,7 +18,7 @@ from wardian._internal.log import Field
 from wardian.attestation.evidence import REPORT_DATA_BYTES, Evidence
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, ConnectionLost, LocalProtocolError, SealError
-from wardian.tee.backend import Enclave
+from wardian.tee.backend import Enclave, SealTo
 
 CHANNEL = 3
 """The file descriptor that `bootstrap` leaves the socket on."""
@@ -33,7 +33,9 @@ class EvidenceQuestion(wire.Message, frozen=True, kw_only=True, tag="evidence"):
 
 
 class SealingKeyQuestion(wire.Message, frozen=True, kw_only=True, tag="sealing-key"):
-    """The key that belongs to this measurement."""
+    """The key that belongs to this measurement, or to its signer and product id."""
+
+    to: SealTo = SealTo.MEASUREMENT
 
 
 class AgreedConfigQuestion(wire.Message, frozen=True, kw_only=True, tag="agreed-config"):
@@ -174,8 +176,8 @@ class SimulatedEnclave(Enclave):
         return answer.evidence
 
     @override
-    def sealing_key(self) -> Secret:
-        return Secret(self._ask(SealingKeyQuestion()).content)
+    def sealing_key(self, to: SealTo = SealTo.MEASUREMENT) -> Secret:
+        return Secret(self._ask(SealingKeyQuestion(to=to)).content)
 
     @override
     def agreed_config(self) -> bytes:

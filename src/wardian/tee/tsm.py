@@ -35,7 +35,7 @@ from wardian.errors import (
     SealError,
     Timeout,
 )
-from wardian.tee.backend import Enclave
+from wardian.tee.backend import Enclave, SealTo
 from wardian.tee.gramine import demand_bound, read_device, write_device
 
 _LOG = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class TsmEnclave(Enclave):
         return Evidence(quote=quote, collateral=b"")
 
     @override
-    def sealing_key(self) -> Secret:
+    def sealing_key(self, to: SealTo = SealTo.MEASUREMENT) -> Secret:
         raise SealError(
             "tsm: a TDX guest has no sealing key; its state needs a key from the broker"
         )

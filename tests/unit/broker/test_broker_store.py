@@ -1,5 +1,6 @@
 """The broker's state on a hostile disk: altered, mixed, dropped, taken back, or full."""
 
+import hashlib
 import shutil
 import sqlite3
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 from toy_mesh import MASTER_KEY, NOW, Counter
 
+from wardian._internal.counter import MAX_GENERATION, stamp
 from wardian.broker.audit import AuditEntry
-from wardian.broker.store import MAX_GENERATION, Store
+from wardian.broker.store import Store
 from wardian.crypto.secret import Secret
-from wardian.errors import ConfigError, SealError
+from wardian.errors import ConfigError, CounterLost, SealError, StateRolledBack
 
 ENTRY = AuditEntry(event="start", outcome="granted")
 
@@ -228,14 +230,14 @@ def test_an_older_copy_of_the_file_is_refused(path: Path, counter: Counter) -> N
     shutil.copy(path, path.with_suffix(".old"))
     written(path, counter, a=b"new")
     shutil.copy(path.with_suffix(".old"), path)
-    with pytest.raises(SealError, match="not the newest"):
+    with pytest.raises(StateRolledBack, match="not the newest"):
         opened(path, counter)
 
 
 def test_a_removed_file_is_missed(path: Path, counter: Counter) -> None:
     written(path, counter, a=b"1")
     path.unlink()
-    with pytest.raises(SealError, match="removed"):
+    with pytest.raises(StateRolledBack, match="removed"):
         opened(path, counter)
 
 
@@ -246,10 +248,13 @@ def test_an_empty_database_in_place_of_the_state(path: Path, counter: Counter) -
         opened(path, counter)
 
 
-def test_a_counter_that_was_set_back(path: Path, counter: Counter) -> None:
+@pytest.mark.parametrize("value", [0, 1 << 32])
+def test_a_counter_that_was_set_back(path: Path, counter: Counter, value: int) -> None:
+    """The file proves that more was counted: that is not a file that was put back."""
     written(path, counter, a=b"1")
-    counter.value = 0
-    with pytest.raises(SealError, match="not the newest"):
+    written(path, counter, a=b"2")
+    counter.value = value
+    with pytest.raises(CounterLost, match="lost or set back"):
         opened(path, counter)
 
 
@@ -266,6 +271,32 @@ def test_a_crash_between_file_and_counter_loses_nothing(path: Path, counter: Cou
     store = opened(path, counter)
     assert store.get("t", "a") == b"1"
     put(store, a=b"3")
+    store.close()
+
+
+def test_a_damaged_file_that_is_ahead_is_not_counted(path: Path, counter: Counter) -> None:
+    """Counting it would make the last whole file worthless."""
+    written(path, counter, a=b"1", b=b"2")
+    shutil.copy(path, path.with_suffix(".whole"))
+    store = opened(path, counter)
+    counter.fails = True
+    with pytest.raises(OSError, match="killed"):
+        put(store, a=b"3")
+    store.close()
+    counter.fails = False
+    edit(path, "DELETE FROM rows WHERE key = 'b'")
+    with pytest.raises(SealError, match="altered"):
+        opened(path, counter)
+    shutil.copy(path.with_suffix(".whole"), path)
+    opened(path, counter).close()
+
+
+def test_marks_cannot_be_told_from_the_file(path: Path, counter: Counter) -> None:
+    """A host that could compute them would look for two files of one generation with one mark."""
+    store = opened(path, counter)
+    (sealed,) = store._database.execute("SELECT sealed FROM root").fetchone()
+    assert hashlib.sha256(sealed).digest()[:4] != (counter.value & 0xFFFFFFFF).to_bytes(4, "big")
+    assert stamp(sealed, generation=1, key=store._mark_key) == counter.value
     store.close()
 
 
@@ -294,14 +325,14 @@ def test_two_futures_of_one_generation_are_told_apart(path: Path, counter: Count
     shutil.copy(before, path)
     written(path, counter, a=b"taken")
     shutil.copy(spare, path)
-    with pytest.raises(SealError, match="not the newest"):
+    with pytest.raises(StateRolledBack, match="not the newest"):
         opened(path, counter)
 
 
 def test_another_broker_counts_in_between(path: Path, counter: Counter) -> None:
     store = opened(path, counter)
     counter.value += 1 << 32
-    with pytest.raises(SealError, match="another broker counted"):
+    with pytest.raises(SealError, match="another process counted"):
         put(store, a=b"1")
     store.close()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wardian._internal.counter import MonotonicCounter
 from wardian._internal.settings import Agreed, parse
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
@@ -31,7 +32,7 @@ from wardian.broker.manifest import (
 from wardian.broker.protocol import Request
 from wardian.broker.provisioning import OpenedProvision, Receipt
 from wardian.broker.release import refuse_impossible
-from wardian.broker.store import MonotonicCounter, Store
+from wardian.broker.store import Store
 from wardian.broker.workload_session import WorkloadSession
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Pin

@@ -1,38 +1,51 @@
-"""The importer of a role: measured files or nothing."""
+"""Where a role's modules come from: the places that were measured, and there only what opens."""
 
-import hashlib
-import importlib.machinery
-import importlib.metadata
+import importlib.util
 import py_compile
-import shutil
+import subprocess
 import sys
 import sysconfig
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    PathFinder,
+    SourceFileLoader,
+)
 from importlib.util import module_from_spec
 from pathlib import Path
 
 import pytest
 
-from wardian.tee.bootstrap import Measured, MeasuredFinder
+from wardian.tee import bootstrap
+from wardian.tee.bootstrap import RoleFinder
+from wardian.tee.manifest.bytecode import compile_file
 
 
 class Files:
-    """Files in a directory, and the finder over them as they were when it was made."""
+    """A directory of sources, bytecode for the listed ones below a prefix, and the finder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.listed: list[Measured] = []
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root / "src"
+        self.prefix = root / "bytecode"
+        monkeypatch.setattr(sys, "pycache_prefix", str(self.prefix))
 
-    def add(self, name: str, content: str | bytes = "", *, listed: bool = True) -> Path:
+    def add(self, name: str, content: str = "", *, listed: bool = True) -> Path:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        raw = content.encode() if isinstance(content, str) else content
-        path.write_bytes(raw)
+        path.write_text(content)
         if listed:
-            self.listed.append(Measured(name, hashlib.sha256(raw).hexdigest(), str(path)))
+            target = Path(importlib.util.cache_from_source(str(path)))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(compile_file(path))
         return path
 
-    def load(self, name: str):
-        spec = MeasuredFinder(self.listed).find_spec(name)
+    def load(self, name: str, folder: str = ""):
+        spec = RoleFinder(
+            str(self.root / folder),
+            (ExtensionFileLoader, EXTENSION_SUFFIXES),
+            (SourceFileLoader, SOURCE_SUFFIXES),
+        ).find_spec(name)
         if spec is None:
             return None
         module = module_from_spec(spec)
@@ -42,118 +55,87 @@ class Files:
 
 
 @pytest.fixture
-def files(tmp_path):
-    return Files(tmp_path)
+def files(tmp_path, monkeypatch):
+    return Files(tmp_path, monkeypatch)
 
 
-def test_measured_module_and_package(files):
-    files.add("app/one.py", "value = 1")
-    files.add("app/pack/__init__.py", "value = 2")
-    files.add("app/pack/inner.py", "value = 3")
+def test_listed_modules_and_packages(files):
+    files.add("one.py", "value = 1")
+    files.add("pack/__init__.py", "value = 2")
     assert files.load("one").value == 1
     assert files.load("pack").value == 2
-    assert files.load("pack").__path__ == [str(files.root / "app/pack")]
-    assert files.load("pack.inner").value == 3
+    assert files.load("pack").__path__ == [str(files.root / "pack")]
 
 
-def test_unmeasured_module_does_not_exist(files):
-    files.add("app/one.py", "value = 1")
-    files.add("app/two.py", "value = 2", listed=False)
-    files.add("config/three.py", "value = 3")
-    assert files.load("two") is None
-    assert files.load("three") is None
+def test_what_is_installed_beside_the_role_does_not_exist(files):
+    files.add("other.py", "raise SystemExit(66)", listed=False)
+    files.add("pack/__init__.py", "raise SystemExit(66)", listed=False)
+    assert files.load("other") is None
+    assert files.load("pack") is None
+    assert files.load("nowhere") is None
 
 
-def test_changed_after_it_was_measured(files):
-    path = files.add("app/one.py", "value = 1")
-    path.write_text("value = 2")
-    with pytest.raises(ImportError, match="changed after it was measured"):
-        files.load("one")
+def test_the_bytecode_runs_and_not_the_source(files):
+    path = files.add("one.py", "value = 1")
+    path.write_text("value = 666")
+    assert files.load("one").value == 1
 
 
-def test_bytecode_is_never_read(files):
-    path = files.add("app/one.py", "value = 1")
-    poison = files.add("app/poison.py", "value = 666", listed=False)
-    cache = path.parent / "__pycache__" / f"one.{sys.implementation.cache_tag}.pyc"
-    py_compile.compile(
-        str(poison),
-        cfile=str(cache),
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
-    py_compile.compile(str(poison), cfile=str(path.parent / "hidden.pyc"))
-    plain = importlib.machinery.PathFinder.find_spec("one", [str(path.parent)])
+def test_other_bytecode_is_never_read(files):
+    poison = files.add("poison.py", "value = 666", listed=False)
+    py_compile.compile(str(poison), cfile=str(files.root / "hidden.pyc"))
+    plain = PathFinder.find_spec("hidden", [str(files.root)])
     module = module_from_spec(plain)
     plain.loader.exec_module(module)
     assert module.value == 666  # what Python itself does: so the attack is real
-    assert files.load("one").value == 1
     assert files.load("hidden") is None
 
 
-def test_precedence_is_the_interpreters(files):
-    files.add("site/twice.py", "value = 'site'")
-    files.add("stdlib/twice.py", "value = 'stdlib'")
-    files.add("app/both.py", "value = 'module'")
-    files.add("app/both/__init__.py", "value = 'package'")
-    assert files.load("twice").value == "stdlib"
-    assert files.load("both").value == "package"
+def test_a_package_without_a_file_of_its_own(files):
+    files.add("space/module.py", "value = 1")
+    assert files.load("space").__path__
+    assert files.load("module", folder="space").value == 1
 
 
-def test_namespace_package(files):
-    files.add("site/space/deep/module.py", "value = 1")
-    assert files.load("space").__path__ == []
-    assert files.load("space.deep").__path__ == []
-    assert files.load("space.deep.module").value == 1
-
-
-def extension() -> Path:
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    found = Path(sysconfig.get_config_var("DESTSHARED")) / f"_heapq{suffix}"
+def test_an_extension_module(files):
+    found = Path(sysconfig.get_config_var("DESTSHARED")) / (
+        "_heapq" + sysconfig.get_config_var("EXT_SUFFIX")
+    )
     if not found.exists():
         pytest.skip("this interpreter has no _heapq as a shared object")
-    return found
-
-
-def test_extension_module(files):
-    source = extension()
-    files.add(f"dynload/{source.name}", source.read_bytes())
+    files.root.mkdir()
+    (files.root / found.name).write_bytes(found.read_bytes())
     assert files.load("_heapq").heappush
+    (files.root / found.name).unlink()
+    assert files.load("_heapq") is None
 
 
-def test_changed_extension_module_is_not_loaded(files):
-    source = extension()
-    path = files.add(f"dynload/{source.name}", source.read_bytes())
-    path.write_bytes(source.read_bytes() + b"\0")
-    with pytest.raises(ImportError, match="changed"):
-        files.load("_heapq")
+def test_only_the_places_are_left(tmp_path):
+    """In an interpreter of its own: no zip file, no path hook but ours, no relative prefix."""
+    code = (
+        "import sys; sys.argv = ['x']; "
+        f"sys.path.insert(0, {str(Path(bootstrap.__file__).parent)!r}); import bootstrap; "
+        "bootstrap.import_from(['/nowhere']); "
+        "print(sys.path, len(sys.path_hooks), sys.pycache_prefix)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-X", "pycache_prefix=b", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout == f"['/nowhere'] 1 {tmp_path / 'b'}\n"
 
 
-def test_data_of_a_package_is_measured_too(files):
-    files.add("app/one.py")
-    other = files.add("app/data.txt", "secret", listed=False)
-    loader = MeasuredFinder(files.listed).find_spec("one").loader
-    with pytest.raises(ImportError, match="not a measured file"):
-        loader.get_data(str(other))
-
-
-def test_version_of_a_measured_distribution(files):
-    metadata = "Metadata-Version: 2.1\nName: Some-Thing\nVersion: 1.5\n"
-    files.add("site/some_thing-1.5.dist-info/METADATA", metadata)
-    files.add("site/other-2.dist-info/METADATA", "Name: other\n", listed=False)
-    finder = MeasuredFinder(files.listed)
-    context = importlib.metadata.DistributionFinder.Context
-    assert [found.version for found in finder.find_distributions()] == ["1.5"]
-    assert [found.version for found in finder.find_distributions(context(name="some.thing"))] == [
-        "1.5"
-    ]
-    assert list(finder.find_distributions(context(name="other"))) == []
-
-
-def test_whole_package_tree_is_found_under_its_own_names(files):
-    import msgspec
-
-    shutil.copytree(Path(msgspec.__file__).parent, files.root / "site" / "msgspec")
-    for path in (files.root / "site").rglob("*.py"):
-        files.add(str(path.relative_to(files.root)), path.read_bytes())
-    finder = MeasuredFinder(files.listed)
-    for name in ("msgspec", "msgspec.json", "msgspec.structs"):
-        assert finder.find_spec(name).name == name
+def test_a_role_that_no_launcher_started_ends(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", bootstrap.__file__, "wardian.roles.worker"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "not started by a launcher" in done.stderr

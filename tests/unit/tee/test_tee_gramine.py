@@ -15,6 +15,7 @@ from wardian.errors import (
     LocalProtocolError,
     SealError,
 )
+from wardian.tee.backend import SealTo
 from wardian.tee.gramine import GramineEnclave, read_device
 from wardian.tee.launch.simulation import generate_platform
 
@@ -29,7 +30,10 @@ def quote(report_data):
 def device(tmp_path):
     (tmp_path / "wardian.toml").write_bytes(b"[mesh]")
     (tmp_path / "host.json").write_bytes(b"{}")
-    with GramineDevice(tmp_path / "attestation", quote=quote, seal_key=b"s" * 16) as device:
+    device = GramineDevice(
+        tmp_path / "attestation", quote=quote, seal_key=b"s" * 16, signer_key=b"m" * 16
+    )
+    with device:
         yield device
 
 
@@ -160,6 +164,30 @@ def test_sealing_key_that_gramine_never_gives(enclave, device, key):
     (device.root / "keys" / "_sgx_mrenclave").write_bytes(key)
     with pytest.raises(ConfigError, match="sealing key"):
         enclave.sealing_key()
+
+
+def test_signers_key_is_bound_to_the_product_that_the_processor_reports(enclave, device):
+    key = enclave.sealing_key(SealTo.SIGNER)
+    assert len(key) == 32
+    assert key == enclave.sealing_key(SealTo.SIGNER)
+    assert key != enclave.sealing_key(SealTo.MEASUREMENT)
+    assert b"m" * 16 not in key.reveal()
+    device._quote = lambda data: PLATFORM.quote(
+        mr_enclave=bytes(32), report_data=data, product_id=7
+    )
+    assert key != enclave.sealing_key(SealTo.SIGNER)
+
+
+def test_signers_key_without_a_report_is_refused(enclave, device):
+    device._quote = lambda _: bytes(100)
+    with pytest.raises(ConfigError, match="report has"):
+        enclave.sealing_key(SealTo.SIGNER)
+    (device.root / "target_info").unlink()
+    with pytest.raises(ConfigError, match="target"):
+        enclave.sealing_key(SealTo.SIGNER)
+    (device.root / "keys" / "_sgx_mrsigner").write_bytes(b"")
+    with pytest.raises(ConfigError, match="sealing key has 0 bytes"):
+        enclave.sealing_key(SealTo.SIGNER)
 
 
 def test_counters_fail_closed(enclave):

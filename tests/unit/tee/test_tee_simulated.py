@@ -20,19 +20,19 @@ from wardian.tee import simulated
 from wardian.tee.backend import BACKENDS, enter
 from wardian.tee.launch.file_counters import FileCounters
 from wardian.tee.launch.launcher import _Desk, _status, launch_simulated, print_announcement
+from wardian.tee.launch.reach import Reach
 from wardian.tee.launch.simulation import generate_platform
-from wardian.tee.measurement import MeasuredFile, RoleManifest
-from wardian.tee.simulated import Answer, SimulatedEnclave, receive_frame, send_frame
+from wardian.tee.launch.verified import VerifiedManifest
+from wardian.tee.simulated import Answer, SimulatedEnclave, send_frame
 
 NOW = 1_800_000_000
-MANIFEST = RoleManifest(
-    role="tiny",
+MANIFEST = VerifiedManifest(
+    mr_enclave=bytes(range(32)),
     argv=("python",),
-    env={},
-    files=(
-        MeasuredFile(path="app/a.py", sha256="00" * 32),
-        MeasuredFile(path="config/wardian.toml", sha256="11" * 32),
-    ),
+    environment={},
+    files=(),
+    mounts=(),
+    agreed=b"[mesh]",
     product_id=9,
     svn=2,
 )
@@ -54,8 +54,6 @@ def channel(platform, announced, tmp_path):
     desk = _Desk(
         platform=platform,
         manifest=MANIFEST,
-        located={"app/a.py": tmp_path / "a.py"},
-        agreed=b"[mesh]",
         host_settings=b"{}",
         counters=FileCounters(tmp_path / "counters"),
         announce=lambda event, fields: announced.append((event, dict(fields))),
@@ -63,7 +61,7 @@ def channel(platform, announced, tmp_path):
 
     def serve() -> None:
         with ours:
-            desk.serve(ours)
+            desk.serve(ours, lifeline=None, end=lambda: None)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -109,12 +107,6 @@ def test_refusals_of_the_launcher(enclave):
 def test_report_data_of_another_length(enclave):
     with pytest.raises(LocalProtocolError):
         enclave.evidence(bytes(63))
-
-
-def test_files_for_the_bootstrap(channel, tmp_path):
-    send_frame(channel, simulated.FilesQuestion())
-    reply = simulated.wire.decode(receive_frame(channel), Answer, what="answer")
-    assert reply.files == (("app/a.py", "00" * 32, str(tmp_path / "a.py")),)
 
 
 @pytest.mark.parametrize(
@@ -232,4 +224,6 @@ def test_status_as_shells_give_it():
 
 def test_launching_without_an_agreed_config(tmp_path):
     with pytest.raises(ConfigError, match=r"wardian\.toml"):
-        launch_simulated("worker", state=tmp_path, host_settings=b"{}")
+        launch_simulated(
+            "worker", directory=tmp_path, state=tmp_path, host_settings=b"{}", reach=Reach()
+        )

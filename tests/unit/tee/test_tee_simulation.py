@@ -83,6 +83,17 @@ def test_sealing_keys_belong_to_measurements():
     assert key != platform.sealing_key(bytes(32))
 
 
+def test_t6_sealing_keys_of_the_signer_belong_to_product_ids():
+    """A job enclave of the same signer does not get what the broker gets."""
+    platform, other = generate_platform(clock=clock), generate_platform(clock=clock)
+    broker = platform.signer_sealing_key(1)
+    assert len(broker) == 32
+    assert broker == platform.signer_sealing_key(1)
+    assert broker != platform.signer_sealing_key(2)
+    assert broker != other.signer_sealing_key(1)
+    assert broker != platform.sealing_key(platform.mr_signer)
+
+
 def test_processes_that_start_together_share_one(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: open_platform(tmp_path / "s" / "p"), range(8)))

@@ -19,6 +19,7 @@ from wardian.errors import (
     SealError,
     Timeout,
 )
+from wardian.tee.backend import SealTo
 from wardian.tee.tsm import TsmEnclave
 
 QUOTES = Path(__file__).parents[3] / "../shared/data/quotes"
@@ -87,9 +88,10 @@ def test_report_that_somebody_removed_is_no_reason_to_fail_at_the_end(enclave, d
 @pytest.mark.parametrize("provider", ["sev_guest", "arm_cca_guest", "tdx_guest2", "TDX_GUEST", ""])
 def test_report_of_a_refused_provider_is_removed(enter, device, provider):
     device.provider = provider
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         enter()
     assert entries(device) == []
+    assert caught.tb is not None  # removed while the error, and with it the object, is still here
 
 
 def test_sev_snp_is_refused_by_name_with_the_reason(enter, device):
@@ -271,9 +273,10 @@ def test_generation_that_is_no_number(enclave, device, text):
 # --- what a guest does not have ------------------------------------------------------------------
 
 
-def test_no_sealing_key(enclave):
+@pytest.mark.parametrize("to", SealTo)
+def test_no_sealing_key(enclave, to):
     with pytest.raises(SealError, match="TDX guest has no sealing key"):
-        enclave.sealing_key()
+        enclave.sealing_key(to)
 
 
 def test_no_counters(enclave):

@@ -35,11 +35,10 @@ def lint(*, file: Path, as_json: bool) -> None:
     found = _findings(file)
     if as_json:
         click.echo(encode(found))
-    else:
-        for each in found:
-            click.echo(
-                f"{printable(str(file))}:{each.line} {each.rule}: {each.message}; {each.instead}"
-            )
+    for each in () if as_json else found:
+        key = f"{each.key}: " if each.key else ""
+        place = f"{printable(str(file))}:{each.line}"
+        click.echo(f"{place} {each.rule}: {key}{each.message}; write {each.instead}")
     refused = sum(each.severity == "refusal" for each in found)
     click.echo(f"{refused} refused, {len(found) - refused} warnings", err=True)
     sys.exit(REFUSED if refused else 0)

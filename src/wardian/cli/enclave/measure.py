@@ -26,7 +26,7 @@ existing = click.Path(path_type=Path, dir_okay=False, exists=True)
 def measure(
     *, files: tuple[Path, ...], keep: Path | None, output: Path | None, as_json: bool
 ) -> None:
-    r"""Measure enclaves: what every FILE will be on a machine, as a file of reference values.
+    """Measure enclaves: what every FILE will be on a machine, as a file of reference values.
 
     FILE is ROLE.manifest for simulated enclaves, or ROLE.sig for enclaves on hardware, whose
     signature is verified. One file of reference values holds one kind: a mesh is all hardware or
@@ -35,7 +35,7 @@ def measure(
     \b
     wardian enclave measure enclave/*.sig -o reference-values.toml
     wardian enclave measure enclave/worker.sig --keep reference-values.toml
-    """
+    """  # noqa: D301 - click reads the character \b, not a backslash
     kept = load_reference_values(keep) if keep is not None else None
     values = combine((measure_file(path) for path in files), kept=kept)
     if output is not None:

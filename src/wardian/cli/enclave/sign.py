@@ -81,7 +81,7 @@ def sign(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Sign the enclave of MANIFEST with Gramine's tools; prints what the signature says.
+    """Sign the enclave of MANIFEST with Gramine's tools; prints what the signature says.
 
     MANIFEST is the ROLE.manifest that `wardian enclave build` wrote. It is linted first, and what
     the tools wrote is verified before it is put into the output directory: ROLE.manifest.sgx and
@@ -93,7 +93,7 @@ def sign(
     \b
     wardian enclave sign enclave/worker.manifest --key signer.pem
     wardian enclave sign enclave/worker.manifest --plugin NAME -- --NAME-key 3
-    """
+    """  # noqa: D301 - click reads the character \b, not a backslash
     signer = _signer(key, new_key, plugin, plugin_options)
     read_linted(manifest)
     missing = missing_tools((SCHEMA_CHECK, SIGN, *((NEW_KEY,) if new_key is not None else ())))
@@ -106,4 +106,4 @@ def sign(
         click.echo(wire.encode(described))
         return
     for name, value in described.items():
-        click.echo(f"{name:<12} {value}")
+        click.echo(f"{name:<12} {'no' if value is False else value}")

@@ -9,7 +9,7 @@ A rule holds for the file that its path leads to when the ruleset is made: throu
 under each of the file's names (hard links) and wherever its directory is mounted again. A rule for
 a directory holds for all that lies below it, at any depth; Landlock has no other. So a file that is
 listed for reading can be written if a directory that is listed for writing holds it as well, be
-it under another name, and `/proc/self` means the process that made the ruleset.
+it under another name, and `/proc/self` means the process that made the ruleset (but see `own`).
 
 Source: Linux, Documentation/userspace-api/landlock.rst and include/uapi/linux/landlock.h.
 """
@@ -55,14 +55,14 @@ _KEEP = _READ_DIR | _READ_FILE | _WRITE_FILE | _TRUNCATE | _MAKE_REG | _REMOVE_F
 
 _NEVER = sys.maxsize
 _LIMITS = (
-    (1, "It may read, write, make, remove and execute every file that its user may."),
-    (3, "A file that it may only read, it may truncate, if the file's mode lets its user write."),
-    (4, "It may listen on any TCP port and connect to any."),
-    (5, "On a device that it may open, it may do every ioctl."),
-    (6, "It may connect to any abstract Unix socket."),
-    (6, "It may send signals to every process of its user."),
-    (_NEVER, "It may connect to every Unix socket that has a path and whose mode lets its user."),
-    (_NEVER, "It may listen on a TCP port that the kernel chooses, if it binds none."),
+    (1, "The process may read, write, make, remove and execute every file that its user may."),
+    (3, "The process may truncate a listed file, even one for reading, if its user may write it."),
+    (4, "The process may listen on any TCP port and connect to any."),
+    (5, "The process may do every ioctl on a device that it may open."),
+    (6, "The process may connect to any abstract Unix socket."),
+    (6, "The process may send signals to every process of its user."),
+    (_NEVER, "The process may connect to any Unix socket with a path that its user may write to."),
+    (_NEVER, "The process may listen on a TCP port that the kernel chooses, if it binds none."),
 )
 
 
@@ -169,7 +169,8 @@ class Ruleset:
         To be called in a child between fork and exec: there is one thread then. Threads that run
         already are not confined. The process can gain no privilege by an exec from then on
         (`no_new_privs`). Opens what was named in `own`, whose meaning the fork has changed, and
-        makes two system calls beside that.
+        makes two system calls beside that. A ruleset with `own` is for one child: the next one
+        would get the first one's entries as well.
 
         Raises:
             OSError: the kernel refused, or the ruleset is closed. The thread is not confined and

@@ -23,6 +23,7 @@ from typing import TypeAlias, assert_never
 
 from wardian._internal.log import Field, event
 from wardian.errors import ConfigError, SealError, WardianError
+from wardian.tee.backend import SealTo
 from wardian.tee.launch.file_counters import FileCounters
 from wardian.tee.launch.landlock import Ruleset, abi, unenforced
 from wardian.tee.launch.reach import Reach, access
@@ -203,6 +204,9 @@ class _Desk:
                     svn=self.manifest.svn,
                 )
                 return Answer(evidence=evidence)
+            case SealingKeyQuestion(to=SealTo.SIGNER):
+                key = self.platform.signer_sealing_key(self.manifest.product_id)
+                return Answer(content=key.reveal())
             case SealingKeyQuestion():
                 return Answer(content=self.platform.sealing_key(self.manifest.mr_enclave).reveal())
             case AgreedConfigQuestion():

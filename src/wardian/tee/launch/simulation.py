@@ -210,6 +210,15 @@ class SimulatedPlatform:
         info = wire.fields("wardian simulated sealing key v1", mr_enclave)
         return hkdf(self._sealing_secret, salt=b"", info=info)
 
+    def signer_sealing_key(self, product_id: int) -> Secret:
+        """Return the key, 32 bytes, that every enclave with this product id (0 to 65535) gets here.
+
+        All enclaves of this platform have one simulated signer.
+        """
+        product = product_id.to_bytes(2, "big")
+        info = wire.fields("wardian simulated signer sealing key v1", self.mr_signer, product)
+        return hkdf(self._sealing_secret, salt=b"", info=info)
+
     def save(self, directory: Path) -> None:
         """Write the platform to `directory`, which is made for its owner alone (0700, 0600)."""
         issuers = _issuers(self._pki)

@@ -39,7 +39,8 @@ _FILLED_IN: Final[Mapping[tuple[str, ...], tuple[object, ...]]] = {
     ("sgx", "cpu_features", "mpx"): ("disabled",),
     ("sgx", "cpu_features", "pkru"): ("disabled",),
 }
-"""What gramine-sgx-sign 1.9 writes where a manifest is silent (its `manifest.py`), and no more."""
+"""What Gramine's `manifest.py` fills in where a manifest is silent. A version that fills in more is
+refused until the manifest says the key itself."""
 
 
 def measure_manifest(text: str) -> bytes:
@@ -138,9 +139,9 @@ def demand_unchanged(wanted: Mapping[str, Any], signed: Mapping[str, Any]) -> No
 
     Raises:
         ConfigError: a trusted file has no SHA-256, so that nobody can say whether it changed.
-        PolicyDenied: a value was changed, left out or added.
+        PolicyDenied: a value was changed, left out or added, or a trusted file stands twice.
     """
-    before, after = dict(_leaves(wanted, ())), dict(_leaves(signed, ()))
+    before, after = _by_path(wanted), _by_path(signed)
     for path in sorted(before.keys() | after.keys()):
         if path not in before:
             allowed = _FILLED_IN.get(path)
@@ -157,16 +158,32 @@ def demand_unchanged(wanted: Mapping[str, Any], signed: Mapping[str, Any]) -> No
             )
 
 
+def _by_path(table: Mapping[str, Any]) -> dict[tuple[str, ...], bytes]:
+    """Return every value of `table` by the keys that lead to it.
+
+    Raises:
+        ConfigError, PolicyDenied: as `demand_unchanged`.
+    """
+    found: dict[tuple[str, ...], bytes] = {}
+    for path, value in _leaves(table, ()):
+        if path in found:  # which of its two hashes would count is not for us to guess
+            raise PolicyDenied(
+                f"{path[-1][:200]} stands twice among the trusted files", rule="manifest-unchanged"
+            )
+        found[path] = value
+    return found
+
+
 def _leaves(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bytes]]:
     """Yield every value that is no table, encoded, with the keys that lead to it.
 
     A trusted file is a value of its own, by its URI: their order means nothing.
     """
-    if path == _TRUSTED and isinstance(value, list):
-        for entry in value:
+    if path == _TRUSTED:
+        for entry in value if isinstance(value, list) else [value]:
             if not isinstance(entry, dict) or entry.keys() != {"uri", "sha256"}:
                 raise ConfigError("manifest: a trusted file has not exactly a uri and a sha256")
-            yield (*path, str(entry["uri"])), wire.encode(entry["sha256"])
+            yield (*path, str(entry["uri"])), wire.encode([entry["uri"], entry["sha256"]])
     elif isinstance(value, Mapping):
         for key, part in value.items():
             yield from _leaves(part, (*path, key))

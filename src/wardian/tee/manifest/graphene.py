@@ -26,6 +26,15 @@ class OldKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """What a translation needs to know of the other keys of the file."""
+
+    values: Mapping[str, str]
+    mounts: tuple[tuple[str, str], ...]
+    """Path on the host without a trailing slash, and path inside; the longest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Where a key went. `today` is what to write for it now, empty where nothing is."""
 
@@ -43,6 +52,8 @@ _LINE = re.compile(
 _MACRO = re.compile(r"\$\(([A-Za-z_]\w*)\)")
 _TOML_VALUE = re.compile(r"true|false|[+-]?[0-9][0-9_.]*")
 _TOML_BRACKETS: Final = ("[", "{")
+_MOUNT_URI = re.compile(r"fs\.mount\.([^.]+)\.uri")
+_MAX_MOUNTS: Final = 1000  # further ones change no path: nobody has so many
 
 
 def parse_graphene(text: str) -> tuple[OldKey, ...] | None:
@@ -74,23 +85,36 @@ def parse_graphene(text: str) -> tuple[OldKey, ...] | None:
     return tuple(found) if old else None
 
 
-def explain(key: str, value: str, others: Mapping[str, str]) -> Explanation | None:
+def gather(values: Mapping[str, str]) -> Others:
+    """Return what `explain` needs to know of a file with these keys; a mount, say, is three."""
+    mounts: list[tuple[str, str]] = []
+    for key, uri in values.items():
+        named = _MOUNT_URI.fullmatch(key)
+        path = values.get(f"fs.mount.{named[1]}.path", "") if named else ""
+        host = uri.removeprefix("file:").rstrip("/")
+        if path and host and len(mounts) < _MAX_MOUNTS:
+            mounts.append((host, path.rstrip("/")))
+    return Others(values, tuple(sorted(mounts, key=lambda mount: -len(mount[0]))))
+
+
+def explain(key: str, value: str, others: Others) -> Explanation | None:
     """Return where `key` went, or None if it never was a key or still is one.
 
     Args:
-        key: dotted.
+        key: dotted, or a macro.
         value: as text, `true` and `false` for a TOML boolean.
-        others: every key of the file with its value; mounts, for example, are three keys.
+        others: what `gather` made of the whole file.
     """
     if _MACRO.fullmatch(key):
         return Explanation("", "the build put lines here: list what they named, one by one")
-    for pattern, (today, why) in _MOVED.items():
-        match = pattern.fullmatch(key)
-        if match is not None:
-            name = next(iter(match.groups()), "")
-            written = today(name, value, others) if callable(today) else _fill(today, name, value)
-            return Explanation(written, why)
-    return None
+    row = _ANY_ROW.fullmatch(key)
+    if row is None:
+        return None
+    pattern, today, why = _ROWS[row.lastgroup or ""]
+    match = pattern.fullmatch(key)
+    name = match[1] if match and pattern.groups else ""
+    written = today(name, value, others) if callable(today) else _fill(today, value)
+    return Explanation(written, why)
 
 
 def fill_macros(value: str) -> str:
@@ -99,43 +123,41 @@ def fill_macros(value: str) -> str:
     return _MACRO.sub(lambda macro: "{{ " + macro[1].lower() + " }}", value)
 
 
-def _fill(today: str, name: str, value: str) -> str:
+Translate = Callable[[str, str, Others], str]
+"""Takes the name in the key, the value and the rest of the file; gives what to write today."""
+
+
+def _fill(today: str, value: str) -> str:
     plain = fill_macros(value)
-    written = {"value": quote(plain), "n": plain, "name": name}
-    return re.sub(r"<(value|n|name)>", lambda slot: written[slot[1]], today)
+    written = {"<value>": quote(plain), "<n>": plain}
+    return re.sub("<value>|<n>", lambda slot: written[slot[0]], today)
 
 
-def _inside(uri: str, others: Mapping[str, str]) -> str:
-    """Return the path inside that the file `uri` of the host has by the mounts of `others`."""
+def _inside(uri: str, others: Others) -> str:
+    """Return the path inside that the file `uri` of the host has by the mounts of the file."""
     host = uri.removeprefix("file:")
-    best = ("", "")
-    for key, at in others.items():
-        mounted = re.fullmatch(r"fs\.mount\.([^.]+)\.uri", key)
-        root = at.removeprefix("file:").rstrip("/")
-        if mounted and f"{host}/".startswith(f"{root}/") and len(root) > len(best[0]):
-            best = (root, others.get(f"fs.mount.{mounted[1]}.path", ""))
-    root, path = best
-    if path:
-        return fill_macros(path.rstrip("/") + host[len(root) :])
+    for root, path in others.mounts:
+        if f"{host}/".startswith(f"{root}/"):
+            return fill_macros(path + host[len(root) :])
     if host.startswith(("/", "$(")):
         return fill_macros(host)
     return fill_macros(posixpath.join("/", posixpath.normpath(host)))  # the root was the directory
 
 
-def _entrypoint(_name: str, value: str, others: Mapping[str, str]) -> str:
+def _entrypoint(_name: str, value: str, others: Others) -> str:
     return f"libos.entrypoint = {quote(_inside(value, others))}"
 
 
-def _mount(name: str, _value: str, others: Mapping[str, str]) -> str:
-    parts = {part: others.get(f"fs.mount.{name}.{part}") for part in ("type", "path", "uri")}
+def _mount(name: str, _value: str, others: Others) -> str:
+    parts = {part: others.values.get(f"fs.mount.{name}.{part}") for part in ("type", "path", "uri")}
     if parts["type"] == "chroot":
         del parts["type"]
     fields = [f"{part} = {quote(fill_macros(text))}" for part, text in parts.items() if text]
     return f"fs.mounts = [{{ {', '.join(fields)} }}]"
 
 
-def _protected(key_name: str) -> Callable[[str, str, Mapping[str, str]], str]:
-    def today(_name: str, value: str, others: Mapping[str, str]) -> str:
+def _protected(key_name: str) -> Translate:
+    def today(_name: str, value: str, others: Others) -> str:
         path, uri = quote(_inside(value, others)), quote(fill_macros(value))
         return (
             f'fs.mounts = [{{ type = "encrypted", path = {path}, uri = {uri}, '
@@ -145,32 +167,30 @@ def _protected(key_name: str) -> Callable[[str, str, Mapping[str, str]], str]:
     return today
 
 
-def _feature(name: str, value: str, _others: Mapping[str, str]) -> str:
+def _feature(name: str, value: str, _others: Others) -> str:
     absent = "disabled" if name in {"mpx", "pkru"} else "unspecified"
     state = "required" if value in {"1", "true"} else absent
     return f'sgx.cpu_features.{name} = "{state}"'
 
 
-def _disabled(name: str, value: str, _others: Mapping[str, str]) -> str:
+def _disabled(name: str, value: str, _others: Others) -> str:
     return f'sgx.cpu_features.{name} = "disabled"' if value in {"1", "true"} else ""
 
 
-def _flag(key: str) -> Callable[[str, str, Mapping[str, str]], str]:
-    def today(_name: str, value: str, _others: Mapping[str, str]) -> str:
+def _flag(key: str) -> Translate:
+    def today(_name: str, value: str, _others: Others) -> str:
         return f"{key} = {'true' if value in {'1', 'true'} else 'false'}"
 
     return today
 
-
-Today = str | Callable[[str, str, Mapping[str, str]], str]
 
 _CHILDREN = (
     "removed 2021-01: one central manifest covers every process, and a child is another enclave "
     "with the same MRENCLAVE; list the child's program in sgx.trusted_files"
 )
 _NETWORK = (
-    "removed 2020: the network is the host's, and such rules never bound it; what binds is TLS that "
-    "ends in the enclave, and a firewall outside"
+    "removed 2020: the network is the host's, and such rules never bound it; what binds is TLS "
+    "that ends in the enclave, and a firewall outside"
 )
 _EPID = "removed 2024-12 with EPID, which Intel ended: DCAP needs no account"
 _PROTECTED = "protected files became encrypted mounts in 2022-05, removed 2023-04"
@@ -180,7 +200,7 @@ _PROTECTED_KEY = (
 _IOCTL = "moved from sgx to sys, where every kind of host honours it"
 _SIGNED = "the signing tool wrote it; since 2022-02 the digest is part of the entry of the file"
 
-_TABLE: Mapping[str, tuple[Today, str]] = {
+_TABLE: Mapping[str, tuple[str | Translate, str]] = {
     "loader.exec": (_entrypoint, "renamed 2020-10; a path inside since 2022-02, no longer a URI"),
     "loader.execname": ("loader.argv = [<value>]", "argv[0] is part of loader.argv since 2022-08"),
     "loader.argv0_override": (
@@ -191,8 +211,7 @@ _TABLE: Mapping[str, tuple[Today, str]] = {
     "loader.entrypoint": ("", "a table since 2024-07, no longer a text; the tools fill it in"),
     "loader.debug_type": (
         'loader.log_level = "error"',
-        'replaced 2021, removed 2023-05; "inline" and "file" would be "debug", which may print '
-        "secrets",
+        'replaced 2021, removed 2023-05; "inline" would be "debug", which may print secrets',
     ),
     "loader.debug_file": ("loader.log_file = <value>", "renamed 2021"),
     "loader.pal_internal_mem_size": ("", "removed 2023-05: Gramine accounts for its own memory"),
@@ -209,8 +228,7 @@ _TABLE: Mapping[str, tuple[Today, str]] = {
     "sys.brk.size": ("sys.brk.max_size = <value>", "renamed by 2020"),
     "sys.allow_insecure_eventfd": (
         "",
-        "renamed sys.insecure__allow_eventfd, which trusts the host; since 2024-04 eventfd works "
-        "without it",
+        "renamed sys.insecure__allow_eventfd; since 2024-04 eventfd works without the host",
     ),
     "sys.ask_for_checkpoint": ("", "removed with checkpoints"),
     "sgx.trusted_files.*": (
@@ -230,8 +248,7 @@ _TABLE: Mapping[str, tuple[Today, str]] = {
     "sgx.thread_num": ("sgx.max_threads = <n>", "renamed 2022-10, removed 2023-05"),
     "sgx.rpc_thread_num": (
         "",
-        "renamed sgx.insecure__rpc_thread_num in 2022-09, because it reads untrusted memory "
-        "(CVE-2022-21233, CVE-2022-21166); refused here",
+        "renamed sgx.insecure__rpc_thread_num 2022-09: it reads untrusted memory (CVE-2022-21233)",
     ),
     "sgx.protected_files": (_protected("default"), _PROTECTED),
     "sgx.protected_files.*": (_protected("default"), _PROTECTED),
@@ -258,7 +275,6 @@ _TABLE: Mapping[str, tuple[Today, str]] = {
     "sgx.zero_heap_on_demand": ("", "removed 2020: Gramine does what it asked for"),
     "sgx.isnsvn": ("sgx.isvsvn = <n>", "the documentation of 2020 misspelled it"),
     "sgx.print_stats": ("", "renamed sgx.enable_stats, which needs a debug enclave"),
-    "sgx.ioctl_structs.(*)": ("sys.ioctl_structs.<name> = …, the same layout", _IOCTL),
     "sgx.ioctl_structs.**": ("sys.ioctl_structs, the same layout", _IOCTL),
     "sgx.allowed_ioctls.**": ("sys.allowed_ioctls = [{ request_code = …, struct = … }]", _IOCTL),
     "net.rules": ("", _NETWORK),
@@ -268,11 +284,21 @@ _TABLE: Mapping[str, tuple[Today, str]] = {
 }
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> str:
     plain = pattern.replace(".", r"\.").replace("**", "\0").replace("*", r"[^.]+")
-    return re.compile(plain.replace("\0", ".+"))
+    return plain.replace("\0", ".+")
 
 
-_MOVED: Mapping[re.Pattern[str], tuple[Today, str]] = MappingProxyType(
-    {_compile(pattern): row for pattern, row in _TABLE.items()}
+_ROWS: Mapping[str, tuple[re.Pattern[str], str | Translate, str]] = MappingProxyType(
+    {
+        f"row{number}": (re.compile(_compile(pattern)), today, why)
+        for number, (pattern, (today, why)) in enumerate(_TABLE.items())
+    }
 )
+_ANY_ROW = re.compile(
+    "|".join(
+        f"(?P<{name}>{pattern.pattern.replace('(', '(?:')})"
+        for name, (pattern, _, _) in _ROWS.items()
+    )
+)
+"""One pass over all rows: a file may have a hundred thousand keys."""

@@ -6,12 +6,19 @@ was called Graphene. It reads text alone: it opens no file that a manifest names
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from wardian._internal.wire import printable
 from wardian.errors import FormatError
-from wardian.tee.manifest.graphene import OldKey, explain, fill_macros, parse_graphene
+from wardian.tee.manifest.graphene import (
+    OldKey,
+    Others,
+    explain,
+    fill_macros,
+    gather,
+    parse_graphene,
+)
 from wardian.tee.manifest.rules import RULES, refused
 from wardian.tee.manifest.schema import KEYS, Mismatch, find_key, walk
 from wardian.tee.manifest.source import (
@@ -78,15 +85,16 @@ def lint(text: str, *, name: str) -> tuple[Finding, ...]:
 
 
 def _shown(finding: Finding) -> Finding:
-    cut = {
-        field: printable(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")
-        for field, text in (
-            ("key", finding.key),
-            ("message", finding.message),
-            ("instead", finding.instead),
-        )
-    }
-    return dataclasses.replace(finding, **cut)
+    return dataclasses.replace(
+        finding,
+        key=_cut(finding.key),
+        message=_cut(finding.message),
+        instead=_cut(finding.instead),
+    )
+
+
+def _cut(text: str) -> str:
+    return printable(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")
 
 
 def _explain_old(old: tuple[OldKey, ...]) -> Iterator[Finding]:
@@ -99,16 +107,14 @@ def _explain_old(old: tuple[OldKey, ...]) -> Iterator[Finding]:
         message="a manifest of Graphene, in the form of before 2021",
         instead="a TOML manifest for Gramine 1.9 as explained key by key, then lint that",
     )
-    others: dict[str, str] = {}
-    for each in old:
-        others.setdefault(each.key, each.value)
+    others = gather({each.key: each.value for each in old})
     for each in old:
         yield _explain_one(each, others)
 
 
-def _explain_one(old: OldKey, others: Mapping[str, str]) -> Finding:
-    moved = explain(old.key, old.value, others)
-    known = find_key(old.key)
+def _explain_one(old: OldKey, others: Others) -> Finding:
+    moved, known = explain(old.key, old.value, others), find_key(old.key)
+    severity: Literal["refusal", "warning"] = "refusal"
     message, instead = "no key of Graphene or of Gramine", _NOTHING
     if moved is not None:
         message, instead = moved.why, moved.today or _NOTHING
@@ -116,24 +122,26 @@ def _explain_one(old: OldKey, others: Mapping[str, str]) -> Finding:
         message = "an empty value once removed the host's variable; none is passed in any more"
     elif known is not None:
         why = refused(old.key, known.parse(old.value))
-        message = why.why if why else "the same key today"
-        stays = f"{old.key} = {known.spell(fill_macros(old.value))}"
-        instead = why.instead if why else stays
+        if why is not None:
+            message, instead = why.why, why.instead
+        else:
+            severity, message = "warning", "the same key today"
+            instead = f"{old.key} = {known.spell(fill_macros(old.value))}"
     if "{{ " in instead:
         instead += ", a template: `gramine-manifest -DNAME=VALUE` fills it in"
     return Finding(
         line=old.line,
         key=old.key,
         rule="graphene-key",
-        severity="refusal" if moved or known is None or instead == _NOTHING else "warning",
-        message=f"{old.key}: {message}",
+        severity=severity,
+        message=message,
         instead=instead,
     )
 
 
 def _outside_schema(found: Manifest) -> Iterator[Finding]:
     """Yield what Gramine 1.9 would not accept: keys removed or unknown, types, what is missing."""
-    others = {dotted(path): text for path, text in _texts(found.tree, ())}
+    others = gather({dotted(path): text for path, text in _texts(found.tree, ())})
     for mismatch in walk(found.tree):
         removed = [*_removed(found, mismatch, others)]
         yield from removed or [_mismatch(found, mismatch)]
@@ -155,34 +163,38 @@ def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
         yield path, str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _removed(found: Manifest, mismatch: Mismatch, others: Mapping[str, str]) -> Iterator[Finding]:
+def _removed(found: Manifest, mismatch: Mismatch, others: Others) -> Iterator[Finding]:
     if mismatch.missing:
         return
     for path, text in _texts(mismatch.value, mismatch.path):
         moved = explain(dotted(path), text, others)
         if moved is not None:
-            yield found.refusal(
-                path, "removed-key", f"{dotted(path)}: {moved.why}", moved.today or _NOTHING
-            )
+            yield found.refusal(path, "removed-key", moved.why, moved.today or _NOTHING)
+
+
+def _closest(key: str) -> str:
+    """Return the key that `key` may be a slip of, of the same table, or an empty text."""
+    table, _, _ = key.rpartition(".")
+    siblings = [each for each in KEYS if each.rpartition(".")[0] == table]
+    close = difflib.get_close_matches(key[:100], siblings, n=1, cutoff=0.85)
+    return close[0] if close else ""
 
 
 def _mismatch(found: Manifest, mismatch: Mismatch) -> Finding:
     key = dotted(mismatch.path)
     if mismatch.missing:
         return found.refusal(
-            mismatch.path, "missing-key", f"{key}: Gramine does not start without it", f"{key} = …"
+            mismatch.path, "missing-key", "Gramine does not start without it", f"{key} = …"
         )
     if mismatch.expected is None:
-        close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.85)
-        advice = f"{close[0]}, if that is meant" if close else _NOTHING
-        return found.refusal(
-            mismatch.path, "unknown-key", f"{key}: Gramine 1.9 has no such key", advice
-        )
+        close = _closest(key)
+        advice = f"{close}, if that is meant" if close else _NOTHING
+        return found.refusal(mismatch.path, "unknown-key", "Gramine 1.9 has no such key", advice)
     old = " (numbers stood for true and false until 2022-02)"
     is_flag = mismatch.expected == "true or false" and mismatch.value in (0, 1)
     return found.refusal(
         mismatch.path,
         "wrong-type",
-        f"{key}: not {mismatch.expected}{old if is_flag else ''}",
+        f"not {mismatch.expected}{old if is_flag else ''}",
         mismatch.expected,
     )

@@ -236,9 +236,8 @@ def _walk(value: Any, path: Path, pattern: str | None) -> Iterator[Mismatch]:
 
 def _child(pattern: str, name: str) -> str | None:
     exact, any_name = f"{pattern}.{name}", f"{pattern}.*"
-    if exact in _NODES and not set(name) & set(
-        ".[*"
-    ):  # a quoted name is one name, whatever is in it
+    is_plain = not set(name) & set(".[*")  # a name in quotes is one name, whatever is in it
+    if is_plain and exact in _NODES:
         return exact
     return any_name if any_name in _NODES else None
 

@@ -108,7 +108,8 @@ def plugin_signer(name: str, arguments: Iterable[str]) -> Signer:
     given = tuple(arguments)
     for argument in given:
         if _NOT_A_PLUGINS.fullmatch(argument):
-            option = argument.partition("=")[0]
+            # Its name alone: its value may be the secret that has no place here.
+            option = argument.partition("=")[0] if argument.startswith("--") else argument[:2]
             raise ConfigError(f"{option} is not passed on to a plug-in; see how to sign an enclave")
     return Signer(plugin=name, arguments=given)
 
@@ -175,15 +176,14 @@ def read_linted(manifest: Path) -> str:
         ConfigError, FormatError, PolicyDenied: as `sign_manifest`.
     """
     text = manifest_text(settings.read(manifest))
-    manifest_identity(parse_manifest(text))
-    refusals = [
-        finding for finding in lint(text, name=str(manifest)) if finding.severity == "refusal"
-    ]
+    findings = lint(text, name=str(manifest))
+    refusals = [finding for finding in findings if finding.severity == "refusal"]
     if refusals:
         first = refusals[0]
-        more = f" (and {len(refusals) - 1} more)" if refusals[1:] else ""
+        more = f" (and {len(refusals) - 1} more: `wardian enclave lint`)" if refusals[1:] else ""
         raise PolicyDenied(
-            f"{manifest}:{first.line}: {first.key}: {first.message}; {first.instead}{more}",
+            f"{manifest}:{first.line}: {first.key}: {first.message}; write {first.instead}{more}",
             rule=first.rule,
         )
+    manifest_identity(parse_manifest(text))
     return text

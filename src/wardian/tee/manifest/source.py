@@ -19,9 +19,9 @@ Path = tuple[str | int, ...]
 """Names of tables and keys from the top, with the index of an entry where a list is passed."""
 
 MAX_CHARS: Final = 64 * 1024 * 1024
-MAX_NESTING: Final = 32
-"""Deepest brackets and longest dotted key. Gramine's keys need 5; `tomllib` recurses, and takes
-time quadratic in the parts of a key."""
+MAX_NESTING: Final = 16
+"""Deepest brackets and most parts of a key; Gramine's keys need 5. Readers recurse, `tomllib` in
+brackets and others in both, and it takes time quadratic in the parts of a key."""
 
 _MAX_DIGITS: Final = 4000  # Python converts at most 4300 to a number
 
@@ -40,9 +40,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\{\{[^{]*\}\}|\{%[^{]*%\}")
 _JINJA_OPENS = re.compile(r"\{\{|\{%|\{#[^\n]*#\}")
 _REASON = re.compile(r"#+\s*reason:.*\w", re.IGNORECASE)
+_COMMENTED_OUT = re.compile(r"#+\s*[\"'{\[]")
 
 
 class Token(NamedTuple):
@@ -66,8 +67,8 @@ class Finding:
         key: dotted, without the index of an entry; empty where the whole file is meant.
         rule: the name under which `docs/reference/manifest-lint.md` explains it.
         severity: a `refusal` makes the lint refuse the file, a `warning` does not.
-        message: what is wrong.
-        instead: what to write instead.
+        message: what is wrong with the key; does not repeat its name.
+        instead: what to write instead, so that it reads on after "write".
     """
 
     line: int
@@ -123,6 +124,8 @@ class Manifest:
         while above in self.comments and above not in self.occupied:
             if _REASON.match(self.comments[above]):
                 return True
+            if _COMMENTED_OUT.match(self.comments[above]):
+                return False  # what stands above that was said of the entry that is gone
             above -= 1
         return False
 

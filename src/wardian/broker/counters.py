@@ -1,0 +1,261 @@
+"""Counters that the broker keeps for workloads, so that their hosts cannot put old state back.
+
+A counter belongs to a role and a measurement, as a mesh certificate under the manifest in force
+says them, and has a name. It only grows, from where its asker knows it to stand; each step is
+committed to the broker's own state, with an audit line, before it is told.
+
+Counters are never deleted: a measurement that leaves the manifest and comes back finds its state
+as fresh as it left it.
+"""
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from wardian._internal import wire
+from wardian._internal.clock import Monotonic, UnixTime
+from wardian.broker.audit import AuditEntry
+from wardian.broker.authority import Authority
+from wardian.broker.certificates import (
+    MeshIdentity,
+    read_identity,
+    spki_of,
+    verify_peer_certificate,
+)
+from wardian.broker.counter_protocol import (
+    MAX_VALUE,
+    Advance,
+    CounterAnswer,
+    CounterChallenge,
+    CounterHello,
+    CounterName,
+    CounterRequest,
+    Value,
+    decode_value,
+    encode_value,
+    request_signed_bytes,
+)
+from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream
+from wardian.broker.limits import Bucket, Place
+from wardian.broker.protocol import NONCE_BYTES
+from wardian.broker.store import Store
+from wardian.crypto.tls_keys import verify_ecdsa
+from wardian.errors import AuthenticationFailed, PolicyDenied, QueueFull
+
+PLACE: Final = "counter"
+MAX_NAMES: Final = 64
+"""Counters of one role and measurement."""
+MAX_OWNERS: Final = 1024
+"""Roles and measurements that have counters, over the life of the broker."""
+ADVANCES_PER_S: Final = 5.0
+ADVANCE_BURST: Final = 200
+"""Of one role and measurement: each writes an audit line that is kept for good."""
+
+
+class _Kept(wire.Message, frozen=True, tag_field="format", tag="wardian counters v1"):
+    """All counters of one role and measurement, as the store keeps them."""
+
+    counters: dict[CounterName, Value]
+
+
+class KeptCounters:
+    """The counters in the broker's state. One thread."""
+
+    __slots__ = ("_buckets", "_clock", "_store", "_ticks")
+
+    def __init__(self, *, store: Store, clock: UnixTime, ticks: Monotonic) -> None:
+        """Keep counters in `store`; `clock` (Unix seconds) dates audit lines."""
+        self._store, self._clock, self._ticks = store, clock, ticks
+        self._buckets: dict[str, Bucket] = {}
+
+    def read(self, identity: MeshIdentity, name: str) -> int:
+        """Return where the counter `name` of this identity stands, 0 if it was never advanced."""
+        return decode_value(self._all(_owner(identity)).get(name, bytes(1)))
+
+    def advance(self, identity: MeshIdentity, name: str, *, at: int, to: int) -> None:
+        """Set the counter from `at` to `to`, durably and audited when this returns.
+
+        Raises:
+            PolicyDenied: it stands elsewhere (rule `counter-moved`), `to` is not greater or too
+                great (`counter-range`), or there would be too many (`counter-room`).
+            QueueFull: this identity advances more often than it may (retryable).
+            SealError: it cannot be made durable; it was not advanced, or nobody knows.
+        """
+        owner = _owner(identity)
+        counters = self._all(owner)
+        stands = decode_value(counters.get(name, bytes(1)))
+        if stands != at:
+            raise PolicyDenied(
+                f"the counter {name} stands elsewhere than the asker says: another process of this "
+                "role and measurement advanced it, or an answer was lost. Read it first",
+                rule="counter-moved",
+            )
+        if not at < to <= MAX_VALUE:
+            raise PolicyDenied(
+                f"the counter {name} only goes up, and not beyond 2**127 - 1", rule="counter-range"
+            )
+        self._refuse_crowd(counters, name)
+        self._spend(owner)
+        entry = AuditEntry(
+            event="counter",
+            outcome="granted",
+            role=identity.role,
+            measurement=identity.measurement.hex(),
+            manifest=identity.manifest_digest.hex(),
+            counter=name,
+        )
+        kept = _Kept(counters=counters | {name: encode_value(to)})
+        self._store.commit({(PLACE, owner): wire.encode(kept)}, audit=[entry], now=self._clock())
+
+    def _all(self, owner: str) -> dict[str, bytes]:
+        raw = self._store.get(PLACE, owner)
+        return {} if raw is None else dict(wire.decode(raw, _Kept, what="counters").counters)
+
+    def _refuse_crowd(self, counters: dict[str, bytes], name: str) -> None:
+        """Refuse one counter more than there may be: rows are read whole, at every commit."""
+        if name not in counters and len(counters) >= MAX_NAMES:
+            raise PolicyDenied(
+                f"a role and measurement has at most {MAX_NAMES} counters", rule="counter-room"
+            )
+        if not counters and len(self._store.keys(PLACE)) >= MAX_OWNERS:
+            raise PolicyDenied(
+                f"the broker keeps counters for at most {MAX_OWNERS} roles and measurements",
+                rule="counter-room",
+            )
+
+    def _spend(self, owner: str) -> None:
+        now = self._ticks()
+        bucket = self._buckets.setdefault(
+            owner, Bucket(per_s=ADVANCES_PER_S, burst=ADVANCE_BURST, now=now)
+        )
+        if not bucket.take(now):
+            raise QueueFull("this role and measurement counts more often than it may: ask later")
+
+
+class CounterSession:
+    """The broker's end of one exchange, pure: `challenge`, then `receive`, once."""
+
+    __slots__ = ("_ca_spki", "_challenge", "_hello", "_spki", "identity")
+
+    identity: MeshIdentity
+    """Who says to ask; believed when `receive` returned."""
+
+    def __init__(
+        self,
+        raw: bytes,
+        hello: CounterHello,
+        *,
+        ca_spki: bytes,
+        manifest_digest: bytes,
+        nonce: bytes,
+        now: int,
+    ) -> None:
+        """Begin with message 1.
+
+        Args:
+            raw: message 1 as it travelled.
+            hello: message 1, decoded.
+            ca_spki: of this broker's own mesh CA.
+            manifest_digest: of the manifest in force. A certificate of an earlier one shows code,
+                or a platform, that the owners may have withdrawn meanwhile.
+            nonce: 32 fresh bytes.
+            now: Unix seconds.
+
+        Raises:
+            FormatError, AuthenticationFailed, EvidenceStale, PolicyDenied: not a valid mesh
+                certificate of this CA under this manifest; see `verify_peer_certificate`.
+        """
+        self.identity = verify_peer_certificate(
+            hello.certificate,
+            ca_spki=ca_spki,
+            role=read_identity(hello.certificate).role,
+            manifest_digest=manifest_digest,
+            now=now,
+        )
+        self._spki = spki_of(hello.certificate)
+        self._ca_spki = ca_spki
+        self._hello = raw
+        self._challenge = wire.encode(CounterChallenge(nonce=nonce))
+
+    @property
+    def challenge(self) -> bytes:
+        """Message 2."""
+        return self._challenge
+
+    def receive(self, raw: bytes) -> CounterRequest:
+        """Return message 3, signed with the certificate's key for this session.
+
+        Raises:
+            FormatError: it does not parse.
+            AuthenticationFailed: who asks does not hold the certificate's key, or signed this for
+                another session.
+        """
+        request = wire.decode(raw, CounterRequest, what="counter request")
+        signed = request_signed_bytes(
+            ca_spki=self._ca_spki,
+            hello=self._hello,
+            challenge=self._challenge,
+            counter=request.counter,
+            advance=request.advance,
+        )
+        try:
+            verify_ecdsa(self._spki, request.signature, signed)
+        except AuthenticationFailed as err:
+            raise AuthenticationFailed(
+                "the request is not signed with the certificate's key, for this session"
+            ) from err
+        return request
+
+
+class CounterDesk:
+    """Answers workloads that count, one exchange to a connection."""
+
+    __slots__ = ("_authority", "_clock", "_kept")
+
+    def __init__(
+        self, *, store: Store, authority: Authority, clock: UnixTime, ticks: Callable[[], float]
+    ) -> None:
+        """Count in `store`, for whom `authority` gave a certificate."""
+        self._authority, self._clock = authority, clock
+        self._kept = KeptCounters(store=store, clock=clock, ticks=ticks)
+
+    async def serve(
+        self, stream: FrameStream, place: Place, raw: bytes, hello: CounterHello
+    ) -> None:
+        """Carry out one exchange, which began with message 1, to its end.
+
+        Raises:
+            TransportError: there is no manifest yet, or the peer left or was slow.
+            FormatError, CryptoError, EvidenceStale, PolicyDenied, QueueFull: refused; see
+                `CounterSession` and `KeptCounters`.
+        """
+        authority = self._authority
+        session = CounterSession(
+            raw,
+            hello,
+            ca_spki=authority.ca.spki,
+            manifest_digest=authority.manifest.digest,
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            now=self._clock(),
+        )
+        await stream.send(session.challenge)
+        request = session.receive(await stream.receive(most=FIRST_FRAME_BYTES))
+        place.firm = True  # it holds a mesh certificate
+        value = self._answer(session.identity, request)
+        await stream.send(wire.encode(CounterAnswer(value=encode_value(value))))
+
+    def _answer(self, identity: MeshIdentity, request: CounterRequest) -> int:
+        """Return where the counter stands once what was asked is done."""
+        step: Advance | None = request.advance
+        if identity.manifest_digest != self._authority.manifest.digest:
+            raise PolicyDenied("the mesh manifest changed meanwhile", rule="peer-manifest")
+        if step is None:
+            return self._kept.read(identity, request.counter)
+        at, to = decode_value(step.at), decode_value(step.to)
+        self._kept.advance(identity, request.counter, at=at, to=to)
+        return to
+
+
+def _owner(identity: MeshIdentity) -> str:
+    """Return whose counters these are: code in a role, whatever manifest lists it."""
+    return f"{identity.role}/{identity.measurement.hex()}"
