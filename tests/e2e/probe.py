@@ -17,24 +17,28 @@ from wardian.tee.launch.reach import Reach
 from wardian.tee.launch.simulation import load_platform
 from wardian.tee.manifest.builder import Builder
 from wardian.tee.manifest.bytecode import bytecode_path
-from wardian.tee.role_table import ROLES
-
-ROLE = {
-    "probe": dataclasses.replace(
-        ROLES["broker"],
-        entry="wardian.roles.probe",
-        modules=(*ROLES["broker"].modules, "wardian.roles.probe"),
-        product_id=99,
-    )
-}
+from wardian.tee.role_table import ROLES, RoleSpec
 
 
-def builder_of(package: Path, directory: Path) -> Builder:
+def role_like(role: str) -> dict[str, RoleSpec]:
+    """Return a role table with the probe alone: it may import what `role` may."""
+    modules = (*ROLES[role].modules, "wardian.roles.probe")
+    return {
+        "probe": dataclasses.replace(
+            ROLES[role], entry="wardian.roles.probe", modules=modules, product_id=99
+        )
+    }
+
+
+ROLE = role_like("broker")
+
+
+def builder_of(package: Path, directory: Path, like: str = "broker") -> Builder:
     """Return a builder of the probe's role, whose other files are read once."""
     shutil.copytree(
         Path(wardian.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
     )
-    return Builder(directory, deployment=AGREED, package=package, roles=ROLE)
+    return Builder(directory, deployment=AGREED, package=package, roles=role_like(like))
 
 
 class Probe:
@@ -64,7 +68,7 @@ class Probe:
             host_settings=b'{"from": "host"}',
             reach=Reach(**reach),
             announce=lambda event, fields: announced.append({"event": event, **fields}),
-            roles=ROLE,
+            roles=self.builder._roles,
         )
         return status, announced
 

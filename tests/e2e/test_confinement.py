@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from probe import Probe
+from probe import Probe, builder_of
 
 from wardian.inference.model import load_model
 from wardian.tee.launch.landlock import abi
@@ -159,16 +159,52 @@ def test_the_same_code_unconfined_shows_that_the_attacks_are_real(
         assert found[name] == "Operation not permitted", name
 
 
+@pytest.fixture
+def modelling_probe(tmp_path: Path) -> Probe:
+    package, directory = tmp_path / "code" / "wardian", tmp_path / "enclave"
+    builder = builder_of(package, directory, like="worker")
+    return Probe((package, directory, builder), tmp_path / "state")
+
+
 def test_a_model_that_names_a_file_does_not_get_it(
-    probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    modelling_probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX lets a model keep its weights in a file beside it: the file's content would be served."""
     secret = tmp_path / "secret.bin"
     secret.write_bytes(np.array([4242.0, 17.0], np.float32).tobytes())
+    raw = model_with_weights_in("secret.bin")
+    monkeypatch.chdir(tmp_path)
+    stolen = load_model(raw, media_type="application/onnx", engine="openvino", threads=1)
+    assert stolen.infer({"x": np.zeros((1, 2), np.float32)})["y"].tolist() == [[4242, 17]]
+    status, announced = modelling_probe.run(
+        f"""
+        import os
+        import numpy as np
+        from wardian.errors import WardianError
+        from wardian.inference.model import load_model
+
+        def main(enclave):
+            os.chdir({str(tmp_path)!r})
+            raw = bytes.fromhex({raw.hex()!r})
+            try:
+                model = load_model(raw, media_type="application/onnx", engine="openvino", threads=1)
+            except WardianError as err:
+                enclave.announce("refused", why=str(err))
+                return 0
+            answer = model.infer({{"x": np.zeros((1, 2), np.float32)}})["y"].tolist()
+            enclave.announce("served", answer=str(answer))
+            return 0
+        """
+    )
+    assert (status, announced[0]["event"]) == (0, "refused")
+
+
+def model_with_weights_in(place: str) -> bytes:
+    """Return y = x + w, whose weights lie in the file `place`."""
     weights = helper.make_tensor("w", TensorProto.FLOAT, [2], np.zeros(2, np.float32))
     weights.ClearField("float_data")
     weights.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": "secret.bin", "offset": "0", "length": "8"}.items():
+    for key, value in {"location": place, "offset": "0", "length": "8"}.items():
         entry = weights.external_data.add()
         entry.key, entry.value = key, value
     rows = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy"]
@@ -176,26 +212,4 @@ def test_a_model_that_names_a_file_does_not_get_it(
         [helper.make_node("Add", ["x", "w"], ["y"])], "g", rows[:1], rows[1:], [weights]
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    raw = model.SerializeToString()
-    monkeypatch.chdir(tmp_path)
-    try:
-        stolen = load_model(raw, media_type="application/onnx", engine="openvino", threads=1)
-        row = np.zeros((1, 2), np.float32)
-        served = stolen.infer({"x": row})["y"].tolist()
-    except Exception as err:  # noqa: BLE001 (whatever the engine says: it did not serve the file)
-        served = str(err)
-    status, announced = probe.run(
-        f"""
-        import os
-
-        def main(enclave):
-            os.chdir({str(tmp_path)!r})
-            try:
-                with open("secret.bin", "rb") as file:
-                    enclave.announce("served", content=file.read().hex())
-            except PermissionError:
-                enclave.announce("refused")
-            return 0
-        """
-    )
-    assert (status, announced) == (0, [{"event": "refused"}]), served
+    return model.SerializeToString()

@@ -66,6 +66,12 @@ def rebuild(mesh: RunningMesh, place: Path, role: str, **changes: object) -> Pat
     return directory
 
 
+def copied(mesh: RunningMesh, place: Path) -> Path:
+    """Return a copy of the directory of the roles of `mesh`."""
+    place.mkdir()
+    return shutil.copytree(mesh.state / "enclave", place / "enclave")
+
+
 @pytest.mark.parametrize("role", ["worker", "frontend"])
 def test_one_byte_more_in_a_measured_file_and_there_is_no_key(
     own_mesh: RunningMesh, tmp_path: Path, role: str
@@ -139,15 +145,15 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", sorted(CHANGES))
 def test_a_manifest_that_the_host_edited_gets_no_key(
-    own_mesh: RunningMesh, tmp_path: Path, what: str
+    shared_mesh: RunningMesh, tmp_path: Path, what: str
 ) -> None:
-    directory = rebuild(own_mesh, tmp_path / "s", "worker")
+    directory = copied(shared_mesh, tmp_path / "s")
     manifest = directory / "worker.manifest"
     old, new = CHANGES[what]
     text = manifest.read_text()
     assert old in text
     manifest.write_text(text.replace(old, new, 1))
-    status, said = launch(own_mesh, "worker", directory=directory)
+    status, said = launch(shared_mesh, "worker", directory=directory)
     assert status == 3
     assert "not one that the policy names" in said[0]["reason"]
 
@@ -169,12 +175,12 @@ CLASSES = {
 
 @pytest.mark.parametrize("kind", sorted(CLASSES))
 def test_a_host_that_trusts_another_content_of_a_file_gets_no_key(
-    own_mesh: RunningMesh, tmp_path: Path, kind: str
+    shared_mesh: RunningMesh, tmp_path: Path, kind: str
 ) -> None:
     """One byte of a file of each class: the launcher refuses it; a manifest with the changed
     file's own hash starts it, and the broker refuses that.
     """
-    directory = rebuild(own_mesh, tmp_path / "s", "worker")
+    directory = copied(shared_mesh, tmp_path / "s")
     manifest = directory / "worker.manifest"
     table = tomllib.loads(manifest.read_text())
     inside, end = CLASSES[kind]
@@ -189,12 +195,14 @@ def test_a_host_that_trusts_another_content_of_a_file_gets_no_key(
     expected = measure_manifest(manifest.read_text())
     assert measure_manifest(forged) != expected
     manifest.write_text(forged)
-    done, _ = launch(own_mesh, "worker", directory=directory)
+    done, _ = launch(shared_mesh, "worker", directory=directory)
     assert done == 2  # the launcher's hash differs from what the forged manifest says
-    evidence = load_platform(own_mesh.state / "simulation").evidence(
+    evidence = load_platform(shared_mesh.state / "simulation").evidence(
         mr_enclave=measure_manifest(forged), report_data=bytes(64), product_id=3, svn=1
     )
-    signed = wire.decode((own_mesh.state / "manifest.json").read_bytes(), SignedManifest, what="m")
+    signed = wire.decode(
+        (shared_mesh.state / "manifest.json").read_bytes(), SignedManifest, what="m"
+    )
     with pytest.raises(PolicyDenied, match="not one that the policy names"):
         verify_evidence(
             evidence,

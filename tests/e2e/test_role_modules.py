@@ -16,6 +16,7 @@ from wardian.tee.role_table import ROLES
 
 NOT_LOADED = {
     "wardian.tee.bootstrap",  # runs as the main program, not as a module
+    "wardian.tee.gramine_direct",
     "wardian.tee.gramine",  # the backend on hardware; which one is entered, the TEE decides
 }
 

@@ -1,4 +1,4 @@
-"""One monotonic counter over three or more peers on distinct platforms: no single host sets it back.
+"""One monotonic counter over three or more platforms: no single host sets it back.
 
 Each peer keeps one wide number, and advances it only from where the asker knows it to stand. In it
 are three, so that a step that one peer takes is atomic:
@@ -7,12 +7,13 @@ are three, so that a step that one peer takes is atomic:
     bits 63-94    accepted: the turn under which `value` was accepted
     bits  0-62    value: what the counter says
 
-The algorithm is Paxos, with the turn as ballot. A process takes a turn once: it raises `promised` at
-a quorum, learns what was accepted there, and has the newest of that accepted under its own turn
+The algorithm is Paxos, with the turn as ballot. A process takes a turn once: it raises `promised`
+at a quorum, learns what was accepted there, and has the newest of that accepted under its own turn
 before it answers. From then on each advance is one step at a quorum. So a value counts when a
-quorum accepted it; a value that was begun and not known to count is finished by whoever comes next,
-whose file lies on the disk since before it was begun; and of two processes only the one that took
-the later turn goes on. Two numbers in one and the same generation never compete by their size.
+quorum accepted it. One that was begun, and may count, is finished by whoever comes next: its state
+lies on the disk since before it was begun. Of two processes only the one that took the later turn
+goes on. And what was accepted under an earlier turn, at a peer that was cut off since, never comes
+back, however great it is as a number.
 
 A quorum is more than half of the peers and of those that may have been put back: with `put_back`
 of N peers, `(N + put_back) // 2 + 1`, so that two quorums share a peer that forgot nothing (ROTE,
@@ -43,7 +44,7 @@ MIN_PEERS: Final = 3
 MAX_TURN: Final = 2**32 - 1
 KEEPER_LABEL: Final = "wardian counter quorum v1"
 _ATTEMPTS: Final = 3
-"""So often a turn is tried for while others try too, and a step at one peer whose answer was lost."""
+"""How often a turn is tried for while others do too, and a step whose answer may have been lost."""
 
 Step: TypeAlias = Callable[[], int]
 """What is done at one peer; the result is a vote."""

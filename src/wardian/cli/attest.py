@@ -24,6 +24,7 @@ from wardian.attestation.policy import (
 )
 from wardian.attestation.policy_file import load_policy
 from wardian.attestation.quote_sgx import parse_sgx_quote
+from wardian.attestation.ra_tls import verify_certificate
 from wardian.attestation.verifier import verify_quote
 from wardian.broker.certificates import chain_pem, spki_of
 from wardian.errors import ConfigError, ConnectionLost, PeerProtocolError
@@ -72,6 +73,14 @@ def _judge(
     root = parse_sgx_quote(quote).chain[-1]
     claims = verify_quote(quote, collateral, root=root, now=at)
     return claims, policy.explain(claims)
+
+
+def _judge_certificate(
+    der: bytes, collateral: bytes, *, policy: AppraisalPolicy, at: int
+) -> tuple[Claims, tuple[Outcome, ...]]:
+    """Return what an RA-TLS certificate says of its key's holder, whom the policy accepts."""
+    result = verify_certificate(der, policy=policy, collateral=collateral, now=at).result
+    return result.claims, result.outcomes
 
 
 def _refusals(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -131,12 +140,20 @@ def _report(
     "--at", type=click.IntRange(0, 2**33), help="Unix time at which it must hold; default: now."
 )
 @click.option("--policy", type=existing, help="A policy file; default: current Intel hardware.")
+@click.option("--ra-tls", is_flag=True, help="QUOTE is an RA-TLS certificate (DER) with a quote.")
 @click.option("--json", "as_json", is_flag=True)
 def verify(
-    *, quote: Path, collateral: Path, at: int | None, policy: Path | None, as_json: bool
+    *,
+    quote: Path,
+    collateral: Path,
+    at: int | None,
+    policy: Path | None,
+    ra_tls: bool,
+    as_json: bool,
 ) -> None:
     """Verify the file QUOTE and judge it. Ends with 0 if it is accepted, 3 if it is refused."""
-    claims, outcomes = _judge(
+    judge = _judge_certificate if ra_tls else _judge
+    claims, outcomes = judge(
         quote.read_bytes(),
         collateral.read_bytes(),
         policy=_load_policy(policy),

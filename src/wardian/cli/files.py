@@ -120,7 +120,7 @@ def seal(
     passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Seal FILE to recipients; prints the pin that opening it needs.
+    """Seal FILE to recipients; prints the pin that opening it needs.
 
     The pin names exactly this sealed file: whoever opens it by the pin gets what you sealed, not
     what somebody else sealed under the same name. It is no secret. It also lies in OUTPUT.pin.
@@ -128,7 +128,7 @@ def seal(
     \b
     wardian seal model.onnx --name digits --new-key digits.key
     wardian seal table.csv --media-type text/csv --to 5f0c...e1
-    """
+    """  # noqa: D301 (click reads the character \b, not a backslash)
     target = output or file.with_name(file.name + ".sealed")
     recipients = _recipients(to, key_file, new_key, passphrase_file)
     with progress(f"Sealing {file.name}", file.stat().st_size, err=True) as advance:

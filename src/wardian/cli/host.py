@@ -39,11 +39,12 @@ class Placement:
 
     def inside(self) -> HostSettings:
         """Return the settings as a process under Gramine reads them: paths in its directory."""
+        places = {str(place): name for name, place in self.files.items()}
         store, sealed = self.settings.store, self.settings.sealed_models
         return msgspec.structs.replace(
             self.settings,
-            store=store and f"state/{Path(store).name}",
-            sealed_models={key: f"models/{Path(path).name}" for key, path in sealed.items()},
+            store=store and f"{places[str(Path(store).parent)]}/{Path(store).name}",
+            sealed_models={key: places[path] for key, path in sealed.items() if path in places},
         )
 
 
@@ -93,10 +94,10 @@ def place_worker(state: StateDir, *, model: str) -> Placement:
     broker = broker_address(state, operator)
     queue, port = queue_address(state, operator)
     sealed = {}
-    for path in sorted((state.root / "models").glob("*.sealed")):
+    for path in (state.root / "models").glob("*.sealed"):
         name, _, version = path.name.removesuffix(".sealed").rpartition("-")
-        if name == model:
-            sealed[f"{name}:{version}"] = str(path)
+        if name == model and version.isdecimal():
+            sealed[int(version)] = path
     return Placement(
         settings=HostSettings(
             log_level=operator.log_level,
@@ -106,7 +107,7 @@ def place_worker(state: StateDir, *, model: str) -> Placement:
             sealed_models=sealed,
         ),
         reach=Reach(read=(state.root / "models",), connect=(broker[1], *((port,) if port else ()))),
-        files={"models": state.root / "models"},
+        files={"model.sealed": sealed[max(sealed)]} if sealed else {},
     )
 
 

@@ -20,7 +20,7 @@ _ECDSA = ec.ECDSA(hashes.SHA256())
 
 
 class TlsKey:
-    """A P-256 private key."""
+    """An ECDSA private key: on P-256 in the mesh; RA-TLS certificates also take P-384."""
 
     __slots__ = ("_key", "_spki")
 
@@ -69,7 +69,7 @@ class TlsKey:
 
     @property
     def spki(self) -> bytes:
-        """The public key as DER SubjectPublicKeyInfo (RFC 5480), 91 bytes."""
+        """The public key as DER SubjectPublicKeyInfo (RFC 5480): 91 bytes, on P-384 120."""
         return self._spki
 
     @property

@@ -81,6 +81,7 @@ def _backend(module: str, name: str) -> Callable[[], Enclave]:
 
 BACKENDS: dict[str, Callable[[], Enclave]] = {
     "gramine": _backend("wardian.tee.gramine", "GramineEnclave"),
+    "gramine-direct": _backend("wardian.tee.gramine_direct", "GramineDirectEnclave"),
     "simulated": _backend("wardian.tee.simulated", "SimulatedEnclave"),
     "tsm": _backend("wardian.tee.tsm", "TsmEnclave"),
 }

@@ -87,17 +87,25 @@ def import_from(places: list[str]) -> None:
     sys.path_importer_cache.clear()
 
 
+def which_tee() -> str:
+    """Return the name of the TEE that this process is in."""
+    if not os.path.isdir(GRAMINE):  # noqa: PTH112 (no pathlib yet)
+        return "simulated"
+    attests = os.path.exists(f"{GRAMINE}/attestation_type")  # noqa: PTH110
+    return "gramine" if attests else "gramine-direct"
+
+
 def main() -> int:
     """Run the role whose entry module is the first argument; return its exit status."""
     entry, *places = sys.argv[1:]
-    gramine = os.path.isdir(GRAMINE)  # noqa: PTH112 (no pathlib yet)
-    if not gramine:
+    tee = which_tee()
+    if tee == "simulated":
         harden()
         take_channel()
     import_from(places)
-    if not gramine:
+    if tee == "simulated":
         import_module("wardian.tee.seccomp").install()
-    enclave = import_module("wardian.tee.backend").enter("gramine" if gramine else "simulated")
+    enclave = import_module("wardian.tee.backend").enter(tee)
     status: int = import_module(entry).main(enclave)
     return status
 

@@ -27,6 +27,9 @@ from wardian.errors import (
 )
 from wardian.tee.backend import Enclave, SealTo
 
+ROLE_DIRECTORY = Path("/wardian")
+"""Where the manifest mounts a role's directory."""
+
 _LOG = logging.getLogger(__name__)
 _SEAL_KEY_BYTES = 16
 _REPORT_BYTES = 432  # a REPORT: body (384), KEYID, MAC (Intel SDM, volume 3D, table 38-21)
@@ -44,7 +47,7 @@ class GramineEnclave(Enclave):
     """
 
     def __init__(
-        self, attestation: Path = Path("/dev/attestation"), files: Path = Path("/")
+        self, attestation: Path = Path("/dev/attestation"), files: Path = ROLE_DIRECTORY
     ) -> None:
         """Enter the enclave.
 
@@ -160,7 +163,7 @@ def _demand_dcap(attestation: Path) -> None:
             f"gramine: {attestation} cannot be read: {err.strerror}; start this with gramine-sgx"
         ) from err
     if "attestation_type" not in present:
-        raise ConfigError(_DIRECT)
+        raise ConfigError(GRAMINE_DIRECT)
     kind = _read(attestation / "attestation_type").strip()
     if kind != b"dcap":
         raise ConfigError(
@@ -168,10 +171,10 @@ def _demand_dcap(attestation: Path) -> None:
             'the manifest needs sgx.remote_attestation = "dcap"'
         )
     if "quote" not in present:
-        raise ConfigError(_DIRECT)
+        raise ConfigError(GRAMINE_DIRECT)
 
 
-_DIRECT = "gramine-direct cannot attest and gets no key; start this with gramine-sgx"
+GRAMINE_DIRECT = "gramine-direct cannot attest and gets no key; start this with gramine-sgx"
 
 
 def _no_quote(err: OSError) -> FormatError | ConnectionLost:

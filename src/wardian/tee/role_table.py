@@ -95,7 +95,8 @@ _EVERY_ROLE = (
     *_within("crypto", "aead_stream", "hpke", "kdf", "recipients", "sealed_header", "secret"),
     *_within("crypto", "signing", "tls_keys"),
     *_within("roles", "host", "self_test", "start"),
-    *_within("tee", "backend", "bootstrap", "gramine", "seccomp", "simulated"),
+    *_within("tee", "backend", "bootstrap", "gramine", "gramine_direct"),
+    *_within("tee", "seccomp", "simulated"),
 )
 _ADMITTED = (
     *_EVERY_ROLE,
@@ -173,8 +174,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             allowed=(
                 *_SETTINGS,
                 HostFile(
-                    path="models/",
-                    reason="sealed models: opened only where the owner's signed line pins them",
+                    path="model.sealed",
+                    reason="a sealed model: opened only where the owner's signed line pins it",
                 ),
             ),
             kernel=(

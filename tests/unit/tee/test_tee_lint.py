@@ -316,17 +316,17 @@ def test_every_key_of_tricky_toml_has_its_line():
     manifest = source.parse_manifest(TRICKY, name="tricky")
     rows = TRICKY.split("\n")
 
-    def check(value, path):
+    def descend(value, path):
         if path:
             assert path in manifest.lines, path
         if isinstance(value, dict):
             for name, inner in value.items():
-                check(inner, (*path, name))
+                descend(inner, (*path, name))
         elif isinstance(value, list):
             for index, inner in enumerate(value):
-                check(inner, (*path, index))
+                descend(inner, (*path, index))
 
-    check(tomllib.loads(TRICKY), ())
+    descend(tomllib.loads(TRICKY), ())
     at = manifest.line
     assert rows[at(("quoted key", 'with "part"', "y", "z")) - 1].startswith("'quoted key'")
     assert rows[at(("a", "b c")) - 1].startswith("[a .")
@@ -394,7 +394,17 @@ def test_every_key_takes_its_type_and_no_other(pattern):
         assert bool(wrong(value)) is not is_table_instead, value
 
 
-@pytest.mark.parametrize("text", ["fs = 1", "[fs]\nmounts = 1", "[fs.mounts]\na = 1", "sgx = []"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fs = 1",
+        "fs.mounts = 1",
+        "fs.mounts.a = 1",
+        "sgx = []",
+        "fs.mounts = [1]",
+        "sgx.trusted_files = [1]",
+    ],
+)
 def test_a_table_or_list_is_not_something_else(text):
     assert "wrong-type" in {rule for _, rule in found(text)}
 

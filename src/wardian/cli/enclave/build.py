@@ -36,7 +36,7 @@ from wardian.tee.manifest.builder import Builder, BuiltRole
 def build(
     *, role: str, deployment: Path, directory: Path, edmm: bool, gramine: Path | None, as_json: bool
 ) -> None:
-    r"""Write the manifest of ROLE (broker, frontend or worker) as it is installed here.
+    """Write the manifest of ROLE (broker, frontend or worker) as it is installed here.
 
     The manifest lists every file that runs by its SHA-256, Wardian's own and every library's as
     bytecode that is compiled anew. The same installation and the same wardian.toml give the same
@@ -44,7 +44,7 @@ def build(
 
     \b
     wardian enclave build worker --deployment examples/mesh/wardian.toml -o enclave
-    """
+    """  # noqa: D301 (click reads the character \b, not a backslash)
     began = time.perf_counter()
     agreed = settings.read(deployment)
     built = Builder(directory, deployment=agreed, gramine=gramine, edmm=edmm).build(role)

@@ -16,7 +16,7 @@ from wardian.cli.lazy import LazyGroup
     },
 )
 def enclave() -> None:
-    r"""Build, check, sign, measure and run what a role consists of.
+    """Build, check, sign, measure and run what a role consists of.
 
     One Gramine manifest a role says every byte that runs: it is what gramine-sgx measures, what
     gramine-direct enforces, and what the simulation measures and enforces in their place.
@@ -26,4 +26,4 @@ def enclave() -> None:
     wardian enclave lint enclave/worker.manifest
     wardian enclave sign enclave/worker.manifest --key signer.pem
     wardian enclave measure enclave/*.manifest -o reference-values.toml
-    """
+    """  # noqa: D301 (click reads the character \b, not a backslash)

@@ -29,7 +29,7 @@ def run(
     port: int | None,
     self_test: bool,
 ) -> None:
-    r"""Run ROLE from the manifest in the state directory's `enclave/`, in the foreground.
+    """Run ROLE from the manifest in the state directory's `enclave/`, in the foreground.
 
     SIMULATED: every trusted file is hashed first, then the kernel (Landlock, seccomp) confines the
     process to them. gramine-sgx: on hardware, from the signed manifest. gramine-direct cannot
@@ -38,7 +38,7 @@ def run(
     \b
     wardian enclave run worker --tee simulated --model digits
     wardian enclave run worker --tee gramine-direct --self-test
-    """
+    """  # noqa: D301 (click reads the character \b, not a backslash)
     directory = StateDir.open(state)
     if self_test or tee == "gramine-direct":
         placement = processes.place_self_test(directory)

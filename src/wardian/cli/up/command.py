@@ -43,7 +43,7 @@ from wardian.serving.client.sync import Client, connect
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of operator.toml's; 0: free.")
 @click.option("--once", is_flag=True, help="Stop after the self-check.")
 def up(*, directory: Path, state: Path, port: int | None, once: bool) -> None:
-    r"""Serve the models of an example DIRECTORY, sealed, on this machine.
+    """Serve the models of an example DIRECTORY, sealed, on this machine.
 
     Plays the owner (makes a key, seals the models, measures the code, signs the manifest) and the
     operator (starts broker, front end and workers) at once, checks the answers, prints a curl line
@@ -52,7 +52,7 @@ def up(*, directory: Path, state: Path, port: int | None, once: bool) -> None:
     \b
     wardian up examples/digits
     wardian up examples/digits --once --port 0
-    """
+    """  # noqa: D301 (click reads the character \b, not a backslash)
     close_to_others()
     source = Source.read(directory)
     place = StateDir.open(state)

@@ -181,8 +181,9 @@ def read_linted(manifest: Path) -> str:
     if refusals:
         first = refusals[0]
         more = f" (and {len(refusals) - 1} more: `wardian enclave lint`)" if refusals[1:] else ""
+        key = f"{first.key}: " if first.key else ""
         raise PolicyDenied(
-            f"{manifest}:{first.line}: {first.key}: {first.message}; write {first.instead}{more}",
+            f"{manifest}:{first.line}: {key}{first.message}; write {first.instead}{more}",
             rule=first.rule,
         )
     manifest_identity(parse_manifest(text))

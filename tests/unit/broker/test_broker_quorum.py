@@ -1,0 +1,567 @@
+"""A counter over several hosts: no one of them sets it back, and no answer of theirs is lost."""
+
+import dataclasses
+import itertools
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "simulators"))
+
+from counter_peers import Peer, peers, process
+
+from wardian._internal.counter import MAX_COUNT, CounterKeeper, MonotonicCounter, count
+from wardian.broker.quorum import (
+    MAX_PACKED,
+    MAX_TURN,
+    QuorumCounter,
+    QuorumPeer,
+    Vote,
+    in_threads,
+    in_turn,
+    unpack,
+)
+from wardian.errors import (
+    ConnectionLost,
+    CounterLost,
+    CounterUnavailable,
+    LocalProtocolError,
+    PolicyDenied,
+    SealError,
+)
+
+
+@pytest.fixture
+def three() -> list[Peer]:
+    return peers(3)
+
+
+def away(*gone: Peer, of: list[Peer]) -> None:
+    for peer in of:
+        peer.away = peer in gone
+
+
+# What it is made of
+
+
+@pytest.mark.parametrize(
+    "vote", [Vote(0, 0, 0), Vote(1, 0, 5), Vote(7, 7, MAX_COUNT), Vote(MAX_TURN, MAX_TURN, 1)]
+)
+def test_three_numbers_in_one(vote: Vote) -> None:
+    assert unpack(vote.packed) == vote
+    assert vote.packed <= MAX_PACKED == 2**127 - 1
+
+
+def test_every_step_makes_the_number_greater() -> None:
+    steps = [Vote(1, 0, 9), Vote(1, 1, 9), Vote(1, 1, 10), Vote(2, 1, 10), Vote(2, 2, 3)]
+    assert [step.packed for step in steps] == sorted(step.packed for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("count", "put_back", "quorum"),
+    [(3, 0, 2), (4, 0, 3), (5, 0, 3), (4, 1, 3), (5, 1, 4), (7, 2, 5), (3, 1, 3), (3, 2, 3)],
+)
+def test_how_many_make_a_quorum(count: int, put_back: int, quorum: int) -> None:
+    """Two quorums share more peers than may have been put back."""
+    assert process(peers(count), put_back=put_back).quorum == quorum
+    assert 2 * quorum - count > put_back
+
+
+def test_what_makes_no_quorum(three: list[Peer]) -> None:
+    made = [
+        QuorumPeer(name=peer.name, platform=peer.name.encode(), counter=peer.counter())
+        for peer in three
+    ]
+    with pytest.raises(LocalProtocolError, match="three peers or more"):
+        QuorumCounter(made[:2])
+    for put_back in (-1, 3):
+        with pytest.raises(LocalProtocolError, match="not all put back"):
+            QuorumCounter(made, put_back=put_back)
+    twice = dataclasses.replace(made[2], platform=made[0].platform)
+    with pytest.raises(LocalProtocolError, match="distinct platforms"):
+        QuorumCounter([*made[:2], twice])
+    narrow = dataclasses.replace(made[2].counter, most=MAX_COUNT)
+    with pytest.raises(LocalProtocolError, match="hold up to"):
+        QuorumCounter([*made[:2], dataclasses.replace(made[2], counter=narrow)])
+
+
+def test_who_keeps_it(three: list[Peer]) -> None:
+    seam = process(three).seam
+    assert seam.kept_by is CounterKeeper.QUORUM
+    assert len(seam.keeper_id) == 32
+    assert process(three[::-1]).seam.keeper_id == seam.keeper_id
+    assert process([*three[:2], Peer("new")]).seam.keeper_id != seam.keeper_id
+
+
+# Counting
+
+
+@pytest.mark.parametrize("together", [in_turn, in_threads])
+def test_it_counts_and_the_next_process_knows(three: list[Peer], together) -> None:
+    counter = process(three, together=together).seam
+    assert counter.read() == 0
+    for at, to in itertools.pairwise((0, 1, 5, MAX_COUNT)):
+        count(counter, at=at, to=to)
+        assert counter.read() == to
+    assert process(three, together=together).seam.read() == MAX_COUNT
+
+
+@pytest.mark.parametrize("to", [-1, 0, 4, 5, MAX_COUNT + 1])
+def test_it_only_goes_up(three: list[Peer], to: int) -> None:
+    counter = process(three)
+    counter.advance(5)
+    with pytest.raises(SealError, match="only goes up"):
+        counter.advance(to)
+    assert counter.read() == 5
+
+
+@pytest.mark.parametrize("gone", range(3))
+def test_one_of_three_may_be_away(three: list[Peer], gone: int) -> None:
+    away(three[gone], of=three)
+    counter = process(three)
+    counter.advance(5)
+    away(three[(gone + 1) % 3], of=three)
+    assert counter.read() == 5
+    assert process(three).read() == 5
+
+
+def test_without_a_majority_it_says_so_and_recovers(three: list[Peer]) -> None:
+    counter = process(three)
+    counter.advance(5)
+    away(*three[:2], of=three)
+    for _ in range(2):
+        with pytest.raises(CounterUnavailable, match="1 of 3 peers.*2 are needed") as caught:
+            counter.read()
+        assert caught.value.retryable
+    with pytest.raises(CounterUnavailable):
+        counter.advance(6)
+    with pytest.raises(LocalProtocolError, match="read the counter first"):
+        counter.advance(7)
+    with pytest.raises(CounterUnavailable):
+        process(three).read()
+    away(of=three)
+    assert counter.read() == 6  # finished, because it was begun
+    counter.advance(7)
+    assert process(three).read() == 7
+
+
+def test_a_value_that_one_peer_has_is_finished_before_it_is_told(three: list[Peer]) -> None:
+    counter = process(three)
+    counter.advance(5)
+    away(*three[1:], of=three)
+    with pytest.raises(CounterUnavailable):
+        counter.advance(6)
+    away(of=three)
+    assert process(three).read() == 6
+    for pair in itertools.combinations(three, 2):  # whoever is asked from now on, it is there
+        away(*(peer for peer in three if peer not in pair), of=three)
+        assert process(three).read() == 6
+
+
+def test_a_lost_answer_is_no_lost_value(three: list[Peer]) -> None:
+    counter = process(three)
+    counter.advance(5)
+    away(*three[1:], of=three)
+    for peer in three[1:]:
+        peer.lose = lambda: True
+    with pytest.raises(CounterUnavailable):
+        counter.advance(6)
+    assert [unpack(peer.value).value for peer in three] == [6, 6, 6]
+    away(of=three)
+    assert counter.read() == 6
+    counter.advance(7)
+    assert counter.read() == 7
+
+
+def test_a_peer_that_was_away_is_brought_up(three: list[Peer]) -> None:
+    away(three[0], of=three)
+    counter = process(three)
+    counter.advance(5)
+    away(of=three)
+    counter.read()
+    assert three[0].value == three[1].value
+
+
+def test_a_peer_may_refuse_for_any_reason(
+    three: list[Peer], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for error in (ConnectionLost("x"), PolicyDenied("x", rule="counter-room"), SealError("x")):
+
+        def refuse(*_: object, error: Exception = error) -> int:
+            raise error
+
+        made = [
+            QuorumPeer(name=peer.name, platform=peer.name.encode(), counter=peer.counter())
+            for peer in three
+        ]
+        bad = MonotonicCounter(read=refuse, advance=refuse, most=MAX_PACKED)
+        made[1] = dataclasses.replace(made[1], counter=bad)
+        counter = QuorumCounter(made, together=in_turn)
+        counter.advance(counter.read() + 1)
+    told = [record.fields for record in caplog.records if record.msg == "counter.peer-away"]
+    assert {each["error"] for each in told} == {"ConnectionLost", "PolicyDenied", "SealError"}
+    assert {each["peer"] for each in told} == {"peer 1"}
+
+
+def test_a_bug_is_no_refusal(three: list[Peer]) -> None:
+    def bug() -> int:
+        raise LocalProtocolError("ours")
+
+    counter = process(three)
+    broken = dataclasses.replace(counter._peers[0].counter, read=bug)
+    counter._peers = (
+        dataclasses.replace(counter._peers[0], counter=broken),
+        *counter._peers[1:],
+    )
+    with pytest.raises(LocalProtocolError, match="ours"):
+        counter.read()
+
+
+# Attacks
+
+
+def test_a_value_of_an_earlier_turn_does_not_come_back(three: list[Peer]) -> None:
+    """The host kills a process in the middle, keeps its peer away, and lets another state count.
+
+    Both are of one generation, and the first is the greater number. Acting on the second must not
+    be undone when the peer comes back.
+    """
+    process(three).advance(10)
+    first = process(three)
+    assert first.read() == 10
+    away(*three[1:], of=three)
+    with pytest.raises(CounterUnavailable):
+        first.advance(29)
+    away(three[0], of=three)
+    second = process(three)
+    assert second.read() == 10
+    second.advance(21)
+    for pair in itertools.combinations(three, 2):
+        away(*(peer for peer in three if peer not in pair), of=three)
+        assert process(three).read() == 21
+    away(of=three)
+    assert process(three).read() == 21
+    with pytest.raises(SealError, match="another process took this counter over"):
+        first.read()
+
+
+def test_two_processes_on_one_state(three: list[Peer]) -> None:
+    """A clone takes over; who was there before does not count any more, and does not come back."""
+    first = process(three)
+    first.advance(5)
+    second = process(three)
+    assert second.read() == 5
+    for attempt in (first.read, lambda: first.advance(6), first.read):
+        with pytest.raises(SealError, match="another process took this counter over"):
+            attempt()
+    second.advance(7)
+    assert process(three).read() == 7
+
+
+def test_two_processes_that_ask_for_one_turn(three: list[Peer]) -> None:
+    """Both read before either asks: finding one's wish fulfilled is not to have been granted it."""
+    second, inside = process(three), []
+
+    def other_comes_first() -> None:
+        for peer in three:
+            peer.before = lambda: None
+        inside.append(second.read())
+
+    first = process(three)
+    steps = itertools.count()
+
+    def interleave() -> None:
+        if next(steps) == 3:  # the votes are read, no turn is asked for yet
+            other_comes_first()
+
+    for peer in three:
+        peer.before = interleave
+    first.advance(5)
+    assert inside == [0]
+    with pytest.raises(SealError, match="another process"):
+        second.advance(6)
+    assert process(three).read() == 5
+
+
+def test_a_counter_that_everybody_wants(three: list[Peer]) -> None:
+    """Taken over again and again in the middle of being taken over: give up, ask again."""
+    depth = [0]
+
+    def interleave() -> None:
+        if depth[0] == 0:
+            depth[0] = 1
+            process(three).read()
+            depth[0] = 0
+
+    for peer in three:
+        peer.before = interleave
+    with pytest.raises(CounterUnavailable, match="taken over by others"):
+        process(three).read()
+    for peer in three:
+        peer.before = lambda: None
+    assert process(three).read() == 0
+
+
+def test_a_peer_that_goes_back_is_left_out(
+    three: list[Peer], caplog: pytest.LogCaptureFixture
+) -> None:
+    counter = process(three)
+    counter.advance(5)
+    counter.advance(6)
+    three[1].put_back(1)
+    assert counter.read() == 6
+    assert counter.gone_back == ("peer 1",)
+    told = [record.fields for record in caplog.records if "went-back" in record.getMessage()]
+    assert told == [{"peer": "peer 1"}]
+    counter.advance(7)
+    assert unpack(three[1].value).value == 5  # it is not asked any more
+    assert process(three).read() == 7
+
+
+@pytest.mark.parametrize("steps", [1, 2, 100])
+def test_a_majority_that_went_back_is_a_lost_counter(three: list[Peer], steps: int) -> None:
+    counter = process(three)
+    counter.advance(5)
+    counter.advance(6)
+    for peer in three[:2]:
+        peer.put_back(steps)
+    with pytest.raises(CounterLost, match=r"2 of 3 peers lost.*peer 0, peer 1.*owners") as caught:
+        counter.read()
+    assert not caught.value.retryable
+    with pytest.raises(CounterLost):
+        counter.read()
+
+
+def test_a_peer_that_goes_back_while_it_is_written_to(three: list[Peer]) -> None:
+    counter = process(three)
+    counter.advance(5)
+    counter.advance(6)
+    three[1].put_back(1)
+    counter.advance(7)
+    assert counter.gone_back == ("peer 1",)
+
+
+@pytest.mark.parametrize("gone", range(3))
+def test_a_minority_put_back_while_nobody_counts(three: list[Peer], gone: int) -> None:
+    process(three).advance(5)
+    three[gone].put_back(100)
+    assert process(three).read() == 5
+    assert all(unpack(peer.value).value == 5 for peer in three)
+
+
+def collude(at: list[Peer], *, put_back: int) -> int:
+    """One host of a peer and the carrier work together; return what a new process then reads.
+
+    The value counts at a quorum. One peer of it is put back, and of the others the carrier cuts
+    off as many as can be missed.
+    """
+    counter = process(at, put_back=put_back)
+    counter.advance(5)
+    spare = len(at) - counter.quorum
+    away(*at[:spare], of=at)
+    counter.advance(6)
+    victim = at[spare]
+    victim.put_back(1)
+    others = [peer for peer in at[spare:] if peer is not victim]
+    away(*others[:spare], of=at)
+    return process(at, put_back=put_back).read()
+
+
+def test_a_put_back_peer_and_the_carrier_together() -> None:
+    """A majority of three cannot bear both; four that allow for one peer put back do."""
+    assert collude(peers(3), put_back=0) == 5, "the limit that the documentation states has moved"
+    assert collude(peers(4), put_back=1) == 6
+    assert collude(peers(7), put_back=2) == 6
+
+
+def test_the_turns_are_finite(three: list[Peer]) -> None:
+    for peer in three:
+        peer.history.append(Vote(MAX_TURN, 1, 5).packed)
+    with pytest.raises(SealError, match="used up its turns"):
+        process(three).read()
+
+
+def test_a_peer_whose_counter_does_not_stand_still(three: list[Peer]) -> None:
+    """It refuses every step and never says why: it counts as away."""
+    counter = process(three)
+    counter.advance(5)
+    stubborn = dataclasses.replace(
+        counter._peers[0].counter,
+        advance=lambda to: (_ for _ in ()).throw(SealError("elsewhere")),
+    )
+    counter._peers = (
+        dataclasses.replace(counter._peers[0], counter=stubborn),
+        *counter._peers[1:],
+    )
+    counter.advance(6)
+    assert counter.read() == 6
+    away(three[1], of=three)
+    with pytest.raises(CounterUnavailable):
+        counter.advance(7)
+
+
+# Whatever happens, in whatever order
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Counting(RuleBasedStateMachine):
+    """Processes come, count, are killed; peers are cut off, lose answers, are put back.
+
+    Every value remembers from which one it was advanced. What was acknowledged stays an ancestor of
+    whatever any process is told later: nothing is undone, nothing forks.
+    """
+
+    @initialize(kind=st.sampled_from([(3, 0), (4, 0), (5, 0), (4, 1), (5, 1), (7, 2)]))
+    def begin(self, kind: tuple[int, int]) -> None:
+        count, self.put_back = kind
+        self.peers = peers(count)
+        self.processes = [self.start()]
+        self.parents: dict[int, int] = {0: -1}
+        self.numbers = itertools.count(1)
+        self.told = 0
+        self.cut: set[Peer] = set()
+        self.behind: dict[Peer, int] = {}
+        self.guests: list[tuple[int, int, bool]] = []
+        self.busy: list[QuorumCounter] = []
+        self.steps_left = -1
+        for peer in self.peers:
+            peer.before = self.let_others_in
+            peer.lose = lambda: bool(next(self.numbers) % 2)
+
+    def start(self) -> QuorumCounter:
+        return process(self.peers, put_back=self.put_back)
+
+    @property
+    def most_faulty(self) -> int:
+        return (len(self.peers) - 1) // 2
+
+    def bearable(self, cut: set[Peer], behind: set[Peer]) -> bool:
+        if self.put_back or not behind:  # then any number may be cut off
+            return len(behind) <= self.put_back
+        return len(cut | behind) <= self.most_faulty
+
+    def let_others_in(self) -> None:
+        """Between two steps of one process, others may do all of theirs, or it is killed."""
+        if len(self.busy) == 1 and self.steps_left >= 0:
+            self.steps_left -= 1
+            if self.steps_left < 0:
+                raise Killed
+        if self.guests and len(self.busy) < 3:
+            who, wait, counts = self.guests[-1]
+            if wait:
+                self.guests[-1] = (who, wait - 1, counts)
+                return
+            self.guests.pop()
+            self.work(self.processes[who % len(self.processes)], counts=counts)
+
+    def work(self, counter: QuorumCounter, *, counts: bool) -> None:
+        """Let a process read, and count one further if it may. It does one thing at a time."""
+        if counter in self.busy:
+            return
+        self.busy.append(counter)
+        try:
+            known = self.told
+            value = counter.read()
+            self.note(value, after=known)
+            if counts:
+                to = value + 1 + (next(self.numbers) * 7919) % 1000
+                while to in self.parents:
+                    to += 1
+                self.parents[to] = value
+                known = self.told
+                counter.advance(to)
+                self.note(to, after=known)
+        except SealError:
+            pass
+        except Killed:
+            self.processes[self.processes.index(counter)] = self.start()
+        finally:
+            self.busy.remove(counter)
+        for peer, before in list(self.behind.items()):
+            if peer.value >= before:
+                del self.behind[peer]
+
+    def note(self, value: int, *, after: int) -> None:
+        """A process was told `value`; `after` had been told to somebody before it asked."""
+        assert after in self.line(value), "what was acknowledged is lost"
+        if self.told in self.line(value):
+            self.told = value
+        assert value in self.line(self.told), "two values of one generation were acknowledged"
+
+    def line(self, value: int) -> set[int]:
+        """Return `value` and all that it was advanced from."""
+        found = set()
+        while value != -1:
+            found.add(value)
+            value = self.parents[value]
+        return found
+
+    @rule(who=st.integers(0, 5), counts=st.booleans())
+    def one_works(self, who: int, counts: bool) -> None:
+        self.work(self.processes[who % len(self.processes)], counts=counts)
+
+    @rule(
+        who=st.integers(0, 5),
+        guests=st.lists(
+            st.tuples(st.integers(0, 5), st.integers(0, 6), st.booleans()), min_size=1, max_size=3
+        ),
+    )
+    def several_work(self, who: int, guests: list[tuple[int, int, bool]]) -> None:
+        self.guests = guests
+        self.work(self.processes[who % len(self.processes)], counts=True)
+        self.guests = []
+
+    @rule(who=st.integers(0, 5), steps=st.integers(0, 15))
+    def one_is_killed(self, who: int, steps: int) -> None:
+        self.steps_left = steps
+        self.work(self.processes[who % len(self.processes)], counts=True)
+        self.steps_left = -1
+
+    @rule()
+    def one_starts(self) -> None:
+        self.processes = [*self.processes[-2:], self.start()]
+
+    @rule(which=st.sets(st.integers(0, 6)))
+    def cut_off(self, which: set[int]) -> None:
+        cut = {self.peers[number] for number in which if number < len(self.peers)}
+        if self.bearable(cut, set(self.behind)):
+            self.cut = cut
+            for peer in self.peers:
+                peer.away = peer in cut
+
+    @rule(which=st.integers(0, 6), steps=st.integers(1, 20))
+    def put_one_back(self, which: int, steps: int) -> None:
+        peer = self.peers[which % len(self.peers)]
+        if self.bearable(self.cut, {peer, *self.behind}):
+            self.behind.setdefault(peer, peer.value)
+            peer.put_back(steps)
+
+    @precondition(lambda self: not self.behind)
+    @rule()
+    def with_all_there_it_works(self) -> None:
+        """Nothing that happened before keeps a new process from counting."""
+        for peer in self.peers:
+            peer.away = False
+        self.cut = set()
+        before, newest = self.told, self.start()
+        self.processes.append(newest)
+        self.work(newest, counts=True)
+        assert self.told != before
+
+    @invariant()
+    def what_counts_is_never_fewer(self) -> None:
+        if hasattr(self, "told"):
+            assert self.told in self.parents
+
+
+Counting.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestCounting = Counting.TestCase
