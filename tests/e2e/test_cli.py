@@ -315,7 +315,7 @@ def test_a_model_that_is_none(example: Path) -> None:
 def test_processes_without_a_mesh_say_what_is_missing(tmp_path: Path) -> None:
     state = str(tmp_path / "state")
     assert_one_line(run("worker", "--state", state, "--model", "digits"), 2, "no broker wrote")
-    assert_one_line(run("broker", "--state", state), 2, "wardian.toml")
+    assert_one_line(run("broker", "--state", state), 2, "wardian enclave build")
     assert_one_line(run("status", "--state", str(tmp_path / "none")), 2, "no such directory")
 
 

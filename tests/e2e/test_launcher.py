@@ -175,6 +175,11 @@ def test_process_is_closed_and_holds_only_the_measured_environment(probe, monkey
             except OSError:
                 return False
 
+        def capabilities():
+            data = (ctypes.c_uint32 * 6)()
+            ctypes.CDLL(None).capget((ctypes.c_uint32 * 2)(0x20080522, 0), data)
+            return any(data)
+
         def main(enclave):
             enclave.announce(
                 "state",
@@ -187,6 +192,7 @@ def test_process_is_closed_and_holds_only_the_measured_environment(probe, monkey
                 settings=enclave.host_settings().decode(),
                 flags=json.dumps([sys.flags.isolated, sys.flags.no_site, sys.flags.dont_write_bytecode]),
                 session=os.getsid(0) == os.getpid(),
+                capabilities=capabilities(),
             )
             return 0
         """
@@ -202,6 +208,7 @@ def test_process_is_closed_and_holds_only_the_measured_environment(probe, monkey
     assert state["settings"] == '{"from": "host"}'
     assert json.loads(state["flags"]) == [1, 1, 1]
     assert state["session"]
+    assert state["capabilities"] is False
 
 
 SEALING_PROBE = """

@@ -93,7 +93,7 @@ def place_worker(state: StateDir, *, model: str) -> Placement:
     operator = state.load_operator()
     broker = broker_address(state, operator)
     queue, port = queue_address(state, operator)
-    sealed = {}
+    sealed: dict[int, Path] = {}
     for path in (state.root / "models").glob("*.sealed"):
         name, _, version = path.name.removesuffix(".sealed").rpartition("-")
         if name == model and version.isdecimal():
@@ -104,7 +104,7 @@ def place_worker(state: StateDir, *, model: str) -> Placement:
             broker=broker,
             queues=(queue,),
             model=model,
-            sealed_models=sealed,
+            sealed_models={f"{model}:{version}": str(path) for version, path in sealed.items()},
         ),
         reach=Reach(read=(state.root / "models",), connect=(broker[1], *((port,) if port else ()))),
         files={"model.sealed": sealed[max(sealed)]} if sealed else {},

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from wardian._internal import log as logs
 from wardian._internal import wire
 from wardian._internal.files import replace_file
 from wardian.cli.host import Placement, place_broker, place_frontend, place_worker
@@ -50,7 +51,9 @@ def run(
     lifeline: int | None = None,
 ) -> None:
     """Run `role` in `tee`, by default the one that the operator chose, and end with its status."""
-    kind = tee or state.load_operator().tee
+    operator = state.load_operator()
+    kind = tee or operator.tee
+    logs.configure(role=f"{role}-launcher", level=operator.log_level)
     close_to_others()
     if kind != "simulated":
         sys.exit(

@@ -31,10 +31,11 @@ GRAMINE = "/dev/attestation"
 """Gramine's library OS shows this directory to its process; no host can hide it or put it there."""
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 
 
 def harden() -> None:
-    """Die with the launcher; leave no core dump; let no other process of this user look inside."""
+    """Die with the launcher, leave no core dump, be closed to its user's others, be nobody's root."""
     import ctypes  # noqa: PLC0415 (under Gramine it is not needed)
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -42,6 +43,10 @@ def harden() -> None:
     for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_DUMPABLE, 0)):
         if libc.prctl(option, value, 0, 0, 0) != 0:
             raise SystemExit("bootstrap: this process cannot be closed to others")
+    nothing = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: twice 32 bits of each
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    if libc.capset(header, nothing) != 0:  # root, too, is an ordinary user from here on
+        raise SystemExit("bootstrap: this process cannot give up its privileges")
 
 
 def take_channel() -> None:
@@ -63,7 +68,7 @@ class RoleFinder(FileFinder):
     """
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:  # type: ignore[explicit-override]
-        """Return how to load the module `fullname`, or None. (Python 3.11 has no `override`.)"""
+        """Return how to load the module `fullname`, or None. (Python 3.11 knows no `override`)."""
         spec = super().find_spec(fullname, target)
         if spec is None or spec.loader is None or spec.origin is None:
             return spec  # a package without a file of its own

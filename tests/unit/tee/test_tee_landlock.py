@@ -135,6 +135,8 @@ STATE = "write=(root / 'state',)"
         ("Path('/proc/self/environ').read_bytes()", "own=('status', 'task')"),
         ("Path(f'/proc/{os.getppid()}/status').read_bytes()", "own=('status', 'task')"),
         ("os.listdir('/proc/self')", "own=('status',)"),
+        ("Path('/proc/self/comm').write_bytes(b'x')", "own=('comm',)"),
+        ("Path(f'/proc/self/task/{os.getpid()}/comm').write_bytes(b'x')", "own=('task',)"),
     ],
 )
 def test_refused(case, action, access):

@@ -20,6 +20,7 @@ import wardian
 from wardian.tee import seccomp
 from wardian.tee.launch import landlock
 
+REPOSITORY = Path(__file__).parents[3]
 MACHINES = ("x86_64", "aarch64")
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 PID = 4711
@@ -129,6 +130,12 @@ def test_names(machine):
         expected -= set(X86_ALONE)
     assert set(seccomp.numbers(machine)) == expected
     assert len(set(seccomp.numbers(machine).values())) == len(expected)
+
+
+def test_every_name_is_in_the_reference():
+    text = (REPOSITORY / "docs" / "reference" / "confinement.md").read_text()
+    known = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", text))))
+    assert {*REFUSED, *ABSENT, *BY_ARGUMENT} <= known
 
 
 HEADERS = {

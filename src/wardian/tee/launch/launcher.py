@@ -53,6 +53,9 @@ PLATFORM_DIRECTORY = "simulation"
 
 COUNTER_DIRECTORY = "counters"
 
+NEWEST_NEEDED = 6
+"""The version of Landlock that enforces all that a role's confinement asks of it."""
+
 Announce: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 """Called with an event and its fields, in the launcher's thread. Both come from the role."""
 
@@ -126,8 +129,8 @@ def _confinement(
 ) -> Iterator[Callable[[], None] | None]:
     """Yield what confines a child to what it may touch; None where the kernel cannot."""
     version = abi()
-    for missing in unenforced(version):
-        event(log, "confinement.missing", level=logging.WARNING, what=missing)
+    level = logging.INFO if version >= NEWEST_NEEDED else logging.WARNING
+    event(log, "role.confined", level=level, landlock=version, still=" ".join(unenforced(version)))
     if not version:
         yield None
         return
