@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+DEPLOYMENT ?= .wardian/wardian.toml
+ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench docs lock size clean
+.PHONY: help run test check fix bench docs lock trace measure size clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -14,6 +16,8 @@ help:
 	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
+	@echo "make trace              which files each role opens, under strace, after a change of what it uses"
+	@echo "make measure            build every role's manifest and print the measurements"
 
 run: $(VENV)/serve.installed
 	@$(BIN)/wardian up examples/digits $(ARGS)
@@ -41,6 +45,15 @@ docs: $(VENV)/dev.installed
 
 lock: $(VENV)/dev.installed
 	$(BIN)/python tools/lock.py
+
+trace: $(VENV)/dev.installed
+	$(BIN)/python tools/trace_roles.py
+
+# By default of the mesh that `make run` made last.
+measure: $(VENV)/serve.installed
+	@for role in broker frontend worker; do \
+	  $(BIN)/wardian enclave build $$role --deployment $(DEPLOYMENT) -o $(ENCLAVE) || exit; done
+	@$(BIN)/wardian enclave measure $(ENCLAVE)/*.manifest
 
 size:
 	@find src -name '*.py' -print0 | xargs -0 wc -l | sort -n | tail -n 30

@@ -234,12 +234,16 @@ class QuorumCounter:
             self._ask(behind)
 
     def _demand(self, agreeing: int, votes: dict[int, Vote] | None = None) -> None:
-        """Refuse to go on without a quorum, and say which of the reasons it is."""
-        if agreeing >= self._quorum:
-            return
+        """Refuse to go on without a quorum, and say which of the reasons it is.
+
+        One peer that promised a later turn is enough to stop, whatever the others say: they may
+        have been put back to before they promised it, too.
+        """
         if votes and any(vote.promised > self._turn for vote in votes.values()):
             self._overtaken = True
             self._refuse_overtaken()
+        if agreeing >= self._quorum:
+            return
         if len(self._peers) - len(self._gone_back) < self._quorum:
             raise CounterLost(
                 f"{len(self._gone_back)} of {len(self._peers)} peers lost what they had counted: "

@@ -35,7 +35,7 @@ _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 
 
 def harden() -> None:
-    """Die with the launcher, leave no core dump, be closed to its user's others, be nobody's root."""
+    """Die with the launcher, leave no core, be closed to other processes, be nobody's root."""
     import ctypes  # noqa: PLC0415 (under Gramine it is not needed)
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
