@@ -265,7 +265,7 @@ def test_a_taken_port_says_what_to_do(example: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "told"),
     [
-        ("wardian.toml", "[limits]", "[limits]\ncolour = 1", ("line 18", "unknown field `colour`")),
+        ("wardian.toml", "[limits]", "[limits]\ncolour = 1", ("line 19", "unknown field `colour`")),
         ("wardian.toml", "[mesh]", "[nesh]", ("line 6", "unknown field `nesh`")),
         (
             "wardian.toml",

@@ -210,9 +210,8 @@ class QuorumCounter:
                 {at: self._advances(at, vote._replace(promised=turn)) for at, vote in votes.items()}
             )
             if len(granted) >= self._quorum:
-                newest = max(granted.values(), key=lambda vote: (vote.accepted, vote.value))
                 self._turn = turn
-                self._finish(newest.value)
+                self._finish(_newest([*votes.values(), *granted.values()]))
                 return
         raise CounterUnavailable("the counter is being taken over by others: ask again")
 
@@ -326,6 +325,15 @@ class QuorumCounter:
                 self._seen[at] = result
                 votes[at] = unpack(result)
         return votes
+
+
+def _newest(votes: Sequence[Vote]) -> int:
+    """Return the value that was accepted under the latest turn, and there the last one.
+
+    It descends from every value that counts under an earlier turn. So it may also come from a peer
+    that did not grant the turn: what everybody says is heard, also where a quorum would do.
+    """
+    return max(votes, key=lambda vote: (vote.accepted, vote.value)).value
 
 
 def _outcome(step: Step) -> int | WardianError:
