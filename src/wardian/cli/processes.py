@@ -64,6 +64,7 @@ def run(
                 run_directory=state.root / "run" / f"{role}-{os.getpid()}",
                 host_settings=wire.encode(placement.inside()),
                 files=placement.files,
+                lifeline=lifeline,
             )
         )
 

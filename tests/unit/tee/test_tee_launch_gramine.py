@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -116,27 +115,35 @@ def test_a_run_directory_that_cannot_be_made(tools, built) -> None:
         launch(built, "gramine-direct")
 
 
-def test_signals_reach_the_tool(tools, built, tmp_path) -> None:
-    (tools / "gramine-direct").write_text(
-        f"#!{sys.executable}\n"
-        "import pathlib, os, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
-        "pathlib.Path(os.environ['HOME'], 'up').touch()\n"
-        "time.sleep(60)\n"
-    )
-    code = textwrap.dedent(
-        f"""
-        import pathlib, sys
-        from wardian.tee.launch.gramine import launch_gramine
-        sys.exit(launch_gramine("worker", tool="gramine-direct", directory=pathlib.Path({str(built)!r}),
-            run_directory=pathlib.Path({str(tmp_path / "r")!r}), host_settings=b"", files={{}}))
-        """
-    )
-    with subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ)) as process:
+WAITING = f"""#!{sys.executable}
+import pathlib, os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+pathlib.Path(os.environ["HOME"], "up").touch()
+time.sleep(60)
+"""
+LAUNCHER = """
+import os, pathlib, sys
+from wardian.tee.launch.gramine import launch_gramine
+built, run_directory, lifeline = sys.argv[1:]
+sys.exit(launch_gramine("worker", tool="gramine-direct", directory=pathlib.Path(built),
+    run_directory=pathlib.Path(run_directory), host_settings=b"", files={}, lifeline=int(lifeline)))
+"""
+
+
+@pytest.mark.parametrize("how", ["signal", "lifeline"])
+def test_the_tool_is_told_to_end(tools, built, tmp_path, how) -> None:
+    (tools / "gramine-direct").write_text(WAITING)
+    read_end, write_end = os.pipe()
+    argv = [sys.executable, "-c", LAUNCHER, str(built), str(tmp_path / "r"), str(read_end)]
+    with subprocess.Popen(argv, env=dict(os.environ), pass_fds=(read_end,)) as process:
+        os.close(read_end)
         for _ in range(1000):
             if (tmp_path / "up").exists():
                 break
             time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
+        if how == "signal":
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 9
+        os.close(write_end)
         assert process.wait(30) == 9
     assert not (tmp_path / "r").exists()

@@ -18,8 +18,9 @@ from wardian.errors import (
 )
 from wardian.tee import simulated
 from wardian.tee.backend import BACKENDS, enter
+from wardian.tee.launch.child import exit_status
 from wardian.tee.launch.file_counters import FileCounters
-from wardian.tee.launch.launcher import _Desk, _status, launch_simulated, print_announcement
+from wardian.tee.launch.launcher import _Desk, launch_simulated, print_announcement
 from wardian.tee.launch.reach import Reach
 from wardian.tee.launch.simulation import generate_platform
 from wardian.tee.launch.verified import VerifiedManifest
@@ -219,7 +220,7 @@ def test_announcements_are_json_lines(capsys):
 
 
 def test_status_as_shells_give_it():
-    assert [_status(code) for code in (0, 3, -9, -15)] == [0, 3, 137, 143]
+    assert [exit_status(code) for code in (0, 3, -9, -15)] == [0, 3, 137, 143]
 
 
 def test_launching_without_a_manifest(tmp_path):

@@ -7,20 +7,20 @@ key: there a role can only test itself.
 """
 
 import os
+import select
 import shutil
-import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from wardian._internal.files import replace_file
 from wardian.errors import ConfigError
+from wardian.tee.launch.child import ended, exit_status, forwarded_signals
 
 TOOLS: Final = ("gramine-sgx", "gramine-direct")
 BUILT: Final = ("wardian.toml", "bytecode")
+POLL_S: Final = 0.2
 _PASSED_ON: Final = ("PATH", "HOME")
 
 
@@ -32,6 +32,7 @@ def launch_gramine(
     run_directory: Path,
     host_settings: bytes,
     files: Mapping[str, Path],
+    lifeline: int | None = None,
 ) -> int:
     """Run `role` under `tool`; return its exit status once it ended. Signals are passed on.
 
@@ -42,6 +43,7 @@ def launch_gramine(
         run_directory: made for this process, removed at its end.
         host_settings: JSON for the role, unmeasured.
         files: what else the role finds in its directory, by name.
+        lifeline: a descriptor; when its other end closes, the role is told to end.
 
     Raises:
         ConfigError: the tool is not installed, the role is not built or not signed, or the run
@@ -65,28 +67,9 @@ def launch_gramine(
     except OSError as err:
         raise ConfigError(f"{run_directory}: cannot be made: {err.strerror}") from err
     try:
-        return _run([program, role], run_directory)
+        return _run([program, role], run_directory, lifeline)
     finally:
         shutil.rmtree(run_directory, ignore_errors=True)
-
-
-def self_test_direct(role: str, *, directory: Path, host_settings: bytes) -> int:
-    """Let `role` test itself under gramine-direct, in a scratch directory; return its status.
-
-    Raises:
-        ConfigError: as `launch_gramine`.
-    """
-    with tempfile.TemporaryDirectory(prefix="wardian-") as scratch:
-        state = Path(scratch) / "state"
-        state.mkdir()
-        return launch_gramine(
-            role,
-            tool="gramine-direct",
-            directory=directory,
-            run_directory=Path(scratch) / "run",
-            host_settings=host_settings,
-            files={"state": state},
-        )
 
 
 def _program(tool: str) -> str:
@@ -101,21 +84,14 @@ def _program(tool: str) -> str:
     return found
 
 
-def _run(command: list[str], directory: Path) -> int:
+def _run(command: list[str], directory: Path, lifeline: int | None) -> int:
     """Run `command` in the foreground, passing SIGTERM and SIGINT on."""
     env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     process = subprocess.Popen(command, cwd=directory, env=env, start_new_session=True)
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code if code >= 0 else 128 - code
+    with ended(process), forwarded_signals(process):
+        while (code := process.poll()) is None:
+            watched = [] if lifeline is None else [lifeline]
+            if select.select(watched, [], [], POLL_S)[0]:
+                lifeline = None
+                process.terminate()
+    return exit_status(code)

@@ -10,20 +10,18 @@ import contextlib
 import json
 import logging
 import select
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TypeAlias, assert_never
 
 from wardian._internal.log import Field, event
 from wardian.errors import ConfigError, SealError, WardianError
 from wardian.tee.backend import SealTo
+from wardian.tee.launch.child import ended, exit_status, forwarded_signals
 from wardian.tee.launch.file_counters import FileCounters
 from wardian.tee.launch.landlock import Ruleset, abi, unenforced
 from wardian.tee.launch.reach import Reach, access
@@ -117,10 +115,10 @@ def launch_simulated(
             counters=counters,
             announce=announce,
         )
-        with _ended(process), _forwarded_signals(process):
+        with ended(process), forwarded_signals(process):
             desk.serve(ours, lifeline=lifeline, end=process.terminate)
             ours.close()  # a role that broke the protocol must not wait for an answer
-            return _status(process.wait())
+            return exit_status(process.wait())
 
 
 @contextlib.contextmanager
@@ -226,37 +224,3 @@ class _Desk:
                 return Answer()
             case _:
                 assert_never(question)
-
-
-@contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Leave no role behind, whatever happens to the launcher's own code."""
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def _forwarded_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass SIGTERM and SIGINT on to the role. Python lets only the main thread do so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _status(returncode: int) -> int:
-    """Return an exit status as shells give it: a signal N is 128 + N."""
-    return returncode if returncode >= 0 else 128 - returncode
