@@ -200,7 +200,7 @@ class QuorumCounter:
         """Own the next turn at a quorum, and have what was newest there accepted under it."""
         for _ in range(_ATTEMPTS):
             votes = self._ask({at: self._reads(at) for at in self._active()})
-            self._demand(len(votes))
+            self._demand_quorum(votes)
             turn = 1 + max(vote.promised for vote in votes.values())
             if turn > MAX_TURN:
                 raise SealError("the counter has used up its turns")
@@ -211,7 +211,10 @@ class QuorumCounter:
             )
             if len(granted) >= self._quorum:
                 self._turn = turn
-                self._finish(_newest([*votes.values(), *granted.values()]))
+                # Heard is also who did not grant the turn: what was accepted under the latest turn
+                # descends from whatever counts under an earlier one.
+                newest = max(votes.values(), key=lambda vote: (vote.accepted, vote.value))
+                self._finish(newest.value)
                 return
         raise CounterUnavailable("the counter is being taken over by others: ask again")
 
@@ -220,28 +223,33 @@ class QuorumCounter:
         self._begun = value
         mine = Vote(self._turn, self._turn, value)
         votes = self._ask({at: self._casts(at, mine) for at in self._active()})
-        self._demand(sum(vote == mine for vote in votes.values()), votes)
+        self._demand_own_turn(votes)
+        self._demand_quorum(votes)
         self._value, self._begun = value, None
 
     def _confirm(self) -> None:
         """Return if a quorum has promised no later turn; bring up peers that are behind."""
         mine = Vote(self._turn, self._turn, self._value)
         votes = self._ask({at: self._reads(at) for at in self._active()})
-        self._demand(sum(vote.promised <= self._turn for vote in votes.values()), votes)
+        self._demand_own_turn(votes)
+        self._demand_quorum(votes)
         behind = {at: self._casts(at, mine) for at, vote in votes.items() if vote < mine}
         if behind:
             self._ask(behind)
 
-    def _demand(self, agreeing: int, votes: dict[int, Vote] | None = None) -> None:
-        """Refuse to go on without a quorum, and say which of the reasons it is.
+    def _demand_own_turn(self, votes: dict[int, Vote]) -> None:
+        """Stop for good when another process took a later turn.
 
-        One peer that promised a later turn is enough to stop, whatever the others say: they may
-        have been put back to before they promised it, too.
+        One peer that says so is enough, whatever a quorum says: the others may have been put back
+        to before they promised it.
         """
-        if votes and any(vote.promised > self._turn for vote in votes.values()):
+        if any(vote.promised > self._turn for vote in votes.values()):
             self._overtaken = True
             self._refuse_overtaken()
-        if agreeing >= self._quorum:
+
+    def _demand_quorum(self, votes: dict[int, Vote]) -> None:
+        """Refuse to go on without a quorum, and say which of the two reasons it is."""
+        if len(votes) >= self._quorum:
             return
         if len(self._peers) - len(self._gone_back) < self._quorum:
             raise CounterLost(
@@ -250,7 +258,7 @@ class QuorumCounter:
                 "which state is the newest (docs/reference/sealed-state.md)"
             )
         raise CounterUnavailable(
-            f"{agreeing} of {len(self._peers)} peers of the counter answer as they should, "
+            f"{len(votes)} of {len(self._peers)} peers of the counter answer as they should, "
             f"{self._quorum} are needed: ask again"
         )
 
@@ -292,11 +300,7 @@ class QuorumCounter:
                     raise
                 except SealError:
                     found = counter.read()
-                    if (
-                        found < last
-                        or unpack(found).promised > mine.promised
-                        or found >= mine.packed
-                    ):
+                    if found < last or found >= mine.packed:  # mine, or of a later turn
                         return found
                 else:
                     return mine.packed
@@ -325,15 +329,6 @@ class QuorumCounter:
                 self._seen[at] = result
                 votes[at] = unpack(result)
         return votes
-
-
-def _newest(votes: Sequence[Vote]) -> int:
-    """Return the value that was accepted under the latest turn, and there the last one.
-
-    It descends from every value that counts under an earlier turn. So it may also come from a peer
-    that did not grant the turn: what everybody says is heard, also where a quorum would do.
-    """
-    return max(votes, key=lambda vote: (vote.accepted, vote.value)).value
 
 
 def _outcome(step: Step) -> int | WardianError:

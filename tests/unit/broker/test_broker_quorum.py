@@ -355,6 +355,41 @@ def test_a_minority_put_back_while_nobody_counts(three: list[Peer], gone: int) -
     assert all(unpack(peer.value).value == 5 for peer in three)
 
 
+def test_a_peer_put_back_and_one_that_does_not_grant_the_turn(three: list[Peer]) -> None:
+    """A process that is killed in the middle keeps the one peer that knows from granting a turn."""
+    counter = process(three)
+    away(three[2], of=three)
+    counter.advance(5)
+    away(of=three)
+    three[1].put_back(1)
+    steps = itertools.count()
+
+    def interleave() -> None:
+        if next(steps) == 3:  # the votes are read
+            vote = unpack(three[0].value)
+            three[0].history.append(vote._replace(promised=vote.promised + 1).packed)
+
+    for peer in three:
+        peer.before = interleave
+    assert process(three).read() == 5
+
+
+@pytest.mark.parametrize("act", ["read", "advance"])
+def test_a_peer_put_back_to_before_another_took_over(three: list[Peer], act: str) -> None:
+    """Two peers know of no later turn, and are a majority; the third tells."""
+    first = process(three)
+    first.advance(5)
+    away(three[2], of=three)
+    second = process(three)
+    second.advance(6)
+    away(of=three)
+    three[1].put_back(3)
+    assert unpack(three[1].value).promised == unpack(three[2].value).promised == 1
+    with pytest.raises(SealError, match="another process took this counter over"):
+        first.read() if act == "read" else first.advance(7)
+    assert process(three).read() == 6
+
+
 def collude(at: list[Peer], *, put_back: int) -> int:
     """One host of a peer and the carrier work together; return what a new process then reads.
 

