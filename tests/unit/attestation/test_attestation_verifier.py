@@ -24,7 +24,7 @@ from wardian.errors import (
     PolicyDenied,
     TcbUnacceptable,
 )
-from wardian.tee import simulation_pki
+from wardian.tee.launch import simulation_pki
 from wardian.tee.launch.simulation import generate_platform
 
 
