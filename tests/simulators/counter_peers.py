@@ -1,10 +1,10 @@
 """Peers of a quorum, played by a test: each may be away, lose answers, and be put back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wardian._internal.counter import CounterKeeper, MonotonicCounter
-from wardian.broker.quorum import MAX_PACKED, QuorumCounter, QuorumPeer, Together, in_turn
-from wardian.errors import CounterUnavailable, SealError
+from wardian.broker.quorum import MAX_PACKED, QuorumCounter, QuorumPeer, Step, Together
+from wardian.errors import CounterUnavailable, SealError, WardianError
 
 
 class Peer:
@@ -60,6 +60,17 @@ class Peer:
             keeper_id=self.name.encode().ljust(32),
             most=MAX_PACKED,
         )
+
+
+def in_turn(steps: Sequence[Step]) -> Sequence[int | WardianError]:
+    """Do steps one after the other, so that a test knows their order."""
+    results: list[int | WardianError] = []
+    for step in steps:
+        try:
+            results.append(step())
+        except WardianError as err:
+            results.append(err)
+    return results
 
 
 def peers(count: int) -> list[Peer]:

@@ -8,6 +8,7 @@
     what is remembered  store (encrypted, whole, newest), audit (chained lines)
     certificates        ca (issues), certificates (what peers demand)
     what strangers cost limits
+    counting            counter_protocol, counters (the broker's end), counter_client, quorum
     on sockets          frames, service, client, status
 
 All but the last line is free of sockets, threads and clocks. The room never imports `tee`: whoever

@@ -285,6 +285,7 @@ class Authority:
             manifest_digest="" if manifest is None else manifest.digest.hex(),
             epoch=self._epoch(),
             missing=() if manifest is None else self._missing(manifest.manifest),
+            counter=self._store.kept_by.said,
             audit=head,
             lines=self._store.audit_lines(after=after, limit=_AUDIT_PAGE),
         )

@@ -16,8 +16,8 @@ goes on. And what was accepted under an earlier turn, at a peer that was cut off
 back, however great it is as a number.
 
 A quorum is more than half of the peers and of those that may have been put back: with `put_back`
-of N peers, `(N + put_back) // 2 + 1`, so that two quorums share a peer that forgot nothing (ROTE,
-Matetic et al., USENIX Security 2017, has the same numbers). All peers are always asked.
+of N peers, `(N + put_back) // 2 + 1`, so that two quorums share a peer that forgot nothing
+(compare ROTE, Matetic et al., USENIX Security 2017). All peers are always asked.
 """
 
 import hashlib
@@ -94,16 +94,21 @@ def in_threads(steps: Sequence[Step]) -> Sequence[int | WardianError]:
         return list(pool.map(_outcome, steps))
 
 
-def in_turn(steps: Sequence[Step]) -> Sequence[int | WardianError]:
-    """Do `steps` one after the other, for peers that are not far away."""
-    return [_outcome(step) for step in steps]
-
-
 class QuorumCounter:
     """A counter that a quorum of peers keeps. One process, one call at a time."""
 
-    __slots__ = ("_begun", "_gone_back", "_overtaken", "_peers", "_quorum", "_seen", "_together",
-                 "_turn", "_value")  # fmt: skip
+    __slots__ = (
+        "_away",
+        "_begun",
+        "_gone_back",
+        "_overtaken",
+        "_peers",
+        "_quorum",
+        "_seen",
+        "_together",
+        "_turn",
+        "_value",
+    )
 
     def __init__(
         self, peers: Sequence[QuorumPeer], *, put_back: int = 0, together: Together = in_threads
@@ -132,6 +137,7 @@ class QuorumCounter:
         self._together = together
         self._seen = [0] * len(peers)
         self._gone_back: set[int] = set()
+        self._away: set[int] = set()
         self._turn = 0
         self._value = 0
         self._begun: int | None = None
@@ -321,8 +327,12 @@ class QuorumCounter:
             if isinstance(result, LocalProtocolError):
                 raise result
             if isinstance(result, WardianError):
-                event(log, "counter.peer-away", peer=peer, error=type(result).__name__)
-            elif result < self._seen[at]:
+                if at not in self._away:
+                    event(log, "counter.peer-away", peer=peer, error=type(result).__name__)
+                self._away.add(at)
+                continue
+            self._away.discard(at)
+            if result < self._seen[at]:
                 self._gone_back.add(at)
                 event(log, "counter.peer-went-back", level=logging.WARNING, peer=peer)
             else:

@@ -32,6 +32,8 @@ class Status(wire.Message, frozen=True, tag_field="format", tag="wardian status 
     epoch: int
     missing: tuple[str, ...]
     """Models whose keys their owners have not given yet."""
+    counter: str
+    """Who keeps the counter of the broker's state."""
     audit: AuditHead
     lines: tuple[bytes, ...]
     """Up to 100 raw audit lines, in their order."""

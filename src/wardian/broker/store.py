@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from wardian._internal import wire
 from wardian._internal.counter import (
     MAX_GENERATION,
+    CounterKeeper,
     MonotonicCounter,
     Standing,
     count,
@@ -118,6 +119,11 @@ class Store:
     def usable(self) -> bool:
         """Whether commits can still be made; once False, only opening the state anew helps."""
         return self._usable
+
+    @property
+    def kept_by(self) -> CounterKeeper:
+        """Who keeps the counter; `kept_by.said` is what a status says of it."""
+        return self._counter.kept_by
 
     @property
     def generation(self) -> int:

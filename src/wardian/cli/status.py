@@ -58,6 +58,7 @@ def _print_broker(broker: Status) -> None:
     kind = click.style("SIMULATED", fg="yellow", bold=True) if broker.simulated else "SGX hardware"
     click.echo(f"\nBroker    {kind}  mr_enclave {broker.measurement}")
     click.echo(f"Manifest  version {broker.manifest_version}  {broker.manifest_digest}")
+    click.echo(f"Counter   {wire.printable(broker.counter)}")
     click.echo(f"Audit     {broker.audit.count} lines, head {broker.audit.digest}")
     for line in _lines(broker)[-SHOWN_LINES:]:
         at = time.strftime("%H:%M:%S", time.gmtime(line.time))

@@ -126,7 +126,8 @@ REPOSITORY = Path(__file__).parents[3]
 def test_the_reference_names_every_rule_and_every_label() -> None:
     """What the code says on the wire, `docs/reference` explains; a rule that is new is written there."""
     source = "".join(path.read_text() for path in (REPOSITORY / "src/wardian/broker").glob("*.py"))
-    protocol = (REPOSITORY / "docs/reference/protocol.md").read_text()
+    pages = (REPOSITORY / "docs/reference" / name for name in ("protocol.md", "sealed-state.md"))
+    protocol = "".join(page.read_text() for page in pages)
     rules = set(re.findall(r'rule="([a-z-]+)"', source))
     labels = set(re.findall(r'"(wardian [a-z ]+ v1)"', source)) - {
         "wardian broker store v1",  # at rest, in keys.md

@@ -4,16 +4,12 @@ import dataclasses
 import itertools
 import logging
 import random
-import sys
-from pathlib import Path
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "simulators"))
-
-from counter_peers import Peer, peers, process
+from simulators.counter_peers import Peer, in_turn, peers, process
 
 from wardian._internal.counter import MAX_COUNT, CounterKeeper, MonotonicCounter, count
 from wardian.broker.quorum import (
@@ -23,7 +19,6 @@ from wardian.broker.quorum import (
     QuorumPeer,
     Vote,
     in_threads,
-    in_turn,
     unpack,
 )
 from wardian.errors import (
@@ -209,6 +204,19 @@ def test_a_peer_may_refuse_for_any_reason(
     assert {each["peer"] for each in told} == {"peer 1"}
 
 
+def test_a_peer_that_stays_away_is_told_once(
+    three: list[Peer], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    counter = process(three)
+    for gone in (three[:1], [], three[:1]):
+        away(*gone, of=three)
+        for _ in range(3):
+            counter.read()
+    told = [record.fields["peer"] for record in caplog.records if "away" in record.getMessage()]
+    assert told == ["peer 0", "peer 0"]
+
+
 def test_a_bug_is_no_refusal(three: list[Peer]) -> None:
     def bug() -> int:
         raise LocalProtocolError("ours")
@@ -265,28 +273,50 @@ def test_two_processes_on_one_state(three: list[Peer]) -> None:
 
 
 def test_two_processes_that_ask_for_one_turn(three: list[Peer]) -> None:
-    """Both read before either asks: finding one's wish fulfilled is not to have been granted it."""
-    second, inside = process(three), []
+    """Both read before either asks: finding one's wish fulfilled is not to have been granted it.
 
-    def other_comes_first() -> None:
-        for peer in three:
-            peer.before = lambda: None
-        inside.append(second.read())
+    The second stops between promise and acceptance, while the first, which wants the same, goes on.
+    """
+    first, second = process(three), process(three)
+    steps: dict[int, int] = {}
+    stopped, go_on, outcome = threading.Event(), threading.Event(), []
 
-    first = process(three)
-    steps = itertools.count()
+    def second_counts() -> None:
+        try:
+            second.advance(9)
+        except SealError as err:
+            outcome.append(str(err))
+
+    thread = threading.Thread(target=second_counts)
 
     def interleave() -> None:
-        if next(steps) == 3:  # the votes are read, no turn is asked for yet
-            other_comes_first()
+        me = threading.get_ident()
+        steps[me] = steps.get(me, 0) + 1
+        if me == thread.ident and steps[me] == 7:  # three votes read, three promises given
+            stopped.set()
+            assert go_on.wait(10)
+        if me != thread.ident and steps[me] == 4:  # three votes read
+            thread.start()
+            assert stopped.wait(10)
 
     for peer in three:
         peer.before = interleave
     first.advance(5)
-    assert inside == [0]
-    with pytest.raises(SealError, match="another process"):
-        second.advance(6)
+    go_on.set()
+    thread.join(10)
+    assert "another process took this counter over" in outcome[0]
     assert process(three).read() == 5
+
+
+def test_a_peer_that_is_away_is_asked_once_for_each_step(three: list[Peer]) -> None:
+    """Each time may cost as long as it takes to give up."""
+    counter, asked = process(three), []
+    counter.advance(5)
+    away(three[0], of=three)
+    three[0].before = lambda: asked.append(1)
+    counter.read()
+    counter.advance(6)
+    assert len(asked) == 2
 
 
 def test_a_counter_that_everybody_wants(three: list[Peer]) -> None:

@@ -55,6 +55,7 @@ def test_values_come_back_after_a_restart(path: Path, counter: Counter) -> None:
     assert (store.get("t", "a"), store.get("t", "b"), store.get("t", "c")) == (b"1", b"2", None)
     assert store.keys("t") == ("a", "b")
     assert (store.generation, store.audit_head.count) == (2, 1)
+    assert store.kept_by.said == "development: a file counter, the host can set it back"
     put(store, a=None, b=b"3")
     assert (store.get("t", "a"), store.get("t", "b")) == (None, b"3")
     assert len(store.audit_lines()) == 2

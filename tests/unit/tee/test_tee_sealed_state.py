@@ -3,15 +3,11 @@
 import errno
 import logging
 import os
-import sys
 from dataclasses import replace as changed
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "simulators"))
-
-from sealed_world import LABEL, FakeEnclave, World
+from simulators.sealed_world import LABEL, FakeEnclave, World
 
 from wardian._internal.counter import MAX_GENERATION, CounterKeeper, MonotonicCounter, stamp
 from wardian.errors import (
