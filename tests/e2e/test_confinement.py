@@ -81,6 +81,8 @@ def main(enclave):
         "io_uring": lambda: call(425, 8, 0),
         "mount": lambda: call(PLACE["mount"], b"x", b"/tmp", b"tmpfs", 0, 0),
         "kill the launcher": lambda: os.kill(parent, signal.SIGKILL),
+        "close the owner's file": lambda: os.chmod(PLACE["secret"], 0),
+        "make it executable": lambda: os.chmod(PLACE["secret"], 0o700),
         "own state": lambda: opened(PLACE["state"] + "/mine", "wb"),
         "listed port": lambda: listening(PLACE["listed"]),
     }}

@@ -377,3 +377,120 @@ def test_killed_launcher_takes_the_role_with_it(waiting):
             return
         time.sleep(0.05)
     pytest.fail("the role outlived its launcher")
+
+
+def with_manifest(probe, old: str, new: str) -> None:
+    manifest = probe.directory / "probe.manifest"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"-I", ', '"\\u0000", '),
+        ("isvprodid = 99", "isvprodid = 70000"),
+        ("isvsvn = 1", "isvsvn = -1"),
+        ('TZ = "UTC0"', '"T=Z" = "UTC0"'),
+        ('TZ = "UTC0"', "TZ = 7"),
+        ("[loader.env]", "[loader.environment]"),
+        ('entrypoint = "', 'entrypoint = "/bin/sh'),
+        ("debug = false", "debug = 1979-05-27"),
+    ],
+)
+def test_a_manifest_that_no_builder_wrote_is_one_clear_error(probe, old, new):
+    probe.write("def main(enclave):\n    return 0\n")
+    with_manifest(probe, old, new)
+    with pytest.raises(ConfigError, match="manifest"):
+        probe.run()
+
+
+def test_a_program_that_is_not_measured_is_not_started(probe, tmp_path):
+    """Both places of the manifest agree on it, but no digest stands behind it."""
+    probe.write("def main(enclave):\n    return 0\n")
+    program = tmp_path / "python"
+    program.write_bytes(Path(sys.executable).resolve().read_bytes())
+    program.chmod(0o755)
+    manifest = probe.directory / "probe.manifest"
+    interpreter = str(Path(sys.executable).resolve())
+    head, mark, tail = manifest.read_text().partition("trusted_files")
+    manifest.write_text(head.replace(f'"{interpreter}"', f'"{program}"') + mark + tail)
+    with pytest.raises(ConfigError, match="not a manifest of this release"):
+        probe.run()
+
+
+def test_a_file_with_two_digests_is_refused(probe):
+    probe.write("def main(enclave):\n    return 0\n")
+    line = '  { uri = "file:wardian.toml", sha256 = "' + "0" * 64 + '" },\n'
+    with_manifest(probe, "trusted_files = [\n", "trusted_files = [\n" + line)
+    with pytest.raises(ConfigError, match="not a manifest of this release"):
+        probe.run()
+
+
+def test_what_a_role_prints_goes_through_the_launcher(probe, capfd):
+    """Neither the launcher's terminal nor its log file is the role's to read or to rewrite."""
+    status, announced = probe.run(
+        """
+        import os, stat
+        def main(enclave):
+            for number in (1, 2):
+                if not stat.S_ISFIFO(os.fstat(number).st_mode):
+                    enclave.announce("no pipe", number=number)
+                os.write(number, b"printed %d\\n" % number)
+            return 0
+        """
+    )
+    assert (status, announced) == (0, [])
+    assert {"printed 1", "printed 2"} <= set(capfd.readouterr().err.splitlines())
+
+
+STUBBORN = """
+import os, signal, time
+def main(enclave):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    enclave.announce("waiting", pid=os.getpid())
+    {then}
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "pass",
+        "os.write(3, b'half')",
+        "os.write(3, b'\\xff\\xff\\xff\\xff')",
+        "os.close(3)",
+        "os.close(1); os.close(2)",
+    ],
+)
+def test_a_role_that_does_not_end_is_killed_when_its_engine_is_gone(probe, monkeypatch, then):
+    from wardian.tee.launch import attendance
+
+    monkeypatch.setattr(attendance, "GRACE_S", 0.5)
+    monkeypatch.setattr(attendance, "CHANNEL_TIMEOUT_S", 0.5)
+    probe.write(STUBBORN.format(then=then))
+    read_end, write_end = os.pipe()
+    told: list[int] = []
+
+    def announce(_event, fields):
+        told.append(fields["pid"])
+        os.close(write_end)
+
+    try:
+        status = launch_simulated(
+            "probe",
+            directory=probe.directory,
+            state=probe.state,
+            host_settings=b"{}",
+            reach=Reach(),
+            announce=announce,
+            lifeline=read_end,
+            roles=ROLE,
+        )
+    finally:
+        os.close(read_end)
+    assert status == 137
+    with pytest.raises(ProcessLookupError):
+        os.kill(told[0], 0)

@@ -38,12 +38,15 @@ class Placement:
     files: dict[str, Path]
 
     def inside(self) -> HostSettings:
-        """Return the settings as a process under Gramine reads them: paths in its directory."""
+        """Return the settings as a process under Gramine reads them: paths in its directory.
+
+        A self-test keeps nothing: its store lies in the enclave's own memory, at the root.
+        """
         places = {str(place): name for name, place in self.files.items()}
         store, sealed = self.settings.store, self.settings.sealed_models
         return msgspec.structs.replace(
             self.settings,
-            store=store and f"{places[str(Path(store).parent)]}/{Path(store).name}",
+            store=store and f"{places.get(str(Path(store).parent), '')}/{Path(store).name}",
             sealed_models={key: places[path] for key, path in sealed.items() if path in places},
         )
 

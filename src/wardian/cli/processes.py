@@ -3,15 +3,15 @@
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from wardian._internal import log as logs
 from wardian._internal import wire
 from wardian._internal.files import replace_file
+from wardian._internal.log import Field
 from wardian.cli.host import Placement, place_broker, place_frontend, place_worker
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
@@ -19,6 +19,7 @@ from wardian.roles.host import HostSettings
 from wardian.tee.launch.gramine import launch_gramine
 from wardian.tee.launch.launcher import launch_simulated, print_announcement
 from wardian.tee.launch.reach import Reach
+from wardian.tee.manifest.candidates import spec_of
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,6 +52,7 @@ def run(
     lifeline: int | None = None,
 ) -> None:
     """Run `role` in `tee`, by default the one that the operator chose, and end with its status."""
+    spec_of(role)
     operator = state.load_operator()
     kind = tee or operator.tee
     logs.configure(role=f"{role}-launcher", level=operator.log_level)
@@ -68,10 +70,9 @@ def run(
             )
         )
 
-    def announce(event: str, fields: Any) -> None:
-        if event == "broker.listening":
-            address = f"{fields['address']}:{fields['port']}\n"
-            replace_file(state.broker_address, address.encode())
+    def announce(event: str, fields: Mapping[str, Field]) -> None:
+        if role == "broker" and event == "broker.listening":
+            _note_address(state, placement, fields)
         print_announcement(event, fields)
 
     sys.exit(
@@ -85,6 +86,17 @@ def run(
             lifeline=lifeline,
         )
     )
+
+
+def _note_address(state: StateDir, placement: Placement, fields: Mapping[str, Field]) -> None:
+    """Write down where the broker listens, if that is where it was told to.
+
+    Other roles are let out to that port, so no role but the broker says it, and no other address.
+    """
+    ((host, wanted),) = placement.settings.listen
+    port = fields.get("port")
+    if fields.get("address") == host and isinstance(port, int) and wanted in (0, port):
+        replace_file(state.broker_address, f"{host}:{port}\n".encode())
 
 
 def place(role: str, state: StateDir, *, model: str | None, port: int | None) -> Placement:
@@ -110,7 +122,7 @@ def place_self_test(state: StateDir) -> Placement:
     return Placement(
         settings=HostSettings(log_level=operator.log_level, store=str(state.store), self_test=True),
         reach=Reach(write=(state.store.parent,)),
-        files={"state": state.store.parent},
+        files={},
     )
 
 

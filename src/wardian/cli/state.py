@@ -34,13 +34,13 @@ class StateDir:
         root = path.resolve()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            demand_private(root)  # before anything is made in somebody else's directory
             for name in ("models", "run", "run/queue", "logs", "broker", "enclave"):
                 (root / name).mkdir(mode=0o700, exist_ok=True)
         except FileExistsError as err:
             raise ConfigError(f"--state {path}: is a file; name a directory") from err
         except OSError as err:
             raise ConfigError(f"--state {path}: {err.strerror}") from err
-        demand_private(root)
         return cls(root)
 
     @property

@@ -1,5 +1,6 @@
 """What every role does first and last: read its settings, log, and end with a status."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -51,7 +52,8 @@ def run(
         else:
             body(host, agreed)
     except WardianError as err:
-        enclave.announce("failed", reason=str(err)[:500], kind=type(err).__name__)
+        with contextlib.suppress(WardianError):  # the launcher may be gone; the status says it
+            enclave.announce("failed", reason=str(err)[:500], kind=type(err).__name__)
         event(
             log, "role.failed", level=logging.ERROR, kind=type(err).__name__, reason=str(err)[:500]
         )

@@ -71,7 +71,7 @@ class RoleFinder(FileFinder):
         """Return how to load the module `fullname`, or None. (Python 3.11 knows no `override`)."""
         spec = super().find_spec(fullname, target)
         if spec is None or spec.loader is None or spec.origin is None:
-            return spec  # a package without a file of its own
+            return None  # an empty directory that the host made is no package
         compiled = isinstance(spec.loader, SourceFileLoader) and spec.cached
         try:
             os.close(os.open(compiled or spec.origin, os.O_RDONLY))

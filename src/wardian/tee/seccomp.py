@@ -40,7 +40,8 @@ name_to_handle_at=303/264 open_by_handle_at=304/265
 truncate=76/45 mknod=133/- mknodat=259/33 chown=92/- lchown=94/- fchown=93/55 fchownat=260/54
 utime=132/- utimes=235/- futimesat=261/- utimensat=280/88 setxattr=188/5 lsetxattr=189/6
 fsetxattr=190/7 setxattrat=463/463 removexattr=197/14 lremovexattr=198/15 fremovexattr=199/16
-removexattrat=466/466 file_setattr=469/469 inotify_init=253/- inotify_init1=294/26
+removexattrat=466/466 file_setattr=469/469 chmod=90/- fchmodat=268/53 fchmodat2=452/452
+inotify_init=253/- inotify_init1=294/26
 fanotify_init=300/262 fanotify_mark=301/263
 # Memory and queues that others reach by name.
 shmget=29/194 shmat=30/196 shmctl=31/195 semget=64/190 semop=65/193 semtimedop=220/192
@@ -70,7 +71,7 @@ _ABSENT = "clone3=435/435 openat2=437/437"
 # Decided by their arguments: see `_cases`.
 _BY_ARGUMENT = """
 sendto=44/206 sendmsg=46/211 sendmmsg=307/269 open=2/- openat=257/56 fcntl=72/25 ioctl=16/29
-prctl=157/167 kill=62/129 tgkill=234/131 chmod=90/- fchmod=91/52 fchmodat=268/53 fchmodat2=452/452
+prctl=157/167 kill=62/129 tgkill=234/131 fchmod=91/52
 clone=56/220 prlimit64=302/261 socketpair=53/199 socket=41/198
 """
 
@@ -94,8 +95,9 @@ _STREAM, _DATAGRAM, _TYPE_MASK = 1, 2, 0xF  # above it: SOCK_NONBLOCK, SOCK_CLOE
 _TCP, _UDP = 6, 17  # and 0, which means the same for these types
 _FAST_OPEN = 0x20000000  # MSG_FASTOPEN: connects without connect(2), so unseen by Landlock
 _OPEN_MASK, _TRUNCATES = 0x203, (0x200, 0x203)  # O_ACCMODE | O_TRUNC; O_TRUNC without writing
-_SIGNALLING = (8, 10, 15, 1026)  # fcntl: F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY
-_TERMINAL = (0x5412, 0x541C, 0x8901, 0x8902)  # ioctl: TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP
+_SIGNALLING = (8, 10, 15, 1024, 1026)  # fcntl: F_SETOWN, _SETSIG, _SETOWN_EX, _SETLEASE, _NOTIFY
+_TERMINAL = (0x5412, 0x541C, 0x8901, 0x8902, 0x40086602)
+# ioctl: TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP, FS_IOC_SETFLAGS
 _SETTLED = (1, 4, 35, 0x59616D61)  # prctl: PR_SET_PDEATHSIG, _DUMPABLE, _MM, _PTRACER
 _OPENS_TO_OTHERS = 0o7077  # every bit of a file's mode but its owner's
 _THREAD, _NEW_NAMESPACE = 0x10000, 0x7E020000  # clone: CLONE_THREAD; all of CLONE_NEW*
@@ -213,8 +215,8 @@ def _cases(*, names: bool, pid: int) -> tuple[_Case, ...]:
         _Case("ioctl", _one_of(1, *_TERMINAL), allow=False),
         _Case("prctl", _one_of(0, *_SETTLED), allow=False),
         _Case("kill tgkill", to_itself, allow=True),
-        _Case("chmod fchmod", _one_of(1, 0, mask=_OPENS_TO_OTHERS), allow=True),
-        _Case("fchmodat fchmodat2", _one_of(2, 0, mask=_OPENS_TO_OTHERS), allow=True),
+        # By a descriptor alone: that one came through Landlock, a path need not have.
+        _Case("fchmod", _one_of(1, 0, mask=_OPENS_TO_OTHERS), allow=True),
         _Case("clone", _one_of(0, _THREAD, mask=_THREAD | _NEW_NAMESPACE), allow=True),
         _Case("prlimit64", ((_low(2, 0), _high(2, 0)),), allow=True),  # no new limit: a question
         _Case("socketpair", _one_of(0, _AF_UNIX), allow=True),

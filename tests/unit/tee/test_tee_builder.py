@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -191,12 +192,75 @@ def test_gramine_s_own_files_are_named_where_it_is_installed(tmp_path):
     table = tomllib.loads(built.text)
     digest = hashlib.sha256(b"library OS").hexdigest()
     assert table["loader"]["entrypoint"] == {"uri": f"file:{gramine}/libsysdb.so", "sha256": digest}
-    assert table["loader"]["env"]["LD_LIBRARY_PATH"] == "/gramine-runtime"
+    # Gramine looks nowhere else, neither for the loader nor for libraries: all of it is named.
+    first, *rest = table["loader"]["env"]["LD_LIBRARY_PATH"].split(":")
+    assert first == "/gramine-runtime"
+    files = [Path(file["uri"].removeprefix("file:")) for file in table["sgx"]["trusted_files"]]
+    libraries = [path for path in files if ".so" in path.name and "python" not in str(path)]
+    outside = {path.parent for path in libraries} - {gramine / "runtime" / "glibc"}
+    assert {str(path) for path in outside if path.is_absolute()} <= set(rest)
     assert f"file:{gramine}/runtime/glibc/libc.so.6" in [
         file["uri"] for file in table["sgx"]["trusted_files"]
     ]
     with pytest.raises(ConfigError, match=r"no libsysdb\.so"):
         build(tmp_path / "d", gramine=tmp_path)
+
+
+def test_a_build_that_fails_leaves_the_last_one_whole(tmp_path):
+    build(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="no role is called"):
+        build(tmp_path, "nobody", agreed=AGREED + b"\n")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_link_out_of_the_directory_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "bytecode").symlink_to(victim)
+    with pytest.raises(ConfigError, match="is a link out of"):
+        build(tmp_path / "d")
+    assert list(victim.rglob("*.pyc")) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"PYTHONHASHSEED": "1"},
+        {"PYTHONOPTIMIZE": "2"},
+        {"PYTHONDEVMODE": "1"},
+        {"LC_ALL": "POSIX"},
+        {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": "/nowhere"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_builder_s_environment_is_no_input(tmp_path, changes):
+    assert in_another_interpreter(tmp_path, changes) == build(tmp_path).mr_enclave.hex()
+
+
+def test_an_interpreter_that_compiles_otherwise_is_refused(tmp_path):
+    told = in_another_interpreter(tmp_path, {"PYTHONNODEBUGRANGES": "1"})
+    assert "PYTHONNODEBUGRANGES changes every measurement" in told
+
+
+def in_another_interpreter(tmp_path, changes):
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path\nfrom enclave_directory import build\n"
+        "from wardian.errors import ConfigError\n"
+        f"try: print(build(Path({str(tmp_path / 'other')!r})).mr_enclave.hex())\n"
+        "except ConfigError as err: print(err)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": "/usr/bin:/bin", **changes},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
+    return done.stdout.strip()
 
 
 def test_what_cannot_be_built(package, tmp_path):

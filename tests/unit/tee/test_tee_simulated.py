@@ -62,7 +62,8 @@ def channel(platform, announced, tmp_path):
 
     def serve() -> None:
         with ours:
-            desk.serve(ours, lifeline=None, end=lambda: None)
+            while desk.answer(ours):
+                pass
 
     thread = threading.Thread(target=serve)
     thread.start()

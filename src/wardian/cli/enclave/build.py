@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from wardian._internal import settings, wire
+from wardian.cli.processes import close_to_others
 from wardian.tee.manifest.builder import Builder, BuiltRole
 
 
@@ -45,6 +46,7 @@ def build(
     \b
     wardian enclave build worker --deployment examples/mesh/wardian.toml -o enclave
     """  # noqa: D301 (click reads the character \b, not a backslash)
+    close_to_others()
     began = time.perf_counter()
     agreed = settings.read(deployment)
     built = Builder(directory, deployment=agreed, gramine=gramine, edmm=edmm).build(role)

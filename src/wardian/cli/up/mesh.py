@@ -99,7 +99,8 @@ class MeshProcesses:
             return
         if record["event"] == "failed":  # a role says why it ends
             self._last_error[process] = printable(str(record.get("reason")))
-        self._show(record)
+        if process == "broker":  # what another process prints of a release is hearsay
+            self._show(record)
         for entry in list(self._waiting):
             if entry[:2] == (process, record["event"]):
                 self._waiting.remove(entry)

@@ -86,8 +86,9 @@ class SocketFrontQueue(FrontQueue):
         try:
             if (path := self.address.path) is not None:
                 _remove_stale(path)
-                self._server = await loop.create_unix_server(lambda: _Peer(self), str(path))
-                path.chmod(0o600)
+                self._server = await loop.create_unix_server(
+                    lambda: _Peer(self), sock=_private_socket(path)
+                )
             else:
                 self._server = await loop.create_server(
                     lambda: _Peer(self), self.address.host, self.address.port
@@ -283,6 +284,21 @@ class _Peer(asyncio.Protocol):
         event(log, "queue.answer_refused", level=logging.WARNING, worker=self._number, why=reason)
         if self._strikes >= MAX_STRIKES:
             raise PeerProtocolError("too many answers that do not count")
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """Return a socket at `path` that this user alone can connect to, from its first moment on."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    listener.setblocking(False)  # noqa: FBT003 (the signature is Python's)
+    return listener
 
 
 def _remove_stale(path: Path) -> None:

@@ -1,11 +1,26 @@
 """What a launcher owes the process that it started: its signals, its end, its status."""
 
 import contextlib
+import ctypes
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Final
+
+GRACE_S: Final = 12.0
+"""How long a process that was told to end may take; a front end answers what it accepted."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def die_with_parent() -> None:
+    """Between fork and exec: have the kernel kill this process when its launcher dies."""
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 @contextlib.contextmanager
@@ -20,14 +35,14 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def forwarded_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass SIGTERM and SIGINT on to the role. Python lets only the main thread do so."""
+def forwarded_signals(end: Callable[[], None]) -> Iterator[None]:
+    """Call `end` on SIGTERM and SIGINT. Python lets only the main thread do so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def forward(number: int, _frame: FrameType | None) -> None:
-        process.send_signal(number)
+    def forward(_number: int, _frame: FrameType | None) -> None:
+        end()
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from wardian._internal.clock import monotonic
 from wardian._internal.files import replace_file
 from wardian.errors import ConfigError
-from wardian.tee.launch.child import ended, exit_status, forwarded_signals
+from wardian.tee.launch.child import GRACE_S, die_with_parent, ended, exit_status, forwarded_signals
 
 TOOLS: Final = ("gramine-sgx", "gramine-direct")
 BUILT: Final = ("wardian.toml", "bytecode")
@@ -58,18 +59,20 @@ def launch_gramine(
             verb = "sign" if tool == "gramine-sgx" else "build"
             raise ConfigError(f"{directory / name}: not there; run `wardian enclave {verb}`")
     try:
-        run_directory.mkdir(mode=0o700, parents=True)
-        for name in (*needed, *BUILT):
-            (run_directory / name).symlink_to(directory / name)
-        for name, place in files.items():
-            (run_directory / name).symlink_to(place)
+        _fill(run_directory, {name: directory / name for name in (*needed, *BUILT)} | dict(files))
         replace_file(run_directory / "host.json", host_settings)
-    except OSError as err:
-        raise ConfigError(f"{run_directory}: cannot be made: {err.strerror}") from err
-    try:
         return _run([program, role], run_directory, lifeline)
     finally:
         shutil.rmtree(run_directory, ignore_errors=True)
+
+
+def _fill(run_directory: Path, links: Mapping[str, Path]) -> None:
+    try:
+        run_directory.mkdir(mode=0o700, parents=True)
+        for name, place in links.items():
+            (run_directory / name).symlink_to(place)
+    except OSError as err:
+        raise ConfigError(f"{run_directory}: cannot be made: {err.strerror}") from err
 
 
 def _program(tool: str) -> str:
@@ -85,13 +88,32 @@ def _program(tool: str) -> str:
 
 
 def _run(command: list[str], directory: Path, lifeline: int | None) -> int:
-    """Run `command` in the foreground, passing SIGTERM and SIGINT on."""
+    """Run `command` in the foreground, passing SIGTERM and SIGINT on.
+
+    Gramine keeps host signals from the enclave (a host that injects them is an attacker), so what
+    is told to end and does not is killed: a worker's requests are answered by others, and a broker
+    commits before it acts.
+    """
     env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    process = subprocess.Popen(command, cwd=directory, env=env, start_new_session=True)
-    with ended(process), forwarded_signals(process):
+    process = subprocess.Popen(
+        command,
+        cwd=directory,
+        env=env,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 (one system call, and nothing else)
+    )
+    told: list[float] = []
+
+    def end() -> None:
+        process.terminate()
+        told.append(monotonic())
+
+    with ended(process), forwarded_signals(end):
         while (code := process.poll()) is None:
             watched = [] if lifeline is None else [lifeline]
             if select.select(watched, [], [], POLL_S)[0]:
                 lifeline = None
-                process.terminate()
+                end()
+            if told and monotonic() - told[0] > GRACE_S:
+                process.kill()
     return exit_status(code)

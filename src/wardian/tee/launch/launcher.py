@@ -9,7 +9,7 @@ it ends.
 import contextlib
 import json
 import logging
-import select
+import os
 import socket
 import subprocess
 import sys
@@ -21,6 +21,7 @@ from typing import TypeAlias, assert_never
 from wardian._internal.log import Field, event
 from wardian.errors import ConfigError, SealError, WardianError
 from wardian.tee.backend import SealTo
+from wardian.tee.launch.attendance import Attendance
 from wardian.tee.launch.child import ended, exit_status, forwarded_signals
 from wardian.tee.launch.file_counters import FileCounters
 from wardian.tee.launch.landlock import Ruleset, abi, unenforced
@@ -57,13 +58,14 @@ NEWEST_NEEDED = 6
 Announce: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 """Called with an event and its fields, in the launcher's thread. Both come from the role."""
 
-_STDERR = 2
-
 
 def print_announcement(event: str, fields: Mapping[str, Field]) -> None:
     """Write an announcement to standard output as one JSON line."""
-    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
-    sys.stdout.flush()
+    if sys.stdout is None:
+        return
+    with contextlib.suppress(OSError):  # a full disk costs the line, never the role
+        sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+        sys.stdout.flush()
 
 
 def launch_simulated(
@@ -105,9 +107,12 @@ def launch_simulated(
     platform = open_platform(state / PLATFORM_DIRECTORY)
     counters = FileCounters(state / COUNTER_DIRECTORY / role)
     ours, theirs = socket.socketpair()
-    with ours, theirs, _confinement(manifest, spec, reach, directory) as rules:
-        process = _start(manifest, directory, theirs, rules)
+    output, inside = os.pipe()
+    with ours, theirs, os.fdopen(output, "rb"), os.fdopen(inside, "wb") as ends:
+        with _confinement(manifest, spec, reach, directory) as confine:
+            process = _start(manifest, directory, theirs, ends.fileno(), confine)
         theirs.close()
+        ends.close()
         desk = _Desk(
             platform=platform,
             manifest=manifest,
@@ -115,9 +120,9 @@ def launch_simulated(
             counters=counters,
             announce=announce,
         )
-        with ended(process), forwarded_signals(process):
-            desk.serve(ours, lifeline=lifeline, end=process.terminate)
-            ours.close()  # a role that broke the protocol must not wait for an answer
+        attendance = Attendance(process, channel=ours, output=output, lifeline=lifeline)
+        with ended(process), forwarded_signals(attendance.end):
+            attendance.run(desk.answer)
             return exit_status(process.wait())
 
 
@@ -140,6 +145,7 @@ def _start(
     manifest: VerifiedManifest,
     directory: Path,
     channel: socket.socket,
+    output: int,
     confine: Callable[[], None] | None,
 ) -> subprocess.Popen[bytes]:
     """Start the role with the manifest's command line, confined, in a session of its own."""
@@ -149,11 +155,12 @@ def _start(
             env=manifest.environment,
             cwd=directory,
             stdin=channel.fileno(),
-            stdout=_STDERR,  # our standard output carries announcements alone
+            stdout=output,  # our standard output carries announcements alone
+            stderr=output,  # and neither our terminal nor our log file is the role's
             start_new_session=True,  # a terminal's Ctrl-C reaches it once: through us
             preexec_fn=confine,  # noqa: PLW1509 (a few system calls, and nothing else)
         )
-    except (OSError, subprocess.SubprocessError) as err:
+    except (OSError, ValueError, subprocess.SubprocessError) as err:
         raise ConfigError(f"{manifest.argv[0]}: cannot be started confined: {err}") from err
 
 
@@ -167,27 +174,19 @@ class _Desk:
     counters: FileCounters
     announce: Announce
 
-    def serve(
-        self, channel: socket.socket, *, lifeline: int | None, end: Callable[[], None]
-    ) -> None:
-        """Answer until the role closes its end, which its exit does.
+    def answer(self, channel: socket.socket) -> bool:
+        """Answer one question; return whether there may be another.
 
-        Call `end` once when the other end of `lifeline` closes.
+        A role that broke the protocol is told nothing more.
         """
         try:
-            while True:
-                watched = [channel.fileno()] if lifeline is None else [channel.fileno(), lifeline]
-                readable, _, _ = select.select(watched, [], [])
-                if lifeline in readable:
-                    lifeline = None
-                    end()
-                if channel.fileno() not in readable:
-                    continue
-                if (raw := receive_frame(channel)) is None:
-                    return
+            raw = receive_frame(channel)
+            if raw is not None:
                 send_frame(channel, self._answer(parse_question(raw)))
-        except (OSError, WardianError) as err:  # a broken role is told nothing more
+        except (OSError, WardianError) as err:
             event(log, "role.cut-off", level=logging.WARNING, kind=type(err).__name__)
+            return False
+        return raw is not None
 
     def _answer(self, question: Question) -> Answer:
         try:

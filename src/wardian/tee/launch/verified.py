@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from wardian.errors import ConfigError, FormatError
-from wardian.tee.manifest.canonical import measure_manifest, parse_manifest
+from wardian.tee.manifest.canonical import (
+    manifest_identity,
+    manifest_text,
+    measure_manifest,
+    parse_manifest,
+)
+from wardian.tee.manifest.elf import read_loader
 
 AGREED = "wardian.toml"
 _FILE = "file:"
@@ -55,34 +61,74 @@ def load_manifest(path: Path) -> VerifiedManifest:
         ConfigError: it cannot be read, is none, or a trusted file differs or is missing; names it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
+        text = manifest_text(path.read_bytes())
+    except (OSError, FormatError) as err:
         raise ConfigError(
             f"{path}: no manifest to launch there; run `wardian enclave build` first"
         ) from err
     try:
         table = parse_manifest(text)
-        sgx, loader = table["sgx"], table["loader"]
-        expected = {_located(file["uri"], path.parent): file["sha256"] for file in _files(sgx)}
-        _demand_unchanged(expected)
-        agreed_path = path.parent / AGREED
-        agreed = agreed_path.read_bytes()
-        if hashlib.sha256(agreed).hexdigest() != expected.get(agreed_path):
-            raise ConfigError(f"{agreed_path}: is not what was measured")
-        return VerifiedManifest(
-            mr_enclave=measure_manifest(text),
-            argv=tuple(map(str, loader["argv"])),
-            environment={str(name): str(value) for name, value in loader["env"].items()},
-            files=tuple(sorted(expected)),
-            mounts=tuple(sorted(_mounts(table["fs"]["mounts"], path.parent))),
-            agreed=agreed,
-            product_id=int(sgx["isvprodid"]),
-            svn=int(sgx["isvsvn"]),
-        )
+        argv, environment = _strings(table["loader"]["argv"]), table["loader"]["env"]
+        product_id, svn = manifest_identity(table)
+        expected = _expected(_files(table["sgx"]), path.parent)
+        _demand_variables(environment)
+        _demand_trusted(Path(argv[0]), table["libos"]["entrypoint"], expected)
+        mounts = tuple(sorted(_mounts(table["fs"]["mounts"], path.parent)))
     except (KeyError, TypeError, AttributeError, ValueError, FormatError) as err:
         raise ConfigError(
             f"{path}: is not a manifest of this release; run `wardian enclave build`"
         ) from err
+    _demand_unchanged(expected)
+    return VerifiedManifest(
+        mr_enclave=measure_manifest(text),
+        argv=argv,
+        environment=environment,
+        files=tuple(sorted(expected)),
+        mounts=mounts,
+        agreed=_read_agreed(path.parent / AGREED, expected),
+        product_id=product_id,
+        svn=svn,
+    )
+
+
+def _strings(values: list[object]) -> tuple[str, ...]:
+    """Return the command line `values`."""
+    if not values or not all(isinstance(value, str) and "\0" not in value for value in values):
+        raise FormatError("manifest: an argument is no text")
+    return tuple(map(str, values))
+
+
+def _demand_variables(environment: dict[str, object]) -> None:
+    for name, value in environment.items():
+        if not isinstance(value, str) or "\0" in name + value or "=" in name or not name:
+            raise FormatError("manifest: the environment has to be names and texts")
+
+
+def _expected(files: Iterable[dict[str, str]], directory: Path) -> dict[Path, str]:
+    """Return the digest of each trusted file. One that is there twice could have two."""
+    found: dict[Path, str] = {}
+    for file in files:
+        place = _located(file["uri"], directory)
+        if place in found:
+            raise FormatError("manifest: a trusted file is there twice")
+        found[place] = file["sha256"]
+    return found
+
+
+def _demand_trusted(program: Path, entrypoint: str, expected: dict[Path, str]) -> None:
+    """Refuse a program that is not measured, or another one than Gramine would start."""
+    if entrypoint != str(program) or not {program, read_loader(program)} <= set(expected):
+        raise FormatError("manifest: the program and its loader have to be trusted files")
+
+
+def _read_agreed(path: Path, expected: dict[Path, str]) -> bytes:
+    try:
+        agreed = path.read_bytes()
+    except OSError:
+        agreed = b""
+    if hashlib.sha256(agreed).hexdigest() != expected.get(path):
+        raise ConfigError(f"{path}: was changed after it was measured, or is not part of it")
+    return agreed
 
 
 def _files(sgx: dict[str, Any]) -> Iterable[dict[str, str]]:

@@ -16,7 +16,12 @@ from typing import Final
 from wardian._internal.files import replace_file
 from wardian._internal.settings import Agreed, parse
 from wardian.errors import ConfigError
-from wardian.tee.manifest.bytecode import FOLDER, bytecode_path, compile_file
+from wardian.tee.manifest.bytecode import (
+    FOLDER,
+    bytecode_path,
+    compile_file,
+    demand_debug_ranges,
+)
 from wardian.tee.manifest.candidates import (
     BOOTSTRAP,
     INTERPRETER,
@@ -28,7 +33,7 @@ from wardian.tee.manifest.candidates import (
     standard_library,
 )
 from wardian.tee.manifest.canonical import measure_manifest
-from wardian.tee.manifest.elf import shared_objects
+from wardian.tee.manifest.elf import SharedObjects, shared_objects
 from wardian.tee.manifest.file_lists import narrow
 from wardian.tee.manifest.gramine_files import find_gramine
 from wardian.tee.manifest.sizes import enclave_bytes, max_threads
@@ -78,7 +83,7 @@ class Builder:
         gramine: Path | None = None,
         edmm: bool = False,
     ) -> None:
-        """Begin a build; write `deployment` into `directory`.
+        """Begin a build. Nothing is written yet.
 
         Args:
             directory: made if it is not there; gets `ROLE.manifest`, `wardian.toml`, `bytecode/`.
@@ -89,7 +94,7 @@ class Builder:
             edmm: whether memory and threads are added while an enclave runs (SGX 2).
 
         Raises:
-            ConfigError: `deployment` is wrong, or `directory` cannot be written.
+            ConfigError: `deployment` is wrong, or there is no Gramine where it shall be.
         """
         self._agreed = parse(deployment, Agreed, name=AGREED)
         self._directory = directory
@@ -98,7 +103,7 @@ class Builder:
         self._gramine = find_gramine(gramine)
         self._edmm = edmm
         self._known: dict[str, tuple[str, int]] = {}
-        self._write(AGREED, deployment)
+        self._deployment = deployment
 
     def build(self, role: str) -> BuiltRole:
         """Write the manifest of `role` and the bytecode that it needs; return what was built.
@@ -107,6 +112,8 @@ class Builder:
             ConfigError: no such role, or something that it needs is missing or cannot be read.
         """
         spec = spec_of(role, self._roles)
+        demand_debug_ranges()
+        self._know(AGREED, self._deployment)
         candidates = find_candidates(role, package=self._package, roles=self._roles)
         chosen, minimal = narrow(role, spec, candidates)
         objects = [path for path in chosen.values() if is_shared_object(path.name)]
@@ -117,7 +124,7 @@ class Builder:
             role=role,
             entrypoint=str(interpreter()),
             argv=self._command(spec, candidates),
-            environment={**spec.environment, **self._library_path(linked.extra_directories)},
+            environment={**spec.environment, **self._library_path(linked)},
             libos=self._libos(),
             mounts=_mounts(
                 [path.parent for path in (*chosen.values(), linked.loader, *linked.libraries)]
@@ -136,6 +143,7 @@ class Builder:
             svn=spec.svn,
         )
         text = render(contents)
+        self._write(AGREED, self._deployment)
         self._write(f"{role}.manifest", text.encode())
         return BuiltRole(
             role=role,
@@ -177,9 +185,14 @@ class Builder:
         target = self._directory / name
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not target.parent.resolve().is_relative_to(self._directory.resolve()):
+                raise ConfigError(f"{target.parent}: is a link out of {self._directory}")
             replace_file(target, content)
         except OSError as err:
             raise ConfigError(f"{target}: cannot be written: {err.strerror}") from err
+        self._know(name, content)
+
+    def _know(self, name: str, content: bytes) -> None:
         self._known[f"file:{name}"] = (hashlib.sha256(content).hexdigest(), len(content))
 
     def _command(self, spec: RoleSpec, candidates: Mapping[str, Path]) -> tuple[str, ...]:
@@ -192,11 +205,17 @@ class Builder:
             *map(str, _search_path(candidates, self._package)),
         )
 
-    def _library_path(self, extra: tuple[Path, ...]) -> dict[str, str]:
-        """Return where the loader looks beside its default directories, if anywhere."""
+    def _library_path(self, linked: SharedObjects) -> dict[str, str]:
+        """Return where the loader looks, if that has to be said: then all of it has to be.
+
+        Gramine's own loader has other default directories, and where the variable is set Gramine
+        looks for the loader itself nowhere else.
+        """
+        if not self._gramine.runtime and not linked.extra_directories:
+            return {}
         places = [RUNTIME] if self._gramine.runtime else []
-        places += [str(path) for path in extra]
-        return {"LD_LIBRARY_PATH": ":".join(places)} if places else {}
+        places += sorted({str(path.parent) for path in (*linked.libraries, linked.loader)})
+        return {"LD_LIBRARY_PATH": ":".join(places)}
 
     def _libos(self) -> TrustedFile:
         path = self._gramine.libos

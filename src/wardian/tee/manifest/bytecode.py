@@ -37,6 +37,19 @@ def compile_file(source: Path) -> bytes:
     return head + marshal.dumps(code, _MARSHAL_VERSION)
 
 
+def demand_debug_ranges() -> None:
+    """Refuse an interpreter that was told to compile otherwise than it does by default.
+
+    Raises:
+        ConfigError: positions are left out (PYTHONNODEBUGRANGES, or -X no_debug_ranges).
+    """
+    positions = compile("f(1)", "", "eval").co_positions()
+    if all(column is None for _, _, column, _ in positions):
+        raise ConfigError(
+            "PYTHONNODEBUGRANGES changes every measurement: unset it to build a manifest"
+        )
+
+
 def bytecode_path(source: Path) -> str:
     """Return where the interpreter looks for the bytecode of `source`, below a role's directory."""
     name = f"{source.stem}.{sys.implementation.cache_tag}.pyc"

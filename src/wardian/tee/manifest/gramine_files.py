@@ -43,7 +43,7 @@ def find_gramine(directory: Path | None = None) -> GramineFiles:
     Raises:
         ConfigError: `directory` is given and holds no Gramine.
     """
-    place = directory or Path(f"/usr/lib/{platform.machine()}-linux-gnu/gramine")
+    place = (directory or Path(f"/usr/lib/{platform.machine()}-linux-gnu/gramine")).resolve()
     runtime = place / "runtime" / "glibc"
     if directory is not None and not (place / LIBOS).is_file():
         raise ConfigError(f"{directory}: no {LIBOS} there; name Gramine's library directory")
