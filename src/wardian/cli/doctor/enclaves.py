@@ -154,7 +154,7 @@ def _gramine(machine: Machine) -> Finding:
         )
     version = _gramine_version(machine)
     detail = f"{version or 'of unknown version'}: {' '.join(programs)}"
-    found = re.match(r"(\d+)\.(\d+)", version or "")
+    found = re.match(r"(\d{1,6})\.(\d{1,6})", version or "")
     if found and (int(found[1]), int(found[2])) < _NEEDED_GRAMINE:
         return lacking(
             _GROUP,

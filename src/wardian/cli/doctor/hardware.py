@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from wardian.cli.doctor.finding import Finding, Group, State, in_bytes, lacking, yes
-from wardian.cli.doctor.machine import Machine
+from wardian.cli.doctor.machine import Machine, decimal
 
 _GROUP = Group.MACHINE
 _VECTORS = ("amx_tile", "avx512f", "avx512_vnni", "avx512_bf16", "avx2", "sve", "i8mm", "bf16")
@@ -34,8 +34,9 @@ def memory(machine: Machine) -> Mapping[str, int]:
     for line in (machine.text("/proc/meminfo") or "").splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
-        if words and words[0].isdigit():
-            found[name] = int(words[0]) * (1024 if words[1:] == ["kB"] else 1)
+        number = decimal(words[0]) if words else None
+        if number is not None:
+            found[name] = number * (1024 if words[1:] == ["kB"] else 1)
     if "MemTotal" not in found and machine.memory_bytes is not None:
         found["MemTotal"] = machine.memory_bytes
     return found

@@ -61,8 +61,7 @@ class Machine:
 
     def number(self, path: str) -> int | None:
         """Return the decimal number that the file holds, or None."""
-        text = (self.text(path) or "").strip()
-        return int(text) if text.isascii() and text.isdigit() else None
+        return decimal((self.text(path) or "").strip())
 
     def exists(self, path: str) -> bool:
         """Return whether there is such a path, as far as this process may see it."""
@@ -81,6 +80,14 @@ class Machine:
             return tuple(sorted(os.listdir(self.root / directory.lstrip("/"))))  # noqa: PTH208
         except OSError:
             return ()
+
+
+def decimal(text: str) -> int | None:
+    """Return the number from 0 that `text` is in at most 20 decimal digits, as 2**64 has, or None.
+
+    Python takes no more than 4300 digits, and calls also others than 0 to 9 digits.
+    """
+    return int(text) if len(text) <= 20 and text.isascii() and text.isdigit() else None
 
 
 def this_machine() -> Machine:

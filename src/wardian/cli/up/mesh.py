@@ -1,6 +1,7 @@
 """The processes of a mesh on one machine, and what they say while they start."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from wardian.cli.up.screen import Screen
 from wardian.engines import LocalEngine, ProcessSpec
 from wardian.engines.local import ProcessStatus
 from wardian.errors import ConfigError, JobFailed, PolicyDenied, Timeout, WardianError
+from wardian.tee.launch.launcher import NEWEST_NEEDED
 
 START_TIMEOUT_S, POLL_S = 60.0, 0.2
 STOP_RANKS = {"frontend": 0, "worker": 1, "broker": 2}
@@ -109,8 +111,11 @@ class MeshProcesses:
 
     def _show(self, record: dict[str, Any]) -> None:
         """Show what a person wants to see of the start; the rest is in the logs."""
-        if step := STEPS.get(record["event"]):
-            step(self._screen, record)
+        step = STEPS.get(record["event"])
+        # A role that was taken over prints what it likes; it costs a line of the screen.
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            if step:
+                step(self._screen, record)
 
     def _on_ended(self, status: ProcessStatus) -> None:
         self._ends[status.name] += 1
@@ -141,7 +146,17 @@ def _show_refusal(screen: Screen, record: dict[str, Any]) -> None:
     screen.warn(f"the broker refused a {record.get('role', 'stranger')}: rule {record.get('rule')}")
 
 
+def _show_confinement(screen: Screen, record: dict[str, Any]) -> None:
+    """Show what confines the roles here, and what this kernel leaves open if it is an old one."""
+    version = int(record["landlock"])
+    what = f"Landlock version {version} and " if version else ""
+    screen.step("roles", "confined", f"to their manifests by {what}a filter of system calls")
+    if version < NEWEST_NEEDED:
+        screen.warn(f"this kernel leaves open to each role: {printable(str(record['still']))}")
+
+
 STEPS: dict[str, Callable[[Screen, dict[str, Any]], None]] = {
+    "role.confined": _show_confinement,
     "broker.release": _show_release,
     "broker.refusal": _show_refusal,
 }
