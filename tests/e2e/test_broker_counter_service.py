@@ -39,6 +39,7 @@ from wardian.errors import (
     PolicyDenied,
     SealError,
     StateRolledBack,
+    TransportError,
 )
 from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 from wardian.tee.sealed_state import SealedPlace, SealedState
@@ -274,6 +275,67 @@ async def test_the_broker_says_something_else(broker: Broker) -> None:
             await waits(own.read)
 
 
+async def test_an_overtaken_broker_answers_nothing(mesh: ToyMesh, tmp_path: Path) -> None:
+    """Its host runs a second one on a copy, and sends the workload with old state to the first."""
+    counter = Counter()
+    async with service_of(mesh, tmp_path / "b.db", counter) as service:
+        broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
+        await broker.give()
+        own = counters(broker, await broker.ask())
+        box = place(own.counter("box"), tmp_path / "box")
+
+        def live() -> None:
+            SealedState.open(box).write(b"one")
+            assert SealedState.open(box).read() == b"one"
+
+        await waits(live)
+        shutil.copy(tmp_path / "b.db", tmp_path / "copy.db")
+        copy = Store(tmp_path / "copy.db", master_key=MASTER_KEY, counter=counter.seam)
+        with closing(copy):
+            copy.commit(audit=[AuditEntry(event="start", outcome="granted")], now=NOW)
+        with pytest.raises(CounterUnavailable, match="cannot answer at the moment"):
+            await waits(lambda: SealedState.open(box))
+        await asyncio.wait_for(service.in_doubt.wait(), 5)
+        with pytest.raises(TransportError):
+            await read_status(broker.address)
+
+
+async def test_a_status_of_an_overtaken_broker(mesh: ToyMesh, tmp_path: Path) -> None:
+    counter = Counter()
+    async with service_of(mesh, tmp_path / "b.db", counter) as service:
+        address = await service.start("127.0.0.1", 0)
+        assert (await read_status(address)).audit.count
+        counter.value += 1 << 32
+        with pytest.raises(TransportError):
+            await read_status(address)
+        await asyncio.wait_for(service.in_doubt.wait(), 5)
+
+
+async def test_one_certificate_does_not_hold_all_places_of_its_address(broker: Broker) -> None:
+    """Its holder is answered, then never lets the broker close: it gives way like anybody."""
+    admission = await broker.ask()
+    own = counters(broker, admission)
+
+    class Hog:
+        """A connection that says nothing more once it was answered, not even farewell."""
+
+        async def read_once(self) -> None:
+            self.stream = await connect(broker.address)
+            await own._speak(self.stream, "box", None)
+            self.stream._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    hogs = [Hog() for _ in range(ServiceLimits().connections_per_peer)]
+    try:
+        await asyncio.gather(*(hog.read_once() for hog in hogs))
+        held = broker.service._places._held
+        assert held
+        assert not any(place.firm for place in held)
+        await broker.ask("frontend")
+    finally:
+        for hog in hogs:
+            hog.stream.abort()
+
+
 async def test_strangers_do_not_fill_the_log(mesh: ToyMesh, tmp_path: Path) -> None:
     limits = ServiceLimits(line_burst=2, lines_per_s=0.0001)
     async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
@@ -369,7 +431,7 @@ async def three(tmp_path: Path) -> AsyncIterator[list[Site]]:
 
 
 def quorum(three: list[Site]) -> QuorumCounter:
-    return QuorumCounter([site.peer() for site in three])
+    return QuorumCounter([site.peer() for site in three], put_back=0)
 
 
 async def test_state_over_three_brokers(three: list[Site], tmp_path: Path) -> None:
@@ -377,7 +439,7 @@ async def test_state_over_three_brokers(three: list[Site], tmp_path: Path) -> No
 
     def begin() -> bytes:
         state = SealedState.open(box)
-        assert state.kept_by is CounterKeeper.QUORUM
+        assert state.kept_by is CounterKeeper.MAJORITY
         state.write(b"one")
         old = box.path.read_bytes()
         state.write(b"two")
@@ -424,7 +486,7 @@ async def test_t5_a_brokers_own_state_over_three_others(three: list[Site], tmp_p
 
     def live() -> None:
         with closing(opened(path)) as store:
-            assert store.kept_by is CounterKeeper.QUORUM
+            assert store.kept_by is CounterKeeper.MAJORITY
             store.commit({("uses", "left"): b"1"}, audit=[entry], now=NOW)
             shutil.copy(path, copy)
             store.commit({("uses", "left"): b"0"}, audit=[entry], now=NOW)

@@ -8,11 +8,17 @@ The counter holds `generation * 2**32 + mark`. The mark is four bytes of an HMAC
 sealed bytes. A host that kills a process between writing and counting collects several states of
 one generation, none of them acted upon; the mark tells which of them was counted. It is keyed, so
 that nobody outside can look for two states with the same mark.
+
+Each state says, authenticated, which value it follows. One that is not counted yet is the newest
+only beside that very value: its number alone would also fit a file of another life of the counter,
+or of a branch that was given up. So the counter begins each life with a name (`name_life`), which
+the first state follows.
 """
 
 import enum
 import hmac
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -35,6 +41,7 @@ class CounterKeeper(enum.StrEnum):
 
     HOST = "host-file"
     BROKER = "broker"
+    MAJORITY = "majority"
     QUORUM = "quorum"
 
     @property
@@ -46,6 +53,10 @@ class CounterKeeper(enum.StrEnum):
 _SAID: Final = {
     CounterKeeper.HOST: "development: a file counter, the host can set it back",
     CounterKeeper.BROKER: "kept by the mesh's key broker",
+    CounterKeeper.MAJORITY: (
+        "kept by a majority of attested peers (put_back 0): one of their hosts and the carrier "
+        "together can set it back"
+    ),
     CounterKeeper.QUORUM: "kept by a quorum of attested peers",
 }
 
@@ -108,32 +119,42 @@ def stamp(content: bytes, *, generation: int, key: bytes) -> int:
     return generation << MARK_BITS | int.from_bytes(mark, "big")
 
 
+def name_life() -> int:
+    """Return what a counter shows before its first state: random, 1 to 2**32 - 1, generation 0.
+
+    No state ever has generation 0, so a state beside a counter at 0 means that it was lost.
+    """
+    return 1 + secrets.randbelow(2**MARK_BITS - 1)
+
+
 def generation_of(value: int) -> int:
     """Return the generation in a counter's value, 0 if no state was ever counted."""
     return value >> MARK_BITS
 
 
-def standing(stamped: int, *, counted: int, what: str) -> Standing:
+def standing(stamped: int, *, follows: int, counted: int, what: str) -> Standing:
     """Return how the authentic state with `stamped` stands to the counter's value `counted`.
 
     Args:
         stamped: of `stamp`, over the bytes that were found.
+        follows: the counter's value that it was written on, as the state itself says.
         counted: what the counter says.
         what: the state, for messages, for example "the broker's state".
 
     Raises:
         StateRolledBack: it is older than what was counted, or another one of that generation.
-        CounterLost: it is newer than a state can be that was written after `counted`.
+        CounterLost: it is newer than what was counted, and was not written on that.
     """
     found, newest = generation_of(stamped), generation_of(counted)
     if stamped == counted:
         return Standing.COUNTED
-    if found == newest + 1:
+    if found == newest + 1 and follows == counted:
         return Standing.AHEAD
     if found > newest:
         raise CounterLost(
-            f"{what} is of generation {found}, its counter stands at {newest}: the counter was "
-            "lost or set back. If this is the newest state, the owners can say so in a signed "
+            f"{what} is of generation {found} and does not follow what its counter shows, "
+            f"generation {newest} (value {counted}): the counter was lost or set back, or this is "
+            "a state of before. If it is the newest one, the owners can say so in a signed "
             "recovery (docs/reference/sealed-state.md)"
         )
     raise StateRolledBack(

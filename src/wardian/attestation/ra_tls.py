@@ -32,7 +32,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.utils import CryptographyDeprecationWarning
 
 from wardian.attestation.dice import TaggedEvidence, parse_claims, parse_tagged_evidence
 from wardian.attestation.evidence import REPORT_DATA_BYTES, Evidence
@@ -74,8 +73,6 @@ MAX_NONCE_BYTES: Final = 64
 CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 """Those of the keys that Gramine's verifier accepts; P-384 is what Gramine makes."""
 
-# The warning is about certificates that a later version of the library will not load at all.
-_PARSE_ERRORS: Final[tuple[type[Exception], ...]] = (*X509_ERRORS, CryptographyDeprecationWarning)
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _LAYOUTS: Final = {oid: layout for layout, oid in OIDS.items()}
 _WHAT: Final = "RA-TLS certificate"
@@ -215,7 +212,7 @@ def _parse_self_signed(der: bytes) -> _Leaf:
         certificate = x509.load_der_x509_certificate(der)
         leaf = _parse_leaf(certificate)
         _verify_self_signed(certificate, der)
-    except _PARSE_ERRORS as err:
+    except X509_ERRORS as err:
         raise FormatError(f"{_WHAT}: does not parse") from err
     return leaf
 

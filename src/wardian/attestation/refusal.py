@@ -9,6 +9,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 
 from wardian.attestation.collateral import Collateral
 from wardian.attestation.quote_sgx import SgxQuote
@@ -25,9 +26,11 @@ X509_ERRORS: Final[tuple[type[Exception], ...]] = (
     x509.ExtensionNotFound,
     x509.AttributeNotFound,
     x509.UnsupportedGeneralNameType,
+    CryptographyDeprecationWarning,
 )
 """What `cryptography` may raise on hostile X.509, when it loads and later: names, times, keys and
-extensions are parsed when they are read. Its errors have no common base."""
+extensions are parsed when they are read. Its errors have no common base. The warning is about
+certificates that a later version will not load at all; a filter may make an error of it."""
 
 _PREFIX = "Verification failed: "
 _STALE = ("TCBInfo expired", "QE Identity expired", "CrlExpired", "issue date is in the future")

@@ -9,7 +9,7 @@ beyond the ration are counted in one line (`Ration`).
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -95,7 +95,31 @@ def verify_chain(
         FormatError: a line does not parse.
         AuthenticationFailed: a line was changed, dropped, added or moved.
     """
-    at, read = start, []
+    read: list[AuditLine] = []
+    follow_chain(lines, head=head, start=start, each=read.append)
+    return tuple(read)
+
+
+def follow_chain(
+    lines: Iterable[bytes],
+    *,
+    head: AuditHead,
+    start: AuditHead = EMPTY,
+    each: Callable[[AuditLine], None] | None = None,
+) -> None:
+    """Return if the lines lead from `start` to exactly `head`; none of them is kept.
+
+    Args:
+        lines: the raw lines in order, untrusted; one at a time is taken.
+        head: where they must end; trusted.
+        start: where they begin; the beginning of the log unless said otherwise.
+        each: called with every line in order. Believe none of them until this returned.
+
+    Raises:
+        FormatError: a line does not parse.
+        AuthenticationFailed: a line was changed, dropped, added or moved.
+    """
+    at = start
     for raw in lines:
         line = wire.decode(raw, AuditLine, what="audit line")
         if line.sequence != at.count + 1 or line.previous != at.digest:
@@ -103,10 +127,10 @@ def verify_chain(
                 f"audit line {at.count + 1} does not follow the one before it: the log was altered"
             )
         at = AuditHead(count=line.sequence, digest=hashlib.sha256(raw).hexdigest())
-        read.append(line)
+        if each is not None:
+            each(line)
     if at != head:
         raise AuthenticationFailed(
             f"the audit log ends at line {at.count} in another state than it should: it was "
             "altered, or lines are missing"
         )
-    return tuple(read)

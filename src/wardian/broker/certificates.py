@@ -33,6 +33,12 @@ MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 MAX_NAMES: Final = 16
 MAX_ROLE_CHARS: Final = 64
 
+_ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
+"""AlgorithmIdentifier, without parameters (RFC 5758, 3.2)."""
+_MAX_SIGNATURE_BYTES: Final = 72
+"""Of ECDSA on P-256, in DER."""
+_VERSION_3: Final = bytes.fromhex("a003020102")
+
 ServerName: TypeAlias = x509.DNSName | x509.IPAddress
 _DNS_NAME: Final = re.compile(
     r"\A(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -263,8 +269,11 @@ def _load(raw: bytes, *, what: str) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(raw)
         list(certificate.extensions)
+        serial = certificate.serial_number
     except X509_ERRORS as err:
         raise FormatError(f"{what}: does not parse") from err
+    if serial < 1:
+        raise FormatError(f"{what}: the serial number is not positive")
     return certificate
 
 
@@ -286,11 +295,34 @@ def _extension(
 
 
 def _verify_signed_by(certificate: x509.Certificate, spki: bytes, *, what: str) -> None:
-    """Return if the holder of `spki` signed the certificate, with ECDSA and SHA-256."""
+    """Return if the holder of `spki` signed the certificate, with ECDSA and SHA-256.
+
+    What the signature does not cover has one form: the algorithm's name, which is the one inside
+    (RFC 5280, 4.1.1.2), and a signature of whole bytes (X.690, 8.6.2.2).
+    """
+    content = certificate.tbs_certificate_bytes
+    raw = certificate.public_bytes(serialization.Encoding.DER)
+    signature = b"\0" + certificate.signature[:_MAX_SIGNATURE_BYTES]
+    if not raw.endswith(content + _ECDSA_SHA256 + _element(0x03, signature)):
+        raise FormatError(f"{what}: not signed with ECDSA and SHA-256, in whole bytes")
+    if not _after_serial_number(content).startswith(_ECDSA_SHA256):
+        raise FormatError(
+            f"{what}: not of version 3, or names another algorithm than its signature"
+        )
     try:
         verify_ecdsa(spki, certificate.signature, certificate.tbs_certificate_bytes)
     except AuthenticationFailed as err:
         raise AuthenticationFailed(f"{what}: not signed by the mesh CA") from err
+
+
+def _after_serial_number(content: bytes) -> bytes:
+    """Return what follows version 3 and serial number in a TBSCertificate that parsed, or b""."""
+    start = 2 if content[1] < 128 else 2 + (content[1] & 0x7F)
+    rest = content[start:]
+    if not rest.startswith(_VERSION_3):
+        return b""
+    number = rest[len(_VERSION_3) :]
+    return number[2 + number[1] :]  # INTEGER, which the parser bounds at 20 bytes or so
 
 
 def _p256(key: object, *, what: str) -> ec.EllipticCurvePublicKey:

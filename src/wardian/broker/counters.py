@@ -36,7 +36,7 @@ from wardian.broker.counter_protocol import (
     request_signed_bytes,
 )
 from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream
-from wardian.broker.limits import Bucket, Place
+from wardian.broker.limits import Bucket
 from wardian.broker.protocol import NONCE_BYTES
 from wardian.broker.store import Store
 from wardian.crypto.tls_keys import verify_ecdsa
@@ -47,9 +47,16 @@ MAX_NAMES: Final = 64
 """Counters of one role and measurement."""
 MAX_OWNERS: Final = 1024
 """Roles and measurements that have counters, over the life of the broker."""
-ADVANCES_PER_S: Final = 5.0
+ADVANCES_PER_S: Final = 0.2
 ADVANCE_BURST: Final = 200
 """Of one role and measurement: each writes an audit line that is kept for good."""
+ALL_ADVANCES_PER_S: Final = 1.0
+ALL_ADVANCES_BURST: Final = 1000
+"""Of all together."""
+READS_PER_S: Final = 20.0
+READ_BURST: Final = 800
+"""Of one role and measurement: each asks the broker's own counter. A write of sealed state reads
+three times, a quorum a little oftener."""
 
 
 class _Kept(wire.Message, frozen=True, tag_field="format", tag="wardian counters v1"):
@@ -61,15 +68,24 @@ class _Kept(wire.Message, frozen=True, tag_field="format", tag="wardian counters
 class KeptCounters:
     """The counters in the broker's state. One thread."""
 
-    __slots__ = ("_buckets", "_clock", "_store", "_ticks")
+    __slots__ = ("_advances", "_all_advances", "_clock", "_reads", "_store", "_ticks")
 
     def __init__(self, *, store: Store, clock: UnixTime, ticks: Monotonic) -> None:
         """Keep counters in `store`; `clock` (Unix seconds) dates audit lines."""
         self._store, self._clock, self._ticks = store, clock, ticks
-        self._buckets: dict[str, Bucket] = {}
+        self._advances: dict[str, Bucket] = {}
+        self._reads: dict[str, Bucket] = {}
+        self._all_advances = Bucket(per_s=ALL_ADVANCES_PER_S, burst=ALL_ADVANCES_BURST, now=ticks())
 
     def read(self, identity: MeshIdentity, name: str) -> int:
-        """Return where the counter `name` of this identity stands, 0 if it was never advanced."""
+        """Return where the counter `name` of this identity stands, 0 if it was never advanced.
+
+        Raises:
+            QueueFull: this identity reads more often than it may (retryable).
+            SealError: another broker may know better: see `Store.confirm`.
+        """
+        self._spend(self._reads, _owner(identity), per_s=READS_PER_S, burst=READ_BURST)
+        self._store.confirm()
         return decode_value(self._all(_owner(identity)).get(name, bytes(1)))
 
     def advance(self, identity: MeshIdentity, name: str, *, at: int, to: int) -> None:
@@ -78,7 +94,8 @@ class KeptCounters:
         Raises:
             PolicyDenied: it stands elsewhere (rule `counter-moved`), `to` is not greater or too
                 great (`counter-range`), or there would be too many (`counter-room`).
-            QueueFull: this identity advances more often than it may (retryable).
+            QueueFull: this identity, or all together, advance more often than they may
+                (retryable).
             SealError: it cannot be made durable; it was not advanced, or nobody knows.
         """
         owner = _owner(identity)
@@ -95,7 +112,9 @@ class KeptCounters:
                 f"the counter {name} only goes up, and not beyond 2**127 - 1", rule="counter-range"
             )
         self._refuse_crowd(counters, name)
-        self._spend(owner)
+        self._spend(self._advances, owner, per_s=ADVANCES_PER_S, burst=ADVANCE_BURST)
+        if not self._all_advances.take(self._ticks()):
+            raise QueueFull("the broker counts as often as it may, for all together: ask later")
         entry = AuditEntry(
             event="counter",
             outcome="granted",
@@ -123,11 +142,10 @@ class KeptCounters:
                 rule="counter-room",
             )
 
-    def _spend(self, owner: str) -> None:
+    def _spend(self, buckets: dict[str, Bucket], owner: str, *, per_s: float, burst: int) -> None:
+        """Take one out of the bucket of `owner`: so many there are, as the CA certified."""
         now = self._ticks()
-        bucket = self._buckets.setdefault(
-            owner, Bucket(per_s=ADVANCES_PER_S, burst=ADVANCE_BURST, now=now)
-        )
+        bucket = buckets.setdefault(owner, Bucket(per_s=per_s, burst=burst, now=now))
         if not bucket.take(now):
             raise QueueFull("this role and measurement counts more often than it may: ask later")
 
@@ -219,9 +237,7 @@ class CounterDesk:
         self._authority, self._clock = authority, clock
         self._kept = KeptCounters(store=store, clock=clock, ticks=ticks)
 
-    async def serve(
-        self, stream: FrameStream, place: Place, raw: bytes, hello: CounterHello
-    ) -> None:
+    async def serve(self, stream: FrameStream, raw: bytes, hello: CounterHello) -> None:
         """Carry out one exchange, which began with message 1, to its end.
 
         Raises:
@@ -240,7 +256,8 @@ class CounterDesk:
         )
         await stream.send(session.challenge)
         request = session.receive(await stream.receive(most=FIRST_FRAME_BYTES))
-        place.firm = True  # it holds a mesh certificate
+        # From here to the value nothing waits, so that no place has to be kept firm: while the
+        # answer travels, and the peer's farewell is due, this connection gives way like any other.
         value = self._answer(session.identity, request)
         await stream.send(wire.encode(CounterAnswer(value=encode_value(value))))
 

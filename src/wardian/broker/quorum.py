@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from wardian._internal import wire
-from wardian._internal.counter import MAX_COUNT, CounterKeeper, MonotonicCounter
+from wardian._internal.counter import MAX_COUNT, NOBODY, CounterKeeper, MonotonicCounter
 from wardian._internal.log import event
 from wardian.errors import (
     CounterLost,
@@ -101,6 +101,7 @@ class QuorumCounter:
         "_away",
         "_begun",
         "_gone_back",
+        "_kept_by",
         "_overtaken",
         "_peers",
         "_quorum",
@@ -111,28 +112,34 @@ class QuorumCounter:
     )
 
     def __init__(
-        self, peers: Sequence[QuorumPeer], *, put_back: int = 0, together: Together = in_threads
+        self, peers: Sequence[QuorumPeer], *, put_back: int, together: Together = in_threads
     ) -> None:
         """Count at `peers`, always the same ones for one counter.
 
         Args:
-            peers: three or more, on distinct platforms.
+            peers: three or more, on distinct platforms, of distinct keepers.
             put_back: how many of them may show an older value than they had, because their hosts
                 put them back or lost their state, while the carrier cuts off as many others as
                 can be missed: N peers bear it from `3 * put_back + 1` on without a break. With 0,
-                a majority counts, and it takes one such host and the carrier together to undo it.
+                a majority counts, and it takes one such host and the carrier together to undo it;
+                `kept_by` says so.
             together: how steps at several peers are done.
 
         Raises:
-            LocalProtocolError: fewer than three, two on one platform, or a counter too narrow.
+            LocalProtocolError: fewer than three, two on one platform or of one keeper, a keeper
+                without an id, or a counter too narrow.
         """
         if len(peers) < MIN_PEERS or not 0 <= put_back < len(peers):
             raise LocalProtocolError("a quorum has three peers or more, and not all put back")
         if len({peer.platform for peer in peers}) != len(peers):
             raise LocalProtocolError("a quorum's peers run on distinct platforms")
+        keepers = {peer.counter.keeper_id for peer in peers} - {NOBODY}
+        if len(keepers) != len(peers):
+            raise LocalProtocolError("a quorum's peers are distinct keepers, each with an id")
         if any(peer.counter.most < MAX_PACKED for peer in peers):
             raise LocalProtocolError("a quorum needs counters that hold up to 2**127 - 1")
         self._peers = tuple(peers)
+        self._kept_by = CounterKeeper.QUORUM if put_back else CounterKeeper.MAJORITY
         self._quorum = (len(peers) + put_back) // 2 + 1
         self._together = together
         self._seen = [0] * len(peers)
@@ -160,7 +167,7 @@ class QuorumCounter:
         return MonotonicCounter(
             read=self.read,
             advance=self.advance,
-            kept_by=CounterKeeper.QUORUM,
+            kept_by=self._kept_by,
             keeper_id=hashlib.sha256(wire.fields(KEEPER_LABEL, *keepers)).digest(),
         )
 

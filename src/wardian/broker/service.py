@@ -262,9 +262,10 @@ class BrokerService:
                     await self._provision(stream, place, raw, first)
                 case StatusRequest():
                     self._spend(self._statuses, "status than it can give")
+                    self._store.confirm()
                     await stream.send(wire.encode(self._authority.status(first)))
                 case CounterHello():
-                    await self._count(stream, place, raw, first)
+                    await self._count(stream, raw, first)
         except Exception as err:  # noqa: BLE001 (a bug, too, is answered, without its text)
             place.firm = False
             refusal = refusal_for(err)
@@ -392,12 +393,10 @@ class BrokerService:
         self._load_identity()  # the certificate names the manifest
         return session.receipt(receipt, sign=authority.ca.sign)
 
-    async def _count(
-        self, stream: FrameStream, place: Place, raw: bytes, hello: CounterHello
-    ) -> None:
+    async def _count(self, stream: FrameStream, raw: bytes, hello: CounterHello) -> None:
         """Carry out one step of a workload's counter; a refusal is audited before it is told."""
         try:
-            await self._counters.serve(stream, place, raw, hello)
+            await self._counters.serve(stream, raw, hello)
         except (TransportError, QueueFull):
             raise
         except Exception as err:  # who asks may be anybody, hence rationed

@@ -8,7 +8,8 @@ cannot be dropped, added, mixed with older ones or taken back one by one.
 The file as a whole can be put back by the host, and only a monotonic counter outside it can tell.
 The counter holds the generation and a mark over the root row (`_internal.counter`). A commit writes
 the file first, then advances the counter, and only then does the broker act. So after a crash the
-file is either the counted one, or one generation ahead and never acted upon. A host that kills the
+file is either the counted one, or one generation ahead and never acted upon; the root says which
+value of the counter it follows, and must find that value there. A host that kills the
 broker between file and counter collects such files; each is worthless once the next start is
 counted, and until then the mark tells those of one generation apart.
 
@@ -30,21 +31,26 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wardian._internal import wire
 from wardian._internal.counter import (
+    MAX_COUNT,
     MAX_GENERATION,
     CounterKeeper,
     MonotonicCounter,
     Standing,
     count,
+    generation_of,
+    name_life,
     stamp,
     standing,
 )
-from wardian.broker.audit import EMPTY, AuditEntry, AuditHead, link, verify_chain
+from wardian.broker.audit import EMPTY, AuditEntry, AuditHead, follow_chain, link
 from wardian.broker.manifest import Hex32
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
 from wardian.errors import (
     AuthenticationFailed,
     ConfigError,
+    CounterLost,
+    CounterUnavailable,
     FormatError,
     SealError,
     StateRolledBack,
@@ -67,6 +73,11 @@ _REMOVED: Final = (
     "the broker's state was removed: nothing is in its place, and something was counted. "
     "Put the newest copy back"
 )
+_COUNTER_AT_ZERO: Final = (
+    "there is a broker's state, but its counter stands at 0: the counter was lost or set back, or "
+    "the state is of a broker of before. If the counter was moved, put it back; else move the "
+    "state away and let the owners provision a new broker (docs/reference/sealed-state.md)"
+)
 _ALTERED: Final = "the broker's state was altered, or it was sealed by another enclave"
 
 
@@ -74,6 +85,8 @@ class _Root(wire.Message, frozen=True, tag_field="format", tag="wardian broker r
     """What the root row says: the whole of the state at one generation."""
 
     generation: Annotated[int, msgspec.Meta(ge=1)]
+    follows: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
+    """The counter's value that this generation was written on."""
     rows: dict[str, Hex32]
     """`place/key` to SHA-256 of the sealed value."""
     audit: AuditHead
@@ -100,7 +113,7 @@ class Store:
             ConfigError: the file cannot be opened, or another broker has it open.
             SealError: it was altered, is incomplete, or is of another enclave.
             StateRolledBack: it is not the newest.
-            CounterLost: it is newer than the counter can have counted.
+            CounterLost: it is newer than the counter can have counted, or of another life of it.
         """
         self._aead = AESGCM(hkdf(master_key, salt=b"", info=LABEL.encode()).reveal())
         self._mark_key = hkdf(master_key, salt=b"", info=f"{LABEL} mark".encode()).reveal()
@@ -117,7 +130,7 @@ class Store:
 
     @property
     def usable(self) -> bool:
-        """Whether commits can still be made; once False, only opening the state anew helps."""
+        """Whether this process may use the state; once False, only opening it anew helps."""
         return self._usable
 
     @property
@@ -209,7 +222,7 @@ class Store:
             raw, head = link(entry, head=head, now=now)
             sealed = self._seal(raw, "audit", str(head.count), generation)
             lines.append((head.count, generation, sealed))
-        root = _Root(generation=generation, rows=rows, audit=head)
+        root = _Root(generation=generation, follows=self._value, rows=rows, audit=head)
         sealed_root = self._seal(wire.encode(root), "root", "", generation)
         with _sqlite_as_seal_error(), self._transaction() as database:
             database.executemany("DELETE FROM rows WHERE place = ? AND key = ?", deleted)
@@ -220,6 +233,27 @@ class Store:
             )
         self._count(root, sealed_root)
 
+    def confirm(self) -> None:
+        """Return if this state is still the newest one, as the counter says now.
+
+        A commit finds that out by itself. Ask before anything is told without one: a second broker
+        may have been started on a copy of this state, and its host let this one answer.
+
+        Raises:
+            CounterUnavailable: nobody can say now (retryable).
+            SealError: another broker counted; this process does not use the state any more.
+        """
+        self._refuse_unusable()
+        self._usable = False
+        try:
+            stands = self._counter.read()
+        except CounterUnavailable:
+            self._usable = True  # nothing was learned
+            raise
+        if stands != self._value:
+            raise SealError("another broker counted in this one's place: two run on one state")
+        self._usable = True
+
     def _load(self) -> _Root:
         """Return the verified root of the state on disk, or that of a new, empty one."""
         with self._select("SELECT sql FROM sqlite_master WHERE sql NOT NULL") as tables:
@@ -228,6 +262,8 @@ class Store:
             raise SealError(_ALTERED)
         if not found:
             return self._begin()
+        if self._value == 0:  # it leaves 0 before the first file is written
+            raise CounterLost(_COUNTER_AT_ZERO)
         with self._select("SELECT one, generation, sealed FROM root") as roots:
             rows = roots.fetchall()
         if len(rows) != 1 or rows[0][0] != 1:  # the host can switch the table's CHECK off
@@ -235,7 +271,9 @@ class Store:
         _, generation, sealed = rows[0]
         root = self._decode_root(self._open(sealed, "root", "", generation), generation)
         stamped = stamp(sealed, generation=generation, key=self._mark_key)
-        stands = standing(stamped, counted=self._value, what="the broker's state")
+        stands = standing(
+            stamped, follows=root.follows, counted=self._value, what="the broker's state"
+        )
         self._verify_rows(root)
         self._verify_audit(root)
         if stands is Standing.AHEAD:  # counted when it is known to be whole: there is no way back
@@ -244,9 +282,11 @@ class Store:
 
     def _begin(self) -> _Root:
         """Write the first generation; only where nothing was ever counted."""
-        if self._value != 0:
+        if generation_of(self._value):
             raise StateRolledBack(_REMOVED)
-        root = _Root(generation=1, rows={}, audit=EMPTY)
+        if self._value == 0:
+            self._advance(name_life())
+        root = _Root(generation=1, follows=self._value, rows={}, audit=EMPTY)
         sealed = self._seal(wire.encode(root), "root", "", 1)
         with self._transaction() as database:
             for statement in _SCHEMA:
@@ -276,7 +316,7 @@ class Store:
         with self._select(query) as rows:
             lines = (self._open(sealed, "audit", str(seq), gen) for seq, gen, sealed in rows)
             try:
-                verify_chain(lines, head=root.audit)
+                follow_chain(lines, head=root.audit)
             except (AuthenticationFailed, FormatError) as err:
                 raise SealError(f"the broker's audit log: {err}") from err
 
@@ -307,7 +347,9 @@ class Store:
 
     def _refuse_unusable(self) -> None:
         if not self._usable:
-            raise SealError("the broker's state is in doubt since a commit failed: restart it")
+            raise SealError(
+                "the broker's state is in doubt, or not the newest any more: restart it"
+            )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

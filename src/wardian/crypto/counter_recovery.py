@@ -1,9 +1,10 @@
 """What the owners sign when a counter was lost: this very state is the newest.
 
 A counter that was lost cannot say any more which copy of a state is the newest; the owners can.
-Their statement names the state by its digest, and who keeps the fresh counter. It is worthless for
-any other file, state, code, mesh or keeper. Once used, the counter stands where the state says, so
-that it is worthless for this one too; who sets the counter back again with its keepers' keys intact
+Their statement names the state by its digest, who keeps the counter now, and where that counter
+stands. It is worthless for any other file, state, code, mesh or keeper, and from when anybody
+counts: a host that holds it back while another life begins does not get to use it. Once used, the
+counter stands where the state says; who sets the counter back again with its keepers' keys intact
 needs no statement.
 """
 
@@ -14,7 +15,7 @@ from typing import Annotated, Final
 import msgspec
 
 from wardian._internal import wire
-from wardian._internal.counter import MAX_GENERATION
+from wardian._internal.counter import MAX_COUNT, MAX_GENERATION
 from wardian._internal.settings import Mesh, Name
 from wardian.crypto.signing import SigningKey, verify_signature
 from wardian.errors import AuthenticationFailed, FormatError, LocalProtocolError, PolicyDenied
@@ -43,7 +44,9 @@ class CounterRecovery(
     state_digest: Hex32
     """SHA-256 of the sealed file, whole."""
     generation: Annotated[int, msgspec.Meta(ge=1, le=MAX_GENERATION)]
-    """Of the file (bytes 8 to 15), hence of the fresh counter's value."""
+    """Of the file (bytes 8 to 15), hence of the counter's value afterwards."""
+    counted: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+    """The counter's value that the owners saw: 0 at a fresh keeper. It has to stand there still."""
 
 
 class RecoverySignature(wire.Message, frozen=True):

@@ -2,14 +2,15 @@
 
 A write goes in one order: write the file as the next generation, count that generation, and only
 then act on it. So after a crash at any step the file is either the counted one, or one generation
-ahead and never acted upon; the latter is counted once, when the state is opened. Whatever else the
+ahead and never acted upon; the latter says that it follows the counted one, and is counted once,
+when the state is opened. Whatever else the
 host puts there is refused. Byte table, crash points and recovery: `docs/reference/sealed-state.md`.
 """
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from wardian._internal.counter import (
     MAX_GENERATION,
@@ -18,6 +19,7 @@ from wardian._internal.counter import (
     Standing,
     count,
     generation_of,
+    name_life,
     stamp,
     standing,
     tell_keeper,
@@ -25,15 +27,29 @@ from wardian._internal.counter import (
 from wardian.crypto.secret import Secret
 from wardian.errors import CounterLost, LocalProtocolError, SealError, StateRolledBack
 from wardian.tee.backend import Enclave, SealTo
-from wardian.tee.sealing import OVERHEAD_BYTES, mark_key, seal_state, sealed_version, unseal_state
+from wardian.tee.sealing import (
+    OVERHEAD_BYTES,
+    mark_key,
+    seal_state,
+    sealed_follows,
+    sealed_version,
+    unseal_state,
+)
 from wardian.tee.state_file import HOST_DISK, Disk, finish, fresh_name, load, replace
 
 log = logging.getLogger(__name__)
 
 MAX_STATE_BYTES: Final = 64 * 1024**2
-BORN: Final = 1
-"""What the counter shows from before the first write on: no file of generation 0 ever existed, so
-a file beside a counter at 0 means that the counter was lost."""
+
+
+class Unsealed(NamedTuple):
+    """An authentic state, **whether it is the newest or not**."""
+
+    plaintext: bytes
+    stamped: int
+    """The counter's value that vouches for it."""
+    follows: int
+    """The counter's value that it was written on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +77,8 @@ class SealedPlace:
         """Return the sealed bytes at `path`, by default the state's; None if there are none."""
         return load(self.disk, path or self.path, most=MAX_STATE_BYTES + OVERHEAD_BYTES)
 
-    def unseal(self, sealed: bytes) -> tuple[bytes, int]:
-        """Return the plaintext of `sealed` and its stamp, **whether it is the newest or not**.
+    def unseal(self, sealed: bytes) -> Unsealed:
+        """Return what is in `sealed`, **whether it is the newest or not**.
 
         Raises:
             SealError: it is not this state.
@@ -71,7 +87,11 @@ class SealedPlace:
         plaintext = unseal_state(
             self.enclave, sealed, label=self.label, version=version, to=self.to
         )
-        return plaintext, self.stamp(sealed, generation=version)
+        return Unsealed(
+            plaintext,
+            stamped=self.stamp(sealed, generation=version),
+            follows=sealed_follows(sealed, to=self.to),
+        )
 
     def stamp(self, sealed: bytes, *, generation: int) -> int:
         """Return the counter's value for `sealed` as `generation`."""
@@ -82,12 +102,13 @@ class SealedPlace:
 class SealedState:
     """The newest state at a place: `open`, then `read` and `write`. One process, one thread."""
 
-    __slots__ = ("_pending", "_place", "_plaintext", "_value")
+    __slots__ = ("_life", "_pending", "_place", "_plaintext", "_value")
 
     def __init__(self, place: SealedPlace, *, value: int) -> None:
         """Hold the empty state at `place`, whose counter stands at `value`; use `open`."""
         self._place = place
         self._value = value
+        self._life = name_life()
         self._plaintext: bytes | None = None
         self._pending: tuple[int, bytes] | None = None
 
@@ -147,7 +168,12 @@ class SealedState:
         if generation > MAX_GENERATION:
             raise SealError("the state has used up its generations: it can be read, not written")
         sealed = seal_state(
-            place.enclave, plaintext, label=place.label, version=generation, to=place.to
+            place.enclave,
+            plaintext,
+            label=place.label,
+            version=generation,
+            follows=self._value,
+            to=place.to,
         )
         stamped = place.stamp(sealed, generation=generation)
         replace(place.disk, place.path, sealed)
@@ -161,8 +187,8 @@ class SealedState:
         """
         counter = self._place.counter
         if self._value == 0:
-            count(counter, at=0, to=BORN)
-            self._value = BORN
+            count(counter, at=0, to=self._life)
+            self._value = self._life
         elif counter.read() != self._value:
             raise SealError(
                 "another process counted in this one's place: two of them run on one state"
@@ -195,9 +221,10 @@ class SealedState:
             if self.generation:
                 raise StateRolledBack(_REMOVED)
             return
-        plaintext, stamped = self._place.unseal(sealed)
+        plaintext, stamped, follows = self._place.unseal(sealed)
         what = f"the state {self._place.label!r}"
-        if standing(stamped, counted=self._value, what=what) is Standing.AHEAD:
+        stands = standing(stamped, follows=follows, counted=self._value, what=what)
+        if stands is Standing.AHEAD:
             count(self._place.counter, at=self._value, to=stamped)
         self._value, self._plaintext = stamped, plaintext
 
@@ -209,7 +236,7 @@ class SealedState:
         place = self._place
         sealed = place.load(fresh_name(place.path))
         try:
-            if sealed is None or place.unseal(sealed)[1] != self._value:
+            if sealed is None or place.unseal(sealed).stamped != self._value:
                 return False
         except SealError:
             return False

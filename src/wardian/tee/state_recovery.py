@@ -9,7 +9,7 @@ from wardian._internal.log import event
 from wardian._internal.settings import Mesh
 from wardian.crypto.counter_recovery import CounterRecovery, SignedRecovery, verify_recovery
 from wardian.errors import CounterLost, PolicyDenied, StateRolledBack
-from wardian.tee.sealed_state import SealedPlace, SealedState
+from wardian.tee.sealed_state import SealedPlace, SealedState, Unsealed
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,10 @@ def recover(place: SealedPlace, signed: SignedRecovery, *, scope: RecoveryScope)
 
     Raises:
         PolicyDenied: the owners did not sign it, or it is for something else (rules
-            `recovery-...`, see `verify_recovery`; `recovery-for` and `recovery-state` here), or the
-            counter was not lost: the statement was used, or was never needed (`recovery-used`).
+            `recovery-...`, see `verify_recovery`; `recovery-for` and `recovery-state` here), the
+            counter was not lost: the statement was used, or was never needed (`recovery-used`),
+            or it does not stand where the owners saw it: somebody counted since
+            (`recovery-counted`).
         AuthenticationFailed, FormatError: a signature or the statement is not in order.
         CounterUnavailable: the counter cannot be reached now (retryable).
         SealError: the file is not this state, or cannot be read.
@@ -56,12 +58,17 @@ def recover(place: SealedPlace, signed: SignedRecovery, *, scope: RecoveryScope)
     sealed = place.load()
     if sealed is None or hashlib.sha256(sealed).hexdigest() != recovery.state_digest:
         raise PolicyDenied("the recovery is for another state file", rule="recovery-state")
-    _, stamped = place.unseal(sealed)
-    if generation_of(stamped) != recovery.generation:
+    state = place.unseal(sealed)
+    if generation_of(state.stamped) != recovery.generation:
         raise PolicyDenied("the recovery is for another generation", rule="recovery-state")
     counted = place.counter.read()
-    _demand_lost(stamped, counted=counted)
-    count(place.counter, at=counted, to=stamped)
+    _demand_lost(state, counted=counted)
+    if counted != recovery.counted:
+        raise PolicyDenied(
+            "the counter moved since the owners looked: the recovery is for another value of it",
+            rule="recovery-counted",
+        )
+    count(place.counter, at=counted, to=state.stamped)
     event(
         log,
         "state.recovered",
@@ -85,12 +92,12 @@ def _demand_for(recovery: CounterRecovery, place: SealedPlace, scope: RecoverySc
             raise PolicyDenied(f"the recovery is for another {what}", rule="recovery-for")
 
 
-def _demand_lost(stamped: int, *, counted: int) -> None:
+def _demand_lost(state: Unsealed, *, counted: int) -> None:
     """Refuse to move a counter that still knows what is the newest."""
     if counted == 0:
         return
     try:
-        standing(stamped, counted=counted, what="the state")
+        standing(state.stamped, follows=state.follows, counted=counted, what="the state")
     except CounterLost:
         return
     except StateRolledBack as err:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import warnings
 
 import pytest
 from cryptography import x509
@@ -362,3 +363,111 @@ def test_names_that_no_certificate_gets(names: list[x509.GeneralName]) -> None:
 def test_a_name_that_is_none_is_refused_before_it_is_sent() -> None:
     with pytest.raises(FormatError, match="neither a DNS name nor an IP address"):
         build_csr(KEY, names=("not a name",))
+
+
+# One certificate, one form
+
+
+def inner_and_outer(raw: bytes) -> tuple[int, int]:
+    """Return where the two algorithm identifiers of a certificate lie."""
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    inner = raw.index(algorithm)
+    return inner, raw.index(algorithm, inner + 1)
+
+
+@pytest.mark.parametrize("role", ["worker", "frontend"])
+def test_no_byte_of_a_certificate_is_loose(role: str) -> None:
+    """Else one certificate would have many digests."""
+    good = leaf(role)
+    _, outer = inner_and_outer(good)
+    for at in range(len(good)):
+        flips = range(1, 256) if outer <= at < outer + 20 else (1, 2, 4, 8, 16, 32, 64, 128, 255)
+        for flip in flips:
+            bad = bytearray(good)
+            bad[at] ^= flip
+            with pytest.raises((AuthenticationFailed, FormatError)):
+                verify(bytes(bad), role=role)
+
+
+def test_unused_bits_in_the_signature() -> None:
+    """A parser accepts some where they are 0 (X.690, 8.6.2.2): one in two signatures has one."""
+    tried = 0
+    for _ in range(40):
+        good = leaf()
+        signature = x509.load_der_x509_certificate(good).signature
+        if signature[-1] & 1:
+            continue
+        at = len(good) - len(signature) - 1
+        bad = good[:at] + b"\x01" + good[at + 1 :]
+        assert x509.load_der_x509_certificate(bad).signature == signature
+        with pytest.raises(FormatError, match="whole bytes"):
+            verify(bad)
+        tried += 1
+    assert tried
+
+
+def test_parameters_and_other_algorithms() -> None:
+    """Signed by the CA, in a form that it never makes."""
+    for other in ("2a8648ce3d040303", "2a8648ce3d040301"):
+        good = leaf()
+        inner, _ = inner_and_outer(good)
+        tbs = x509.load_der_x509_certificate(good).tbs_certificate_bytes
+        at = inner - good.index(tbs)
+        changed = tbs[: at + 4] + bytes.fromhex(other) + tbs[at + 12 :]
+        for outer in (other, "2a8648ce3d040302"):
+            algorithm = b"\x30\x0a\x06\x08" + bytes.fromhex(outer)
+            with pytest.raises(FormatError):
+                verify(certificate(changed, algorithm, CA.sign(changed)))
+
+
+def certificate(tbs: bytes, algorithm: bytes, signature: bytes) -> bytes:
+    content = tbs + algorithm + element(0x03, b"\0" + signature)
+    return element(0x30, content)
+
+
+def element(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    size = (length.bit_length() + 7) // 8
+    head = bytes([length]) if length < 128 else bytes([0x80 | size]) + length.to_bytes(size, "big")
+    return bytes([tag]) + head + content
+
+
+@pytest.mark.parametrize("length", [0, 1, 73, 127, 128, 254, 255, 256, 257, 1000])
+def test_a_signature_of_any_length(length: int) -> None:
+    tbs = x509.load_der_x509_certificate(leaf()).tbs_certificate_bytes
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    with pytest.raises((AuthenticationFailed, FormatError)):
+        verify(certificate(tbs, algorithm, bytes(length)))
+
+
+def test_a_certificate_without_its_version() -> None:
+    """Version 1, which has no extensions; the parser lets it have them."""
+    tbs = x509.load_der_x509_certificate(leaf()).tbs_certificate_bytes
+    at = tbs.index(b"\xa0\x03\x02\x01\x02")
+    changed = element(0x30, tbs[at + 5 :])
+    raw = certificate(changed, bytes.fromhex("300a06082a8648ce3d040302"), CA.sign(changed))
+    assert x509.load_der_x509_certificate(raw).version is x509.Version.v1
+    with pytest.raises(FormatError, match="not of version 3"):
+        verify(raw)
+
+
+@pytest.mark.parametrize("serial", ["80", "ff"])
+def test_a_negative_serial_number(serial: str) -> None:
+    """The library warns of it, and filters may turn a warning into an error; either way: no."""
+    good = leaf()
+    tbs = x509.load_der_x509_certificate(good).tbs_certificate_bytes
+    at = tbs.index(b"\xa0\x03\x02\x01\x02") + 5
+    assert tbs[at] == 0x02
+    rest = tbs[at + 2 + tbs[at + 1] :]
+    number = bytes.fromhex(serial) * tbs[at + 1]
+    body = tbs[4:at] + bytes([0x02, len(number)]) + number + rest
+    changed = element(0x30, body)
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    raw = certificate(changed, algorithm, CA.sign(changed))
+    for action in ("error", "ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter(action)  # type: ignore[arg-type]
+            with pytest.raises(FormatError):
+                verify(raw)
+            with pytest.raises(FormatError):
+                read_identity(raw)

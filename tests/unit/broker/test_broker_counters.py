@@ -1,6 +1,8 @@
 """Counters that the broker keeps: whose they are, how they grow, and who is refused."""
 
+import contextlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from toy_mesh import NOW, ToyBroker, ToyMesh, digest
+from toy_mesh import MASTER_KEY, NOW, ToyBroker, ToyMesh, digest
 
 from wardian._internal import wire
 from wardian.broker import counters as module
@@ -31,14 +33,16 @@ from wardian.broker.counter_protocol import (
 )
 from wardian.broker.counters import (
     ADVANCE_BURST,
+    ADVANCES_PER_S,
     MAX_NAMES,
     MAX_OWNERS,
     PLACE,
+    READ_BURST,
     CounterDesk,
     CounterSession,
     KeptCounters,
 )
-from wardian.broker.limits import Place
+from wardian.broker.store import Store
 from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import (
     AuthenticationFailed,
@@ -151,9 +155,40 @@ def test_what_cannot_be_made_durable_was_not_told(kept: KeptCounters, broker: To
             kept.read(WORKER, "box")
 
 
+def test_who_reads_too_often_waits(kept: KeptCounters, ticks: Ticks) -> None:
+    """Each read asks the broker's own counter; the holder of one certificate is one asker."""
+    for _ in range(READ_BURST):
+        kept.read(WORKER, "box")
+    with pytest.raises(QueueFull, match="ask later") as caught:
+        kept.read(WORKER, "lid")
+    assert caught.value.retryable
+    kept.advance(WORKER, "box", at=0, to=1)
+    assert kept.read(replace(WORKER, role="frontend"), "box") == 0
+    ticks.now += 1
+    assert kept.read(WORKER, "box") == 1
+
+
+def test_an_overtaken_broker_tells_nothing(
+    kept: KeptCounters, broker: ToyBroker, tmp_path: Path, ticks: Ticks
+) -> None:
+    """Its host starts it a second time on a copy of its state, and lets the first one answer."""
+    kept.advance(WORKER, "box", at=0, to=7)
+    shutil.copy(broker.path, tmp_path / "copy.db")
+    copy = Store(tmp_path / "copy.db", master_key=MASTER_KEY, counter=broker.counter.seam)
+    with contextlib.closing(copy):
+        second = KeptCounters(store=copy, clock=lambda: NOW, ticks=ticks)
+        assert kept.read(WORKER, "box") == second.read(WORKER, "box") == 7
+        second.advance(WORKER, "box", at=7, to=8)
+        assert second.read(WORKER, "box") == 8
+        for _ in range(2):
+            with pytest.raises(SealError):
+                kept.read(WORKER, "box")
+        assert not broker.store.usable
+
+
 def test_so_many_names_and_no_more(kept: KeptCounters, ticks: Ticks) -> None:
     for number in range(MAX_NAMES):
-        ticks.now += 1
+        ticks.now += 1 / ADVANCES_PER_S
         kept.advance(WORKER, f"box-{number}", at=0, to=1)
     assert refused(lambda: kept.advance(WORKER, "one-more", at=0, to=1)) == "counter-room"
     kept.advance(WORKER, "box-0", at=1, to=2)
@@ -179,8 +214,41 @@ def test_who_counts_too_often_waits(kept: KeptCounters, ticks: Ticks) -> None:
     assert caught.value.retryable
     assert kept.read(WORKER, "box") == ADVANCE_BURST
     kept.advance(replace(WORKER, role="frontend"), "box", at=0, to=1)
-    ticks.now += 1
+    ticks.now += 1 / ADVANCES_PER_S
     kept.advance(WORKER, "box", at=ADVANCE_BURST, to=1000)
+
+
+def test_all_together_count_too_often(
+    broker: ToyBroker, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each identity keeps within its own share; the log would grow with their number."""
+    monkeypatch.setattr(module, "ALL_ADVANCES_BURST", 20)
+    kept = KeptCounters(store=broker.store, clock=lambda: NOW, ticks=ticks)
+    crowd = [replace(WORKER, measurement=digest(f"worker {number}")) for number in range(21)]
+    for each in crowd[:20]:
+        kept.advance(each, "box", at=0, to=1)
+    head = broker.store.audit_head
+    with pytest.raises(QueueFull, match="for all together"):
+        kept.advance(crowd[20], "box", at=0, to=1)
+    assert broker.store.audit_head == head
+    assert kept.read(crowd[20], "box") == 0
+    ticks.now += 1
+    kept.advance(crowd[20], "box", at=0, to=1)
+
+
+def test_a_day_of_counting_as_fast_as_may_be(broker: ToyBroker, ticks: Ticks) -> None:
+    """What a hostile workload may cost the broker's disk for good, in audit lines a day."""
+    kept = KeptCounters(store=broker.store, clock=lambda: NOW, ticks=ticks)
+    before, lines = kept._store.audit_head.count, 0
+    at = 0
+    for _ in range(500):  # of 500 seconds, five tries each
+        ticks.now += 1
+        for _ in range(5):
+            with contextlib.suppress(QueueFull):
+                kept.advance(WORKER, "box", at=at, to=at + 1)
+                at += 1
+    lines = kept._store.audit_head.count - before
+    assert lines == at <= ADVANCE_BURST + 500 * ADVANCES_PER_S + 1
 
 
 # Who asks
@@ -375,7 +443,7 @@ class Line:
 
 
 async def exchange(asker: Asker, desk: CounterDesk, advance: Advance | None) -> int:
-    hello, place = asker.hello(), Place(peer="p")
+    hello = asker.hello()
 
     def answer(challenge: bytes) -> bytes:
         wire.decode(challenge, CounterChallenge, what="challenge")
@@ -391,10 +459,7 @@ async def exchange(asker: Asker, desk: CounterDesk, advance: Advance | None) -> 
 
     line = Line(answer)
     decoded = wire.decode(hello, CounterHello, what="hello")
-    try:
-        await desk.serve(line, place, hello, decoded)  # type: ignore[arg-type]
-    finally:
-        asker.firm = place.firm
+    await desk.serve(line, hello, decoded)  # type: ignore[arg-type]
     return decode_value(wire.decode(line.sent[-1], CounterAnswer, what="answer").value)
 
 
@@ -407,7 +472,6 @@ def desk_of(broker: ToyBroker) -> CounterDesk:
 async def test_an_exchange(asker: Asker) -> None:
     desk = desk_of(asker.broker)
     assert await exchange(asker, desk, None) == 0
-    assert asker.firm
     step = Advance(at=encode_value(0), to=encode_value(5))
     assert await exchange(asker, desk, step) == 5
     assert await exchange(asker, desk, None) == 5
@@ -424,19 +488,11 @@ async def test_every_exchange_has_a_challenge_of_its_own(asker: Asker) -> None:
         with pytest.raises(IndexError):
             await desk_of(asker.broker).serve(
                 line,  # type: ignore[arg-type]
-                Place(peer="p"),
                 hello,
                 wire.decode(hello, CounterHello, what="hello"),
             )
         seen.add(line.sent[0])
     assert len(seen) == 3
-
-
-async def test_a_stranger_gets_no_firm_place(asker: Asker) -> None:
-    asker.key = TlsKey.generate()
-    with pytest.raises(AuthenticationFailed):
-        await exchange(asker, desk_of(asker.broker), None)
-    assert not asker.firm
 
 
 async def test_the_manifest_turns_over_meanwhile(asker: Asker, mesh: ToyMesh) -> None:
@@ -457,7 +513,6 @@ async def test_the_manifest_turns_over_meanwhile(asker: Asker, mesh: ToyMesh) ->
     with pytest.raises(PolicyDenied) as caught:
         await desk_of(asker.broker).serve(
             Line(turn),  # type: ignore[arg-type]
-            Place(peer="p"),
             hello,
             wire.decode(hello, CounterHello, what="hello"),
         )

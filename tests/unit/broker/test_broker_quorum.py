@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulators.counter_peers import Peer, in_turn, peers, process
 
-from wardian._internal.counter import MAX_COUNT, CounterKeeper, MonotonicCounter, count
+from wardian._internal.counter import MAX_COUNT, NOBODY, CounterKeeper, count
 from wardian.broker.quorum import (
     MAX_PACKED,
     MAX_TURN,
@@ -73,20 +73,52 @@ def test_what_makes_no_quorum(three: list[Peer]) -> None:
         for peer in three
     ]
     with pytest.raises(LocalProtocolError, match="three peers or more"):
-        QuorumCounter(made[:2])
+        QuorumCounter(made[:2], put_back=0)
     for put_back in (-1, 3):
         with pytest.raises(LocalProtocolError, match="not all put back"):
             QuorumCounter(made, put_back=put_back)
     twice = dataclasses.replace(made[2], platform=made[0].platform)
     with pytest.raises(LocalProtocolError, match="distinct platforms"):
-        QuorumCounter([*made[:2], twice])
+        QuorumCounter([*made[:2], twice], put_back=0)
     narrow = dataclasses.replace(made[2].counter, most=MAX_COUNT)
     with pytest.raises(LocalProtocolError, match="hold up to"):
-        QuorumCounter([*made[:2], dataclasses.replace(made[2], counter=narrow)])
+        QuorumCounter([*made[:2], dataclasses.replace(made[2], counter=narrow)], put_back=0)
+    with pytest.raises(TypeError, match="put_back"):
+        QuorumCounter(made)  # type: ignore[call-arg]
+
+
+def test_one_keeper_under_several_platforms(three: list[Peer]) -> None:
+    """One broker that says to be three would be a quorum by itself."""
+    one = three[0]
+    made = [
+        QuorumPeer(name=f"{number}", platform=bytes([number]) * 16, counter=one.counter())
+        for number in range(3)
+    ]
+    with pytest.raises(LocalProtocolError, match="distinct keepers"):
+        QuorumCounter(made, put_back=0)
+
+
+def test_a_keeper_that_is_nobody(three: list[Peer]) -> None:
+    """A file of the host has no id, hence cannot be told from another one."""
+    nobody = dataclasses.replace(three[2].counter(), keeper_id=NOBODY)
+    made = [
+        QuorumPeer(name=peer.name, platform=peer.name.encode(), counter=peer.counter())
+        for peer in three
+    ]
+    with pytest.raises(LocalProtocolError, match="distinct keepers"):
+        QuorumCounter([*made[:2], dataclasses.replace(made[2], counter=nobody)], put_back=0)
+
+
+def test_a_majority_says_that_it_is_one(three: list[Peer]) -> None:
+    """A status must not promise what one host and the carrier can undo together."""
+    seam = process(three, put_back=0).seam
+    assert seam.kept_by is CounterKeeper.MAJORITY
+    assert "one of their hosts and the carrier together" in seam.kept_by.said
+    assert process(peers(4), put_back=1).seam.kept_by is CounterKeeper.QUORUM
 
 
 def test_who_keeps_it(three: list[Peer]) -> None:
-    seam = process(three).seam
+    seam = process(three, put_back=1).seam
     assert seam.kept_by is CounterKeeper.QUORUM
     assert len(seam.keeper_id) == 32
     assert process(three[::-1]).seam.keeper_id == seam.keeper_id
@@ -195,9 +227,9 @@ def test_a_peer_may_refuse_for_any_reason(
             QuorumPeer(name=peer.name, platform=peer.name.encode(), counter=peer.counter())
             for peer in three
         ]
-        bad = MonotonicCounter(read=refuse, advance=refuse, most=MAX_PACKED)
+        bad = dataclasses.replace(made[1].counter, read=refuse, advance=refuse)
         made[1] = dataclasses.replace(made[1], counter=bad)
-        counter = QuorumCounter(made, together=in_turn)
+        counter = QuorumCounter(made, put_back=0, together=in_turn)
         counter.advance(counter.read() + 1)
     told = [record.fields for record in caplog.records if record.msg == "counter.peer-away"]
     assert {each["error"] for each in told} == {"ConnectionLost", "PolicyDenied", "SealError"}

@@ -1,8 +1,10 @@
 """The broker's state on a hostile disk: altered, mixed, dropped, taken back, or full."""
 
+import dataclasses
 import hashlib
 import shutil
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,13 @@ from wardian._internal.counter import MAX_GENERATION, stamp
 from wardian.broker.audit import AuditEntry
 from wardian.broker.store import Store
 from wardian.crypto.secret import Secret
-from wardian.errors import ConfigError, CounterLost, SealError, StateRolledBack
+from wardian.errors import (
+    ConfigError,
+    CounterLost,
+    CounterUnavailable,
+    SealError,
+    StateRolledBack,
+)
 
 ENTRY = AuditEntry(event="start", outcome="granted")
 
@@ -223,6 +231,21 @@ def test_a_truncated_file(path: Path, counter: Counter) -> None:
         opened(path, counter)
 
 
+def test_a_long_audit_log_is_verified_line_by_line(path: Path, counter: Counter) -> None:
+    """It grows for good: a start must not hold it in memory."""
+    store = opened(path, counter)
+    for _ in range(20):
+        store.commit(audit=[ENTRY] * 200, now=NOW)
+    store.close()
+    tracemalloc.start()
+    try:
+        opened(path, counter).close()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 500_000, "a line takes more than 500 bytes in memory; there are 4000"
+
+
 # The whole file, put back
 
 
@@ -255,8 +278,56 @@ def test_a_counter_that_was_set_back(path: Path, counter: Counter, value: int) -
     written(path, counter, a=b"1")
     written(path, counter, a=b"2")
     counter.value = value
+    says = "generation 1" if value else "stands at 0.*owners provision a new broker"
+    with pytest.raises(CounterLost, match=says):
+        opened(path, counter)
+
+
+def test_a_counter_that_was_set_back_by_one(path: Path, counter: Counter) -> None:
+    """A file may be one ahead only of the very value that it was written on."""
+    written(path, counter, a=b"1")
+    counter.value -= (1 << 32) + 1
     with pytest.raises(CounterLost, match="lost or set back"):
         opened(path, counter)
+
+
+@pytest.mark.parametrize("commits", range(4))
+def test_a_file_of_an_earlier_life_returns(path: Path, counter: Counter, commits: int) -> None:
+    """The counter was lost and a new broker began: same code, same platform, same master key."""
+    copies = []
+    for number in range(6):
+        written(path, counter, ca=b"first life", uses=b"%d" % number)
+        copies.append(path.read_bytes())
+    path.unlink()
+    counter.value = 0
+    opened(path, counter).close()
+    for _ in range(commits):
+        written(path, counter, ca=b"second life")
+    newest = path.read_bytes()
+    for copy in copies:
+        path.write_bytes(copy)
+        with pytest.raises((CounterLost, StateRolledBack)):
+            opened(path, counter)
+    path.write_bytes(newest)
+    opened(path, counter).close()
+
+
+def test_a_first_file_of_an_earlier_life_returns(path: Path, counter: Counter) -> None:
+    """The new broker was killed before its first file was counted, or even written."""
+    opened(path, counter).close()
+    first = path.read_bytes()
+    path.unlink()
+    counter.value = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "_transaction", None)
+        with pytest.raises(TypeError):
+            opened(path, counter)
+    assert 0 < counter.value < 1 << 32
+    path.write_bytes(first)
+    with pytest.raises(CounterLost):
+        opened(path, counter)
+    path.unlink()
+    opened(path, counter).close()
 
 
 def test_a_crash_between_file_and_counter_loses_nothing(path: Path, counter: Counter) -> None:
@@ -301,12 +372,27 @@ def test_marks_cannot_be_told_from_the_file(path: Path, counter: Counter) -> Non
     store.close()
 
 
-def test_a_crash_at_the_very_first_commit(path: Path, counter: Counter) -> None:
-    counter.fails = True
-    with pytest.raises(OSError, match="killed"):
-        opened(path, counter)
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_crash_at_the_very_first_commit(
+    path: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Before the life has its name; or with its first file written, and not counted."""
+    advance = Counter.advance
+
+    def killed(self: Counter, to: int) -> None:
+        self.fails = (self.value != 0) == bool(steps)
+        advance(self, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Counter, "advance", killed)
+        with pytest.raises(OSError, match="killed"):
+            opened(path, counter)
+    assert bool(counter.value) == bool(steps)
     counter.fails = False
-    opened(path, counter).close()
+    store = opened(path, counter)
+    assert store.generation == 1
+    put(store, a=b"1")
+    store.close()
     opened(path, counter).close()
 
 
@@ -335,6 +421,44 @@ def test_another_broker_counts_in_between(path: Path, counter: Counter) -> None:
     counter.value += 1 << 32
     with pytest.raises(SealError, match="another process counted"):
         put(store, a=b"1")
+    store.close()
+
+
+def test_a_broker_that_was_overtaken_confirms_nothing(path: Path, counter: Counter) -> None:
+    store = opened(path, counter)
+    put(store, a=b"1")
+    store.confirm()
+    counter.value += 1 << 32
+    for _ in range(2):
+        with pytest.raises(SealError):
+            store.confirm()
+        counter.value = store._value  # whatever its host does then
+    assert not store.usable
+    with pytest.raises(SealError, match="restart it"):
+        put(store, a=b"2")
+    store.close()
+
+
+def test_a_counter_that_cannot_be_reached_confirms_nothing(path: Path, counter: Counter) -> None:
+    """That is no reason to give the state up."""
+    store = opened(path, counter)
+    good, fails = store._counter, [CounterUnavailable("away"), SealError("taken over")]
+
+    def read() -> int:
+        raise fails[0]
+
+    store._counter = dataclasses.replace(good, read=read)
+    with pytest.raises(CounterUnavailable):
+        store.confirm()
+    assert store.usable
+    store._counter = good
+    store.confirm()
+    put(store, a=b"1")
+    del fails[0]
+    store._counter = dataclasses.replace(good, read=read)
+    with pytest.raises(SealError, match="taken over"):
+        store.confirm()
+    assert not store.usable
     store.close()
 
 
@@ -389,7 +513,7 @@ def test_a_root_of_another_generation(path: Path, counter: Counter) -> None:
     from wardian.broker.store import _Root
 
     store = opened(path, counter)
-    raw = wire.encode(_Root(generation=9, rows={}, audit=EMPTY))
+    raw = wire.encode(_Root(generation=9, follows=1, rows={}, audit=EMPTY))
     sealed = store._seal(raw, "root", "", 1)
     store._database.execute("UPDATE root SET sealed = ?", (sealed,))
     store.close()

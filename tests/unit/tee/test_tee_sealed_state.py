@@ -20,7 +20,7 @@ from wardian.errors import (
 from wardian.tee import sealed_state
 from wardian.tee.backend import SealTo
 from wardian.tee.launch.file_counters import FileCounters
-from wardian.tee.sealed_state import BORN, SealedPlace, SealedState
+from wardian.tee.sealed_state import SealedPlace, SealedState
 from wardian.tee.state_file import HostDisk, fresh_name
 
 
@@ -84,7 +84,7 @@ def test_a_state_that_is_too_large_is_our_bug(
     with pytest.raises(LocalProtocolError, match="at most"):
         written(place, b"x" * 11)
     place.path.write_bytes(b"x" * 200)
-    with pytest.raises(SealError, match="more than 74 bytes"):
+    with pytest.raises(SealError, match="more than 82 bytes"):
         SealedState.open(place)
 
 
@@ -170,6 +170,104 @@ def test_a_host_collects_states_that_were_never_counted() -> None:
             SealedState.open(world.place())
 
 
+# Files of another life of the counter
+
+
+def lives(place: SealedPlace, first: int, second: int) -> tuple[list[bytes], SealedState]:
+    """Let a state live twice, with a counter that is lost in between; return the first's files."""
+    copies = []
+    state = SealedState.open(place)
+    for number in range(first):
+        state.write(b"first life %d" % number)
+        copies.append(place.path.read_bytes())
+    (place.path.parent / "counters" / "box").unlink()
+    place.path.unlink()  # "to begin anew, move the file away"
+    return copies, written(place, *(b"second life %d" % number for number in range(second)))
+
+
+@pytest.mark.parametrize("second", range(1, 5))
+def test_a_file_of_an_earlier_life_returns(place: SealedPlace, second: int) -> None:
+    """It is authentic, and for one of them the generation is the next one, too."""
+    copies, state = lives(place, 8, second)
+    newest = place.path.read_bytes()
+    for copy in copies:
+        place.path.write_bytes(copy)
+        with pytest.raises((CounterLost, StateRolledBack)):
+            SealedState.open(place)
+    place.path.write_bytes(newest)
+    assert SealedState.open(place).read() == state.read()
+
+
+def test_a_first_file_of_an_earlier_life_returns(place: SealedPlace, counters) -> None:
+    """The second life was killed before its first file: nothing but its name is counted."""
+    copies, _ = lives(place, 2, 0)
+    counters.advance("box", 77)
+    assert SealedState.open(place).read() is None
+    for copy in copies:
+        place.path.write_bytes(copy)
+        with pytest.raises(CounterLost):
+            SealedState.open(place)
+    place.path.unlink()
+    written(place, b"second life")
+    assert SealedState.open(place).read() == b"second life"
+
+
+def test_a_file_that_was_sealed_to_the_signer_under_the_old_code(
+    place: SealedPlace, counters: FileCounters
+) -> None:
+    """The new code counts with another counter, which begins at 0; nothing was lost."""
+    old_code = changed(place, to=SealTo.SIGNER)
+    state, copies = SealedState.open(old_code), []
+    for number in range(8):
+        state.write(b"old code %d" % number)
+        copies.append(place.path.read_bytes())
+    place.path.unlink()
+    new_code = changed(
+        old_code,
+        enclave=FakeEnclave(measurement=b"n" * 32),
+        counter=MonotonicCounter(
+            read=lambda: counters.read("new"), advance=lambda to: counters.advance("new", to)
+        ),
+    )
+    written(new_code, b"new code 1", b"new code 2", b"new code 3")
+    for copy in copies:
+        place.path.write_bytes(copy)
+        with pytest.raises((CounterLost, StateRolledBack)):
+            SealedState.open(new_code)
+
+
+def test_what_a_file_follows_is_not_edited(place: SealedPlace, counters: FileCounters) -> None:
+    copies, _ = lives(place, 4, 2)
+    follows = counters.read("box").to_bytes(8, "big")
+    place.path.write_bytes(copies[2][:16] + follows + copies[2][24:])
+    with pytest.raises(SealError, match="altered"):
+        SealedState.open(place)
+
+
+def test_every_life_has_a_name_of_its_own() -> None:
+    names = set()
+    for _ in range(20):
+        world = World()
+        world.fail_next = "half written"
+        with pytest.raises(SealError):
+            SealedState.open(world.place()).write(b"one")
+        names.add(world.count)
+    assert len(names) == 20
+    assert all(0 < name < 1 << 32 for name in names)
+
+
+def test_a_life_keeps_its_name_when_the_answer_is_lost() -> None:
+    """The counter's contract: what is in doubt is advanced to that same value and to no other."""
+    for lost in ("counter half advanced", "counter advanced"):
+        world = World()
+        state = SealedState.open(world.place())
+        world.fail_next = lost
+        with pytest.raises(CounterUnavailable):
+            state.write(b"one")
+        state.write(b"one")
+        assert SealedState.open(world.place()).read() == b"one"
+
+
 # The counter
 
 
@@ -180,7 +278,7 @@ def test_a_state_beside_a_counter_at_zero(place: SealedPlace, counters: FileCoun
         SealedState.open(place)
 
 
-@pytest.mark.parametrize("value", [BORN, 1 << 32, (2 << 32) - 1])
+@pytest.mark.parametrize("value", [1, (1 << 32) - 1, 1 << 32, (2 << 32) - 1, 2 << 32])
 def test_a_counter_that_was_set_back(
     place: SealedPlace, counters: FileCounters, value: int
 ) -> None:

@@ -15,6 +15,7 @@ from wardian.tee.sealing import (
     OVERHEAD_BYTES,
     mark_key,
     seal_state,
+    sealed_follows,
     sealed_version,
     unseal_state,
 )
@@ -101,7 +102,21 @@ def test_the_version_is_read_before_it_is_believed(to):
     with pytest.raises(SealError, match="not in a form"):
         sealed_version(b"X" + sealed[1:], to=to)
     with pytest.raises(SealError, match="too short"):
-        sealed_version(sealed[:63], to=to)
+        sealed_version(sealed[: OVERHEAD_BYTES - 1], to=to)
+
+
+@pytest.mark.parametrize("follows", [0, 1, MAX_VERSION])
+def test_what_a_state_follows_is_authentic(follows):
+    sealed = seal_state(ENCLAVE, b"state", label="broker", version=7, follows=follows)
+    assert sealed_follows(sealed) == follows
+    assert unseal_state(ENCLAVE, sealed, label="broker", version=7) == b"state"
+    forged = sealed[:16] + (follows ^ 1).to_bytes(8, "big") + sealed[24:]
+    assert sealed_follows(forged) == follows ^ 1
+    with pytest.raises(SealError, match="altered"):
+        unseal_state(ENCLAVE, forged, label="broker", version=7)
+    for wrong in (-1, MAX_VERSION + 1):
+        with pytest.raises(LocalProtocolError):
+            seal_state(ENCLAVE, b"state", label="broker", version=7, follows=wrong)
 
 
 # To the signer

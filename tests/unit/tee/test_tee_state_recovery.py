@@ -28,7 +28,7 @@ from wardian.errors import (
     SealError,
     StateRolledBack,
 )
-from wardian.tee.sealed_state import BORN, SealedPlace, SealedState
+from wardian.tee.sealed_state import SealedPlace, SealedState
 from wardian.tee.state_recovery import RecoveryScope, recover
 
 OWNERS = [SigningKey.generate() for _ in range(3)]
@@ -65,6 +65,7 @@ class Loss:
             "keeper": self.place.counter.keeper_id.hex(),
             "state_digest": hashlib.sha256(self.copies[-1]).hexdigest(),
             "generation": 3,
+            "counted": 0,
         }
         return CounterRecovery(**(fields | changes))  # type: ignore[arg-type]
 
@@ -77,12 +78,12 @@ def loss() -> Loss:
     return Loss()
 
 
-@pytest.mark.parametrize("value", [0, BORN, 1 << 32, (2 << 32) - 1])
+@pytest.mark.parametrize("value", [0, 1, 1 << 32, (2 << 32) - 1, 2 << 32])
 def test_the_owners_say_which_state_is_the_newest(loss: Loss, value: int) -> None:
     loss.world.count = value
     with pytest.raises(CounterLost):
         SealedState.open(loss.place)
-    state = recover(loss.place, loss.signed(), scope=SCOPE)
+    state = recover(loss.place, loss.signed(counted=value), scope=SCOPE)
     assert (state.read(), state.generation) == (b"three", 3)
     state.write(b"four")
     assert SealedState.open(loss.place).read() == b"four"
@@ -107,6 +108,59 @@ def test_once(loss: Loss) -> None:
     with pytest.raises(PolicyDenied, match="was used") as caught:
         recover(loss.place, signed, scope=SCOPE)
     assert caught.value.rule == "recovery-used"
+
+
+@pytest.mark.parametrize("lived", [1, 2])
+def test_a_statement_that_was_held_back(loss: Loss, lived: int) -> None:
+    """The host lets another life begin at the same keeper, acts in it, then shows the statement."""
+    signed = loss.signed()
+    del loss.world.files[PATH]
+    state = SealedState.open(loss.place)
+    for number in range(lived):
+        state.write(b"spent %d" % number)
+    counted = loss.world.count
+    loss.world.put_back(loss.copies[-1])
+    with pytest.raises(PolicyDenied, match="moved since") as caught:
+        recover(loss.place, signed, scope=SCOPE)
+    assert caught.value.rule == "recovery-counted"
+    assert loss.world.count == counted
+
+
+def test_a_statement_that_was_held_back_until_a_life_was_begun(loss: Loss) -> None:
+    """Killed before its first file, that life has nothing but its name."""
+    del loss.world.files[PATH]
+    loss.world.fail_next = "create"
+    with pytest.raises(SealError):
+        SealedState.open(loss.place).write(b"spent")
+    assert 0 < loss.world.count < 1 << 32
+    loss.world.put_back(loss.copies[-1])
+    for counted in (0, 1, loss.world.count + 1):
+        with pytest.raises(PolicyDenied) as caught:
+            recover(loss.place, loss.signed(counted=counted), scope=SCOPE)
+        assert caught.value.rule == "recovery-counted"
+
+
+def test_the_branch_that_the_owners_did_not_choose(loss: Loss) -> None:
+    """They were shown generation 2, generation 3 was hidden: it does not come back over acts."""
+    loss.world.put_back(loss.copies[1])
+    digest = hashlib.sha256(loss.copies[1]).hexdigest()
+    signed = loss.signed(state_digest=digest, generation=2)
+    state = recover(loss.place, signed, scope=SCOPE)
+    hidden = [loss.copies[2]]
+    with pytest.MonkeyPatch.context() as patch:  # what the old branch had as generation 4
+        patch.setattr(loss.world, "count", loss.counts[2])
+        loss.world.put_back(loss.copies[2])
+        SealedState.open(loss.place).write(b"four of the old branch")
+        hidden.append(loss.world.content)
+    loss.world.put_back(loss.copies[1])
+    state.write(b"another three")
+    newest = loss.world.content
+    for copy in hidden:
+        loss.world.put_back(copy)
+        with pytest.raises((CounterLost, StateRolledBack)):
+            SealedState.open(loss.place)
+    loss.world.put_back(newest)
+    assert SealedState.open(loss.place).read() == b"another three"
 
 
 @pytest.mark.parametrize("which", [0, 1])
