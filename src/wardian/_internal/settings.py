@@ -10,7 +10,9 @@ can cost service, never secrecy or integrity. No security decision reads it.
 Unknown keys are refused in both, with the line on which they stand.
 """
 
+import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -27,6 +29,8 @@ PublicKey = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+MAX_BYTES = 1024**2
+"""Of a settings file."""
 S = TypeVar("S", bound="Settings")
 
 
@@ -139,7 +143,7 @@ def parse(raw: bytes, kind: type[S], *, name: str) -> S:
     Raises:
         ConfigError: not TOML, a wrong value, or an unknown key; says which line.
     """
-    if len(raw) > 1024**2:
+    if len(raw) > MAX_BYTES:
         raise ConfigError(f"{name}: larger than 1 MiB")
     try:
         text = raw.decode()
@@ -157,12 +161,27 @@ def load(path: Path, kind: type[S]) -> S:
     return parse(read(path), kind, name=str(path))
 
 
-def read(path: Path) -> bytes:
-    """Return the bytes of the settings file `path`, or say what to do about it."""
+def read(path: Path, *, limit_bytes: int = MAX_BYTES) -> bytes:
+    """Return the bytes of the file `path`, of which no more than the limit is read.
+
+    Args:
+        path: a regular file. A pipe or a device would be waited for, or never end.
+        limit_bytes: the most that it may hold; by default what `parse` takes.
+
+    Raises:
+        ConfigError: it cannot be read, is no regular file, or holds more.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{path}: is no regular file")
+            raw = file.read(limit_bytes + 1)
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
+    if len(raw) > limit_bytes:
+        raise ConfigError(f"{path}: larger than {limit_bytes:,} bytes")
+    return raw
 
 
 def _explain(reason: str, table: dict[str, Any], text: str, name: str) -> str:

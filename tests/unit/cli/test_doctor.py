@@ -341,7 +341,9 @@ def test_memory_is_held_against_all_enclaves_together(build, sizes, state):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "MemTotal", "MemTotal:\n", "MemTotal: many kB\n", "MemTotal: -5 kB\n", "\0\xff"]
+    "text",
+    ["", "MemTotal", "MemTotal:\n", "MemTotal: many kB\n", "MemTotal: -5 kB\n", "\0\xff"]
+    + [f"MemTotal: {number} kB\n" for number in ("²", "9" * 5000, "١٢")],
 )
 def test_broken_meminfo(build, text):
     assert found(build({"/proc/meminfo": text}))["Memory"].state is State.UNKNOWN
@@ -409,7 +411,7 @@ def test_too_little_enclave_memory(build):
     assert here.detail == "93.0 MiB EPC on 1 node, 6.0 GiB asked for"
 
 
-@pytest.mark.parametrize("text", ["", "-1\n", "many\n", "١٢\n"])
+@pytest.mark.parametrize("text", ["", "-1\n", "many\n", "١٢\n", "²\n", "9" * 5000])
 def test_enclave_memory_that_is_no_number(build, text):
     files = without("/sys/devices/system/node/node1/x86/sgx_total_bytes")
     files["/sys/devices/system/node/node0/x86/sgx_total_bytes"] = text
@@ -546,7 +548,7 @@ def test_swap(build, text, state, detail):
 
 
 @pytest.mark.parametrize(
-    ("scope", "state"), [("0", State.RISK), ("1", State.YES), ("3", State.YES)]
+    ("scope", "state"), [("0", State.RISK), ("1", State.YES), ("3", State.YES), ("²", State.RISK)]
 )
 def test_ptrace_scope(build, scope, state):
     files = {"/proc/self/status": "", "/proc/sys/kernel/yama/ptrace_scope": scope}

@@ -1,5 +1,6 @@
 """Settings files: unknown keys refused with their line, values bounded, defaults for the operator."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,34 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 def test_owners_that_are_none_and_toml_that_is_hostile(raw: bytes) -> None:
     with pytest.raises(ConfigError, match=r"^w"):
         settings.parse(raw, settings.Agreed, name="w")
+
+
+def test_no_more_of_a_file_is_read_than_may_be_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "wardian.toml"
+    with file.open("wb") as opened:
+        opened.truncate(2**33)  # sparse: it takes no room until it is read
+    with pytest.raises(ConfigError, match=r"wardian\.toml: larger than 1,048,576 bytes"):
+        settings.load(file, settings.Agreed)
+    with pytest.raises(ConfigError, match="larger than 10 bytes"):
+        settings.read(file, limit_bytes=10)
+    file.write_bytes(b"x" * 10)
+    assert settings.read(file, limit_bytes=10) == b"x" * 10
+    with pytest.raises(ConfigError, match="larger than 9 bytes"):
+        settings.read(file, limit_bytes=9)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for place in (pipe, link, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="is no regular file"):
+            settings.read(place)
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        settings.read(tmp_path)
+
+
+def test_a_link_to_a_settings_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real.toml").write_bytes(AGREED)
+    (tmp_path / "wardian.toml").symlink_to(tmp_path / "real.toml")
+    assert settings.read(tmp_path / "wardian.toml") == AGREED

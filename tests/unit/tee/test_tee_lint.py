@@ -47,6 +47,7 @@ def test_clean_manifest_has_nothing_found():
 def test_every_fault_of_the_careless_manifest_is_found_on_its_line():
     text = (VECTORS / "careless.manifest").read_text()
     assert found(text) == [
+        (2, "entrypoint"),
         (3, "pointer-check"),
         (4, "log-level"),
         (5, "argv"),
@@ -61,7 +62,9 @@ def test_every_fault_of_the_careless_manifest_is_found_on_its_line():
         (15, "root-mount"),
         (18, "root-mount"),
         (19, "root-mount"),
+        (19, "system-mount"),
         (20, "shared-memory"),
+        (20, "system-mount"),
         (21, "mount-key"),
         (22, "mount-key"),
         (23, "mount-key"),
@@ -139,6 +142,14 @@ CHANGES = [
     ('"file:/run/scorer/progress"', '"file:/opt//scorer/score.py"', "allowed-and-trusted"),
     ('uri = "file:/opt/scorer/score.py"', 'uri = "dev:/opt/scorer/score.py"', "wrong-type"),
     ('uri = "file:/opt/scorer/score.py"', 'uri = "file:/opt/scorer/."', "wildcard"),
+    ('"file:/run/scorer/progress"', '"file:/opt/scorer"', "wildcard"),
+    ('"file:/run/scorer/progress"', '"file:/opt/scorer.so"', "allowed-code"),
+    ('uri = "file:/opt/scorer/score.py"', 'uri = "file:/opt/./scorer/python3.11"', "trusted-twice"),
+    ('entrypoint = "/opt/scorer/python3.11"', 'entrypoint = "/opt/scorer/python"', "entrypoint"),
+    ('LANG = "C.UTF-8"', 'LD_PRELOAD = "/opt/scorer/x.so"', "preload"),
+    ('path = "/tmp"', 'path = "/dev/attestation"', "system-mount"),
+    ("isvsvn = 2", 'seal_key.flags_mask = "0x0"', "seal-key"),
+    ("disallow_subprocesses = true", "allowed_ioctls = [{ request_code = 1 }]", "ioctl-without-reason"),
 ]  # fmt: skip
 
 
@@ -258,7 +269,8 @@ def test_a_reason_may_take_lines_and_an_entry_its_header():
         "\n# reason: the owner's broker hands the key out\n[[fs.mounts]]\ntype = 'encrypted'\n"
         "path = '/m'\nuri = 'file:m'\nkey_name = 'models' {}\n"
     )
-    table = re.sub(r"mounts = \[\n(.*?)\n\]", "", CLEAN, flags=re.DOTALL)
+    program = "\n[[fs.mounts]]\npath = '/opt/scorer'\nuri = 'file:/opt/scorer'\n"
+    table = re.sub(r"mounts = \[\n(.*?)\n\]", "", CLEAN, flags=re.DOTALL) + program
     assert found(table + mount.format("")) == []
     alone = mount.replace("# reason: the owner's broker hands the key out\n", "")
     assert [rule for _, rule in found(table + alone.format(""))] == ["mount-key"]

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -54,6 +55,24 @@ debug = false
 isvprodid = 3
 isvsvn = 1
 trusted_files = [{ uri = "file:a", sha256 = "00" }, { uri = "file:b", sha256 = "11" }]
+"""
+SIGNED = """\
+[libos]
+entrypoint = "/usr/bin/python3"
+[loader]
+argv = ["python3", "-I"]
+[fs]
+root = { type = "tmpfs" }
+mounts = [{ path = "/usr/bin", uri = "file:/usr/bin" }]
+[sgx]
+debug = false
+remote_attestation = "dcap"
+isvprodid = 3
+isvsvn = 1
+allowed_files = ["file:host.json"]
+[[sgx.trusted_files]]
+uri = "file:/usr/bin/python3"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
 """
 BROKER = WORKER.replace("isvprodid = 3", "isvprodid = 1")
 
@@ -173,10 +192,11 @@ def test_numbers_beyond_toml_are_refused(number):
     measure_manifest(f"a = {2**63 - 1}\nb = {-(2**63)}")
 
 
-@pytest.mark.parametrize("deep", ["a = " + "[" * 40 + "]" * 40, ".".join("a" * 40) + " = 1"])
-def test_deep_nesting_is_refused(deep):
+def test_deep_nesting_is_refused():
     with pytest.raises(ConfigError, match="inside each other"):
-        measure_manifest(deep)
+        measure_manifest("a = " + "[" * 40 + "]" * 40)
+    with pytest.raises(FormatError, match="nested deeper"):
+        measure_manifest(".".join("a" * 40) + " = 1")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +236,7 @@ def test_a_manifest_is_a_simulated_enclave(tmp_path):
 
 def test_a_signature_is_an_enclave_on_hardware(tmp_path):
     raw = build_sigstruct(signing_key(), mr_enclave=b"\x11" * 32, product_id=3, svn=1)
-    signature, manifest = write(tmp_path, worker_sig=raw, worker_manifest_sgx=WORKER)
+    signature, manifest = write(tmp_path, worker_sig=raw, worker_manifest_sgx=SIGNED)
     role, values = measure_file(signature)
     assert role == "worker"
     assert values == SgxRole(
@@ -244,6 +264,47 @@ def test_a_signature_of_another_enclave_is_refused(tmp_path):
     )
     with pytest.raises(PolicyDenied, match="another product id"):
         measure_file(signature)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("file:/usr/bin/python3", "file:/usr/bin/python", "entrypoint"),
+        ("mounts = [", 'mounts = [{ type = "tmpfs", path = "/dev/shm" }, ', "system-mount"),
+        ('"file:host.json"', '"file:/etc"', "wildcard"),
+        ("isvsvn = 1", 'isvsvn = 1\nseal_key.flags_mask = "0"', "seal-key"),
+        ('remote_attestation = "dcap"', "", "attestation"),
+        ("[fs]", "[loader.env]\nHOME = { passthrough = true }\n[fs]", "host-environment"),
+    ],
+)
+def test_an_open_manifest_beside_a_signature_is_refused(tmp_path, old, new, rule):
+    assert SIGNED.count(old) == 1
+    signature, manifest = write(
+        tmp_path,
+        worker_sig=build_sigstruct(signing_key(), product_id=3, svn=1),
+        worker_manifest_sgx=SIGNED.replace(old, new),
+    )
+    for path in (signature, manifest):
+        with pytest.raises(PolicyDenied) as caught:
+            measure_file(path)
+        assert str(caught.value).startswith(f"{manifest}:")
+        assert caught.value.rule == rule
+
+
+def test_files_without_an_end_are_not_read(tmp_path):
+    for name in ("worker.manifest", "worker.manifest.sgx", "worker.sig"):
+        folder = tmp_path / f"of-{name}"
+        folder.mkdir()
+        write(folder, worker_sig=build_sigstruct(signing_key(), product_id=3, svn=1))
+        (folder / name).unlink(missing_ok=True)
+        with (folder / name).open("wb") as file:
+            file.truncate(2**33)
+        with pytest.raises(ConfigError, match="larger than"):
+            measure_file(folder / name)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(ConfigError, match="no regular file"):
+            measure_file(folder / name)
 
 
 def test_a_wrong_signature_is_refused(tmp_path):

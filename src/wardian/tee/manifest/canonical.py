@@ -13,10 +13,13 @@ from typing import Any, Final
 
 from wardian._internal import wire
 from wardian.errors import ConfigError, FormatError, PolicyDenied
+from wardian.tee.manifest.source import demand_short_keys
 
 LABEL: Final = "wardian manifest v1"
 MAX_MANIFEST_CHARS: Final = 16 * 1024**2
 """A manifest that lists a whole system's libraries takes about 12 million characters."""
+MAX_MANIFEST_BYTES: Final = 4 * MAX_MANIFEST_CHARS
+"""In UTF-8 no character takes more."""
 
 _MAX_DEPTH: Final = 16  # Gramine's own tables are at most five deep
 _INT_RANGE: Final = range(-(2**63), 2**63)  # TOML 1.0: 64-bit signed
@@ -52,7 +55,7 @@ def measure_manifest(text: str) -> bytes:
         text: a rendered Gramine manifest, TOML 1.0, at most `MAX_MANIFEST_CHARS`, untrusted.
 
     Raises:
-        FormatError: not TOML, or too long.
+        FormatError: not TOML, too long, or a key of more than 16 parts.
         ConfigError: it holds a value that has no single canonical form, or nests too deep; no key
             of a Gramine manifest takes such a value.
     """
@@ -80,6 +83,7 @@ def parse_manifest(text: str) -> dict[str, Any]:
     """
     if len(text) > MAX_MANIFEST_CHARS:
         raise FormatError(f"manifest: more than {MAX_MANIFEST_CHARS} characters")
+    demand_short_keys(text, name="manifest")  # tomllib takes the square of their parts
     try:
         text.encode()  # half a surrogate pair is no character, and has no encoding
         table = tomllib.loads(text)

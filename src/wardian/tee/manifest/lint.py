@@ -6,11 +6,11 @@ was called Graphene. It reads text alone: it opens no file that a manifest names
 
 import dataclasses
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from wardian._internal.wire import printable
-from wardian.errors import FormatError
+from wardian.errors import FormatError, PolicyDenied
 from wardian.tee.manifest.graphene import (
     OldKey,
     Others,
@@ -33,6 +33,8 @@ from wardian.tee.manifest.source import (
 
 _MAX_SHOWN = 1000  # characters of a message: a value may be megabytes long
 _NOTHING = "nothing: leave the key out"
+_ANSWERED_BY_COMMENT = ("allowed-without-reason", "ioctl-without-reason", "mount-key")
+"""The signing tool writes no comments: of a signed manifest nobody can say whether it had these."""
 
 
 def decode_manifest(raw: bytes, *, name: str) -> str:
@@ -82,6 +84,40 @@ def lint(text: str, *, name: str) -> tuple[Finding, ...]:
             found += rule(manifest)
     shown = (_shown(finding) for finding in found)
     return tuple(sorted(shown, key=lambda finding: (finding.line, finding.key, finding.rule)))
+
+
+def demand_clean(text: str, *, name: str) -> None:
+    """Raise unless nothing in a manifest is refused.
+
+    Raises:
+        ConfigError, FormatError: as `lint`.
+        PolicyDenied: something is; tells the first, and how many more there are.
+    """
+    _refuse(lint(text, name=name), name=name)
+
+
+def demand_clean_signed(text: str, *, name: str) -> None:
+    """Raise unless nothing is refused in a manifest that the signing tool wrote, without comments.
+
+    What a reason in a comment would answer was for the lint before signing to ask.
+
+    Raises:
+        ConfigError, FormatError, PolicyDenied: as `demand_clean`.
+    """
+    found = (each for each in lint(text, name=name) if each.rule not in _ANSWERED_BY_COMMENT)
+    _refuse(found, name=name)
+
+
+def _refuse(findings: Iterable[Finding], *, name: str) -> None:
+    refusals = [finding for finding in findings if finding.severity == "refusal"]
+    if refusals:
+        first = refusals[0]
+        more = f" (and {len(refusals) - 1} more: `wardian enclave lint`)" if refusals[1:] else ""
+        key = f"{first.key}: " if first.key else ""
+        raise PolicyDenied(
+            f"{name}:{first.line}: {key}{first.message}; write {first.instead}{more}",
+            rule=first.rule,
+        )
 
 
 def _shown(finding: Finding) -> Finding:

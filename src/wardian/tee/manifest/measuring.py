@@ -8,11 +8,13 @@ from typing import Final
 from wardian._internal import settings
 from wardian.errors import ConfigError
 from wardian.tee.manifest.canonical import (
+    MAX_MANIFEST_BYTES,
     manifest_identity,
     manifest_text,
     measure_manifest,
     parse_manifest,
 )
+from wardian.tee.manifest.lint import demand_clean_signed
 from wardian.tee.manifest.reference_values import RoleValues, SgxRole, SimulatedRole
 from wardian.tee.manifest.sigstruct import demand_identity, parse_sigstruct, verify_sigstruct
 
@@ -47,8 +49,8 @@ def measure_file(path: Path) -> tuple[str, RoleValues]:
         ConfigError: another name, the file cannot be read, or its manifest lacks its identity.
         FormatError: not a manifest, or not a SIGSTRUCT.
         AuthenticationFailed: the signature is wrong.
-        PolicyDenied: a debug enclave, or a signature for another product or version than the
-            manifest beside it says.
+        PolicyDenied: a debug enclave, or beside the signature lies a manifest of another product
+            or version, or one that the lint refuses.
     """
     if path.name.endswith(SIGNATURE):
         manifest = path.with_name(role_of(path, SIGNATURE) + SIGNED_MANIFEST)
@@ -56,7 +58,7 @@ def measure_file(path: Path) -> tuple[str, RoleValues]:
     if path.name.endswith(SIGNED_MANIFEST):
         signature = path.with_name(role_of(path, SIGNED_MANIFEST) + SIGNATURE)
         return _measure_signed(signature, path)
-    role, raw = role_of(path, MANIFEST), settings.read(path)
+    role, raw = role_of(path, MANIFEST), settings.read(path, limit_bytes=MAX_MANIFEST_BYTES)
     text = manifest_text(raw)
     manifest_identity(parse_manifest(text))
     measured = SimulatedRole(
@@ -67,12 +69,19 @@ def measure_file(path: Path) -> tuple[str, RoleValues]:
 
 
 def _measure_signed(signature: Path, manifest: Path | None) -> tuple[str, RoleValues]:
-    """Return role and reference values of a SIGSTRUCT, which has to fit `manifest` if given."""
+    """Return role and reference values of a SIGSTRUCT, which has to fit `manifest` if given.
+
+    No SIGSTRUCT names its manifest: that the two belong together would take the loader's pages to
+    say. So the manifest is linted, has to be of the same product and version, and is noted as what
+    lay beside the signature, not as what was signed.
+    """
     verified = verify_sigstruct(parse_sigstruct(settings.read(signature)))
     manifests: tuple[str, ...] = ()
     if manifest is not None:
-        raw = settings.read(manifest)
-        demand_identity(verified, parse_manifest(manifest_text(raw)))
+        raw = settings.read(manifest, limit_bytes=MAX_MANIFEST_BYTES)
+        text = manifest_text(raw)
+        demand_identity(verified, parse_manifest(text))
+        demand_clean_signed(text, name=str(manifest))
         manifests = (hashlib.sha256(raw).hexdigest(),)
     signed = verified.sigstruct
     measured = SgxRole(

@@ -51,7 +51,8 @@ class SgxRole(settings.Settings, frozen=True, kw_only=True, tag_field="tee", tag
     date: Day
     """When the newest was signed, as its signer says."""
     manifest_sha256: Digests = ()
-    """Of the `.manifest.sgx` files that lay beside the signatures."""
+    """Of the `.manifest.sgx` files that lay beside the signatures: nothing proves that these were
+    signed. A note for people, and nothing may be decided by it."""
 
 
 RoleValues: TypeAlias = SimulatedRole | SgxRole

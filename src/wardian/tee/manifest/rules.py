@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from wardian.tee.manifest.file_rules import FILE_RULES, trusted_files
-from wardian.tee.manifest.schema import quote
+from wardian.tee.manifest.schema import KEYS, quote
 from wardian.tee.manifest.source import Finding, Manifest, Path
 
 
@@ -168,7 +168,7 @@ def _arguments(found: Manifest) -> Iterator[Finding]:
         )
     for extra in sources[1:]:
         yield found.refusal(("loader", extra), "argv", "a second source of arguments", write)
-    trusted = {uri for _, uri in trusted_files(found)}
+    trusted = [uri for _, uri in trusted_files(found)]  # whatever is looked for may have no hash
     for name in ("argv_src_file", "env_src_file"):
         if name in loader and loader[name] not in trusted:
             yield found.refusal(
@@ -224,6 +224,33 @@ def _enclave(found: Manifest) -> Iterator[Finding]:
         )
 
 
+def _seal_key(found: Manifest) -> Iterator[Finding]:
+    """Refuse masks that let an enclave in another mode or on another processor derive the key."""
+    table = found.get("sgx", "seal_key")
+    for name, mask in table.items() if isinstance(table, dict) else ():
+        key = KEYS.get(f"sgx.seal_key.{name}")
+        if key is not None and key.accepts(mask) and int(mask, 16) != int(key.default, 16):
+            yield found.refusal(
+                ("sgx", "seal_key", name),
+                "seal-key",
+                "an enclave in another mode, a debug enclave for one, may get the same sealing key",
+                _LEAVE_OUT,
+            )
+
+
+def _ioctls(found: Manifest) -> Iterator[Finding]:
+    listed = found.get("sys", "allowed_ioctls")
+    for index in range(len(listed) if isinstance(listed, list) else 0):
+        path: Path = ("sys", "allowed_ioctls", index)
+        if not found.has_reason(path):
+            yield found.refusal(
+                path,
+                "ioctl-without-reason",
+                "the host answers it, with whatever it likes, and nothing says why it may",
+                '"# reason: …" of its own above it or behind it, or leave the entry out',
+            )
+
+
 def _identity(found: Manifest) -> Iterator[Finding]:
     if found.get("sgx", "isvprodid") is None:
         yield found.warning(
@@ -248,6 +275,8 @@ RULES: tuple[Callable[[Manifest], Iterator[Finding]], ...] = (
     _arguments,
     _attestation,
     _enclave,
+    _seal_key,
+    _ioctls,
     _identity,
     *FILE_RULES,
 )

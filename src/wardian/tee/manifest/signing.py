@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from wardian._internal import settings
-from wardian.errors import ConfigError, PolicyDenied
+from wardian.errors import ConfigError
 from wardian.tee.manifest.canonical import (
+    MAX_MANIFEST_BYTES,
     demand_unchanged,
     manifest_identity,
     manifest_text,
     parse_manifest,
 )
 from wardian.tee.manifest.gramine_tools import demand_schema, run_new_key, run_sign
-from wardian.tee.manifest.lint import lint
+from wardian.tee.manifest.lint import demand_clean
 from wardian.tee.manifest.measuring import MANIFEST, SIGNATURE, SIGNED_MANIFEST, role_of
 from wardian.tee.manifest.sigstruct import (
     VerifiedSigstruct,
@@ -164,7 +165,8 @@ def sign_manifest(manifest: Path, signer: Signer, *, output: Path) -> SignedEncl
         )
         verified = verify_sigstruct(parse_sigstruct(settings.read(made[1])))
         demand_identity(verified, wanted)
-        demand_unchanged(wanted, parse_manifest(manifest_text(settings.read(made[0]))))
+        signed = settings.read(made[0], limit_bytes=MAX_MANIFEST_BYTES)
+        demand_unchanged(wanted, parse_manifest(manifest_text(signed)))
         written = [path.replace(output / path.name) for path in made]
     return SignedEnclave(role=role, manifest=written[0], signature=written[1], verified=verified)
 
@@ -175,16 +177,7 @@ def read_linted(manifest: Path) -> str:
     Raises:
         ConfigError, FormatError, PolicyDenied: as `sign_manifest`.
     """
-    text = manifest_text(settings.read(manifest))
-    findings = lint(text, name=str(manifest))
-    refusals = [finding for finding in findings if finding.severity == "refusal"]
-    if refusals:
-        first = refusals[0]
-        more = f" (and {len(refusals) - 1} more: `wardian enclave lint`)" if refusals[1:] else ""
-        key = f"{first.key}: " if first.key else ""
-        raise PolicyDenied(
-            f"{manifest}:{first.line}: {key}{first.message}; write {first.instead}{more}",
-            rule=first.rule,
-        )
+    text = manifest_text(settings.read(manifest, limit_bytes=MAX_MANIFEST_BYTES))
+    demand_clean(text, name=str(manifest))
     manifest_identity(parse_manifest(text))
     return text

@@ -29,17 +29,20 @@ _TOKEN = re.compile(
     r"""
     (?P<text> \"\"\" (?: [^\\"]++ | \\[\s\S] | "{1,2}(?!") )*+ \"\"\" "{0,2}
             | ''' (?: [^']++ | '{1,2}(?!') )*+ ''' '{0,2}
-            | " (?: [^\\"\n]++ | \\[^\n] )*+ "
-            | ' [^'\n]*+ ' )
+            | " (?!"") (?: [^\\"\n]++ | \\[^\n] )*+ "
+            | ' (?!'') [^'\n]*+ ' )
   | (?P<comment> \# [^\n]*+ )
   | (?P<newline> \n )
   | (?P<space> [ \t\r]++ )
   | (?P<mark> [\[\]{}=,.] )
   | (?P<bare> [^\s\[\]{}=,."'\#]++ )
-  | (?P<other> [\s\S] )
+  | (?P<other> (?: \"{3} | '{3} ) [\s\S]*+ | ["'] [^\n]*+ | [\s\S] )
     """,
     re.VERBOSE,
 )
+"""A text that is not closed is taken whole, as `other`: to look for its end once more behind each
+of its quotes would take the square of its length. `tomllib` refuses it."""
+
 _PLACEHOLDER = re.compile(r"\{\{[^{]*\}\}|\{%[^{]*%\}")
 _JINJA_OPENS = re.compile(r"\{\{|\{%|\{#[^\n]*#\}")
 _REASON = re.compile(r"#+\s*reason:.*\w", re.IGNORECASE)
@@ -164,14 +167,32 @@ def survey(text: str, *, name: str) -> None:
     """
     if len(text) > MAX_CHARS:
         raise FormatError(f"{name}:1: {len(text)} characters, at most {MAX_CHARS} are read")
-    depth = dots = 0
-    in_key = True
-    for token in _tokens(text):
+    for token in _bounded(text, name=name):
         if _is_placeholder(token, text):
             raise ConfigError(
                 f"{name}:{token.line}: this is a template, and a rendered manifest is needed: "
                 f"`gramine-manifest -DNAME=VALUE {name} OUTPUT`, then lint OUTPUT"
             )
+        if len(token.text) > _MAX_DIGITS and not token.text.strip("+-_0123456789"):
+            raise FormatError(f"{name}:{token.line}: a number of more than {_MAX_DIGITS} digits")
+
+
+def demand_short_keys(text: str, *, name: str) -> None:
+    """Refuse a key of more parts than any manifest needs, in time linear in the text.
+
+    Raises:
+        FormatError: such a key, or brackets as deep; names the line.
+    """
+    if any(row.count(".") >= MAX_NESTING for row in text.split("\n")):  # a key is on one line
+        for _ in _bounded(text, name=name):
+            pass
+
+
+def _bounded(text: str, *, name: str) -> Iterator[Token]:
+    """Yield the tokens of `text`, up to the first that nests too deep: that is a FormatError."""
+    depth = dots = 0
+    in_key = True
+    for token in _tokens(text):
         if token.kind == "newline":
             in_key, dots = True, 0
         elif token.kind == "mark":
@@ -180,8 +201,7 @@ def survey(text: str, *, name: str) -> None:
             dots = dots + 1 if in_key and token.text == "." else 0
         if depth > MAX_NESTING or dots >= MAX_NESTING:
             raise FormatError(f"{name}:{token.line}: nested deeper than {MAX_NESTING}")
-        if len(token.text) > _MAX_DIGITS and not token.text.strip("+-_0123456789"):
-            raise FormatError(f"{name}:{token.line}: a number of more than {_MAX_DIGITS} digits")
+        yield token
 
 
 def parse_manifest(text: str, *, name: str) -> Manifest:
