@@ -1,12 +1,14 @@
 """What confinement costs: start-up and serving, confined against not, in CPU seconds.
 
 The unconfined side runs a copy of the package in which Landlock and the filter of system calls are
-taken out; the other side runs an untouched copy. Rounds are interleaved, figures are medians.
+taken out; the other side runs an untouched copy. Both meshes are up all the time and loaded in
+turn; figures are medians over the rounds.
 
-    python bench/confinement.py [--rounds 5] [--seconds 3]
+    python bench/confinement.py [--rounds 12] [--seconds 2]
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 from serving import DIGITS, PREDICT, Target, free_port, measure, process, requests, wait_for
@@ -63,39 +66,40 @@ def start_cost(package: Path, state: Path, role: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def serve_cost(package: Path, directory: Path, side: str, seconds: float) -> dict[str, float]:
-    """Return the figures of one mesh under load; it leaves its state directory for `start_cost`."""
+def start_mesh(stack: ExitStack, package: Path, directory: Path, side: str) -> Target:
+    """Start a mesh from `package`; its state directory serves `start_cost` as well."""
     state, port = directory / f"state-{side}", free_port()
     body, _, _ = requests(directory)
     os.environ["PYTHONPATH"] = str(package)
     up = [sys.executable, "-m", "wardian.cli", "up", str(DIGITS), "--state", str(state)]
-    with process(*up, "--port", str(port)) as mesh:
-        status = state / "run" / "status.json"
-        wait_for(lambda: status.exists() and '"serving"' in status.read_text(), side)
-        target = Target(
-            side, f"https://localhost:{port}{PREDICT}", state / "mesh-ca.pem", body, (), mesh.pid
-        )
-        return measure(target, 16, seconds)
+    mesh = stack.enter_context(process(*up, "--port", str(port)))
+    status = state / "run" / "status.json"
+    wait_for(lambda: status.exists() and '"serving"' in status.read_text(), side)
+    url = f"https://localhost:{port}{PREDICT}"
+    return Target(side, url, state / "mesh-ca.pem", body, (), mesh.pid)
 
 
 def main() -> None:
     """Print one JSON line and a sentence a figure."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=2.0)
     options = parser.parse_args()
     found: dict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="wardian-") as scratch:
-        packages = copies(Path(scratch))
+    with tempfile.TemporaryDirectory(prefix="wardian-") as scratch, ExitStack() as stack:
+        directory = Path(scratch)
+        packages = copies(directory)
+        meshes = {side: start_mesh(stack, packages[side], directory, side) for side in SIDES}
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-            for side in SIDES if number % 2 else reversed(SIDES):
-                figures = serve_cost(packages[side], Path(scratch), side, options.seconds)
+            order = SIDES if number % 2 else SIDES[::-1]
+            for side in order:
+                figures = measure(meshes[side], 16, options.seconds)
                 for name in ("per_second", "cpu_us"):
                     found[f"{side} {name}"].append(figures[name])
-                for role in ROLES:
-                    state = Path(scratch) / f"state-{side}"
-                    found[f"{side} start {role} s"].append(start_cost(packages[side], state, role))
+            for role, side in itertools.product(ROLES, order):
+                state = directory / f"state-{side}"
+                found[f"{side} start {role} s"].append(start_cost(packages[side], state, role))
     medians = {name: statistics.median(values) for name, values in sorted(found.items())}
     print(json.dumps({name: round(value, 4) for name, value in medians.items()}))
     for name in (*(f"start {role} s" for role in ROLES), "cpu_us", "per_second"):
