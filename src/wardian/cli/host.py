@@ -41,7 +41,17 @@ class Placement:
         """Return the settings as a process under Gramine reads them: paths in its directory.
 
         A self-test keeps nothing: its store lies in the enclave's own memory, at the root.
+
+        Raises:
+            ConfigError: something of it cannot leave an enclave: a Unix socket, a port that only
+                the broker itself knows.
         """
+        if any(not queue.startswith("tcp:") for queue in self.settings.queues):
+            raise ConfigError(
+                "operator.toml: under Gramine the queue has to be TCP: give [queue] a port"
+            )
+        if any(port == 0 for _, port in self.settings.listen):
+            raise ConfigError("operator.toml: under Gramine give [broker] a port")
         places = {str(place): name for name, place in self.files.items()}
         store, sealed = self.settings.store, self.settings.sealed_models
         return msgspec.structs.replace(

@@ -116,12 +116,12 @@ def place(role: str, state: StateDir, *, model: str | None, port: int | None) ->
     raise ConfigError(f"no role is called {role!r}; there are broker, frontend, worker")
 
 
-def place_self_test(state: StateDir) -> Placement:
-    """Return the settings of a role that only tries what it needs."""
+def place_self_test(role: str, state: StateDir) -> Placement:
+    """Return the settings of a `role` that only tries what it needs."""
     operator = state.load_operator()
     return Placement(
         settings=HostSettings(log_level=operator.log_level, store=str(state.store), self_test=True),
-        reach=Reach(write=(state.store.parent,)),
+        reach=Reach(write=(state.store.parent,) if role == "broker" else ()),
         files={},
     )
 

@@ -21,6 +21,22 @@ def operator(state: StateDir, text: str) -> None:
     state.operator.write_text(text)
 
 
+def test_what_cannot_leave_an_enclave_is_refused(state: StateDir) -> None:
+    with pytest.raises(ConfigError, match=r"give \[queue\] a port"):
+        host.place_frontend(state, port=9000).inside()
+    with pytest.raises(ConfigError, match=r"give \[broker\] a port"):
+        host.place_broker(state).inside()
+
+
+def test_a_self_test_writes_only_where_its_role_does(state: StateDir) -> None:
+    from wardian.cli.processes import place_self_test
+
+    assert place_self_test("broker", state).reach.write == (state.store.parent,)
+    for role in ("frontend", "worker"):
+        assert place_self_test(role, state).reach == host.Reach()
+    assert place_self_test("broker", state).inside().store == "/broker.db"
+
+
 def test_a_broker_writes_its_state_and_listens(state: StateDir) -> None:
     operator(state, "[broker]\nport = 4545\n")
     placed = host.place_broker(state)
@@ -60,7 +76,8 @@ def test_a_worker_reads_its_own_model_s_versions(state: StateDir) -> None:
     assert set(placed.settings.sealed_models) == {"m:1", "m:12"}
     assert placed.reach.read == (state.root / "models",)
     assert placed.files == {"model.sealed": state.root / "models" / "m-12.sealed"}
-    assert placed.inside().sealed_models == {"m:12": "model.sealed"}
+    operator(state, "[queue]\nport = 5555\n")
+    assert host.place_worker(state, model="m").inside().sealed_models == {"m:12": "model.sealed"}
 
 
 def test_a_free_port_is_one_on_which_one_can_listen() -> None:

@@ -41,7 +41,7 @@ def run(
     """  # noqa: D301 (click reads the character \b, not a backslash)
     directory = StateDir.open(state)
     if self_test or tee == "gramine-direct":
-        placement = processes.place_self_test(directory)
+        placement = processes.place_self_test(role, directory)
     else:
         placement = processes.place(role, directory, model=model, port=port)
     processes.run(role, directory, placement, tee=tee, lifeline=lifeline)
