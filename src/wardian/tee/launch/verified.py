@@ -20,10 +20,10 @@ from wardian.tee.manifest.canonical import (
     parse_manifest,
 )
 from wardian.tee.manifest.elf import read_loader
+from wardian.tee.manifest.template import RUNTIME
 
 AGREED = "wardian.toml"
 _FILE = "file:"
-_RUNTIME_ONLY = "/gramine-runtime"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def _located(uri: str, directory: Path) -> Path:
 def _mounts(mounts: Iterable[dict[str, str]], directory: Path) -> Iterable[Path]:
     """Yield the plain directories that a role sees; what exists under Gramine alone is left out."""
     for mount in mounts:
-        if mount.get("type", "chroot") == "chroot" and mount["path"] != _RUNTIME_ONLY:
+        if mount.get("type", "chroot") == "chroot" and mount["path"] != RUNTIME:
             yield _located(mount["uri"], directory).resolve()
 
 
