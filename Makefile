@@ -7,13 +7,14 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench docs lock trace measure size clean
+.PHONY: help run test check fix bench docs fuzz lock trace measure size clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
 	@echo "make test               every test"
 	@echo "make check              format, lint, types, layers, undeclared imports, documentation"
 	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
+	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
 	@echo "make trace              which files each role opens, under strace, after a change of what it uses"
@@ -39,6 +40,9 @@ fix: $(VENV)/dev.installed
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python bench/serving.py $(ARGS)
+
+fuzz: $(VENV)/dev.installed
+	$(BIN)/python tests/fuzz/run.py $(ARGS)
 
 docs: $(VENV)/dev.installed
 	$(BIN)/zensical build --strict

@@ -55,6 +55,9 @@ class ClearSender:
         head = HEAD.pack(header.version, header.deadline_ms, len(header.request_ids))
         return head + ids + plaintext, ClearPending()
 
+    def erase(self) -> None:
+        """Nothing: there is no key."""
+
 
 @dataclass(slots=True)
 class ClearMessage:
@@ -102,11 +105,18 @@ async def frontend(key: str, cert: str, port: int, socket: str) -> None:
     dispatcher = Dispatcher(
         queue=queue,
         codecs={"digits": ClearSender()},
+        lanes={LANE},
         max_waiting=4096,
         batch_across_tenants=frozenset({"digits"}),
     )
     limits = Limits()
-    api = Api(dispatcher=dispatcher, desk=NoEvidence(), metrics=Metrics(), deadline_s=10.0)
+    api = Api(
+        dispatcher=dispatcher,
+        desk=NoEvidence(),
+        metrics=Metrics(),
+        deadline_s=10.0,
+        serves=lambda _: True,
+    )
     server = HttpServer(handler=api.handle, limits=limits, count_refusal=lambda _: None)
     tls_key = TlsKey.from_secret(Secret(Path(key).read_bytes()))
     identity = TlsIdentity(chain_pem=Path(cert).read_bytes(), key=tls_key)

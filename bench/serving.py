@@ -130,7 +130,8 @@ def identity(directory: Path) -> tuple[Path, Path, Path, Path]:
     key = TlsKey.generate()
     request = parse_csr(build_csr(key, names=("localhost", "127.0.0.1")))
     role = MeshIdentity(role="frontend", measurement=bytes(32), manifest_digest=bytes(32))
-    chain = ca.issue(request, identity=role, now=now)
+    issuer = ca.create_issuing(manifest_digest=bytes(32), now=now)
+    chain = issuer.issue(request, identity=role, now=now, life_s=24 * 3600)[:2]
     paths = (directory / "key.der", directory / "key.pem", directory / "cert.pem")
     paths[0].write_bytes(key.to_secret().reveal())
     paths[1].write_bytes(key.private_pem().reveal())

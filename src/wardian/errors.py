@@ -13,6 +13,7 @@ WardianError
 │   ├── TcbUnacceptable         genuine, but the platform's state is refused by policy
 │   └── CollateralUnavailable   what Intel signs about the platform cannot be had now (retryable)
 ├── PolicyDenied                a policy refuses; names the rule, not what the rule expected
+│   └── AdmissionRefused        the broker, verified, does not admit this process to the mesh
 ├── SealError                   sealed state is not ours, not whole or not the newest
 │   ├── StateRolledBack         an older copy was put in its place, or it was taken away
 │   ├── CounterLost             the state proves a count that its counter no longer shows
@@ -93,6 +94,13 @@ class PolicyDenied(WardianError):
     def __init__(self, message: str, *, rule: str) -> None:
         super().__init__(message)
         self.rule = rule
+
+
+class AdmissionRefused(PolicyDenied):
+    """The broker does not admit this process to the mesh, or not any more.
+
+    It said so on a connection that was known to end at the broker, so nobody in between did.
+    """
 
 
 class SealError(WardianError):

@@ -12,13 +12,14 @@ import socket
 import threading
 
 import pytest
-from simulators.attestation_devices import GramineDevice, TsmDevice, tdx_quote
+from simulators.attestation_devices import GramineDevice, TsmDevice
+from simulators.td_quotes import TdxPlatform, td_body
 
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
-from wardian.attestation.quote_sgx import parse_sgx_quote
+from wardian.attestation.quote import parse_quote
 from wardian.attestation.verifier import verify_evidence
-from wardian.errors import ConfigError, FormatError, LocalProtocolError, SealError, WardianError
+from wardian.errors import ConfigError, LocalProtocolError, SealError, WardianError
 from wardian.tee.backend import BACKENDS, SealTo, enter
 from wardian.tee.gramine import GramineEnclave, read_device, write_device
 from wardian.tee.launch.file_counters import FileCounters
@@ -43,6 +44,7 @@ HERE, ELSEWHERE = hashlib.sha256(b"an enclave").digest(), hashlib.sha256(b"anoth
 AGREED, HOST = b'[mesh]\nname = "\xc3\xa4"\r\n\0', b'{"log_level": "info"}\n'
 THREADS, QUOTES_EACH, YIELD_S = 8, 4, 0.0005
 PLATFORM = generate_platform(clock=lambda: NOW)
+TDX_PLATFORM = TdxPlatform(now=NOW)
 
 
 def sgx_quote(mr_enclave: bytes, product_id: int):
@@ -51,13 +53,12 @@ def sgx_quote(mr_enclave: bytes, product_id: int):
     )
 
 
-def tdx_shaped(report_data: bytes) -> bytes:
-    signed = PLATFORM.quote(mr_enclave=HERE, report_data=report_data)
-    return tdx_quote(report_data, tail=signed[436:])
+def tdx_quote(report_data: bytes) -> bytes:
+    return TDX_PLATFORM.quote(td_body(report_data=report_data))
 
 
 def sgx_report_data(evidence: Evidence) -> bytes:
-    return parse_sgx_quote(evidence.quote).report_data
+    return parse_quote(evidence.quote).report.report_data
 
 
 def tdx_report_data(evidence: Evidence) -> bytes:
@@ -353,7 +354,7 @@ class TestGramine(AttesterContract):
         made = enclave.evidence(b"r" * 64)
         evidence = Evidence(quote=made.quote, collateral=PLATFORM.collateral())
         result = verify_evidence(evidence, policy=policy, report_data=b"r" * 64, now=NOW)
-        assert result.claims.mr_enclave == HERE
+        assert result.claims.measurement == HERE
 
 
 # --- tsm -----------------------------------------------------------------------------------------
@@ -365,7 +366,7 @@ class TestTsm(AttesterContract):
 
     @pytest.fixture
     def device(self, tmp_path):
-        with TsmDevice(tmp_path / "report", quote=tdx_shaped) as device:
+        with TsmDevice(tmp_path / "report", quote=tdx_quote) as device:
             device.yield_s = YIELD_S
             yield device
 
@@ -394,13 +395,15 @@ class TestTsm(AttesterContract):
         with pytest.raises(AssertionError, match="another one's quote"):
             quote_at_once(unlocked(enclave), tdx_report_data)
 
-    def test_this_releases_verifier_refuses_it_by_type(self, enclave):
-        evidence = enclave.evidence(b"r" * 64)
+    def test_a_verifier_accepts_it_once_it_has_collateral(self, enclave):
+        guest = parse_quote(tdx_quote(b"r" * 64)).report.measurement
         policy = AppraisalPolicy(
-            roots=frozenset({PLATFORM.root_sha256}), rule=MeasurementIn(frozenset({HERE}))
+            roots=frozenset({TDX_PLATFORM.root_sha256}), rule=MeasurementIn(frozenset({guest}))
         )
-        with pytest.raises(FormatError, match="TDX version 4"):
-            verify_evidence(evidence, policy=policy, report_data=b"r" * 64, now=NOW)
+        made = enclave.evidence(b"r" * 64)
+        evidence = Evidence(quote=made.quote, collateral=TDX_PLATFORM.collateral())
+        result = verify_evidence(evidence, policy=policy, report_data=b"r" * 64, now=NOW)
+        assert result.claims.measurement == guest
 
 
 def _ask_without_counting(self, report_data):

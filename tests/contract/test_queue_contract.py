@@ -265,3 +265,77 @@ async def test_large_messages_arrive_whole(pair, sink):
     await worker.answer([Delivered(1, large)])
     await sink.until(lambda: sink.answers)
     assert sink.answers == [(1, large)]
+
+
+# Asked again: with an epoch of the keys every worker proves itself anew
+
+
+async def asked_again(worker) -> None:
+    ((number, question),) = await worker.take()
+    assert (number, question) == (0, b"who are you?")
+
+
+async def test_who_is_asked_again_gets_nothing_until_it_answers(pair, sink):
+    worker = await admitted(pair, sink)
+    pair.front.rechallenge()
+    assert pair.front.room(LANE) == 0
+    send(pair, 1)
+    await asked_again(worker)
+    sink.rooms.clear()
+    await worker.answer([Delivered(0, b"one of us")])
+    assert await take(worker, 1) == [1]
+    assert pair.front.room(LANE) == 1
+    await worker.answer([Delivered(1, b"a")])
+    await sink.until(lambda: sink.answers)
+
+
+async def test_what_it_held_it_answers_before_or_after(pair, sink):
+    worker = await admitted(pair, sink, credit=2)
+    send(pair, 1)
+    send(pair, 2)
+    assert await take(worker, 2) == [1, 2]
+    pair.front.rechallenge()
+    await asked_again(worker)
+    await worker.answer([Delivered(1, b"a"), Delivered(0, b"one of us"), Delivered(2, b"b")])
+    await sink.until(lambda: len(sink.answers) == 2)
+    assert sink.answers == [(1, b"a"), (2, b"b")]
+    assert sink.losses == []
+    assert pair.front.room(LANE) == 1
+
+
+async def test_a_wrong_answer_changes_nothing_and_the_true_one_counts(pair, sink):
+    """It may have been the answer to the question before."""
+    worker = await admitted(pair, sink, credit=1)
+    pair.front.rechallenge()
+    await asked_again(worker)
+    await worker.answer([Delivered(0, b"let me in")])
+    send(pair, 1)
+    pair.front.rechallenge()
+    await asked_again(worker)
+    await worker.answer([Delivered(0, b"one of us")])
+    assert await take(worker, 1) == [1]
+
+
+async def test_who_cannot_be_asked_any_more_is_let_go_of(pair, sink):
+    worker = await admitted(pair, sink)
+    send(pair, 1)
+    assert await take(worker, 1) == [1]
+    sink.refuses = True
+    pair.front.rechallenge()
+    await sink.until(lambda: sink.left)
+    assert sink.losses == [[1]]
+
+
+async def test_a_worker_that_stops_while_it_is_asked(pair, sink):
+    worker = await admitted(pair, sink, credit=1)
+    send(pair, 1)
+    assert await take(worker, 1) == [1]
+    pair.front.rechallenge()
+    await asked_again(worker)
+    worker.stop()
+    taking = asyncio.ensure_future(worker.take())
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(taking), 0.4)
+    await worker.answer([Delivered(0, b"one of us"), Delivered(1, b"a")])
+    assert await taking is None
+    assert sink.answers == [(1, b"a")]

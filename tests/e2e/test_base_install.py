@@ -37,7 +37,7 @@ import json, pathlib
 import wardian
 from wardian._internal import wire
 from wardian.attestation import Evidence, load_policy, verify_evidence
-import wardian.crypto.sealed_file, wardian.broker.manifest
+import wardian.crypto.sealed_file, wardian.broker.mesh.manifest
 import wardian.serving.client.sync, wardian.serving.client.aio, wardian.serving.client.policy
 import wardian.cli.main, wardian.cli.files, wardian.cli.attest, wardian.cli.doctor
 case = json.loads(pathlib.Path(sys.argv[1]).read_text())
@@ -48,7 +48,7 @@ result = verify_evidence(
     now=case["now"],
 )
 assert callable(wardian.connect)
-print(result.claims.mr_enclave.hex(), result.claims.simulated)
+print(result.claims.measurement.hex(), result.claims.simulated)
 """
 
 

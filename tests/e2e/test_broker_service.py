@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import socket
 import ssl
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,10 +26,7 @@ from toy_mesh import MASTER_KEY, NOW, OTHER_PLATFORM, Counter, ToyMesh, digest
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.admission import Admission
-from wardian.broker.audit import AuditLine, verify_chain
 from wardian.broker.certificates import spki_of
-from wardian.broker.client import obtain
 from wardian.broker.frames import (
     FIRST_FRAME_BYTES,
     FRAME_BYTES,
@@ -35,18 +34,27 @@ from wardian.broker.frames import (
     connect,
     server_context,
 )
-from wardian.broker.limits import ServiceLimits
-from wardian.broker.manifest import SignedManifest, TrustAnchor, appraisal_policy
-from wardian.broker.owner import Provisioned, provision
-from wardian.broker.protocol import Attestation, Challenge, Request
-from wardian.broker.provisioning import OwnerHello
+from wardian.broker.limits import GRACE_S, ServiceLimits
+from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.mesh.trust import RoleReference, TrustAnchor
+from wardian.broker.owners.client import provision
+from wardian.broker.owners.goods import goods_of
+from wardian.broker.owners.protocol import OwnerHello
+from wardian.broker.owners.session import Demands, Provisioned
 from wardian.broker.refusal import Refusal, decode_or_raise
+from wardian.broker.release.admission import Admission
+from wardian.broker.release.client import obtain
+from wardian.broker.release.in_force import ask_in_force
+from wardian.broker.release.protocol import Attestation, Challenge, Request
 from wardian.broker.service import BrokerService
+from wardian.broker.state.audit import AuditLine, verify_chain
+from wardian.broker.state.store import Store
 from wardian.broker.status import read_status
-from wardian.broker.store import Store
 from wardian.crypto.signing import SigningKey
 from wardian.crypto.tls_keys import TlsKey, load_identity
 from wardian.errors import (
+    AdmissionRefused,
     AuthenticationFailed,
     ConfigError,
     ConnectionLost,
@@ -67,15 +75,23 @@ class Broker:
         self.mesh, self.service, self.address = mesh, service, address
 
     async def give(self, signed: SignedManifest | None = None, **changes: object) -> Provisioned:
-        arguments: dict[str, object] = {
+        signed = signed or self.mesh.signed()
+        given: dict[str, Any] = {
             "owner": self.mesh.owners[0],
             "agreed_toml": self.mesh.agreed_toml,
             "policy": appraisal_policy(self.mesh.manifest(), "broker"),
-            "manifest": signed or self.mesh.signed(),
             "keys": tuple(self.mesh.keys.values()),
-            "now": lambda: NOW,
-        }
-        return await provision(self.address, **(arguments | changes))  # type: ignore[arg-type]
+        } | changes
+        done = await provision(
+            self.address,
+            owner=given["owner"],
+            demands=Demands(agreed_toml=given["agreed_toml"], policy=given["policy"]),
+            manifest=signed,
+            goods=goods_of(given["keys"]),
+            now=lambda: NOW,
+        )
+        self.mesh.in_force(signed)
+        return done
 
     async def ask(self, role: str = "worker", **changes: object) -> Admission:
         arguments: dict[str, object] = {
@@ -188,7 +204,7 @@ async def test_a_new_manifest_shows_in_the_brokers_certificate_at_once(broker: B
 async def test_a_manifest_turns_over_between_handshake_and_request(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker's certificate names the old one, its evidence the new one: ask again."""
+    """The broker's certificate is of the old one's CA: it says so, before that looks like an attack."""
     await broker.give()
 
     async def connect_then_turn(address: Address) -> FrameStream:
@@ -197,25 +213,74 @@ async def test_a_manifest_turns_over_between_handshake_and_request(
         return stream
 
     with monkeypatch.context() as patch:
-        patch.setattr("wardian.broker.client.connect", connect_then_turn)
-        with pytest.raises(Timeout, match="manifest changed meanwhile: ask again") as caught:
+        patch.setattr("wardian.broker.release.client.connect", connect_then_turn)
+        with pytest.raises(TransportError, match="manifest changed meanwhile: ask again") as caught:
             await broker.ask()
     assert caught.value.retryable
     assert (await broker.ask()).manifest.manifest.version == 2
 
 
-async def test_a_workers_certificate_does_not_pass_for_a_turned_over_broker(
+async def test_a_workers_certificate_does_not_pass_for_the_brokers(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only another manifest is a reason to ask again; another role stays an attack."""
+    """Neither one of the manifest in force nor one of before: no evidence is sent there."""
     await broker.give()
     worker = x509.load_pem_x509_certificates((await broker.ask()).certificate_chain_pem)[0]
     raw = worker.public_bytes(serialization.Encoding.DER)
-    await broker.give(broker.mesh.signed(version=2))
     monkeypatch.setattr(FrameStream, "peer_certificate", lambda _: raw)
     with pytest.raises(PolicyDenied) as caught:
         await broker.ask()
     assert caught.value.rule == "peer-role"
+    await broker.give(broker.mesh.signed(version=2))
+    with pytest.raises(AuthenticationFailed, match="issuing CA of this manifest"):
+        await broker.ask()
+
+
+async def test_what_is_in_force_is_asked_of_the_broker_over_tls(broker: Broker) -> None:
+    await broker.give()
+    admission = await broker.ask("frontend", models=("digits", "faces"))
+    ask = functools.partial(ask_in_force, broker.address, admission=admission, now=lambda: NOW)
+    assert not (await ask()).is_news_to(admission)
+    broker.service.authority.turn_epoch(rule="owner-order")
+    assert (await ask()).is_news_to(admission)
+    await broker.give(broker.mesh.signed(version=2))
+    news = await ask()
+    assert (news.manifest_version, news.epoch) == (2, 3)
+    again = await broker.ask("frontend", models=("digits",), renewal=True)
+    assert not news.is_news_to(again)
+
+
+async def test_a_host_that_ends_tls_cannot_say_what_is_in_force(broker: Broker) -> None:
+    await broker.give()
+    admission = await broker.ask("frontend")
+    async with Middle(broker.address, lambda _, raw: raw) as address:
+        with pytest.raises(AuthenticationFailed, match="not signed by the issuing CA"):
+            await ask_in_force(address, admission=admission, now=lambda: NOW)
+
+
+async def test_t21_a_process_that_was_withdrawn_hears_it_from_the_broker_alone(
+    broker: Broker,
+) -> None:
+    """In place of message 4; who ends TLS in between cannot say it, whatever it passes on."""
+    await broker.give()
+    await broker.ask()
+    other = {"worker": RoleReference(measurements=(digest("another").hex(),))}
+    roles = dict(broker.mesh.manifest().roles) | other
+    await broker.give(broker.mesh.signed(version=2, roles=roles))
+    with pytest.raises(AdmissionRefused) as caught:
+        await broker.ask(renewal=True)
+    assert caught.value.rule == "MeasurementIn"
+    async with Middle(broker.address, lambda _, raw: raw) as address:
+        with pytest.raises(AuthenticationFailed):
+            await broker.ask(renewal=True, address=address)
+
+    def refuse(_: int, __: bytes) -> bytes:
+        return wire.encode(Refusal(code="denied", rule="MeasurementIn", message="go away"))
+
+    async with Middle(broker.address, refuse) as address:
+        with pytest.raises(PolicyDenied) as forged:
+            await broker.ask(renewal=True, address=address)
+    assert not isinstance(forged.value, AdmissionRefused)
 
 
 # Refusals, as people read them
@@ -364,7 +429,7 @@ async def test_a_host_that_ends_tls_gets_no_evidence_of_the_workload(broker: Bro
     await broker.give()
     middle = Middle(broker.address, lambda _, raw: raw)
     async with middle as address:
-        with pytest.raises(AuthenticationFailed, match="not signed by the mesh CA"):
+        with pytest.raises(AuthenticationFailed, match="not signed by the issuing CA"):
             await broker.ask(address=address)
     assert middle.seen == 1  # message 3 was never sent
 
@@ -468,11 +533,19 @@ async def test_who_presented_something_does_not_give_way(mesh: ToyMesh, tmp_path
         stream = await connect(address)
         await eventually(lambda: len(service._places._held) == 1)
         service._places._held[0].firm = True
-        with pytest.raises(TransportError):
-            await read_status(address)
+        asked = asyncio.ensure_future(read_status(address))
+        await eventually(lambda: len(service._places._waiting) == 1)
+        await asyncio.sleep(2 * GRACE_S)
+        assert not asked.done()
         await stream.close()
-        await eventually(lambda: not service._serving)
-        assert (await read_status(address)).manifest_version == 0
+        assert (await asked).manifest_version == 0
+
+
+async def test_a_crowd_that_starts_at_once_is_served_in_order(broker: Broker) -> None:
+    """More than there are places, from one address, and nobody has to ask twice."""
+    await broker.give()
+    admissions = await asyncio.gather(*(broker.ask() for _ in range(80)))
+    assert len({each.certificate_digest for each in admissions}) == 80
 
 
 async def test_bad_evidence_is_audited_even_if_its_sender_crowds_itself_out(
@@ -490,7 +563,7 @@ async def test_bad_evidence_is_audited_even_if_its_sender_crowds_itself_out(
             go_on.wait(10)
             return judge(*arguments, **more)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("wardian.broker.service.verify_evidence", slowly)
+        monkeypatch.setattr("wardian.broker.desk.verify_evidence", slowly)
         trojan = broker.mesh.attest("worker", measurement=digest("trojan"))
         asked = asyncio.ensure_future(broker.ask(attest=trojan))
         await eventually(judging.is_set)
@@ -555,7 +628,7 @@ async def test_a_line_of_what_was_left_out_that_cannot_be_written(
 
     counter = broker.service._store._counter
     broker.service._store._counter = dataclasses.replace(counter, advance=killed)
-    broker.service._write_left_out(3)
+    broker.service._unasked(functools.partial(broker.service._write_left_out, 3))
     assert not broker.service._store.usable
     assert broker.service.in_doubt.is_set()
     assert "broker.bug" in [record.getMessage() for record in caplog.records]
@@ -613,7 +686,7 @@ async def test_a_bug_in_a_release_or_a_visit_is_audited_and_told(
         raise ZeroDivisionError("with a secret in its text")
 
     with monkeypatch.context() as patch:
-        patch.setattr("wardian.broker.service.verify_evidence", fail)
+        patch.setattr("wardian.broker.desk.verify_evidence", fail)
         for visit, role in ((broker.ask, "worker"), (broker.give, "owner")):
             with pytest.raises(TransportError, match="its log says why") as caught:
                 await visit()
@@ -649,17 +722,36 @@ async def test_quotes_are_rationed(mesh: ToyMesh, tmp_path: Path) -> None:
             await broker.give()
 
 
-async def test_those_who_say_to_be_owners_are_counted(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
+async def test_those_who_say_to_be_owners_are_counted(mesh: ToyMesh, tmp_path: Path) -> None:
+    async with service_of(mesh, tmp_path / "b.db", limits=ServiceLimits(owners=1)) as service:
+        broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
+        stream = await connect(broker.address)
+        hello = OwnerHello(owner=mesh.owners[0].public.hex(), nonce=bytes(32))
+        await stream.send(wire.encode(hello))
+        await stream.receive(most=FRAME_BYTES)
+        with pytest.raises(TransportError, match="as many owners"):
+            await broker.give()
+        await stream.close()
+
+
+async def test_t21_idle_visits_of_one_address_keep_no_owner_out(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker.service._owner_slots = asyncio.Semaphore(1)
-    stream = await connect(broker.address)
-    hello = OwnerHello(owner=broker.mesh.owners[0].public.hex(), nonce=bytes(32))
-    await stream.send(wire.encode(hello))
-    await stream.receive(most=FRAME_BYTES)
-    with pytest.raises(TransportError, match="as many owners"):
+    peers = iter(["stranger", "stranger", "owner"])
+    monkeypatch.setattr("wardian.broker.service.peer_of", lambda _: next(peers))
+    async with service_of(mesh, tmp_path / "b.db", limits=ServiceLimits(owners=2)) as service:
+        broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
+        held = [await connect(broker.address) for _ in range(2)]
+        for stream in held:
+            hello = OwnerHello(owner=mesh.owners[0].public.hex(), nonce=bytes(32))
+            await stream.send(wire.encode(hello))
+            await stream.receive(most=FRAME_BYTES)
         await broker.give()
-    await stream.close()
+        with pytest.raises(ConnectionLost):
+            await held[0].receive(most=FRAME_BYTES, timeout_s=5)
+        await eventually(lambda: len(service._serving) == 1)  # the other one, still idle
+        for stream in held:
+            await stream.close()
 
 
 async def test_a_bug_stays_in_its_connection(
@@ -669,7 +761,7 @@ async def test_a_bug_stays_in_its_connection(
         raise ZeroDivisionError("with a secret in its text")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(broker.service._authority), "status", lambda *_: fail(None))
+        patch.setattr("wardian.broker.status_desk.tell_status", fail)
         with pytest.raises(TransportError, match="its log says why"):
             await read_status(broker.address)
     assert "broker.bug" in [r.getMessage() for r in caplog.records]
@@ -707,19 +799,53 @@ async def test_a_commit_that_fails_half_way_ends_the_broker(broker: Broker) -> N
         await broker.service.in_doubt.wait()
 
 
-async def test_the_brokers_certificate_is_renewed(
+async def key_shown(address: Address) -> bytes:
+    """The key of the broker's certificate on a new connection."""
+    stream = await connect(address)
+    try:
+        return spki_of(stream.peer_certificate())
+    finally:
+        await stream.close()
+
+
+async def test_the_brokers_certificate_is_renewed_at_half_of_its_lease(
+    mesh: ToyMesh, tmp_path: Path
+) -> None:
+    ticks = [0.0]
+    async with service_of(mesh, tmp_path / "b.db", ticks=lambda: ticks[0]) as service:
+        address = await service.start("127.0.0.1", 0)
+        first = await key_shown(address)
+        ticks[0] += 1799
+        assert await key_shown(address) == first
+        ticks[0] += 1
+        second = await key_shown(address)
+        assert second != first
+        assert await key_shown(address) == second
+        broker = Broker(mesh, service, address)
+        await broker.give()
+        assert await key_shown(address) != second  # of another issuing CA
+
+
+async def test_an_epoch_does_not_grow_old(
     mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wardian.broker.service.LEAF_LIFE_S", 0.02)
-    async with service_of(mesh, tmp_path / "b.db") as service:
-        address = await service.start("127.0.0.1", 0)
-        seen = set()
-        async with asyncio.timeout(10):
-            while len(seen) < 2:
-                stream = await connect(address)
-                seen.add(spki_of(stream.peer_certificate()))
-                await stream.close()
-        assert service.authority.simulated
+    monkeypatch.setattr("wardian.broker.service.SETTLE_S", 0.01)
+    ticks = [0.0]
+    async with service_of(mesh, tmp_path / "b.db", ticks=lambda: ticks[0]) as service:
+        broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
+        await asyncio.sleep(0.05)
+        assert service.authority.epoch == 0
+        await broker.give()
+        for epoch in (1, 2, 3):
+            await asyncio.sleep(0.05)  # it is looked at, and is young
+            assert service.authority.epoch == epoch
+            ticks[0] += 86_400
+            await eventually(lambda epoch=epoch: service.authority.epoch == epoch + 1)
+        last = (await lines(broker))[-1].entry
+        assert (last.event, last.rule, last.epoch) == ("epoch", "age", 4)
+        service._store._usable = False
+        ticks[0] += 86_400
+        await asyncio.sleep(0.05)  # and where the state is in doubt nothing is tried
 
 
 async def test_accepting_fails_and_goes_on(

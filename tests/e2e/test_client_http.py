@@ -60,7 +60,7 @@ def test_descriptions(front: FrontEnd, client: Client) -> None:
     assert client.ready() is False
     verified = client.verify()
     assert verified.manifest.mesh == "test"
-    assert verified.result.claims.mr_enclave == MEASUREMENTS["frontend"]
+    assert verified.result.claims.measurement == MEASUREMENTS["frontend"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_front_end_that_stops_for_good() -> None:
 
 def test_a_renewed_key_is_verified_anew(front: FrontEnd) -> None:
     with FrontEnd() as own, connect(own.url, policy=own.policy()) as client:
-        own.call(own.frontend.use, make_identity(own.ca, own.manifest))
+        own.call(own.frontend.use, make_identity(own.issuer), own.papers)
         for connection in own.frontend._server._state.connections.copy():
             own.call(connection.abort)
         quotes = own.quotes
@@ -206,7 +206,7 @@ def in_between(
 
 def server_context(front: FrontEnd, tmp_path: Path) -> ssl.SSLContext:
     """With a certificate of the real mesh CA, but another key than the enclave's."""
-    stolen = make_identity(front.ca, front.manifest)
+    stolen = make_identity(front.issuer)
     file = tmp_path / "stolen.pem"
     file.write_bytes(stolen.key.private_pem().reveal() + stolen.chain_pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

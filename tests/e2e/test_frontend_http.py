@@ -196,7 +196,7 @@ def claims(front: FrontEnd, shown: FrontendEvidence) -> bytes:
         root=front.platform.root_der,
         now=int(time.time()),
     )
-    assert found.mr_enclave == MEASUREMENTS["frontend"]
+    assert found.measurement == MEASUREMENTS["frontend"]
     return found.report_data
 
 
@@ -212,8 +212,8 @@ def test_a_renewed_certificate_is_used_for_new_connections() -> None:
     with FrontEnd() as front, front.raw() as old:
         before = old.sock.getpeercert(binary_form=True)
         assert old.get("/v2/health/live")[0] == 200
-        renewed = make_identity(front.ca, front.manifest)
-        front.call(front.frontend.use, renewed)
+        renewed = make_identity(front.issuer)
+        front.call(front.frontend.use, renewed, front.papers)
         with front.raw() as new:
             assert new.sock.getpeercert(binary_form=True) != before
             assert claims(front, evidence(new)) == report_data(front, renewed.key.spki)
@@ -221,7 +221,7 @@ def test_a_renewed_certificate_is_used_for_new_connections() -> None:
         assert claims(front, evidence(old)) == report_data(front, front.identity.key.spki)
         wrong = TlsIdentity(chain_pem=renewed.chain_pem, key=front.identity.key)
         with pytest.raises(FormatError):
-            front.call(front.frontend.use, wrong)
+            front.call(front.frontend.use, wrong, front.papers)
         with front.raw() as new:
             assert new.sock.getpeercert(binary_form=True) != before
 

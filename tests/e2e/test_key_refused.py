@@ -19,7 +19,8 @@ import wardian
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.manifest import SignedManifest, appraisal_policy, parse_manifest
+from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.mesh.manifest import SignedManifest, parse_manifest
 from wardian.errors import PolicyDenied
 from wardian.tee.launch.simulation import load_platform, open_platform
 from wardian.tee.manifest.builder import Builder

@@ -54,7 +54,7 @@ def test_evidence_of_a_real_process_names_its_measurement(probe):
         now=unix_time(),
     )
     assert result.claims.simulated
-    assert result.claims.product_id == 99
+    assert result.claims.report.product_id == 99
 
 
 def test_one_changed_byte_is_another_enclave(probe):

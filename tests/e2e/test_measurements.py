@@ -85,7 +85,7 @@ def test_reference_values_name_what_the_broker_accepts(
 
     (measurement,) = load_reference_values(target).to_roles()[role]
     from wardian._internal import wire
-    from wardian.broker.manifest import SignedManifest, parse_manifest
+    from wardian.broker.mesh.manifest import SignedManifest, parse_manifest
 
     manifest = parse_manifest(wire.decode(accepted.encode(), SignedManifest, what="manifest"))
     assert manifest.roles[role].measurements == (measurement,)

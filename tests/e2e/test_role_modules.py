@@ -54,7 +54,13 @@ def test_a_role_loads_what_the_table_says(loaded: dict[str, set[str]], role: str
 @pytest.mark.parametrize(
     ("role", "foreign"),
     [
-        ("broker", ("serving", "inference", "engines", "cli")),
+        (
+            "broker",
+            (
+                *("serving.api.routes", "serving.dispatch", "serving.frontend", "serving.worker"),
+                *("serving.queue", "inference", "engines", "cli"),
+            ),
+        ),
         (
             "frontend",
             (

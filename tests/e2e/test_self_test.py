@@ -11,7 +11,7 @@ from mesh import RunningMesh
 from wardian.tee.role_table import ROLES
 
 TRIALS = {
-    "broker": {"store"},
+    "broker": {"kbs", "store"},
     "frontend": {"http", "event loop", "metrics"},
     "worker": {"model"},
 }

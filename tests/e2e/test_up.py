@@ -159,7 +159,7 @@ def test_status_tells_processes_evidence_and_audit(shared_mesh: RunningMesh) -> 
         wardian_command("status", "--state", str(shared_mesh.state), "--json").stdout
     )
     assert as_json["broker"]["simulated"] is True
-    assert as_json["broker"]["audit"]["count"] > 0
+    assert as_json["broker"]["witnessed"]["head"]["audit"]["count"] > 0
 
 
 def test_a_second_up_on_the_same_state_is_told_off(shared_mesh: RunningMesh) -> None:

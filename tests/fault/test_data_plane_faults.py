@@ -8,6 +8,7 @@ import pytest
 from simulators import hostile_queue as hostile
 from simulators.data_plane import (
     LANE,
+    LANES,
     Collector,
     ToyModel,
     image,
@@ -48,7 +49,9 @@ class Plane:
         self.path = str(folder / "front")
         self.relay = hostile.Relay(str(folder / "relay"), self.path)
         self.queue = SocketFrontQueue(Address.parse(self.path))
-        self.dispatcher = Dispatcher(queue=self.queue, codecs={"digits": sender()}, max_waiting=999)
+        self.dispatcher = Dispatcher(
+            queue=self.queue, codecs={"digits": sender()}, lanes=LANES, max_waiting=999
+        )
         self.requests = Collector(self.dispatcher)
         self.running: list[Running] = []
 

@@ -16,8 +16,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 from toy_mesh import MASTER_KEY, NOW, Counter, ToyBroker, ToyMesh
 
 from wardian._internal import wire
-from wardian.broker.audit import EMPTY, AuditEntry, AuditLine, link, verify_chain
-from wardian.broker.broker_session import BrokerSession
 from wardian.broker.ca import MeshCa
 from wardian.broker.certificates import (
     MeshIdentity,
@@ -26,14 +24,25 @@ from wardian.broker.certificates import (
     read_identity,
     spki_of,
     verify_ca_certificate,
+    verify_issuing_certificate,
     verify_peer_certificate,
 )
-from wardian.broker.manifest import MeshManifest, SignedManifest, verify_manifest
-from wardian.broker.protocol import Attestation, Challenge, Request, Response, decode_release
-from wardian.broker.provisioning import OwnerChallenge, OwnerHello, Provision, decode_keys
+from wardian.broker.mesh.manifest import MeshManifest, SignedManifest
+from wardian.broker.mesh.verify import verify_manifest
+from wardian.broker.owners.goods import decode_goods
+from wardian.broker.owners.protocol import OwnerChallenge, OwnerHello, Provision
 from wardian.broker.refusal import Refusal
-from wardian.broker.store import Store
-from wardian.broker.workload_session import WorkloadSession
+from wardian.broker.release.broker_session import BrokerSession
+from wardian.broker.release.protocol import (
+    Attestation,
+    Challenge,
+    Request,
+    Response,
+    decode_release,
+)
+from wardian.broker.release.workload_session import WorkloadSession
+from wardian.broker.state.audit import START, AuditEntry, AuditLine, link, verify_chain
+from wardian.broker.state.store import Store
 from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import FormatError, WardianError
 
@@ -62,7 +71,7 @@ def test_garbage_ends_in_a_format_error(raw: bytes) -> None:
     for kind in (*messages, SignedManifest, MeshManifest, Refusal, AuditLine):
         with pytest.raises(FormatError):
             wire.decode(raw, kind, what="x")
-    for parse in (decode_release, decode_keys, MeshIdentity.from_der, read_identity):
+    for parse in (decode_release, decode_goods, MeshIdentity.from_der, read_identity):
         with pytest.raises(FormatError):
             parse(raw)
     for parse in (parse_csr, verify_ca_certificate):
@@ -85,17 +94,23 @@ def test_an_identity_has_one_form(role: str, measurement: bytes, digest: bytes) 
 CA = MeshCa.create(mesh="test", simulated=True, now=NOW)
 CSR = build_csr(TlsKey.generate(), names=["localhost", "127.0.0.1"])
 IDENTITY = MeshIdentity(role="frontend", measurement=bytes(32), manifest_digest=bytes(32))
-LEAF, _ = CA.issue(parse_csr(CSR), identity=IDENTITY, now=NOW)
+ISSUER = CA.create_issuing(manifest_digest=bytes(32), now=NOW)
+LEAF = ISSUER.issue(parse_csr(CSR), identity=IDENTITY, now=NOW, life_s=3600)[0]
 
 
 def verify_leaf(raw: bytes) -> object:
     return verify_peer_certificate(
-        raw, ca_spki=CA.spki, role="frontend", manifest_digest=bytes(32), now=NOW
+        raw, issuer_spki=ISSUER.spki, role="frontend", manifest_digest=bytes(32), now=NOW
     )
+
+
+def verify_issuer(raw: bytes) -> object:
+    return verify_issuing_certificate(raw, ca_spki=CA.spki, manifest_digest=bytes(32), now=NOW)
 
 
 READERS = {
     verify_ca_certificate: CA.certificate,
+    verify_issuer: ISSUER.certificate,
     spki_of: LEAF,
     read_identity: LEAF,
     verify_leaf: LEAF,
@@ -197,14 +212,14 @@ def test_a_flipped_bit_anywhere_in_messages_1_to_3_releases_nothing(
     data=st.data(),
 )
 def test_no_line_of_the_log_can_go(events: list[str], data: st.DataObject) -> None:
-    lines, head = [], EMPTY
+    lines, chain = [], START
     for event in events:
-        raw, head = link(AuditEntry(event=event, outcome="granted"), head=head, now=NOW)  # type: ignore[arg-type]
+        raw, chain = link(AuditEntry(event=event, outcome="granted"), chain=chain, now=NOW)  # type: ignore[arg-type]
         lines.append(raw)
-    assert len(verify_chain(lines, head=head)) == len(events)
+    assert len(verify_chain(lines, head=chain.head)) == len(events)
     at = data.draw(st.integers(0, len(lines) - 1))
     with pytest.raises(WardianError):
-        verify_chain(lines[:at] + lines[at + 1 :], head=head)
+        verify_chain(lines[:at] + lines[at + 1 :], head=chain.head)
 
 
 # Sessions, in any order

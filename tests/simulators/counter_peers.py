@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from wardian._internal.counter import CounterKeeper, MonotonicCounter
-from wardian.broker.quorum import MAX_PACKED, QuorumCounter, QuorumPeer, Step, Together
+from wardian.broker.counting.quorum import MAX_PACKED, QuorumCounter, QuorumPeer, Step, Together
 from wardian.errors import CounterUnavailable, SealError, WardianError
 
 

@@ -22,6 +22,7 @@ from wardian.serving.queue.seam import Delivered, FrontQueue, FrontSink
 from wardian.serving.worker import Worker
 
 LANE = Lane("digits", 1)
+LANES = frozenset({LANE, Lane("digits", 2)})
 KEY = Secret(b"k" * 32)
 EPOCH = 1
 
@@ -161,6 +162,7 @@ class MemoryWorker:
         self.queue, self.number, self.lane, self.credit = queue, number, lane, credit
         self.inbox: asyncio.Queue[Delivered | None] = asyncio.Queue()
         self.admitted = False
+        self.proving = False
         self.present = True
 
     async def take(self) -> list[Delivered] | None:
@@ -223,6 +225,17 @@ class MemoryQueue(FrontQueue):
     def stalled(self, worker: int) -> bool:
         return self.table.stalled(worker)
 
+    def rechallenge(self) -> None:
+        for worker in [each for each in self.workers.values() if each.present]:
+            try:
+                question = self.sink.challenge(worker.number, worker.lane)
+            except WardianError:
+                worker.vanish()
+                continue
+            worker.proving = True
+            self.deliver(self.table.set_credit(worker.number, 0))
+            worker.inbox.put_nowait(Delivered(0, question))
+
     def deliver(self, deliveries) -> None:
         for worker, message in deliveries:
             self.workers[worker].inbox.put_nowait(Delivered(message, self.waiting.pop(message)))
@@ -234,6 +247,10 @@ class MemoryQueue(FrontQueue):
                 worker.admitted = True
                 join = self.table.join(worker.number, lane=worker.lane, credit=worker.credit)
                 self.deliver(join)
+            elif message == 0 and worker.proving:
+                self.sink.admit(worker.number, sealed)
+                worker.proving = False
+                self.deliver(self.table.set_credit(worker.number, worker.credit))
             elif self.table.holds(worker.number, message):
                 self.sink.answered(message, sealed)
                 self.deliver(self.table.answered(worker.number, message))
@@ -299,10 +316,11 @@ class RecordingSink:
         self.admitted: set[int] = set()
         self.left: set[int] = set()
         self.rooms: list[Lane] = []
+        self.refuses = False
         self._changed = asyncio.Event()
 
     def challenge(self, worker: int, lane: Lane) -> bytes:
-        if lane.model != "digits":
+        if lane.model != "digits" or self.refuses:
             raise AuthenticationFailed("unknown model")
         return b"who are you?"
 

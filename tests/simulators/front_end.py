@@ -17,20 +17,19 @@ import uvloop
 from wardian._internal import settings
 from wardian._internal.settings import Limits, Mesh
 from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
-from wardian.broker.ca import MeshCa
+from wardian.broker.ca import IssuingCa, MeshCa
 from wardian.broker.certificates import MeshIdentity, build_csr, chain_pem, parse_csr
-from wardian.broker.manifest import (
-    MeshManifest,
-    RoleReference,
-    TrustAnchor,
-    VerifiedManifest,
-    sign_manifest,
-    verify_manifest,
-)
+from wardian.broker.mesh.manifest import MeshManifest, sign_manifest
+from wardian.broker.mesh.trust import RoleReference, TrustAnchor
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest
+from wardian.broker.state.audit import EMPTY
+from wardian.broker.transparency.cosigning import WitnessedHead
+from wardian.broker.transparency.heads import sign_head
 from wardian.crypto.signing import SigningKey
 from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import JobFailed, QueueFull, RequestError, Timeout
 from wardian.inference.spec import TensorSpec
+from wardian.serving.api.evidence_desk import Papers
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.dispatch import Counters, Outcome
@@ -157,13 +156,16 @@ class FakeDispatcher:
 
 
 def make_manifest(
-    platform: SimulatedPlatform, *, roles: dict[str, tuple[bytes, ...]] | None = None
+    platform: SimulatedPlatform,
+    *,
+    roles: dict[str, tuple[bytes, ...]] | None = None,
+    version: int = 3,
 ) -> VerifiedManifest:
     owner = SigningKey.generate()
     listed = roles or {role: (measured,) for role, measured in MEASUREMENTS.items()}
     manifest = MeshManifest(
         mesh="test",
-        version=3,
+        version=version,
         trust=TrustAnchor(
             simulation_root_sha256=platform.root_sha256.hex(),
             tcb_statuses=("UpToDate",),
@@ -179,18 +181,49 @@ def make_manifest(
     return verify_manifest(sign_manifest(manifest, [owner]), mesh=mesh)
 
 
-def make_identity(ca: MeshCa, manifest: VerifiedManifest, key: TlsKey | None = None) -> TlsIdentity:
+def make_identity(
+    issuer: IssuingCa,
+    key: TlsKey | None = None,
+    *,
+    role: str = "frontend",
+    now: int | None = None,
+) -> TlsIdentity:
     key = key or TlsKey.generate()
-    chain = ca.issue(
-        parse_csr(build_csr(key, names=("localhost", HOST))),
+    chain = issuer.issue(
+        parse_csr(build_csr(key, names=("localhost", HOST) if role == "frontend" else ())),
         identity=MeshIdentity(
-            role="frontend",
-            measurement=MEASUREMENTS["frontend"],
-            manifest_digest=manifest.digest,
+            role=role,
+            measurement=MEASUREMENTS[role],
+            manifest_digest=issuer.manifest_digest,
         ),
+        now=int(time.time()) if now is None else now,
+        life_s=3600,
+    )
+    return TlsIdentity(chain_pem=chain_pem(chain[:2]), key=key)
+
+
+def leaf_of(identity: TlsIdentity) -> bytes:
+    """The certificate that the other end of a connection sees, DER."""
+    leaf = identity.chain_pem.decode().split("-----END")[0] + "-----END CERTIFICATE-----"
+    return ssl.PEM_cert_to_DER_cert(leaf)
+
+
+def make_papers(ca: MeshCa, issuer: IssuingCa, manifest: VerifiedManifest) -> Papers:
+    """What a front end shows that was admitted under `manifest`; nobody witnessed its log."""
+    head = sign_head(
+        EMPTY,
+        mesh="test",
+        manifest_digest=manifest.digest,
+        ca_spki=ca.spki,
+        sign=ca.sign,
         now=int(time.time()),
     )
-    return TlsIdentity(chain_pem=chain_pem(chain), key=key)
+    return Papers(
+        manifest=manifest,
+        mesh_ca=ca.certificate,
+        issuing_ca=issuer.certificate,
+        witnessed=WitnessedHead(head=head),
+    )
 
 
 class FrontEnd:
@@ -200,7 +233,9 @@ class FrontEnd:
         self.platform = generate_platform()
         self.ca = MeshCa.create(mesh="test", simulated=True, now=int(time.time()))
         self.manifest = make_manifest(self.platform)
-        self.identity = make_identity(self.ca, self.manifest)
+        self.issuer = self.issuer_of(self.manifest)
+        self.papers = make_papers(self.ca, self.issuer, self.manifest)
+        self.identity = make_identity(self.issuer)
         self.dispatcher = FakeDispatcher()
         self.measured = MEASUREMENTS["frontend"]
         self.quotes = 0
@@ -210,6 +245,9 @@ class FrontEnd:
         )
         self.thread = threading.Thread(target=self.loop.run_forever, name="front-end")
         self.port = 0
+
+    def issuer_of(self, manifest: VerifiedManifest) -> IssuingCa:
+        return self.ca.create_issuing(manifest_digest=manifest.digest, now=int(time.time()))
 
     def attest(self, report_data: bytes) -> Any:
         self.quotes += 1
@@ -261,9 +299,15 @@ class FrontEnd:
             limits=self.limits,
             identity=self.identity,
             attest=self.attest,
-            manifest=self.manifest,
-            mesh_ca=self.ca.certificate,
+            papers=self.papers,
         )
+
+    def put_in_force(self, manifest: VerifiedManifest) -> None:
+        """What the role does when the broker admitted it under another manifest."""
+        self.manifest, self.issuer = manifest, self.issuer_of(manifest)
+        self.papers = make_papers(self.ca, self.issuer, manifest)
+        self.identity = make_identity(self.issuer)
+        self.call(self.frontend.use, self.identity, self.papers)
 
     def release(self) -> None:
         """Answer what "held" holds."""

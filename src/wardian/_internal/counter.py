@@ -73,7 +73,7 @@ class MonotonicCounter:
             `SealError` when the value is not greater, or when another process advanced it since
             this one read it last; then nothing changed. Raises `CounterUnavailable` when it is
             unknown whether it was advanced: read it, then advance it to that same value and no
-            other. A file of the host (development) compares with the stored value alone.
+            other.
         kept_by: who keeps it. Where nobody says so it counts as a file of the host.
         keeper_id: 32 bytes that name the keeper; another keeper has another id.
         most: the highest value that it holds.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wardian.attestation.intel_root import INTEL_ROOT_SHA256
     from wardian.attestation.policy import AppraisalPolicy
     from wardian.attestation.policy_file import load_policy
-    from wardian.attestation.quote_sgx import parse_sgx_quote
+    from wardian.attestation.quote import parse_quote
     from wardian.attestation.result import AttestationResult
     from wardian.attestation.verifier import verify_evidence, verify_quote
 
@@ -27,7 +27,7 @@ __all__ = [
     "TcbStatus",
     "bind",
     "load_policy",
-    "parse_sgx_quote",
+    "parse_quote",
     "verify_evidence",
     "verify_quote",
 ]
@@ -42,7 +42,7 @@ _HOME = {
     "TcbStatus": "claims",
     "bind": "evidence",
     "load_policy": "policy_file",
-    "parse_sgx_quote": "quote_sgx",
+    "parse_quote": "quote",
     "verify_evidence": "verifier",
     "verify_quote": "verifier",
 }

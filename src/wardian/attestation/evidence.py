@@ -11,14 +11,14 @@ import hashlib
 from wardian._internal import wire
 
 REPORT_DATA_BYTES = 64
-"""Length of an SGX report's REPORTDATA (Intel SDM, volume 3D, table 38-21)."""
+"""Length of REPORTDATA, of an SGX report (Intel SDM, volume 3D, table 38-21) and of a TD report."""
 
 
 class Evidence(wire.Message, frozen=True, kw_only=True):
     """What an attester sends.
 
     Attributes:
-        quote: an SGX ECDSA quote, version 3, untrusted.
+        quote: an SGX quote, version 3, or a TDX quote, version 4 or 5; untrusted.
         collateral: what the vendor signed about the platform (PCK CRLs, TCB info, QE identity),
             as the JSON that `attestation.collateral` describes; untrusted, and empty where the
             attester cannot get it.
@@ -37,6 +37,10 @@ class Purpose(enum.StrEnum):
     """A broker shows itself to workloads and owners."""
     FRONTEND = "wardian frontend v1"
     """A front end shows itself to a client, on the TLS connection that they speak over."""
+    STANDBY = "wardian standby v1"
+    """Two brokers of one mesh show themselves to each other."""
+    RECOVERY = "wardian recovery v1"
+    """A broker without its keys shows itself to the owners who can give them back."""
 
 
 def bind(label: str, *parts: bytes) -> bytes:

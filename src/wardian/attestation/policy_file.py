@@ -1,56 +1,46 @@
 """The appraisal policy as a person writes it: TOML, unknown keys refused, absent means refuse.
 
-`docs/reference/policy-file.md` describes every key.
+`docs/reference/policy-file.md` describes every key, and every rule that comes of them.
 """
 
-from typing import Annotated
-
-import msgspec
+from typing import Final
 
 from wardian._internal import settings
-from wardian.attestation.claims import TcbStatus
+from wardian.attestation.claims import TcbStatus, TeeKind
 from wardian.attestation.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.policy import (
+    AdvisoriesNoneOf,
     AdvisoriesWithin,
     AllOf,
-    AnyOf,
+    AnyMeasurement,
     AnyPlatform,
     AppraisalPolicy,
     CollateralNoOlderThan,
-    MeasurementIn,
+    KindIn,
     NotDebug,
+    OutOfDateWithin,
+    PerKind,
     PlatformIn,
     Rule,
-    SignedBy,
     TcbEvaluationAtLeast,
     TcbStatusIn,
 )
+from wardian.attestation.policy_keys import DEFAULT_TCB_STATUSES, Digest, PolicyFile
+from wardian.attestation.policy_kinds import rules_by_kind
+from wardian.attestation.rules_hardware import (
+    FmspcIn,
+    NoCachedKeys,
+    NoSmt,
+    NotDynamicPlatform,
+    SgxTypeIn,
+)
+from wardian.attestation.rules_platform import OUT_OF_DATE
 from wardian.errors import ConfigError
 
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{64}$")]
-"""SHA-256 in hex."""
+__all__ = ["Digest", "PolicyFile", "build_policy", "default_policy", "load_policy"]
 
-PlatformId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{32}$")]
-"""A PPID in hex."""
-
-U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
-RISK_ACCEPTED = "risk accepted"
-
-
-class PolicyFile(settings.Settings, frozen=True, kw_only=True):
-    """The keys of a policy file; see `docs/reference/policy-file.md`."""
-
-    measurements: frozenset[Digest] = frozenset()
-    signer: Digest | None = None
-    product_id: U16 | None = None
-    min_svn: U16 | None = None
-    simulation_root_sha256: Digest | None = None
-    tcb_statuses: frozenset[TcbStatus] = frozenset({TcbStatus.UP_TO_DATE})
-    advisories: frozenset[str] = frozenset()
-    platforms: frozenset[PlatformId] = frozenset()
-    any_platform: str | None = None
-    min_tcb_evaluation_number: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_collateral_age_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
+RISK_ACCEPTED: Final = "risk accepted"
+_SGX_TYPES: Final = {"Standard": 0, "Scalable": 1, "ScalableWithIntegrity": 2}
 
 
 def load_policy(raw: bytes, *, name: str = "policy") -> AppraisalPolicy:
@@ -61,10 +51,30 @@ def load_policy(raw: bytes, *, name: str = "policy") -> AppraisalPolicy:
         name: the file's name for messages.
 
     Raises:
-        ConfigError: not TOML, an unknown key, a wrong value, or it would accept any enclave or
-            any machine without saying so.
+        ConfigError: not TOML, an unknown key, a wrong or empty value, keys that contradict each
+            other, or it would accept any attester or any machine without saying so.
     """
     return build_policy(settings.parse(raw, PolicyFile, name=name), name=name)
+
+
+def default_policy() -> AppraisalPolicy:
+    """Return what evidence is judged by when nobody gives a policy: is it current hardware?
+
+    It accepts whatever runs there, on any machine of Intel's that is in one of the states that a
+    policy file accepts by default and that no advisory applies to. Good for a first look at a
+    quote, and for nothing that data or keys depend on.
+    """
+    return AppraisalPolicy(
+        roots=frozenset({INTEL_ROOT_SHA256}),
+        rule=AllOf(
+            KindIn(frozenset(TeeKind)),
+            NotDebug(),
+            AnyMeasurement(),
+            AnyPlatform(),
+            TcbStatusIn(DEFAULT_TCB_STATUSES),
+            AdvisoriesWithin(frozenset()),
+        ),
+    )
 
 
 def build_policy(file: PolicyFile, *, name: str = "policy") -> AppraisalPolicy:
@@ -73,18 +83,24 @@ def build_policy(file: PolicyFile, *, name: str = "policy") -> AppraisalPolicy:
     Raises:
         ConfigError: as `load_policy`.
     """
-    rules: list[Rule] = [
-        NotDebug(),
-        AnyOf(*_identity(file, name)),
-        _platform(file, name),
-        TcbStatusIn(file.tcb_statuses),
-        AdvisoriesWithin(file.advisories),
-    ]
-    if file.min_tcb_evaluation_number is not None:
-        rules.append(TcbEvaluationAtLeast(file.min_tcb_evaluation_number))
-    if file.max_collateral_age_s is not None:
-        rules.append(CollateralNoOlderThan(file.max_collateral_age_s))
-    return AppraisalPolicy(roots=frozenset({_root(file, name)}), rule=AllOf(*rules))
+    by_kind = rules_by_kind(file, name=name)
+    attester: tuple[Rule, ...] = (
+        (PerKind({kind: AllOf(*rules) for kind, rules in by_kind.items()}),)
+        if len(by_kind) > 1
+        else next(iter(by_kind.values()))
+    )
+    return AppraisalPolicy(
+        roots=frozenset({_root(file, name)}),
+        rule=AllOf(
+            KindIn(frozenset(by_kind)),
+            NotDebug(),
+            *attester,
+            _platform(file, name),
+            *_construction(file),
+            *_tcb(file, name),
+            *_collateral(file),
+        ),
+    )
 
 
 def _root(file: PolicyFile, name: str) -> bytes:
@@ -95,23 +111,6 @@ def _root(file: PolicyFile, name: str) -> bytes:
     if root == INTEL_ROOT_SHA256:
         raise ConfigError(f"{name}: simulation_root_sha256 is Intel's root; leave the key out")
     return root
-
-
-def _identity(file: PolicyFile, name: str) -> list[Rule]:
-    """Return the rules of which one has to accept the enclave itself."""
-    rules: list[Rule] = []
-    if file.measurements:
-        rules.append(MeasurementIn(frozenset(bytes.fromhex(one) for one in file.measurements)))
-    parts = (file.signer, file.product_id, file.min_svn)
-    if file.signer is not None and file.product_id is not None and file.min_svn is not None:
-        rules.append(SignedBy(bytes.fromhex(file.signer), file.product_id, file.min_svn))
-    elif any(part is not None for part in parts):
-        raise ConfigError(f"{name}: signer, product_id and min_svn go together; name all three")
-    if not rules:
-        raise ConfigError(
-            f"{name}: names no enclave; list measurements, or signer, product_id and min_svn"
-        )
-    return rules
 
 
 def _platform(file: PolicyFile, name: str) -> Rule:
@@ -127,3 +126,47 @@ def _platform(file: PolicyFile, name: str) -> Rule:
     raise ConfigError(
         f'{name}: names no machine; list platforms (PPIDs), or write any_platform = "risk accepted"'
     )
+
+
+def _construction(file: PolicyFile) -> list[Rule]:
+    """Return the rules about how the machine is built and set up."""
+    rules: list[Rule] = []
+    if file.fmspcs is not None:
+        rules.append(FmspcIn(frozenset(bytes.fromhex(one) for one in file.fmspcs)))
+    if file.sgx_types is not None:
+        rules.append(SgxTypeIn(frozenset(_SGX_TYPES[one] for one in file.sgx_types)))
+    if file.refuse_dynamic_platform:
+        rules.append(NotDynamicPlatform())
+    if file.refuse_cached_keys:
+        rules.append(NoCachedKeys())
+    if file.refuse_smt:
+        rules.append(NoSmt())
+    return rules
+
+
+def _tcb(file: PolicyFile, name: str) -> list[Rule]:
+    """Return the rules about the state of the platform."""
+    if TcbStatus.REVOKED in file.tcb_statuses:
+        raise ConfigError(f"{name}: tcb_statuses: Revoked cannot be accepted")
+    rules: list[Rule] = [TcbStatusIn(file.tcb_statuses)]
+    if file.out_of_date_grace_s is not None:
+        if not file.tcb_statuses & OUT_OF_DATE:
+            raise ConfigError(
+                f"{name}: out_of_date_grace_s limits a state that tcb_statuses does not accept; "
+                "name OutOfDate there too, or leave the key out"
+            )
+        rules.append(OutOfDateWithin(file.out_of_date_grace_s))
+    if file.denied_advisories is not None:
+        rules.append(AdvisoriesNoneOf(file.denied_advisories))
+    rules.append(AdvisoriesWithin(file.advisories))
+    return rules
+
+
+def _collateral(file: PolicyFile) -> list[Rule]:
+    """Return the rules about what the vendor signed, and when."""
+    rules: list[Rule] = []
+    if file.min_tcb_evaluation_number is not None:
+        rules.append(TcbEvaluationAtLeast(file.min_tcb_evaluation_number))
+    if file.max_collateral_age_s is not None:
+        rules.append(CollateralNoOlderThan(file.max_collateral_age_s))
+    return rules

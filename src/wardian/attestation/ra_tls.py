@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from wardian.attestation.dice import TaggedEvidence, parse_claims, parse_tagged_evidence
 from wardian.attestation.evidence import REPORT_DATA_BYTES, Evidence
 from wardian.attestation.policy import AppraisalPolicy
-from wardian.attestation.quote_sgx import parse_sgx_quote
+from wardian.attestation.quote import parse_quote
 from wardian.attestation.refusal import X509_ERRORS
 from wardian.attestation.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
@@ -259,7 +259,7 @@ def _parse_extensions(extensions: x509.Extensions) -> dict[Layout, bytes]:
 
 def _exact_quote(raw: bytes) -> bytes:
     """Return `raw`, which is a quote from its first byte to its last: padding is refused here."""
-    if parse_sgx_quote(raw).raw != raw:
+    if parse_quote(raw).raw != raw:
         raise FormatError(f"{_WHAT}: something follows the quote")
     return raw
 

@@ -9,10 +9,9 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.utils import CryptographyDeprecationWarning
 
 from wardian.attestation.collateral import Collateral
-from wardian.attestation.quote_sgx import SgxQuote
+from wardian.attestation.quote import Quote
 from wardian.errors import AttestationError, EvidenceInvalid, EvidenceStale, TcbUnacceptable
 
 X509_ERRORS: Final[tuple[type[Exception], ...]] = (
@@ -26,46 +25,79 @@ X509_ERRORS: Final[tuple[type[Exception], ...]] = (
     x509.ExtensionNotFound,
     x509.AttributeNotFound,
     x509.UnsupportedGeneralNameType,
-    CryptographyDeprecationWarning,
+    UserWarning,
 )
 """What `cryptography` may raise on hostile X.509, when it loads and later: names, times, keys and
-extensions are parsed when they are read. Its errors have no common base. The warning is about
-certificates that a later version will not load at all; a filter may make an error of it."""
+extensions are parsed when they are read. Its errors have no common base. The warnings are about
+what it reads though no certificate should have it; a filter may make errors of them."""
 
 _PREFIX = "Verification failed: "
-_STALE = ("TCBInfo expired", "QE Identity expired", "CrlExpired", "issue date is in the future")
 _STALE_TEXT = "the collateral is not valid now: fetch it anew, and check this machine's clock"
-_REVOKED_TEXT = "the platform's TCB status is Revoked"
-_DEBUG_TEXT = "the enclave runs in debug mode: its host can read its memory"
+_KNOWN: Final[tuple[tuple[str, type[AttestationError], str], ...]] = (
+    ("TCBInfo expired", EvidenceStale, _STALE_TEXT),
+    ("QE Identity expired", EvidenceStale, _STALE_TEXT),
+    ("CrlExpired", EvidenceStale, _STALE_TEXT),
+    ("issue date is in the future", EvidenceStale, _STALE_TEXT),
+    ("TCB status is invalid", TcbUnacceptable, "the platform's TCB status is Revoked"),
+    (
+        "No matching TCB level",
+        TcbUnacceptable,
+        "the platform is older than every TCB level that its vendor knows",
+    ),
+    (
+        "below minimum required",
+        TcbUnacceptable,
+        "the quoting enclave is older than every TCB level that its vendor knows",
+    ),
+    (
+        "TDX module TCB level check",
+        TcbUnacceptable,
+        "the vendor knows no TCB level of this TDX module",
+    ),
+    (
+        "TEE_TCB_SVN2",
+        TcbUnacceptable,
+        "the vendor knows no TCB level of the TDX module that runs now",
+    ),
+    ("TDX module identity check", EvidenceInvalid, "the TDX module is not the vendor's"),
+    (
+        "SEPT_VE_DISABLE",
+        TcbUnacceptable,
+        "the trust domain lets its host inject exceptions: SEPT_VE_DISABLE is not set",
+    ),
+    (
+        "TD migration",
+        TcbUnacceptable,
+        "the trust domain may be moved to another platform, which this quote does not describe",
+    ),
+    (
+        "Invalid MR service TD",
+        TcbUnacceptable,
+        "a service TD is bound to the trust domain, and nothing here appraises it",
+    ),
+)
+"""Signs in the library's texts, and what they mean."""
 
 
-def refusal(text: str, quote: SgxQuote, collateral: Collateral, *, now: int) -> AttestationError:
+def refusal(text: str, quote: Quote, collateral: Collateral, *, now: int) -> AttestationError:
     """Return the error for `text`, what `dcap-qvl` 0.7 said about the quote and its collateral."""
     reason = text.removeprefix(_PREFIX)
-    if reason.startswith("Debug mode"):
-        return TcbUnacceptable(_DEBUG_TEXT)
-    if reason.startswith("TCB status is invalid"):
-        return TcbUnacceptable(_REVOKED_TEXT)
-    if "No matching TCB level" in reason:
-        return TcbUnacceptable("the platform is older than every TCB level that its vendor knows")
-    if any(sign in reason for sign in _STALE):
-        return EvidenceStale(_STALE_TEXT)
+    for sign, kind, meaning in _KNOWN:
+        if sign in reason:
+            return kind(meaning)
     if reason.startswith("Failed to verify certificate chain"):
         return _chain_refusal(quote, collateral, now=now)
-    # What is left are fixed texts of the library about structure and signatures: no content.
+    # What is left are texts of the library about structure and signatures: what the vendor signed
+    # and public values of the quoting enclave, no content of the attester's.
     return EvidenceInvalid(f"the evidence does not verify: {reason[:120]}")
 
 
-def _chain_refusal(quote: SgxQuote, collateral: Collateral, *, now: int) -> AttestationError:
+def _chain_refusal(quote: Quote, collateral: Collateral, *, now: int) -> AttestationError:
     """Return the likeliest reason for which one of the certificate chains does not verify."""
     try:
-        crls = [
-            x509.load_der_x509_crl(bytes.fromhex(raw))
-            for raw in (collateral.root_ca_crl, collateral.pck_crl)
-        ]
-        issuers = (collateral.tcb_info_issuer_chain + collateral.pck_crl_issuer_chain).encode()
-        certificates = [x509.load_der_x509_certificate(der) for der in quote.chain]
-        certificates += x509.load_pem_x509_certificates(issuers)
+        crls = [x509.load_der_x509_crl(raw) for raw in (collateral.root_ca_crl, collateral.pck_crl)]
+        issuers = (*collateral.tcb_info_issuers, *collateral.qe_identity_issuers)
+        certificates = [x509.load_der_x509_certificate(der) for der in (*quote.chain, *issuers)]
         return _likeliest(crls, certificates, now)
     except X509_ERRORS:
         return EvidenceInvalid("a certificate or a revocation list does not parse")
@@ -85,7 +117,7 @@ def _likeliest(
 
 def _ended(crl: x509.CertificateRevocationList, now: int) -> bool:
     end = crl.next_update_utc
-    return end is not None and end.timestamp() < now
+    return end is not None and end.timestamp() <= now  # the library takes none in its last second
 
 
 def _current(certificate: x509.Certificate, now: int) -> bool:

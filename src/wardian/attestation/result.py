@@ -15,7 +15,7 @@ class AttestationResult:
 
     Attributes:
         claims: what the evidence says.
-        outcomes: each rule of the policy, and why it accepted.
+        outcomes: the root's outcome and the rule's, each with those inside it.
     """
 
     claims: Claims

@@ -1,37 +1,35 @@
 """RATS Relying Party: secrets are released on evidence, and on nothing else.
 
-    what is agreed      manifest
-    one release         protocol (the four messages), broker_session and workload_session (its two
-                        ends), turns (what is due), admission (the outcome)
-    one owner's visit   provisioning (messages, broker's end), owner (owner's end)
-    what is decided     release (policy), authority (with memory), refusal (why not)
-    what is remembered  store (encrypted, whole, newest), audit (chained lines)
-    certificates        ca (issues), certificates (what peers demand)
-    what strangers cost limits
-    counting            counter_protocol, counters (the broker's end), counter_client, quorum
-    on sockets          frames, service, client, status
+    mesh        what the owners agreed on and signed
+    release     one release: the four messages, their two ends, the policy, the desk
+    owners      an owner's visit: messages, the owner's end, what is accepted, the desk
+    counting    counters for workloads, and quorums of brokers that keep them
+    state       the store (encrypted, whole, newest) and the audit log
+    transparency  the audit log before strangers: signed heads, proofs, witnesses
+    audit_log   its desks, and reading it as an auditor does
+    overview    a mesh at a glance, for screens
+    here        authority (what is in force), ca and certificates, service, desk, limits and frames
+                (on sockets), status, refusal (why not)
 
-All but the last line is free of sockets, threads and clocks. The room never imports `tee`: whoever
-composes a process hands it the means to attest, to seal and to count.
+Decisions and messages are free of sockets, threads and clocks; `desk`s, `service` and the `client`s
+are not. The room never imports `tee`: whoever composes a process hands it the means to attest, to
+seal and to count.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wardian.broker.admission import Admission
     from wardian.broker.certificates import read_identity, verify_peer_certificate
-    from wardian.broker.client import obtain
-    from wardian.broker.manifest import (
-        MeshManifest,
-        SignedManifest,
-        appraisal_policy,
-        verify_manifest,
-    )
-    from wardian.broker.owner import provision
+    from wardian.broker.mesh.appraisal import appraisal_policy
+    from wardian.broker.mesh.manifest import MeshManifest, SignedManifest
+    from wardian.broker.mesh.verify import verify_manifest
+    from wardian.broker.owners.client import provision
+    from wardian.broker.release.admission import Admission
+    from wardian.broker.release.client import obtain
     from wardian.broker.service import BrokerService
+    from wardian.broker.state.store import Store
     from wardian.broker.status import read_status
-    from wardian.broker.store import Store
 
 __all__ = [
     "Admission",
@@ -49,17 +47,17 @@ __all__ = [
 ]
 
 _HOME = {
-    "Admission": "admission",
+    "Admission": "release.admission",
     "BrokerService": "service",
-    "MeshManifest": "manifest",
-    "SignedManifest": "manifest",
-    "Store": "store",
-    "appraisal_policy": "manifest",
-    "obtain": "client",
-    "provision": "owner",
+    "MeshManifest": "mesh.manifest",
+    "SignedManifest": "mesh.manifest",
+    "Store": "state.store",
+    "appraisal_policy": "mesh.appraisal",
+    "obtain": "release.client",
+    "provision": "owners.client",
     "read_identity": "certificates",
     "read_status": "status",
-    "verify_manifest": "manifest",
+    "verify_manifest": "mesh.verify",
     "verify_peer_certificate": "certificates",
 }
 

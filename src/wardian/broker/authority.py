@@ -1,14 +1,14 @@
-"""What the broker decides and remembers, without a socket.
+"""What is in force at the broker: the mesh CA, the manifest, the epoch; and what becomes of it.
 
-Every release and every change follows one order: decide, write state and audit line, count, act.
-A secret therefore never leaves before the line that says so is beyond taking back.
+Every release and every change follows one order: decide, write state and audit line, count, act
+(`record`). A secret therefore never leaves before the line that says so is beyond taking back.
 
-Methods are called from one thread. What takes long, making and verifying evidence, is not here: the
-service does it elsewhere and hands the results in.
+Methods are called from one thread. What takes long, making and verifying evidence, is not here.
 """
 
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -16,59 +16,77 @@ import msgspec
 from wardian._internal import wire
 from wardian._internal.clock import UnixTime
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed
+from wardian._internal.settings import Agreed, parse
 from wardian.attestation.evidence import Evidence, Purpose, bind
+from wardian.attestation.evidence_digest import evidence_digest
 from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.quote_sgx import parse_sgx_quote
-from wardian.attestation.result import AttestationResult
-from wardian.broker.audit import AuditEntry
-from wardian.broker.broker_session import WorkloadProof
-from wardian.broker.ca import MeshCa
-from wardian.broker.certificates import BROKER, MeshIdentity, build_csr, chain_pem, parse_csr
-from wardian.broker.manifest import (
-    MeshManifest,
-    ModelLine,
-    SignedManifest,
-    VerifiedManifest,
-    verify_manifest_for,
+from wardian.attestation.quote import parse_quote
+from wardian.broker.ca import IssuingCa, MeshCa
+from wardian.broker.certificates import (
+    BROKER,
+    NO_MANIFEST,
+    CertificateRequest,
+    MeshIdentity,
+    build_csr,
+    chain_pem,
+    parse_csr,
 )
-from wardian.broker.protocol import Release, ReleasedSecret, Request, queue_key_id
-from wardian.broker.provisioning import (
-    OpenedProvision,
-    Receipt,
-    line_mark,
-    line_place,
-    refuse_superseded,
-)
+from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
 from wardian.broker.refusal import refusal_for
-from wardian.broker.release import Entitlement, entitlements
-from wardian.broker.status import Status, StatusRequest
-from wardian.broker.store import Place, Store
+from wardian.broker.state import named_secrets
+from wardian.broker.state.audit import AuditEntry
+from wardian.broker.state.clock import FlooredClock
+from wardian.broker.state.store import Place, Store
+from wardian.broker.transparency.log import TransparencyLog
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
-from wardian.errors import PolicyDenied, SealError, Timeout, TransportError
+from wardian.errors import FormatError, SealError, TransportError
 
 log = logging.getLogger(__name__)
 
-NO_MANIFEST: Final = bytes(32)
-"""What the broker's own certificate names before its first manifest; no peer accepts it."""
-_AUDIT_PAGE: Final = 100
+_ISSUER: Final = "issuing-ca"
 
 
 class Authority:
-    """The broker's mind: manifest in force, mesh CA, keys, audit log."""
+    """What is in force. Who changes it commits first (`record`) and adopts then."""
 
-    __slots__ = ("_agreed", "_ca", "_clock", "_manifest", "_measurement", "_store", "simulated")
+    __slots__ = (
+        "_agreed",
+        "_manifest",
+        "agreed_digest",
+        "ca",
+        "clock",
+        "issuer",
+        "measurement",
+        "simulated",
+        "store",
+        "transparency",
+    )
 
+    agreed_digest: bytes
+    """SHA-256 of the measured `wardian.toml`."""
+    ca: MeshCa
+    """The mesh CA."""
+    clock: FlooredClock
+    """The time that decisions go by: the host's, above a floor that only rises (TRUST T9)."""
+    issuer: IssuingCa
+    """The CA that issues under the manifest in force, or under `NO_MANIFEST`."""
+    measurement: bytes
+    """This broker's own, 32 bytes."""
     simulated: bool
     """Whether this broker's own evidence chains to another root than Intel's."""
+    store: Store
+    """The memory of it all."""
+    transparency: TransparencyLog
+    """The audit log as strangers see it."""
 
     def __init__(
         self,
         *,
         store: Store,
         attest: Callable[[bytes], Evidence],
-        agreed: Agreed,
+        agreed_toml: bytes,
         clock: UnixTime,
     ) -> None:
         """Take up the state in `store`, or begin with a new mesh CA.
@@ -76,32 +94,70 @@ class Authority:
         Args:
             store: opened, hence whole and the newest.
             attest: makes this process's evidence; asked once, for its own measurement.
-            agreed: the measured `wardian.toml`.
-            clock: Unix seconds; the host's, so no decision about keys rests on it alone.
+            agreed_toml: the measured `wardian.toml`, exact bytes.
+            clock: Unix seconds; the host's, which `FlooredClock` puts on a floor.
 
         Raises:
             SealError, PolicyDenied, AuthenticationFailed, FormatError: the stored manifest or CA
                 is not what this `wardian.toml` and this code accept.
         """
-        own = parse_sgx_quote(attest(bind(Purpose.BROKER, b"self")).quote)
-        self._measurement = own.mr_enclave
+        own = parse_quote(attest(bind(Purpose.BROKER, b"self")).quote)
+        self.measurement = own.report.measurement
         self.simulated = own.root_sha256 != INTEL_ROOT_SHA256
-        self._store = store
-        self._agreed = agreed
-        self._clock = clock
+        self.store = store
+        self.agreed_digest = hashlib.sha256(agreed_toml).digest()
+        self._agreed = parse(agreed_toml, Agreed, name="wardian.toml")
+        self.clock = FlooredClock(clock, store=store)
         self._manifest: VerifiedManifest | None = None
-        self._ca = self._open_ca()
+        self.ca = self._open_ca()
+        self.transparency = TransparencyLog(
+            store=store,
+            ca=self.ca,
+            mesh=self.mesh,
+            witnesses=self._agreed.mesh.witnesses,
+            threshold=self._agreed.mesh.head_threshold,
+            manifest=lambda: self.manifest_digest,
+            issuing_ca=lambda: self.issuer.certificate,
+            clock=self.clock,
+        )
         raw = store.get("manifest", "current")
         if raw is not None:
-            self._manifest = self._verify(_decode_manifest(raw))
-        self._store.commit(
-            audit=[self._entry(event="start", outcome="granted", role=BROKER)], now=clock()
-        )
+            self._manifest = self.verify(wire.decode(raw, SignedManifest, what="stored manifest"))
+        started = [self.entry(event="start", outcome="granted", role=BROKER)]
+        if self._has_issuer():
+            self.issuer = self._open_issuer()
+            self.record(started, self._new_issuer_if_due())
+        else:
+            self.record(started, self.new_issuer(self._named))
+        self.issuer = self._open_issuer()
 
     @property
-    def ca(self) -> MeshCa:
-        """The mesh CA."""
-        return self._ca
+    def mesh(self) -> str:
+        """The mesh's name."""
+        return self._agreed.mesh.name
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The public keys of the mesh's owners, in hex."""
+        return frozenset(self._agreed.mesh.owners)
+
+    @property
+    def quorum(self) -> int:
+        """How many owners it takes now to change the mesh, and to move its time."""
+        least = self._agreed.mesh.threshold
+        if self._manifest is None:
+            return least
+        return max(least, self._manifest.manifest.change_threshold)
+
+    @property
+    def in_force(self) -> VerifiedManifest | None:
+        """The manifest in force, if there is one; see `manifest`."""
+        return self._manifest
+
+    @property
+    def usable(self) -> bool:
+        """Whether this process may use the state; see `Store.usable`."""
+        return self.store.usable
 
     @property
     def manifest(self) -> VerifiedManifest:
@@ -119,286 +175,231 @@ class Authority:
         """Version of the manifest in force, 0 if there is none."""
         return 0 if self._manifest is None else self._manifest.manifest.version
 
-    def own_identity(self) -> tuple[TlsKey, bytes]:
-        """Return a fresh key and its certificate chain (PEM) for the broker's TLS server."""
-        key = TlsKey.generate()
-        digest = NO_MANIFEST if self._manifest is None else self._manifest.digest
-        identity = MeshIdentity(role=BROKER, measurement=self._measurement, manifest_digest=digest)
-        chain = self._ca.issue(parse_csr(build_csr(key)), identity=identity, now=self._clock())
-        return key, chain_pem(chain)
+    @property
+    def manifest_digest(self) -> bytes:
+        """SHA-256 of the manifest in force, empty if there is none."""
+        return b"" if self._manifest is None else self._manifest.digest
 
-    def release(
-        self,
-        proof: WorkloadProof,
-        *,
-        request: Request,
-        shown: VerifiedManifest,
-        result: AttestationResult,
-    ) -> Release:
-        """Return what the attested workload may have, after the audit lines are counted.
+    @property
+    def lease_s(self) -> int:
+        """How long a certificate is valid, seconds; see `[mesh] lease_s`."""
+        return self._agreed.mesh.lease_s
+
+    @property
+    def epoch_s(self) -> int:
+        """After how many seconds an epoch is turned; see `[mesh] epoch_s`."""
+        return self._agreed.mesh.epoch_s
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the queue keys, 0 before the first manifest."""
+        return int.from_bytes(self.store.get("epoch", "current") or b"", "big")
+
+    @property
+    def epoch_began(self) -> int:
+        """When the epoch began, Unix seconds by the clock of then; 0 before the first manifest."""
+        return int.from_bytes(self.store.get("epoch", "began") or b"", "big")
+
+    def verify(self, signed: SignedManifest) -> VerifiedManifest:
+        """Return `signed` if enough owners signed it and `wardian.toml` allows what it says."""
+        return verify_manifest_for(signed, agreed=self._agreed)
+
+    def adopt(self, manifest: VerifiedManifest) -> None:
+        """Let `manifest`, recorded with its `new_issuer`, be the one in force."""
+        self._manifest = manifest
+        self.issuer = self._open_issuer()
+
+    def new_issuer(self, manifest_digest: bytes) -> dict[Place, bytes | None]:
+        """Return the changes that give a manifest an issuing CA of its own.
+
+        They belong into the commit that puts it in force: the issuing CA that was before is gone
+        then, and who knows only that one notices (TRUST T21).
 
         Args:
-            proof: message 3.
-            request: message 1.
-            shown: the manifest of message 2.
-            result: of `proof.evidence`, appraised for `request.role` under `shown`.
+            manifest_digest: SHA-256 of the manifest, 32 bytes.
+        """
+        made = self.ca.create_issuing(manifest_digest=manifest_digest, now=self.clock())
+        return {
+            (_ISSUER, "key"): made.key.to_secret().reveal(),
+            (_ISSUER, "certificate"): made.certificate,
+        }
+
+    def new_epoch(self, models: Iterable[str]) -> dict[Place, bytes | None]:
+        """Return the changes that begin an epoch: a new queue key for each of `models`, no old one.
+
+        Whoever holds keys of an older epoch, a worker whose platform was withdrawn for example,
+        opens nothing that is sealed from then on, whatever its clock says (TRUST T21).
+        """
+        changes: dict[Place, bytes | None] = {
+            ("queue-key", key): None for key in self.store.keys("queue-key")
+        }
+        changes |= {("queue-key", model): Secret.random().reveal() for model in set(models)}
+        changes["epoch", "current"] = (self.epoch + 1).to_bytes(8, "big")
+        changes["epoch", "began"] = self.clock().to_bytes(8, "big")
+        return changes
+
+    def turn_epoch(self, *, rule: str, **more: object) -> None:
+        """Begin an epoch under the manifest in force, at once.
+
+        An issuing CA that is half over is replaced with it.
+
+        Args:
+            rule: why, for the audit line: `age`, `owner-order`.
+            more: further fields of the audit line.
 
         Raises:
-            PolicyDenied: the release policy refuses, or a key has not been given yet.
-            Timeout: the manifest changed since message 2; ask again.
-            SealError: the audit lines cannot be made durable; nothing is released.
+            TransportError: there is no manifest yet.
+            SealError: it cannot be made durable; the old epoch stands, or nobody knows.
         """
-        if shown.digest != self.manifest.digest:
-            raise Timeout("the mesh manifest changed meanwhile: ask again")
-        granted = entitlements(
-            shown.manifest, role=request.role, models=request.models, result=result
+        models = {line.name for line in self.manifest.manifest.models}
+        changes = self.new_epoch(models)
+        changes |= self._new_issuer_if_due()
+        entry = self.entry(
+            event="epoch", outcome="granted", rule=rule, epoch=self.epoch + 1, **more
         )
-        secrets = tuple(self._secret(entitlement) for entitlement in granted)
-        measurement = result.claims.mr_enclave
-        identity = MeshIdentity(
-            role=request.role, measurement=measurement, manifest_digest=shown.digest
-        )
-        chain = self._ca.issue(proof.certificate_request, identity=identity, now=self._clock())
-        entries = [
-            self._entry(
-                event="release",
-                outcome="granted",
-                role=request.role,
-                measurement=measurement.hex(),
-                model=secret.model,
-                version=secret.version or 0,
-                kind=secret.kind,
-                key_id=secret.key_id,
-                epoch=secret.epoch or 0,
-            )
-            for secret in secrets
-        ]
-        self._store.commit(audit=entries, now=self._clock())
-        for entry in entries:
-            _log(entry, tee=request.tee, simulated=result.claims.simulated)
-        return Release(
-            certificate_chain=chain,
-            manifest_version=shown.manifest.version,
-            secrets=secrets,
-        )
+        self.record([entry], changes)
+        self.issuer = self._open_issuer()
 
-    def refuse(self, error: Exception, *, role: str, models: tuple[str, ...] = ()) -> None:
+    def issue(self, request: CertificateRequest, *, identity: MeshIdentity) -> tuple[bytes, ...]:
+        """Return a certificate for one lease, the issuing CA's and the mesh CA's, DER."""
+        return self.issuer.issue(request, identity=identity, now=self.clock(), life_s=self.lease_s)
+
+    def own_identity(self, names: Iterable[str] = ()) -> tuple[TlsKey, bytes]:
+        """Return a fresh key and its certificate chain (PEM) for a TLS server of the broker.
+
+        Args:
+            names: DNS names and IP addresses by which strangers know it; with them the certificate
+                is for strangers alone.
+        """
+        key = TlsKey.generate()
+        identity = MeshIdentity(
+            role=BROKER,
+            measurement=self.measurement,
+            manifest_digest=self._named,
+        )
+        own, issuer, _ = self.issue(parse_csr(build_csr(key, names=names)), identity=identity)
+        return key, chain_pem((own, issuer))
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the models and secrets that have not been given, as people read them."""
+        if self._manifest is None:
+            return ()
+        given, kept = set(self.store.keys("model-key")), set(self.store.keys(named_secrets.PLACE))
+        manifest = self._manifest.manifest
+        models = (
+            f"{line.name} version {line.version}"
+            for line in manifest.models
+            if f"{line.owner}/{line.key_id}" not in given
+        )
+        return (*models, *(line.said for line in manifest.secrets if line.kept not in kept))
+
+    def entry(self, **fields: object) -> AuditEntry:
+        """Return an audit entry that names the manifest in force, unless `fields` names one."""
+        return msgspec.convert({"manifest": self.manifest_digest.hex(), **fields}, AuditEntry)
+
+    def record(
+        self,
+        entries: Sequence[AuditEntry],
+        changes: Mapping[Place, bytes | None] | None = None,
+        *,
+        level: int = logging.INFO,
+        **more: str | int | bool,
+    ) -> None:
+        """Commit `changes` with their audit lines, then log the lines; act only after this.
+
+        Args:
+            entries: what happened; at least one.
+            changes: as in `Store.commit`.
+            level: of the log lines.
+            more: what the log lines say besides; never a secret.
+
+        Raises:
+            SealError: it cannot be made durable: nothing changed, or the store is in doubt.
+        """
+        changes = {**(changes or {}), **self.clock.unkept()}
+        self.store.commit(changes, audit=entries, now=self.clock())
+        for entry in entries:
+            fields = {key: value for key, value in msgspec.structs.asdict(entry).items() if value}
+            event(log, f"broker.{fields.pop('event')}", level=level, **fields, **more)
+
+    def refuse(
+        self,
+        error: Exception,
+        *,
+        role: str,
+        models: tuple[str, ...] = (),
+        evidence: Evidence | None = None,
+        owner: str = "",
+    ) -> None:
         """Write the audit line of a refused release, or of an owner's refused change.
 
         Args:
             error: why; what is no `WardianError` is a bug, and the line says so.
             role: as asked for, not believed; "owner" for an owner.
             models: as asked for; the line names the first.
+            evidence: what was presented, if anything was.
+            owner: the public key of an owner, in hex, as its visitor says.
         """
-        entry = self._entry(
+        entry = self.entry(
             event="refusal",
             outcome="refused",
             role=role,
+            evidence=_digest_of(evidence),
+            owner=owner,
             model=models[0] if models else "",
             rule=refusal_for(error).rule,
         )
-        _log(entry, level=logging.WARNING, error=type(error).__name__)
-        self._store.commit(audit=[entry], now=self._clock())
+        self.record([entry], level=logging.WARNING, error=type(error).__name__)
 
     def refuse_unwritten(self, count: int) -> None:
         """Write the one audit line that stands for `count` refusals without a line of their own."""
-        entry = self._entry(event="refusal", outcome="refused", rule="left-out", count=count)
-        _log(entry, level=logging.WARNING)
-        self._store.commit(audit=[entry], now=self._clock())
+        entry = self.entry(event="refusal", outcome="refused", rule="left-out", count=count)
+        self.record([entry], level=logging.WARNING)
 
-    def verify_offer(self, signed: SignedManifest) -> VerifiedManifest:
-        """Return the offered manifest if it may follow the one in force.
+    @property
+    def _named(self) -> bytes:
+        """The digest that the certificates of now name."""
+        return self.manifest_digest or NO_MANIFEST
 
-        The same manifest may come again, by another owner who adds keys.
+    def _has_issuer(self) -> bool:
+        return bool(self.store.keys(_ISSUER))
 
-        Raises:
-            PolicyDenied, AuthenticationFailed, FormatError: see `verify_manifest_for`;
-                additionally the rule `manifest-version` for one that is older, or another of the
-                same version, and `line-serial` for one with a model line that was replaced.
-        """
-        offered = self._verify(signed)
-        self._refuse_older(offered)
-        return offered
+    def _new_issuer_if_due(self) -> dict[Place, bytes | None]:
+        """Return the changes that replace an issuing CA that is half over, else none."""
+        return self.new_issuer(self._named) if self.issuer.due(self.clock()) else {}
 
-    def provision(self, provision: OpenedProvision, *, offered: VerifiedManifest) -> Receipt:
-        """Put `offered` in force with the owner's keys; return the receipt, not yet signed.
-
-        A manifest that was not in force before begins an epoch: each model gets a new queue key
-        and the old ones are deleted, as are keys of sealed files that no line names any more.
-
-        Args:
-            provision: message 3, its signature verified.
-            offered: of `verify_offer`, under which this broker's own evidence was appraised.
+    def _open_issuer(self) -> IssuingCa:
+        """Return the stored issuing CA of the manifest in force.
 
         Raises:
-            PolicyDenied: a key that none of this owner's model lines names (rule `key-named`), or
-                a newer manifest came into force since `verify_offer`.
-            SealError: the change cannot be made durable; nothing changed.
+            SealError: there is none.
+            PolicyDenied: it is of another manifest: that was not recorded together with it.
         """
-        self._refuse_older(offered)
-        owner, manifest = provision.owner, offered.manifest
-        named = {line.key_id for line in manifest.models if line.owner == owner}
-        if not named.issuperset(provision.keys):
-            raise PolicyDenied(
-                "a key was given that no model line of this owner names", rule="key-named"
-            )
-        changes: dict[Place, bytes | None] = {}
-        if self._manifest is None or offered.digest != self._manifest.digest:
-            changes |= self._new_epoch(offered)
-        for key_id, key in provision.keys.items():
-            changes["model-key", f"{owner}/{key_id}"] = key.reveal()
-        entries = [
-            self._entry(
-                event="provision",
-                outcome="granted",
-                kind="model",
-                key_id=key_id,
-                manifest=offered.digest.hex(),
-            )
-            for key_id in sorted(provision.keys)
-        ] or [self._entry(event="provision", outcome="granted", manifest=offered.digest.hex())]
-        self._store.commit(changes, audit=entries, now=self._clock())
-        self._manifest = offered
-        for entry in entries:
-            _log(entry, owner=owner, manifest_version=manifest.version)
-        head = self._store.audit_head
-        return Receipt(
-            manifest_digest=offered.digest.hex(),
-            manifest_version=manifest.version,
-            epoch=self._epoch(),
-            missing=self._missing(manifest),
-            audit_count=head.count,
-            audit_digest=head.digest,
-            signature=b"",
+        key, certificate = self.store.get(_ISSUER, "key"), self.store.get(_ISSUER, "certificate")
+        if key is None or certificate is None:
+            raise SealError("the broker's state has no issuing CA")
+        return self.ca.open_issuing(
+            key=TlsKey.from_secret(Secret(key)),
+            certificate=certificate,
+            manifest_digest=self._named,
         )
-
-    def status(self, request: StatusRequest) -> Status:
-        """Return what anybody may know: names, digests and the audit log, no secret."""
-        head = self._store.audit_head
-        manifest = self._manifest
-        after = max(0, head.count - _AUDIT_PAGE) if request.after is None else request.after
-        return Status(
-            measurement=self._measurement.hex(),
-            simulated=self.simulated,
-            mesh=self._agreed.mesh.name,
-            manifest_version=self.manifest_version,
-            manifest_digest="" if manifest is None else manifest.digest.hex(),
-            epoch=self._epoch(),
-            missing=() if manifest is None else self._missing(manifest.manifest),
-            counter=self._store.kept_by.said,
-            audit=head,
-            lines=self._store.audit_lines(after=after, limit=_AUDIT_PAGE),
-        )
-
-    def _refuse_older(self, offered: VerifiedManifest) -> None:
-        known = self._manifest
-        if known is not None and offered.digest == known.digest:
-            return
-        if known is not None and offered.manifest.version <= known.manifest.version:
-            raise PolicyDenied(
-                f"manifest version {offered.manifest.version} does not come after version "
-                f"{known.manifest.version}, which is in force: versions only grow",
-                rule="manifest-version",
-            )
-        refuse_superseded(offered.manifest, mark_of=lambda key: self._store.get("line", key))
-
-    def _verify(self, signed: SignedManifest) -> VerifiedManifest:
-        return verify_manifest_for(signed, agreed=self._agreed)
 
     def _open_ca(self) -> MeshCa:
         """Return the stored CA, or make the mesh's one and only."""
-        key, certificate = self._store.get("ca", "key"), self._store.get("ca", "certificate")
+        key, certificate = self.store.get("ca", "key"), self.store.get("ca", "certificate")
         if key is not None and certificate is not None:
             return MeshCa(key=TlsKey.from_secret(Secret(key)), certificate=certificate)
-        ca = MeshCa.create(mesh=self._agreed.mesh.name, simulated=self.simulated, now=self._clock())
-        self._store.commit(
+        ca = MeshCa.create(mesh=self.mesh, simulated=self.simulated, now=self.clock())
+        self.record(
+            [self.entry(event="start", outcome="granted", role=BROKER, kind="certificate")],
             {("ca", "key"): ca.to_secret().reveal(), ("ca", "certificate"): ca.certificate},
-            audit=[self._entry(event="start", outcome="granted", role=BROKER, kind="certificate")],
-            now=self._clock(),
         )
         return ca
 
-    def _new_epoch(self, offered: VerifiedManifest) -> dict[Place, bytes | None]:
-        """Return the changes that replace manifest and queue keys and drop unnamed model keys.
 
-        The marks of lines are kept for good, also when no line of that version is left.
-        """
-        kept = {f"{line.owner}/{line.key_id}" for line in offered.manifest.models}
-        changes: dict[Place, bytes | None] = {
-            ("model-key", key): None for key in self._store.keys("model-key") if key not in kept
-        }
-        changes |= {("queue-key", key): None for key in self._store.keys("queue-key")}
-        for model in {line.name for line in offered.manifest.models}:
-            changes["queue-key", model] = Secret.random().reveal()
-        for line in offered.manifest.models:
-            changes["line", line_place(line)] = line_mark(line, mesh=offered.manifest.mesh)
-        changes["epoch", "current"] = (self._epoch() + 1).to_bytes(8, "big")
-        changes["manifest", "current"] = wire.encode(offered.signed)
-        return changes
-
-    def _epoch(self) -> int:
-        """Return the epoch of the queue keys, 0 before the first manifest."""
-        return int.from_bytes(self._store.get("epoch", "current") or b"", "big")
-
-    def _secret(self, entitlement: Entitlement) -> ReleasedSecret:
-        """Return the secret that was granted."""
-        if entitlement.line is not None:
-            return self._model_secret(entitlement.line)
-        key = self._store.get("queue-key", entitlement.model)
-        if key is None:
-            raise SealError("the broker's state has no queue key for a model of the manifest")
-        secret = Secret(key)
-        return ReleasedSecret(
-            kind="queue",
-            model=entitlement.model,
-            version=None,
-            epoch=self._epoch(),
-            key_id=queue_key_id(secret).hex(),
-            key=secret,
-        )
-
-    def _model_secret(self, line: ModelLine) -> ReleasedSecret:
-        """Return the key of a sealed model, as the owner who signed the line gave it.
-
-        Keys are kept by owner and id: a line that another owner signs over the same id finds
-        nothing, whatever measurements it lists (TRUST T7).
-        """
-        key = self._store.get("model-key", f"{line.owner}/{line.key_id}")
-        if key is None:
-            raise PolicyDenied(
-                f"the owner of model {line.name} version {line.version} has not given its key",
-                rule="key-given",
-            )
-        return ReleasedSecret(
-            kind="model",
-            model=line.name,
-            version=line.version,
-            epoch=None,
-            key_id=line.key_id,
-            key=Secret(key),
-        )
-
-    def _missing(self, manifest: MeshManifest) -> tuple[str, ...]:
-        """Return the models whose keys have not been given, as people read them."""
-        given = set(self._store.keys("model-key"))
-        return tuple(
-            f"{line.name} version {line.version}"
-            for line in manifest.models
-            if f"{line.owner}/{line.key_id}" not in given
-        )
-
-    def _entry(self, **fields: object) -> AuditEntry:
-        """Return an audit entry that names the manifest in force, unless `fields` names one."""
-        digest = "" if self._manifest is None else self._manifest.digest.hex()
-        return msgspec.convert({"manifest": digest, **fields}, AuditEntry)
-
-
-def _decode_manifest(raw: bytes) -> SignedManifest:
-    return wire.decode(raw, SignedManifest, what="stored manifest")
-
-
-def _log(entry: AuditEntry, *, level: int = logging.INFO, **more: str | int | bool) -> None:
-    """Log what the audit line says: names and digests, never a secret."""
-    fields = {key: value for key, value in msgspec.structs.asdict(entry).items() if value}
-    name = fields.pop("event")
-    event(log, f"broker.{name}", level=level, **fields, **more)
+def _digest_of(evidence: Evidence | None) -> str:
+    """Return the digest of evidence that was refused, in hex; empty where it does not parse."""
+    try:
+        return "" if evidence is None else evidence_digest(evidence).hex()
+    except FormatError:
+        return ""

@@ -1,32 +1,41 @@
-"""The mesh's certificate authority: its key, and the certificates that it issues.
+"""The mesh's certificate authorities: the mesh CA, and one issuing CA for each manifest.
 
-One per mesh. The key is made in the broker and lives in its encrypted store; the broker's evidence
-binds it, so that whoever verified the broker knows it. It signs two things: certificates, for
-workloads that were attested, and message 4 of a release.
+The mesh CA is one per mesh. Its key is made in the broker and lives in the broker's encrypted
+store; the broker's evidence binds it, so that whoever verified the broker knows it. It signs
+message 4 of a release, receipts and audit heads, and the certificates of issuing CAs.
+
+An issuing CA issues the certificates of processes that were attested under one manifest. Its key is
+made in the same commit that puts the manifest in force, and its predecessor's is deleted with it.
 """
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wardian.broker.certificate_form import sign_certificate
 from wardian.broker.certificates import (
     BROKER,
     FRONTEND,
+    ISSUING_MANIFEST_OID,
     MESH_IDENTITY_OID,
     CertificateRequest,
     MeshIdentity,
+    issuing_manifest_der,
+    valid_until,
     verify_ca_certificate,
+    verify_issuing_certificate,
 )
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
-from wardian.errors import FormatError, PolicyDenied
+from wardian.errors import FormatError, LocalProtocolError, PolicyDenied
 
 CA_LIFE_S: Final = 10 * 365 * 24 * 3600
-LEAF_LIFE_S: Final = 24 * 3600
+ISSUING_LIFE_S: Final = 400 * 24 * 3600
+"""Of an issuing CA, whose manifest may stay in force longer: see `IssuingCa.due`."""
 SKEW_S: Final = 300
 """A certificate begins this much before its making, for peers whose clock is behind."""
 
@@ -35,12 +44,14 @@ _USAGES: Final = {
     FRONTEND: [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
 }
 _CLIENT_ONLY: Final = [ExtendedKeyUsageOID.CLIENT_AUTH]
+_SERVERS: Final = frozenset({BROKER, FRONTEND})
+"""Whom strangers reach by a name; their software has to accept the certificate that has it."""
 
 
 class MeshCa:
-    """The CA's key and certificate. One per mesh; it lives in the broker's encrypted store."""
+    """The mesh CA's key and certificate. One per mesh; it lives in the broker's store."""
 
-    __slots__ = ("_certificate", "_key", "certificate")
+    __slots__ = ("_key", "_name", "certificate")
 
     def __init__(self, *, key: TlsKey, certificate: bytes) -> None:
         """Hold a CA that `create` made before.
@@ -55,21 +66,16 @@ class MeshCa:
         if verify_ca_certificate(certificate) != key.spki:
             raise FormatError("mesh CA: the certificate is of another key")
         self._key = key
-        self._certificate = x509.load_der_x509_certificate(certificate)
+        self._name = x509.load_der_x509_certificate(certificate).subject
         self.certificate = certificate
 
     @classmethod
-    def create(cls, *, mesh: str, simulated: bool, now: int) -> "MeshCa":
+    def create(cls, *, mesh: str, simulated: bool, now: int) -> Self:
         """Return a new CA for `mesh`, valid for ten years from `now` (Unix seconds)."""
         key = TlsKey.generate()
         name = _subject("Wardian mesh CA", mesh=mesh, simulated=simulated)
-        certificate = (
-            _builder(name, name, key.private_key.public_key(), now=now, life_s=CA_LIFE_S)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(ca=True), critical=True)
-            .sign(key.private_key, hashes.SHA256())
-        )
-        return cls(key=key, certificate=_der(certificate))
+        builder = _ca_builder(name, name, key, now=now, life_s=CA_LIFE_S, path_length=1)
+        return cls(key=key, certificate=sign_certificate(builder, key))
 
     @property
     def spki(self) -> bytes:
@@ -84,46 +90,135 @@ class MeshCa:
         """Return the ECDSA-SHA256 signature (DER) over `message`, which carries its own label."""
         return self._key.sign(message)
 
-    def issue(
-        self, request: CertificateRequest, *, identity: MeshIdentity, now: int
-    ) -> tuple[bytes, ...]:
-        """Return a certificate for one day and the CA's, DER, the new one first.
+    def create_issuing(self, *, manifest_digest: bytes, now: int) -> "IssuingCa":
+        """Return a new CA that issues under one manifest, valid for 400 days from `now`.
+
+        Args:
+            manifest_digest: SHA-256 of the manifest, 32 bytes.
+            now: Unix seconds.
+        """
+        key = TlsKey.generate()
+        name = x509.Name([_common("Wardian issuing CA"), *_without_common(self._name)])
+        extension = x509.UnrecognizedExtension(
+            ISSUING_MANIFEST_OID, issuing_manifest_der(manifest_digest)
+        )
+        builder = _ca_builder(
+            name, self._name, key, now=now, life_s=ISSUING_LIFE_S, path_length=0
+        ).add_extension(extension, critical=False)  # curl and browsers have to accept it
+        builder = builder.add_extension(_issued_by(self._key), critical=False)
+        return IssuingCa(
+            key=key,
+            certificate=sign_certificate(builder, self._key),
+            mesh_ca=self.certificate,
+            manifest_digest=manifest_digest,
+        )
+
+    def open_issuing(
+        self, *, key: TlsKey, certificate: bytes, manifest_digest: bytes
+    ) -> "IssuingCa":
+        """Return the issuing CA that `create_issuing` made before, for this manifest.
+
+        Says nothing about its age: see `IssuingCa.due`.
 
         Raises:
-            PolicyDenied: names are asked for by another role than the front end.
+            FormatError, AuthenticationFailed, PolicyDenied: it is not one of this CA's, not of
+                this key, or of another manifest.
         """
-        if request.names and identity.role != FRONTEND:
+        spki = verify_issuing_certificate(
+            certificate,
+            ca_spki=self.spki,
+            manifest_digest=manifest_digest,
+            now=valid_until(certificate),
+        )
+        if spki != key.spki:
+            raise FormatError("issuing CA: the certificate is of another key")
+        return IssuingCa(
+            key=key,
+            certificate=certificate,
+            mesh_ca=self.certificate,
+            manifest_digest=manifest_digest,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuingCa:
+    """Issues the certificates of processes under one manifest; only a `MeshCa` makes one.
+
+    Attributes:
+        key: its private key.
+        certificate: signed by the mesh CA, DER.
+        mesh_ca: the mesh CA's certificate, DER.
+        manifest_digest: SHA-256 of the manifest, 32 bytes.
+    """
+
+    key: TlsKey = field(repr=False)
+    certificate: bytes
+    mesh_ca: bytes
+    manifest_digest: bytes
+
+    @property
+    def spki(self) -> bytes:
+        """The public key as DER SubjectPublicKeyInfo."""
+        return self.key.spki
+
+    def due(self, now: int) -> bool:
+        """Return whether it is time for another one: at `now` it is not in its first half.
+
+        That is long before what it issued would end. A clock that was set back, to before the
+        certificate was made, is a reason as well.
+        """
+        left = valid_until(self.certificate) - now
+        return not ISSUING_LIFE_S // 2 <= left <= ISSUING_LIFE_S
+
+    def issue(
+        self, request: CertificateRequest, *, identity: MeshIdentity, now: int, life_s: int
+    ) -> tuple[bytes, ...]:
+        """Return a new certificate, this CA's and the mesh CA's, DER, in this order.
+
+        Args:
+            request: for the key, and a server's names. A broker's certificate with names is for
+                strangers, who speak other protocols; no peer of the mesh accepts it.
+            identity: who the holder was attested as, under this CA's manifest.
+            now: Unix seconds.
+            life_s: how long it is valid: the lease of the mesh, seconds.
+
+        Raises:
+            PolicyDenied: names are asked for by another role than broker and front end.
+        """
+        if identity.manifest_digest != self.manifest_digest:
+            raise LocalProtocolError("an issuing CA issues under its own manifest alone")
+        if request.names and identity.role not in _SERVERS:
             raise PolicyDenied(
                 f"a {identity.role} gets no server names in its certificate", rule="names"
             )
-        issuer = self._certificate.subject
-        subject = x509.Name(
-            [
-                x509.NameAttribute(NameOID.COMMON_NAME, identity.role),
-                *(part for part in issuer if part.oid != NameOID.COMMON_NAME),
-            ]
-        )
+        issuer = x509.load_der_x509_certificate(self.certificate).subject
+        subject = x509.Name([_common(identity.role), *_without_common(issuer)])
         extension = x509.UnrecognizedExtension(MESH_IDENTITY_OID, identity.to_der())
         usage = x509.ExtendedKeyUsage(_USAGES.get(identity.role, _CLIENT_ONLY))
         builder = (
-            _builder(subject, issuer, request.public_key, now=now, life_s=LEAF_LIFE_S)
+            _builder(subject, issuer, request.public_key, now=now, life_s=life_s)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
             .add_extension(usage, critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(
-                    self._key.private_key.public_key()
-                ),
-                critical=False,
-            )
-            .add_extension(extension, critical=identity.role != FRONTEND)
+            .add_extension(_issued_by(self.key), critical=False)
+            .add_extension(extension, critical=identity.role != FRONTEND and not request.names)
         )
         if request.names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName(request.names), critical=False
             )
-        leaf = builder.sign(self._key.private_key, hashes.SHA256())
-        return _der(leaf), self.certificate
+        return sign_certificate(builder, self.key), self.certificate, self.mesh_ca
+
+
+def _ca_builder(
+    subject: x509.Name, issuer: x509.Name, key: TlsKey, *, now: int, life_s: int, path_length: int
+) -> x509.CertificateBuilder:
+    """Return what the certificates of both kinds of CA have in common."""
+    return (
+        _builder(subject, issuer, key.private_key.public_key(), now=now, life_s=life_s)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_key_usage(ca=True), critical=True)
+    )
 
 
 def _builder(
@@ -147,20 +242,29 @@ def _builder(
     )
 
 
+def _issued_by(key: TlsKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.private_key.public_key())
+
+
 def _subject(common: str, *, mesh: str, simulated: bool) -> x509.Name:
     """Return the CA's name, which every page shows: a simulated mesh says so (DESIGN, I5)."""
-    parts = [
-        x509.NameAttribute(NameOID.COMMON_NAME, common),
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, mesh),
-    ]
+    parts = [_common(common), x509.NameAttribute(NameOID.ORGANIZATION_NAME, mesh)]
     if simulated:
         parts.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "SIMULATED"))
     return x509.Name(parts)
 
 
+def _common(name: str) -> x509.NameAttribute[str]:
+    return x509.NameAttribute(NameOID.COMMON_NAME, name)
+
+
+def _without_common(name: x509.Name) -> list[x509.NameAttribute[str | bytes]]:
+    return [part for part in name if part.oid != NameOID.COMMON_NAME]
+
+
 def _key_usage(*, ca: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=True,  # the CA signs message 4 of a release too
+        digital_signature=True,  # the mesh CA signs message 4 of a release too
         key_cert_sign=ca,
         crl_sign=False,
         content_commitment=False,
@@ -170,7 +274,3 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)

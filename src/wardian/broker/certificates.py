@@ -1,11 +1,16 @@
 """Mesh certificates as their readers see them: requests, identities, and what peers demand.
 
-Trust is established once: whoever verified the broker's evidence knows the CA's key, and from then
-on a certificate is enough. A mesh certificate says, in an extension of our own, which role it is,
-which code was measured and under which manifest; every peer demands all three (TRUST T3).
+    mesh CA  ->  issuing CA of one manifest  ->  a process's own certificate
 
-The extension is critical, so that software that does not know it refuses the certificate. Only a
-front end's is not: curl and browsers have to accept that one. Our own peers demand it regardless.
+Trust is established once: whoever verified the broker's evidence knows the mesh CA's key, and from
+then on certificates are enough. The mesh CA signs issuing CAs and nothing else that is X.509. An
+issuing CA's certificate names the manifest that it issues under; with a new manifest comes a new
+one, so that whoever knows the old one notices (TRUST T21). A process's certificate says which role
+it is, which code was measured and under which manifest; every peer demands all three (TRUST T3).
+
+What we say in extensions of our own is critical where only our software reads it, so that other
+software refuses the certificate. On the way to a front end it is not: curl and browsers have to
+accept its certificate and the issuing CA's. Our own peers demand both extensions regardless.
 """
 
 import hashlib
@@ -20,24 +25,34 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from wardian.attestation.refusal import X509_ERRORS
-from wardian.crypto.tls_keys import TlsKey, verify_ecdsa
+from wardian.broker.certificate_form import (
+    basic_constraints,
+    demand_p256,
+    element,
+    load_certificate,
+    public_key_of,
+    spki_bytes,
+    verify_signed_by,
+)
+from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import AuthenticationFailed, EvidenceStale, FormatError, PolicyDenied
 
 MESH_IDENTITY_OID: Final = x509.ObjectIdentifier("2.25.24403211575681403494583916113568977729.1")
 """Under 2.25 anyone may use a UUID as an arc without registering it (ITU-T X.667)."""
+ISSUING_MANIFEST_OID: Final = x509.ObjectIdentifier("2.25.24403211575681403494583916113568977729.2")
+"""In an issuing CA's certificate: OCTET STRING, SHA-256 of the manifest that it issues under."""
 
 BROKER: Final = "broker"
 FRONTEND: Final = "frontend"
 """The one role whose certificate strangers have to accept."""
-MAX_CERTIFICATE_BYTES: Final = 16 * 1024
+NO_MANIFEST: Final = bytes(32)
+"""What the broker's own certificate names before its first manifest; no process accepts it."""
 MAX_NAMES: Final = 16
 MAX_ROLE_CHARS: Final = 64
 
-_ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
-"""AlgorithmIdentifier, without parameters (RFC 5758, 3.2)."""
-_MAX_SIGNATURE_BYTES: Final = 72
-"""Of ECDSA on P-256, in DER."""
-_VERSION_3: Final = bytes.fromhex("a003020102")
+_DIGEST_BYTES: Final = 32
+_CA_PATH_LENGTH: Final = 1
+"""Of the mesh CA: one issuing CA stands between it and a process."""
 
 ServerName: TypeAlias = x509.DNSName | x509.IPAddress
 _DNS_NAME: Final = re.compile(
@@ -62,11 +77,11 @@ class MeshIdentity:
 
     def to_der(self) -> bytes:
         """Return SEQUENCE { UTF8String role, OCTET STRING measurement, OCTET STRING digest }."""
-        return _element(
+        return element(
             0x30,
-            _element(0x0C, self.role.encode())
-            + _element(0x04, self.measurement)
-            + _element(0x04, self.manifest_digest),
+            element(0x0C, self.role.encode())
+            + element(0x04, self.measurement)
+            + element(0x04, self.manifest_digest),
         )
 
     @classmethod
@@ -88,6 +103,17 @@ class MeshIdentity:
         if len(identity.role) > MAX_ROLE_CHARS or identity.to_der() != raw:
             raise FormatError("mesh identity: not in its one form")
         return identity
+
+
+def issuing_manifest_der(digest: bytes) -> bytes:
+    """Return OCTET STRING digest, as an issuing CA's certificate holds it (32 bytes).
+
+    Raises:
+        FormatError: another length.
+    """
+    if len(digest) != _DIGEST_BYTES:
+        raise FormatError("issuing CA certificate: a manifest's digest has 32 bytes")
+    return element(0x04, digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +153,8 @@ def parse_csr(raw: bytes) -> CertificateRequest:
     """
     try:
         request = x509.load_der_x509_csr(raw)
-        key = _p256(request.public_key(), what="certificate request")
-        spki = _spki(key)
+        key = demand_p256(request.public_key(), what="certificate request")
+        spki = spki_bytes(key)
         extensions = list(request.extensions)
         signed = request.is_signature_valid
     except X509_ERRORS as err:
@@ -149,16 +175,50 @@ def verify_ca_certificate(raw: bytes) -> bytes:
     Says nothing about whose CA it is: compare the key with the one that evidence binds.
 
     Raises:
-        FormatError: not a certificate, not of a CA, or not on P-256.
+        FormatError: not a certificate, not of a mesh CA, or not on P-256.
         AuthenticationFailed: not signed by its own key.
     """
-    certificate = _load(raw, what="mesh CA certificate")
-    spki = _public_key(certificate, what="mesh CA certificate")
-    _verify_signed_by(certificate, spki, what="mesh CA certificate")
-    constraints = _extension(certificate, x509.BasicConstraints, what="mesh CA certificate")
+    what = "mesh CA certificate"
+    certificate = load_certificate(raw, what=what)
+    spki = public_key_of(certificate, what=what)
+    verify_signed_by(certificate, spki, what=what, by="the mesh CA")
+    constraints = basic_constraints(certificate, what=what)
     if not constraints.value.ca or not constraints.critical:
-        raise FormatError("mesh CA certificate: not a CA's")
+        raise FormatError(f"{what}: not a CA's")
+    if constraints.value.path_length != _CA_PATH_LENGTH:
+        raise FormatError(f"{what}: not of a CA that has issuing CAs below it and nothing further")
     return spki
+
+
+def verify_issuing_certificate(
+    raw: bytes, *, ca_spki: bytes, manifest_digest: bytes, now: int
+) -> bytes:
+    """Return the SubjectPublicKeyInfo (DER) of the CA that issues under one manifest.
+
+    Args:
+        raw: the issuing CA's certificate, DER, untrusted.
+        ca_spki: the mesh CA's key (DER), known from verified evidence.
+        manifest_digest: SHA-256 of the manifest that it must issue under, 32 bytes.
+        now: Unix seconds.
+
+    Raises:
+        FormatError: not a certificate of an issuing CA.
+        AuthenticationFailed: not signed by the mesh CA.
+        EvidenceStale: outside its validity at `now`.
+        PolicyDenied: it issues under another manifest (rule `issuer-manifest`).
+    """
+    what = "issuing CA certificate"
+    certificate = load_certificate(raw, what=what)
+    verify_signed_by(certificate, ca_spki, what=what, by="the mesh CA")
+    constraints = basic_constraints(certificate, what=what)
+    if not constraints.value.ca or not constraints.critical or constraints.value.path_length != 0:
+        raise FormatError(f"{what}: not of a CA that issues to processes and to no further CA")
+    _refuse_outside(certificate, now, what="the issuing CA's certificate")
+    if _issuing_manifest(certificate, what=what) != manifest_digest:
+        raise PolicyDenied(
+            "the issuing CA issues under another mesh manifest", rule="issuer-manifest"
+        )
+    return public_key_of(certificate, what=what)
 
 
 def read_identity(raw: bytes) -> MeshIdentity:
@@ -167,7 +227,7 @@ def read_identity(raw: bytes) -> MeshIdentity:
     Raises:
         FormatError: not a certificate, or without our extension in its proper form.
     """
-    certificate = _load(raw, what="mesh certificate")
+    certificate = load_certificate(raw, what="mesh certificate")
     for extension in certificate.extensions:
         if extension.oid == MESH_IDENTITY_OID:
             identity = MeshIdentity.from_der(extension.value.public_bytes())
@@ -178,15 +238,15 @@ def read_identity(raw: bytes) -> MeshIdentity:
 
 
 def verify_peer_certificate(
-    raw: bytes, *, ca_spki: bytes, role: str, manifest_digest: bytes, now: int
+    raw: bytes, *, issuer_spki: bytes, role: str, manifest_digest: bytes, now: int
 ) -> MeshIdentity:
-    """Return the identity of a peer whose certificate the mesh CA issued for `role`.
+    """Return the identity of a peer whose certificate the manifest's CA issued for `role`.
 
     The caller has the certificate from the TLS handshake, which proved possession of its key.
 
     Args:
         raw: the peer's leaf certificate, DER, untrusted.
-        ca_spki: the mesh CA's key (DER), known from verified evidence.
+        issuer_spki: the key (DER) of the issuing CA, of `verify_issuing_certificate`.
         role: the role that the peer must have.
         manifest_digest: SHA-256 of the manifest that it must have been admitted under.
         now: Unix seconds.
@@ -197,14 +257,12 @@ def verify_peer_certificate(
         EvidenceStale: outside its validity at `now`.
         PolicyDenied: another role, or another manifest.
     """
-    certificate = _load(raw, what="mesh certificate")
-    _verify_signed_by(certificate, ca_spki, what="mesh certificate")
-    if _extension(certificate, x509.BasicConstraints, what="mesh certificate").value.ca:
+    what = "mesh certificate"
+    certificate = load_certificate(raw, what=what)
+    verify_signed_by(certificate, issuer_spki, what=what, by="the issuing CA of this manifest")
+    if basic_constraints(certificate, what=what).value.ca:
         raise FormatError("mesh certificate: a CA's, where a process's is needed")
-    starts = certificate.not_valid_before_utc.timestamp()
-    ends = certificate.not_valid_after_utc.timestamp()
-    if not starts <= now <= ends:
-        raise EvidenceStale("the peer's mesh certificate is not valid at this time")
+    _refuse_outside(certificate, now, what="the peer's mesh certificate")
     identity = read_identity(raw)
     if identity.role != role:
         raise PolicyDenied(
@@ -216,6 +274,11 @@ def verify_peer_certificate(
             "the peer was admitted under another mesh manifest", rule="peer-manifest"
         )
     return identity
+
+
+def valid_until(raw: bytes) -> int:
+    """Return the last second (Unix) at which the certificate `raw` (DER) is valid."""
+    return int(load_certificate(raw, what="certificate").not_valid_after_utc.timestamp())
 
 
 def certificate_digest(raw: bytes) -> bytes:
@@ -233,8 +296,7 @@ def chain_pem(chain: Iterable[bytes]) -> bytes:
 
 def spki_of(raw: bytes) -> bytes:
     """Return the SubjectPublicKeyInfo (DER) of a certificate's P-256 key."""
-    certificate = _load(raw, what="certificate")
-    return _public_key(certificate, what="certificate")
+    return public_key_of(load_certificate(raw, what="certificate"), what="certificate")
 
 
 def _general_name(name: str) -> ServerName:
@@ -262,82 +324,23 @@ def _accepted_names(requested: x509.SubjectAlternativeName) -> tuple[ServerName,
     return tuple(names)
 
 
-def _load(raw: bytes, *, what: str) -> x509.Certificate:
-    """Return the certificate in `raw` with every extension parsed."""
-    if len(raw) > MAX_CERTIFICATE_BYTES:
-        raise FormatError(f"{what}: more than {MAX_CERTIFICATE_BYTES} bytes")
-    try:
-        certificate = x509.load_der_x509_certificate(raw)
-        list(certificate.extensions)
-        serial = certificate.serial_number
-    except X509_ERRORS as err:
-        raise FormatError(f"{what}: does not parse") from err
-    if serial < 1:
-        raise FormatError(f"{what}: the serial number is not positive")
-    return certificate
+def _refuse_outside(certificate: x509.Certificate, now: int, *, what: str) -> None:
+    """Refuse a certificate outside its validity at `now`."""
+    starts = certificate.not_valid_before_utc.timestamp()
+    ends = certificate.not_valid_after_utc.timestamp()
+    if not starts <= now <= ends:
+        raise EvidenceStale(f"{what} is not valid at this time")
 
 
-def _public_key(certificate: x509.Certificate, *, what: str) -> bytes:
-    """Return the SubjectPublicKeyInfo (DER) of a P-256 key; a certificate loads without it."""
-    try:
-        return _spki(_p256(certificate.public_key(), what=what))
-    except X509_ERRORS as err:
-        raise FormatError(f"{what}: its key does not parse") from err
-
-
-def _extension(
-    certificate: x509.Certificate, kind: type[x509.BasicConstraints], *, what: str
-) -> x509.Extension[x509.BasicConstraints]:
-    try:
-        return certificate.extensions.get_extension_for_class(kind)
-    except x509.ExtensionNotFound as err:
-        raise FormatError(f"{what}: does not say whether it is a CA's") from err
-
-
-def _verify_signed_by(certificate: x509.Certificate, spki: bytes, *, what: str) -> None:
-    """Return if the holder of `spki` signed the certificate, with ECDSA and SHA-256.
-
-    What the signature does not cover has one form: the algorithm's name, which is the one inside
-    (RFC 5280, 4.1.1.2), and a signature of whole bytes (X.690, 8.6.2.2).
-    """
-    content = certificate.tbs_certificate_bytes
-    raw = certificate.public_bytes(serialization.Encoding.DER)
-    signature = b"\0" + certificate.signature[:_MAX_SIGNATURE_BYTES]
-    if not raw.endswith(content + _ECDSA_SHA256 + _element(0x03, signature)):
-        raise FormatError(f"{what}: not signed with ECDSA and SHA-256, in whole bytes")
-    if not _after_serial_number(content).startswith(_ECDSA_SHA256):
-        raise FormatError(
-            f"{what}: not of version 3, or names another algorithm than its signature"
-        )
-    try:
-        verify_ecdsa(spki, certificate.signature, certificate.tbs_certificate_bytes)
-    except AuthenticationFailed as err:
-        raise AuthenticationFailed(f"{what}: not signed by the mesh CA") from err
-
-
-def _after_serial_number(content: bytes) -> bytes:
-    """Return what follows version 3 and serial number in a TBSCertificate that parsed, or b""."""
-    start = 2 if content[1] < 128 else 2 + (content[1] & 0x7F)
-    rest = content[start:]
-    if not rest.startswith(_VERSION_3):
-        return b""
-    number = rest[len(_VERSION_3) :]
-    return number[2 + number[1] :]  # INTEGER, which the parser bounds at 20 bytes or so
-
-
-def _p256(key: object, *, what: str) -> ec.EllipticCurvePublicKey:
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise FormatError(f"{what}: the key is not on the curve P-256")
-    return key
-
-
-def _spki(key: ec.EllipticCurvePublicKey) -> bytes:
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
-def _element(tag: int, content: bytes) -> bytes:
-    """Return one DER element of at most 255 bytes (X.690, 8.1.3)."""
-    length = len(content)
-    return bytes((tag, length) if length < 128 else (tag, 0x81, length)) + content
+def _issuing_manifest(certificate: x509.Certificate, *, what: str) -> bytes:
+    """Return the digest of the manifest that an issuing CA's certificate names."""
+    for extension in certificate.extensions:
+        if extension.oid == ISSUING_MANIFEST_OID:
+            raw: bytes = extension.value.public_bytes()
+            digest = raw[2:]
+            if issuing_manifest_der(digest) != raw:
+                break
+            if extension.critical:
+                raise FormatError(f"{what}: the manifest is wrongly marked critical")
+            return digest
+    raise FormatError(f"{what}: names no manifest in the one form")

@@ -1,7 +1,14 @@
 """What strangers may cost: pure bookkeeping, in which time is an argument."""
 
 import ipaddress
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
+from typing import Final
+
+GRACE_S: Final = 0.25
+"""How long a connection may present nothing while others wait; a release takes a tenth of it."""
+MOST_PEERS: Final = 1024
+"""Whose buckets are kept. Who comes from more addresses than that pays with TLS handshakes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,71 +19,127 @@ class ServiceLimits:
         connections: served at once.
         connections_per_peer: of one address at once, loopback included. A mesh on one laptop, each
             process of which asks for a second at its start, stays well below.
+        waiting, waiting_per_peer: connections that wait for a place, in all and of one address;
+            each costs a descriptor and nothing else.
         connection_s: the longest that one connection lives, seconds.
         first_message_s: within which a peer says what it wants.
         quotes_per_s, quote_burst: quotes that strangers may cause, on average and at once.
         statuses_per_s, status_burst: likewise, answers to who asks for the status.
-        lines_per_s, line_burst: likewise, audit lines of refusals without evidence.
+        proofs_per_s, proof_burst: likewise, answers to who asks for proofs, and witnesses' visits.
+        polls_per_s, poll_burst: answers to one address that asks what is in force. A front end asks
+            every two seconds.
+        lines_per_s, line_burst: likewise, audit lines of refusals that cost the asker nothing.
+        judged_per_s, judged_burst: likewise, of refusals of evidence that is genuine.
         logs_per_s, log_burst: likewise, refusals in the process's log.
+        owners: who says to be an owner may send 4 MiB before proving it; so many at once.
+        visits_per_s, visit_burst: visits that one owner signed, on average and at once.
     """
 
     connections: int = 64
     connections_per_peer: int = 16
+    waiting: int = 512
+    waiting_per_peer: int = 256
     connection_s: float = 60.0
     first_message_s: float = 5.0
-    quotes_per_s: float = 20.0
-    quote_burst: int = 64
+    quotes_per_s: float = 50.0
+    quote_burst: int = 256
     statuses_per_s: float = 20.0
     status_burst: int = 200
+    proofs_per_s: float = 20.0
+    proof_burst: int = 200
+    polls_per_s: float = 20.0
+    poll_burst: int = 100
     lines_per_s: float = 0.1
     line_burst: int = 32
+    judged_per_s: float = 1.0
+    judged_burst: int = 256
     logs_per_s: float = 1.0
     log_burst: int = 200
+    owners: int = 8
+    visits_per_s: float = 0.2
+    visit_burst: int = 64
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Place:
-    """One connection's place among those served.
+    """One connection's place among those served, or in the line of those who wait for one.
 
     Attributes:
         peer: whom it counts for, of `peer_of`.
         firm: whether it keeps its place: from when it presents evidence, or an owner's signature,
             unless that is refused. What was presented is decided, and audited, to its end.
+        since: when it got its place; seconds that never go back.
     """
 
     peer: str
     firm: bool = False
+    since: float = 0.0
 
 
 class Places:
-    """Who is being served: at most so many, at most so many of one peer. Pure bookkeeping."""
+    """Who is being served, who waits, and who gives way. Pure: time is an argument.
 
-    __slots__ = ("_held", "_most", "_most_of_one")
+    At most so many are served, at most so many of one peer, and as a rule each comes to its end.
+    Where others wait, a connection that has presented nothing within `GRACE_S` gives way: so those
+    who only hold places hold nobody up for long, and a crowd that starts at once is served in
+    order. One peer's crowd waits, and gives way, for that peer alone.
+    """
 
-    def __init__(self, *, most: int, most_of_one: int) -> None:
+    __slots__ = ("_held", "_limits", "_waiting")
+
+    def __init__(self, limits: ServiceLimits) -> None:
         self._held: list[Place] = []  # the oldest first
-        self._most, self._most_of_one = most, most_of_one
+        self._waiting: list[Place] = []  # likewise
+        self._limits = limits
 
-    def enter(self, newcomer: Place) -> Place | None:
-        """Give `newcomer` a place; return who has to go for it, which may be `newcomer` itself.
+    def arrive(self, newcomer: Place) -> bool:
+        """Let `newcomer` wait; return whether it may: the line has an end, each peer's too."""
+        limits = self._limits
+        mine = sum(each.peer == newcomer.peer for each in self._waiting)
+        welcome = len(self._waiting) < limits.waiting and mine < limits.waiting_per_peer
+        if welcome:
+            self._waiting.append(newcomer)
+        return welcome
 
-        One peer's newcomers displace that peer's own connections once it has its share, so nobody
-        takes others' places from a single address.
+    def enter(self, now: float) -> tuple[Place, Place | None] | None:
+        """Return who gets a place now, and who has to go for it; None if nobody does.
+
+        Call it again until it returns None: after an arrival, after `leave`, and at `due`.
         """
-        crowd = [held for held in self._held if held.peer == newcomer.peer]
-        if len(crowd) < self._most_of_one:
-            crowd = self._held if len(self._held) >= self._most else []
-        leaving = next((held for held in crowd if not held.firm), newcomer) if crowd else None
-        if leaving is not None:
-            self.leave(leaving)
-        if leaving is not newcomer:
+        served = Counter(each.peer for each in self._held)
+        for newcomer in self._waiting:
+            crowded = served[newcomer.peer] >= self._limits.connections_per_peer
+            full = len(self._held) >= self._limits.connections
+            leaving = None
+            if crowded or full:
+                leaving = self._oldest_idle(newcomer.peer if crowded else None, now)
+                if leaving is None:
+                    continue
+                self._held.remove(leaving)
+            self._waiting.remove(newcomer)
+            newcomer.since = now
             self._held.append(newcomer)
-        return leaving
+            return newcomer, leaving
+        return None
+
+    def due(self, now: float) -> float | None:
+        """Return in how many seconds somebody may have to give way; None while nobody waits."""
+        if not self._waiting:
+            return None
+        ends = (each.since + GRACE_S - now for each in self._held if not each.firm)
+        return min((end for end in ends if end > 0), default=GRACE_S)
 
     def leave(self, place: Place) -> None:
-        """Free a place; it may have been freed before."""
-        if place in self._held:
-            self._held.remove(place)
+        """Free a place, or leave the line; it may have been freed before."""
+        for those in (self._held, self._waiting):
+            if place in those:
+                those.remove(place)
+
+    def _oldest_idle(self, peer: str | None, now: float) -> Place | None:
+        for held in self._held:
+            if (peer is None or held.peer == peer) and not held.firm:
+                return held if now - held.since >= GRACE_S else None
+        return None
 
 
 def peer_of(host: str) -> str:
@@ -104,6 +167,26 @@ class Bucket:
             return False
         self._left -= 1
         return True
+
+
+class PeerBuckets:
+    """A bucket for each peer, of the `MOST_PEERS` that were heard of last."""
+
+    __slots__ = ("_buckets", "_burst", "_per_s")
+
+    def __init__(self, *, per_s: float, burst: int) -> None:
+        self._per_s, self._burst = per_s, burst
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def take(self, peer: str, now: float) -> bool:
+        """Take one out of the bucket of `peer`; return whether there was one."""
+        bucket = self._buckets.get(peer)
+        if bucket is None:
+            bucket = self._buckets[peer] = Bucket(per_s=self._per_s, burst=self._burst, now=now)
+            if len(self._buckets) > MOST_PEERS:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(peer)
+        return bucket.take(now)
 
 
 class Ration:

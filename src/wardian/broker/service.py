@@ -1,4 +1,4 @@
-"""The broker on a socket: TLS 1.3, frames, limits; every decision is `authority`'s.
+"""The broker on a socket: TLS 1.3, frames, limits; what is decided is decided at the desks.
 
 Anybody may connect. What an unknown peer can cost is bounded: the number of connections, in all and
 of one peer, the bytes and seconds of each message, the lines in the audit log, and above all the
@@ -8,55 +8,88 @@ longest-served connection that has presented nothing gives way.
 
 import asyncio
 import contextlib
-import hashlib
 import logging
-import secrets
 import socket
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Self, TypeVar, cast
+import ssl
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import or_
+from typing import Any, Final, Self
+
+import msgspec
 
 from wardian._internal import wire
 from wardian._internal.clock import Monotonic, UnixTime, monotonic
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed, parse
+from wardian.attestation.collateral_source import CollateralSource
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.verifier import verify_evidence
+from wardian.broker.audit_log.desks import ProofDesk, WitnessDesk
 from wardian.broker.authority import Authority
-from wardian.broker.broker_session import BrokerSession
-from wardian.broker.ca import LEAF_LIFE_S
-from wardian.broker.counter_protocol import CounterHello
-from wardian.broker.counters import CounterDesk
-from wardian.broker.frames import (
-    ATTESTATION_FRAME_BYTES,
-    FIRST_FRAME_BYTES,
-    FRAME_BYTES,
-    FrameStream,
-    server_context,
-)
-from wardian.broker.limits import Bucket, Place, Places, Ration, ServiceLimits, peer_of
-from wardian.broker.manifest import VerifiedManifest, appraisal_policy
-from wardian.broker.protocol import NONCE_BYTES, Request
-from wardian.broker.provisioning import BrokerProvisioning, OwnerHello
+from wardian.broker.counting.counters import CounterDesk
+from wardian.broker.counting.protocol import CounterHello
+from wardian.broker.desk import Desk, Office
+from wardian.broker.epochs import EpochAge
+from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream, server_context
+from wardian.broker.lease import Lease, Moment, Standing
+from wardian.broker.limits import Bucket, Place, Places, ServiceLimits, peer_of
+from wardian.broker.owners.desk import OwnerDesk
+from wardian.broker.owners.log_desk import ManifestLogDesk
+from wardian.broker.owners.manifest_log import ManifestLogRequest
+from wardian.broker.owners.protocol import OwnerHello
+from wardian.broker.recovery.backup import BackupRequest
+from wardian.broker.recovery.backup_desk import BackupDesk
+from wardian.broker.recovery.desk import RecoveryDesk
+from wardian.broker.recovery.protocol import RecoveryHello
 from wardian.broker.refusal import Refusal, refusal_for
-from wardian.broker.release import refuse_impossible
+from wardian.broker.release.desk import ReleaseDesk
+from wardian.broker.release.in_force import ForceRequest
+from wardian.broker.release.in_force_desk import ForceDesk
+from wardian.broker.release.protocol import Request
+from wardian.broker.standby.desk import StandbyDesk
+from wardian.broker.standby.messages import StandbyHello
+from wardian.broker.state.store import Store
 from wardian.broker.status import StatusRequest
-from wardian.broker.store import Store
+from wardian.broker.status_desk import StatusDesk
+from wardian.broker.transparency.proofs import ProofRequest
+from wardian.broker.transparency.witnessing import WitnessHello
 from wardian.crypto.tls_keys import load_identity
-from wardian.errors import ConfigError, PolicyDenied, QueueFull, TransportError, WardianError
+from wardian.errors import ConfigError, Timeout, TransportError, WardianError
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
-MAX_OWNERS: Final = 8
-"""Who says to be an owner may send up to 4 MiB before proving it; so many at once."""
+COLLATERAL_S: Final = 3600.0
+"""How often collateral that is used is looked after."""
 SETTLE_S: Final = 10.0
-"""How often refusals without an audit line of their own are written down as one."""
-_FIRST: Final = cast(
-    "type[Request | OwnerHello | StatusRequest | CounterHello]",
-    Request | OwnerHello | StatusRequest | CounterHello,
-)
+"""How often refusals without an audit line of their own are written down as one, and the age of the
+epoch is looked at."""
+
+DESKS: Final[Mapping[type[msgspec.Struct], Callable[[Office], Desk[Any]]]] = {
+    ForceRequest: ForceDesk,
+    Request: ReleaseDesk,
+    OwnerHello: OwnerDesk,
+    ManifestLogRequest: ManifestLogDesk,
+    StatusRequest: StatusDesk,
+    CounterHello: CounterDesk,
+    ProofRequest: ProofDesk,
+    WitnessHello: WitnessDesk,
+    StandbyHello: StandbyDesk,
+    BackupRequest: BackupDesk,
+    RecoveryHello: RecoveryDesk,
+}
+"""Which desk serves a connection, by its first message."""
+_FIRST: Final = reduce(or_, DESKS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Identity:
+    """Who the broker is on connections that are accepted now."""
+
+    context: ssl.SSLContext
+    manifest_digest: bytes
+    issuer: bytes
+    lease: Lease
 
 
 class BrokerService:
@@ -71,6 +104,7 @@ class BrokerService:
         clock: UnixTime,
         limits: ServiceLimits | None = None,
         ticks: Monotonic = monotonic,
+        collateral: CollateralSource | None = None,
     ) -> None:
         """Take up the broker's state; see `Authority` for what can be wrong with it.
 
@@ -81,29 +115,32 @@ class BrokerService:
             clock: Unix seconds.
             limits: what strangers may cost.
             ticks: seconds that never go back, for the life of sessions.
+            collateral: completes evidence that brings none; by default none is to be had.
         """
         self.in_doubt = asyncio.Event()
         """Set when a commit failed half way: this process releases nothing more; start another."""
         self._limits = limits or ServiceLimits()
-        self._store, self._attest = store, attest
-        self._agreed = parse(agreed_toml, Agreed, name="wardian.toml")
-        self._agreed_digest = hashlib.sha256(agreed_toml).digest()
-        self._clock, self._ticks = clock, ticks
-        self._authority = Authority(store=store, attest=attest, agreed=self._agreed, clock=clock)
-        self._counters = CounterDesk(
-            store=store, authority=self._authority, clock=clock, ticks=ticks
+        self._store, self._ticks = store, ticks
+        self._authority = Authority(
+            store=store, attest=attest, agreed_toml=agreed_toml, clock=clock
         )
+        self._office = Office(
+            authority=self._authority,
+            attest=attest,
+            ticks=ticks,
+            limits=self._limits,
+            collateral=collateral,
+        )
+        self._desks = {kind: desk(self._office) for kind, desk in DESKS.items()}
         most = self._limits
-        now = ticks()
-        self._quotes = Bucket(per_s=most.quotes_per_s, burst=most.quote_burst, now=now)
-        self._statuses = Bucket(per_s=most.statuses_per_s, burst=most.status_burst, now=now)
-        self._logs = Bucket(per_s=most.logs_per_s, burst=most.log_burst, now=now)
-        self._lines = Ration(Bucket(per_s=most.lines_per_s, burst=most.line_burst, now=now))
-        self._places = Places(most=most.connections, most_of_one=most.connections_per_peer)
+        self._logs = Bucket(per_s=most.logs_per_s, burst=most.log_burst, now=ticks())
+        self._places = Places(most)
+        self._waiting: dict[Place, socket.socket] = {}
+        self._seating: asyncio.TimerHandle | None = None
+        self._stopped = False
         self._serving: dict[Place, asyncio.Task[None]] = {}
-        self._owner_slots = asyncio.Semaphore(MAX_OWNERS)
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="evidence")
-        self._context = server_context()
+        self._identity = self._new_identity()
+        self._epoch_age = EpochAge(life_s=self._authority.epoch_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: socket.socket | None = None
 
@@ -111,6 +148,11 @@ class BrokerService:
     def authority(self) -> Authority:
         """What this broker decides with."""
         return self._authority
+
+    @property
+    def office(self) -> Office:
+        """The means of its desks, for those that listen elsewhere."""
+        return self._office
 
     async def start(self, address: str, port: int) -> tuple[str, int]:
         """Listen, and return the address and port that it became.
@@ -122,7 +164,6 @@ class BrokerService:
         Raises:
             ConfigError: it cannot listen there.
         """
-        self._load_identity()
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM)
@@ -134,8 +175,8 @@ class BrokerService:
             ) from err
         self._listening.setblocking(False)  # noqa: FBT003 (the signature is Python's)
         self._spawn(self._accept(self._listening))
-        self._spawn(self._renew_identity())
         self._spawn(self._settle())
+        self._spawn(self._refresh_collateral())
         host, bound = self._listening.getsockname()[:2]
         event(
             log, "broker.listening", address=host, port=bound, simulated=self._authority.simulated
@@ -144,13 +185,20 @@ class BrokerService:
 
     async def aclose(self) -> None:
         """Stop: no new connection, open ones are cut, the state is closed."""
+        self._stopped = True
         if self._listening is not None:
             self._listening.close()
+        if self._seating is not None:
+            self._seating.cancel()
+        await asyncio.sleep(0)  # what was spawned begins, and can then clear up after itself
         for task in self._tasks:
             task.cancel()
+        for connection in self._waiting.values():
+            connection.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._threads.shutdown(wait=True)
-        self._write_left_out(self._lines.close())
+        self._office.close()
+        count = self._office.lines.close()
+        self._unasked(partial(self._write_left_out, count))
         self._store.close()
 
     async def __aenter__(self) -> Self:
@@ -168,27 +216,80 @@ class BrokerService:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _load_identity(self) -> None:
-        """Put a fresh key and certificate in place; connections to come are served with it."""
-        key, chain = self._authority.own_identity()
-        load_identity(self._context, chain, key)
+    def _moment(self) -> Moment:
+        return Moment(ticks=self._ticks(), now=self._authority.clock())
 
-    async def _renew_identity(self) -> None:
-        while True:
-            await asyncio.sleep(LEAF_LIFE_S / 2)
-            self._load_identity()
+    def _new_identity(self) -> _Identity:
+        """Return a fresh key and certificate for the manifest in force."""
+        authority, at = self._authority, self._moment()
+        context = server_context()
+        key, chain = authority.own_identity()
+        load_identity(context, chain, key)
+        lease = Lease.begin(
+            at, life_s=authority.lease_s, ends_at=at.now + authority.lease_s, chance=0
+        )
+        return _Identity(
+            context=context,
+            manifest_digest=authority.manifest_digest,
+            issuer=authority.issuer.certificate,
+            lease=lease,
+        )
+
+    def _current_identity(self) -> _Identity:
+        """Return the identity for a connection that comes now: of this manifest, in its time."""
+        fresh = self._identity.lease.standing(self._moment()) is Standing.FRESH
+        if not fresh or self._overtaken(self._identity):
+            self._identity = self._new_identity()
+        return self._identity
+
+    def _overtaken(self, identity: _Identity) -> bool:
+        """Return whether another manifest, or its CA, came into force since."""
+        authority = self._authority
+        was = (identity.manifest_digest, identity.issuer)
+        return was != (authority.manifest_digest, authority.issuer.certificate)
+
+    def _refuse_overtaken(self, identity: _Identity) -> None:
+        """Send a peer away that was shown the certificate of before: it has to come again.
+
+        It compares the certificate with what it is told is in force, and would take the difference
+        for an attack.
+        """
+        if self._overtaken(identity):
+            raise Timeout("the mesh manifest changed meanwhile: ask again")
 
     async def _settle(self) -> None:
-        """Write down, from time to time, how many refusals had no audit line of their own."""
+        """Do, from time to time, what nobody asks for."""
         while True:
             await asyncio.sleep(SETTLE_S)
-            self._write_left_out(self._lines.settle(self._ticks()))
+            count = self._office.lines.settle(self._ticks())
+            self._unasked(partial(self._write_left_out, count))
+            self._unasked(self._turn_old_epoch)
+
+    async def _refresh_collateral(self) -> None:
+        """Keep the vendor's statements fresh while no evidence comes, too."""
+        while True:
+            await asyncio.sleep(COLLATERAL_S)
+            await self._office.refresh_collateral()
 
     def _write_left_out(self, count: int) -> None:
+        """Write down how many refusals had no audit line of their own."""
+        if count and self._store.usable:
+            self._authority.refuse_unwritten(count)
+
+    def _turn_old_epoch(self) -> None:
+        """Turn the epoch if it has lived as long as `wardian.toml` lets it."""
+        authority, at = self._authority, self._moment()
+        began = authority.epoch_began
+        if self._store.usable and self._epoch_age.over(
+            authority.epoch, began=began, ticks=at.ticks, now=at.now
+        ):
+            authority.turn_epoch(rule="age")
+
+    def _unasked(self, work: Callable[[], None]) -> None:
+        """Do `work`, for which nobody waits: what goes wrong is logged, and `in_doubt` tells."""
         try:
-            if count and self._store.usable:
-                self._authority.refuse_unwritten(count)
-        except Exception as err:  # noqa: BLE001 (nobody waits for this line; `in_doubt` tells)
+            work()
+        except Exception as err:  # noqa: BLE001 (the next round tries again)
             event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
             if not self._store.usable:
                 self.in_doubt.set()
@@ -204,23 +305,40 @@ class BrokerService:
                 await asyncio.sleep(0.1)
                 continue
             place = Place(peer=peer_of(address[0]))
-            leaving = self._places.enter(place)
-            if leaving is place:
-                connection.close()
+            if self._places.arrive(place):
+                self._waiting[place] = connection
+                self._seat()
             else:
-                if leaving is not None:
-                    self._serving[leaving].cancel()
-                self._serving[place] = loop.create_task(self._serve(connection, place))
-                self._keep(self._serving[place])
+                connection.close()
             await asyncio.sleep(0)  # others run too, and what was spawned begins before it can end
+
+    def _seat(self) -> None:
+        """Serve those who wait, as far as there is room for them; see `Places`."""
+        now = self._ticks()
+        while (found := self._places.enter(now)) is not None:
+            newcomer, leaving = found
+            if leaving is not None:
+                self._serving[leaving].cancel()
+            connection = self._waiting.pop(newcomer)
+            task = asyncio.get_running_loop().create_task(self._serve(connection, newcomer))
+            self._serving[newcomer] = task
+            self._keep(task)
+        due = self._places.due(now)
+        if due is not None and self._seating is None:
+            self._seating = asyncio.get_running_loop().call_later(due, self._seat_again)
+
+    def _seat_again(self) -> None:
+        self._seating = None
+        self._seat()
 
     async def _serve(self, connection: socket.socket, place: Place) -> None:
         """Serve one connection to its end; whatever happens there stays there."""
         try:
             async with asyncio.timeout(self._limits.connection_s):
-                stream = await self._handshake(connection)
+                identity = self._current_identity()
+                stream = await self._handshake(connection, identity.context)
                 try:
-                    await self._answer(stream, place)
+                    await self._answer(stream, place, identity)
                 except asyncio.CancelledError:  # it gives way, or its time is over
                     stream.abort()
                     raise
@@ -233,39 +351,32 @@ class BrokerService:
         finally:
             self._places.leave(place)
             self._serving.pop(place, None)
+            if not self._stopped:
+                self._seat()
             if not self._store.usable:
                 self.in_doubt.set()
 
-    async def _handshake(self, connection: socket.socket) -> FrameStream:
+    async def _handshake(self, connection: socket.socket, context: ssl.SSLContext) -> FrameStream:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol,
             connection,
-            ssl=self._context,
+            ssl=context,
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
         )
         return FrameStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
-    async def _answer(self, stream: FrameStream, place: Place) -> None:
+    async def _answer(self, stream: FrameStream, place: Place, identity: _Identity) -> None:
         """Answer the first message, or say why not."""
         try:
             raw = await stream.receive(
                 most=FIRST_FRAME_BYTES, timeout_s=self._limits.first_message_s
             )
             first = wire.decode(raw, _FIRST, what="first message")
-            match first:
-                case Request():
-                    await self._release(stream, place, raw, first)
-                case OwnerHello():
-                    await self._provision(stream, place, raw, first)
-                case StatusRequest():
-                    self._spend(self._statuses, "status than it can give")
-                    self._store.confirm()
-                    await stream.send(wire.encode(self._authority.status(first)))
-                case CounterHello():
-                    await self._count(stream, raw, first)
+            self._refuse_overtaken(identity)
+            await self._desks[type(first)].serve(stream, place, raw, first)
         except Exception as err:  # noqa: BLE001 (a bug, too, is answered, without its text)
             place.firm = False
             refusal = refusal_for(err)
@@ -285,125 +396,3 @@ class BrokerService:
             rule=refusal.rule,
             error=type(err).__name__,
         )
-
-    def _spend(self, bucket: Bucket, what: str) -> None:
-        if not bucket.take(self._ticks()):
-            raise QueueFull(f"the broker is asked for more {what}: ask later")
-
-    async def _release(
-        self, stream: FrameStream, place: Place, raw: bytes, request: Request
-    ) -> None:
-        """Carry out one release; a refusal is audited before it is told."""
-        authority, role, models = self._authority, request.role, request.models
-        manifest = authority.manifest
-        try:
-            refuse_impossible(manifest.manifest, role=role, models=models)
-        except PolicyDenied as err:  # it cost no quote, hence is rationed by itself
-            if self._lines.grants_line(self._ticks()):
-                authority.refuse(err, role=role, models=models)
-            raise
-        self._spend(self._quotes, "evidence than it can make")
-        try:
-            response = await self._decide(stream, place, raw, request, manifest)
-        except TransportError:
-            raise  # the peer left, was slow or must ask again: nothing was decided
-        except Exception as err:
-            authority.refuse(err, role=role, models=models)
-            raise
-        await stream.send(response)
-
-    async def _decide(
-        self,
-        stream: FrameStream,
-        place: Place,
-        raw: bytes,
-        request: Request,
-        manifest: VerifiedManifest,
-    ) -> bytes:
-        """Return message 4 of a release."""
-        authority = self._authority
-        session = BrokerSession(nonce=secrets.token_bytes(NONCE_BYTES), opened_at=self._ticks())
-        report_data = session.begin(
-            raw, request, manifest=manifest, ca_certificate=authority.ca.certificate
-        )
-        evidence = await self._elsewhere(lambda: self._attest(report_data))
-        await stream.send(session.challenge(evidence))
-        proof = session.receive(
-            await stream.receive(most=ATTESTATION_FRAME_BYTES), now=self._ticks()
-        )
-        place.firm = True
-        policy = appraisal_policy(manifest.manifest, request.role)
-        result = await self._elsewhere(
-            lambda: verify_evidence(
-                proof.evidence, policy=policy, report_data=proof.report_data, now=self._clock()
-            )
-        )
-        release = authority.release(proof, request=request, shown=manifest, result=result)
-        return session.respond(release, sign=authority.ca.sign, now=self._ticks())
-
-    async def _provision(
-        self, stream: FrameStream, place: Place, raw: bytes, hello: OwnerHello
-    ) -> None:
-        """Carry out one owner's change; a refusal is audited before it is told."""
-        if hello.owner not in {owner.lower() for owner in self._agreed.mesh.owners}:
-            raise PolicyDenied("this is not an owner in wardian.toml", rule="owner-known")
-        self._spend(self._quotes, "evidence than it can make")
-        if self._owner_slots.locked():
-            raise QueueFull("as many owners as may are speaking to the broker: come back later")
-        async with self._owner_slots:
-            try:
-                receipt = await self._change(stream, place, raw, hello)
-            except TransportError:
-                raise
-            except Exception as err:
-                self._authority.refuse(err, role="owner")
-                raise
-        await stream.send(receipt)
-
-    async def _change(
-        self, stream: FrameStream, place: Place, raw: bytes, hello: OwnerHello
-    ) -> bytes:
-        """Return the signed receipt of a change that is in force."""
-        authority = self._authority
-        session = BrokerProvisioning(raw, hello, nonce=secrets.token_bytes(NONCE_BYTES))
-        report_data = session.report_data(
-            ca_spki=authority.ca.spki, agreed_digest=self._agreed_digest
-        )
-        evidence = await self._elsewhere(lambda: self._attest(report_data))
-        await stream.send(
-            session.challenge(
-                evidence,
-                mesh_ca=authority.ca.certificate,
-                agreed_digest=self._agreed_digest,
-                manifest_version=authority.manifest_version,
-            )
-        )
-        provision = session.receive(await stream.receive(most=FRAME_BYTES))
-        place.firm = True  # the owner signed this session
-        offered = authority.verify_offer(provision.signed_manifest)
-        # A manifest under which no workload would accept this broker must not come into force:
-        # wrong measurement, or simulation and hardware mixed (TRUST T11).
-        policy = appraisal_policy(offered.manifest, "broker")
-        await self._elsewhere(
-            lambda: verify_evidence(
-                evidence, policy=policy, report_data=report_data, now=self._clock()
-            )
-        )
-        receipt = authority.provision(provision, offered=offered)
-        self._load_identity()  # the certificate names the manifest
-        return session.receipt(receipt, sign=authority.ca.sign)
-
-    async def _count(self, stream: FrameStream, raw: bytes, hello: CounterHello) -> None:
-        """Carry out one step of a workload's counter; a refusal is audited before it is told."""
-        try:
-            await self._counters.serve(stream, raw, hello)
-        except (TransportError, QueueFull):
-            raise
-        except Exception as err:  # who asks may be anybody, hence rationed
-            if self._store.usable and self._lines.grants_line(self._ticks()):
-                self._authority.refuse(err, role="workload")
-            raise
-
-    async def _elsewhere(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, run in a thread: evidence takes milliseconds."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -4,7 +4,9 @@ Names are resolved here: a role resolves none, so it needs no name service, and 
 it UDP. Whatever stands here may be a lie; a role finds things by it and trusts none of them.
 """
 
+import contextlib
 import random
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from wardian._internal.settings import Operator
+from wardian._internal.settings import CollateralPlace, Operator
+from wardian.attestation.pccs import parse_pccs
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings
@@ -52,25 +55,79 @@ class Placement:
             )
         if any(port == 0 for _, port in self.settings.listen):
             raise ConfigError("operator.toml: under Gramine give [broker] a port")
+        if self.settings.kbs_listen is not None and self.settings.kbs_listen[1] == 0:
+            raise ConfigError("operator.toml: under Gramine give [broker] a kbs_port above 0")
         places = {str(place): name for name, place in self.files.items()}
         store, sealed = self.settings.store, self.settings.sealed_models
+        backup, collateral = self.settings.backup, self.settings.collateral
+        cache = None if collateral.cache is None else places[collateral.cache]
         return msgspec.structs.replace(
             self.settings,
             store=store and f"{places.get(str(Path(store).parent), '')}/{Path(store).name}",
+            backup=None if backup is None else places[backup],
             sealed_models={key: places[path] for key, path in sealed.items() if path in places},
+            collateral=msgspec.structs.replace(collateral, cache=cache),
         )
 
 
-def place_broker(state: StateDir) -> Placement:
-    """Return the broker's settings."""
+def place_broker(
+    state: StateDir, *, second: bool = False, recover: bool = False, take_over: str | None = None
+) -> Placement:
+    """Return the broker's settings.
+
+    Args:
+        state: the state directory.
+        second: whether it is the second one of the directory, or waits for one elsewhere.
+        recover: whether it waits for the owners where its state does not open.
+        take_over: HOST:PORT of older code from which it takes the mesh over.
+
+    Raises:
+        ConfigError: operator.toml knows of no second one, or an address is none.
+    """
     operator = state.load_operator()
-    (listen,) = resolve(operator.broker.address, operator.broker.port)[:1]
+    place, addresses = operator.broker, broker_places(state, operator)
+    if second and len(addresses) == 1:
+        raise ConfigError(
+            "operator.toml: [broker] names no second broker: say `standby = true`, or give a `peer`"
+        )
+    here = 1 if second and place.standby else 0
+    peer = addresses[1 - here] if len(addresses) > 1 else None
+    older = None if take_over is None else _resolved(take_over)
+    store = state.second_store if here else state.store
+    kbs_port = place.standby_kbs_port if here else place.kbs_port
+    kbs_listen = None if kbs_port is None else (addresses[here][0], kbs_port)
+    collateral = _collateral(operator)
+    asked = _collateral_hosts(collateral)
+    cache = () if collateral.cache is None else (Path(collateral.cache),)
+    files = {"state": store.parent}
+    if collateral.cache is not None:
+        files["collateral"] = Path(collateral.cache)
+    restores = operator.tee != "simulated" and state.to_restore.exists() and not here
+    if restores:
+        files["backup"] = state.to_restore
     return Placement(
         settings=HostSettings(
-            log_level=operator.log_level, listen=(listen,), store=str(state.store)
+            log_level=operator.log_level,
+            listen=(addresses[here],),
+            names=place.names,
+            kbs_listen=kbs_listen,
+            store=str(store),
+            peer=peer,
+            standby=second,
+            takeover_s=place.takeover_s,
+            backup=str(state.to_restore) if restores else None,
+            take_over=older,
+            recover=recover,
+            collateral=collateral,
+            collateral_hosts={name: host for name, (host, _) in asked.items()},
         ),
-        reach=Reach(write=(state.store.parent,), bind=(listen[1],)),
-        files={"state": state.store.parent},
+        reach=Reach(
+            read=() if asked else cache,
+            write=(store.parent, *(cache if asked else ())),
+            bind=(addresses[here][1], *(() if kbs_port is None else (kbs_port,))),
+            connect=tuple(port for _, port in filter(None, (peer, older, *asked.values()))),
+        ),
+        files=files,
     )
 
 
@@ -82,50 +139,134 @@ def place_frontend(state: StateDir, *, port: int | None = None) -> Placement:
     if wanted == 0:
         free = free_port([host for host, _ in listen])
         listen = tuple((host, free) for host, _ in listen)
-    broker = broker_address(state, operator)
+    brokers = broker_addresses(state, operator)
     queue, port = queue_address(state, operator)
     return Placement(
         settings=HostSettings(
             log_level=operator.log_level,
             listen=listen,
             names=operator.frontend.names,
-            broker=broker,
+            brokers=brokers,
             queues=(queue,),
         ),
         reach=Reach(
             sockets=() if port else (Path(queue).parent,),
             bind=(listen[0][1], *((port,) if port else ())),
-            connect=(broker[1],),
+            connect=tuple(port for _, port in brokers),
         ),
         files={},
     )
 
 
 def place_worker(state: StateDir, *, model: str) -> Placement:
-    """Return the settings of a worker for `model`."""
+    """Return the settings of a worker for `model`: NAME, in its newest version, or NAME:VERSION.
+
+    Raises:
+        ConfigError: the version is no number.
+    """
+    name, version = _model_and_version(model)
     operator = state.load_operator()
-    broker = broker_address(state, operator)
+    brokers = broker_addresses(state, operator)
     queue, port = queue_address(state, operator)
     sealed: dict[int, Path] = {}
     for path in (state.root / "models").glob("*.sealed"):
-        name, _, version = path.name.removesuffix(".sealed").rpartition("-")
-        if name == model and version.isdecimal():
-            sealed[int(version)] = path
+        of, _, number = path.name.removesuffix(".sealed").rpartition("-")
+        if of == name and number.isdecimal() and version in (None, int(number)):
+            sealed[int(number)] = path
     return Placement(
         settings=HostSettings(
             log_level=operator.log_level,
-            broker=broker,
+            brokers=brokers,
             queues=(queue,),
-            model=model,
-            sealed_models={f"{model}:{version}": str(path) for version, path in sealed.items()},
+            model=name,
+            version=version,
+            sealed_models={f"{name}:{number}": str(path) for number, path in sealed.items()},
         ),
-        reach=Reach(read=(state.root / "models",), connect=(broker[1], *((port,) if port else ()))),
+        reach=Reach(
+            read=(state.root / "models",),
+            connect=(*(port for _, port in brokers), *((port,) if port else ())),
+        ),
         files={"model.sealed": sealed[max(sealed)]} if sealed else {},
     )
 
 
+def _model_and_version(model: str) -> tuple[str, int | None]:
+    """Return the parts of NAME or NAME:VERSION."""
+    name, colon, version = model.partition(":")
+    if not colon:
+        return name, None
+    if not re.fullmatch(r"[1-9][0-9]{0,9}", version) or int(version) >= 2**31:
+        raise ConfigError(f"--model {model}: NAME or NAME:VERSION was expected")
+    return name, int(version)
+
+
+def broker_places(state: StateDir, operator: Operator) -> tuple[Address, ...]:
+    """Return where the broker of this directory is to listen, and the other one if there is one.
+
+    Two brokers of one directory have to find each other before either listens, so free ports are
+    chosen here for both, once, and written down.
+    """
+    place = operator.broker
+    (first,) = resolve(place.address, place.port)[:1]
+    if place.peer is not None:
+        return first, _resolved(place.peer)
+    if not place.standby:
+        return (first if first[1] else _as_before(state, first[0]),)
+    if not state.broker_pair.exists():
+        ports = [place.port or free_port([first[0]]), place.standby_port or free_port([first[0]])]
+        lines = "".join(f"{first[0]}:{port}\n" for port in ports)
+        with contextlib.suppress(FileExistsError), state.broker_pair.open("x") as file:
+            file.write(lines)
+    first, second = _read_addresses(state.broker_pair)
+    return first, second
+
+
+def _as_before(state: StateDir, host: str) -> Address:
+    """Return where the broker of this directory listened last, if it can again, else port 0.
+
+    Processes that it admitted know that address, and renew there: a broker that is started anew
+    elsewhere would be lost to them.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        before, _, written = state.broker_address.read_text().strip().rpartition(":")
+        port = int(written)
+        if before == host and 0 < port < 2**16:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, port), family=family).close()
+            return host, port
+    return host, 0
+
+
+def broker_addresses(state: StateDir, operator: Operator) -> tuple[Address, ...]:
+    """Return where workloads find a broker: the active one is one of them."""
+    if operator.broker.standby or operator.broker.peer:
+        return broker_places(state, operator)
+    return (broker_address(state, operator),)
+
+
+def _resolved(text: str) -> Address:
+    """Return the IP address and port of HOST:PORT.
+
+    Raises:
+        ConfigError: it is none, or does not resolve.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"{text!r}: HOST:PORT was expected")
+    return resolve(host.strip("[]"), int(port))[0]
+
+
+def _read_addresses(path: Path) -> list[Address]:
+    """Return the addresses that stand in `path`, one a line."""
+    try:
+        parts = [line.rpartition(":") for line in path.read_text().splitlines()]
+        return [(host, int(port)) for host, _, port in parts]
+    except (OSError, ValueError) as err:
+        raise ConfigError(f"{path}: is damaged; remove it, then start the brokers") from err
+
+
 def broker_address(state: StateDir, operator: Operator) -> Address:
-    """Return where the broker listens: as the operator says, or as the broker wrote."""
+    """Return where the one broker listens: as the operator says, or as the broker wrote."""
     if operator.broker.port:
         return resolve(operator.broker.address, operator.broker.port)[0]
     try:
@@ -144,6 +285,31 @@ def queue_address(state: StateDir, operator: Operator) -> tuple[str, int]:
         return state.queue, 0
     host, port = resolve(operator.queue.address, operator.queue.port)[0]
     return f"tcp:{f'[{host}]' if ':' in host else host}:{port}", port
+
+
+def _collateral(operator: Operator) -> CollateralPlace:
+    """Return the operator's choice with an absolute directory, which is made if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    place = operator.collateral
+    if place.cache is None:
+        return place
+    cache = Path(place.cache).resolve()
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigError(f"operator.toml: [collateral] cache {cache}: {err.strerror}") from err
+    return msgspec.structs.replace(place, cache=str(cache))
+
+
+def _collateral_hosts(place: CollateralPlace) -> dict[str, Address]:
+    """Return where the hosts are that are asked for collateral, by name; empty if nobody is."""
+    if place.pccs is None:
+        return {}
+    hosts = parse_pccs(place.pccs, update=place.update).hosts()
+    return {name: resolve(name, port)[0] for name, port in hosts}
 
 
 def resolve(name: str, port: int) -> tuple[Address, ...]:

@@ -13,6 +13,7 @@ from wardian._internal import wire
 from wardian._internal.files import replace_file
 from wardian._internal.log import Field
 from wardian.cli.host import Placement, place_broker, place_frontend, place_worker
+from wardian.cli.lazy import LazyGroup
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
 from wardian.roles.host import HostSettings
@@ -79,7 +80,7 @@ def run(
         launch_simulated(
             role,
             directory=state.enclave,
-            state=state.root,
+            state=state.machine,
             host_settings=wire.encode(placement.settings),
             reach=placement.reach,
             announce=announce,
@@ -126,16 +127,43 @@ def place_self_test(role: str, state: StateDir) -> Placement:
     )
 
 
-@click.command()
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    commands_by_name={
+        "backup": ("wardian.cli.broker_backup", "backup"),
+        "restore": ("wardian.cli.broker_backup", "restore"),
+    },
+)
 @options
-def broker(*, state: Path, lifeline: int | None) -> None:
+@click.option("--standby", is_flag=True, help="Be the second one: the other is active first.")
+@click.option("--recover", is_flag=True, help="Wait for the owners if the state does not open.")
+@click.option(
+    "--take-over", metavar="HOST:PORT", help="Take the mesh over from the older code there."
+)
+@click.pass_context
+def broker(
+    context: click.Context,
+    *,
+    state: Path,
+    lifeline: int | None,
+    standby: bool,
+    recover: bool,
+    take_over: str | None,
+) -> None:
     """Run the key broker of the mesh in the state directory.
 
     It holds the mesh's certificate authority, releases keys on evidence alone, and keeps its state
     encrypted to its own measurement. Owners give it a signed manifest and their keys.
+
+    Where operator.toml names a second broker, two run alike: one is active, the other copies every
+    step of it and takes over.
     """
+    if context.invoked_subcommand is not None:
+        return
     directory = StateDir.open(state)
-    run("broker", directory, place_broker(directory), lifeline=lifeline)
+    placement = place_broker(directory, second=standby, recover=recover, take_over=take_over)
+    run("broker", directory, placement, lifeline=lifeline)
 
 
 @click.command()
@@ -152,7 +180,12 @@ def frontend(*, state: Path, lifeline: int | None, port: int | None) -> None:
 
 @click.command()
 @options
-@click.option("--model", required=True, help="A model of wardian.toml; its newest version is run.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME[:VERSION]",
+    help="A model of wardian.toml; by default the newest version whose key the broker gives.",
+)
 def worker(*, state: Path, lifeline: int | None, model: str) -> None:
     """Run a worker: it opens one sealed model in memory and answers requests.
 

@@ -35,7 +35,7 @@ class StateDir:
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             demand_private(root)  # before anything is made in somebody else's directory
-            for name in ("models", "run", "run/queue", "logs", "broker", "enclave"):
+            for name in ("models", "run", "run/queue", "logs", "broker", "broker-2", "enclave"):
                 (root / name).mkdir(mode=0o700, exist_ok=True)
         except FileExistsError as err:
             raise ConfigError(f"--state {path}: is a file; name a directory") from err
@@ -74,14 +74,43 @@ class StateDir:
         return self.root / "mesh-ca.pem"
 
     @property
+    def machine(self) -> Path:
+        """Where the simulated machine's keys and counters lie: here, or as operator.toml says.
+
+        Raises:
+            ConfigError: there is no such directory, or others can write to it or read it.
+        """
+        place = self.load_operator().simulation.machine
+        if place is None:
+            return self.root
+        machine = (self.root / place).resolve()
+        try:
+            demand_private(machine)
+        except OSError as err:
+            raise ConfigError(
+                f"{self.operator}: [simulation] machine {machine}: {err.strerror}"
+            ) from err
+        return machine
+
+    @property
     def simulation(self) -> Path:
         """The simulated platform's keys."""
-        return self.root / "simulation"
+        return self.machine / "simulation"
 
     @property
     def store(self) -> Path:
         """The broker's encrypted state, in a directory that holds nothing else."""
         return self.root / "broker" / "broker.db"
+
+    @property
+    def second_store(self) -> Path:
+        """The state of the second broker, where one of this directory stands by."""
+        return self.root / "broker-2" / "broker.db"
+
+    @property
+    def to_restore(self) -> Path:
+        """A backup that the broker puts in place itself: under Gramine its files are its own."""
+        return self.root / "restore.backup"
 
     @property
     def enclave(self) -> Path:
@@ -90,8 +119,13 @@ class StateDir:
 
     @property
     def broker_address(self) -> Path:
-        """Where the broker listens, written when it does."""
+        """Where the active broker listens, written when it does."""
         return self.root / "run" / "broker.address"
+
+    @property
+    def broker_pair(self) -> Path:
+        """Where two brokers of this directory listen, the first one first; written before."""
+        return self.root / "run" / "brokers"
 
     @property
     def status(self) -> Path:

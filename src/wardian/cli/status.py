@@ -1,19 +1,30 @@
 """`wardian status`: the processes of a mesh, what the broker is, and what it wrote down."""
 
 import asyncio
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import msgspec
 
 from wardian._internal import wire
-from wardian.broker.audit import AuditLine
+from wardian._internal.clock import unix_time
+from wardian.broker.audit_log.asking import verify_shown
+from wardian.broker.state.audit import AuditLine, decode_line, verify_tail
 from wardian.broker.status import Status, read_status
+from wardian.cli.audit.lines import row
+from wardian.cli.audit.source import Source, find
 from wardian.cli.state import StateDir
-from wardian.errors import ConfigError, WardianError
+from wardian.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    FormatError,
+    PeerProtocolError,
+    WardianError,
+)
 
 SHOWN_LINES = 8
+REFUSED = 3
 
 
 class _ProcessRow(msgspec.Struct):
@@ -34,15 +45,24 @@ class _MeshStatus(msgspec.Struct):
     processes: tuple[_ProcessRow, ...] = ()
 
 
-def _ask_broker(place: StateDir) -> Status | str:
-    """Return what the broker says of itself, or why it cannot be asked."""
+@dataclass(frozen=True, slots=True)
+class _Silent:
+    """Why nothing is shown of a broker; `wrong` if something answers that is not to be believed."""
+
+    said: str
+    wrong: bool = False
+
+
+def _ask_broker(source: Source) -> Status | _Silent:
+    """Return what the broker says of itself, its head verified, or why it is not shown."""
     try:
-        host, _, port = place.broker_address.read_text().strip().rpartition(":")
-        return asyncio.run(read_status((host, int(port))))
-    except OSError:
-        return "no broker wrote its address here"
-    except (WardianError, ValueError) as err:
-        return str(err)
+        status = asyncio.run(read_status(source.address, ca_spki=source.ca_spki, now=unix_time))
+        verify_shown(status, ca_spki=source.ca_spki)
+        verify_tail(status.lines, head=status.audit)
+    except WardianError as err:
+        wrong = isinstance(err, AuthenticationFailed | FormatError | PeerProtocolError)
+        return _Silent(str(err), wrong)
+    return status
 
 
 def _held(place: StateDir) -> bool:
@@ -54,26 +74,24 @@ def _held(place: StateDir) -> bool:
         return True
 
 
-def _print_broker(broker: Status) -> None:
-    kind = click.style("SIMULATED", fg="yellow", bold=True) if broker.simulated else "SGX hardware"
-    click.echo(f"\nBroker    {kind}  mr_enclave {broker.measurement}")
+def _print_broker(broker: Status, source: Source) -> None:
+    kind = click.style("SIMULATED", fg="yellow", bold=True) if broker.simulated else "hardware"
+    click.echo(f"\nBroker    {kind}  measurement {broker.measurement}")
     click.echo(f"Manifest  version {broker.manifest_version}  {broker.manifest_digest}")
-    click.echo(f"Counter   {wire.printable(broker.counter)}")
-    click.echo(f"Audit     {broker.audit.count} lines, head {broker.audit.digest}")
+    click.echo(f"Counter   {wire.printable(broker.keeping.said)}")
+    click.echo(f"Audit     {broker.audit.count} lines, root {broker.audit.root}")
     for line in _lines(broker)[-SHOWN_LINES:]:
-        at = time.strftime("%H:%M:%S", time.gmtime(line.time))
-        entry = msgspec.structs.asdict(line.entry)
-        told = "  ".join(f"{name}={str(value)[:16]}" for name, value in entry.items() if value)
-        click.echo(f"  {at}  {told}")
+        click.echo(row(line))
+    whose = "as a broker of that CA says" if source.ca is not None else "as whoever answers says"
     click.echo(
-        "\nThe broker says this of itself, unverified. One broker without a witness cannot tell"
-        "\nwhen its whole state was put back; in simulation its counter is a file."
+        f"\nThe audit head is {source.ca_said}. The rest is {whose};"
+        "\n`wardian mesh status` shows more and warns, `wardian audit verify` reads the whole log."
     )
 
 
 def _lines(broker: Status) -> list[AuditLine]:
     """Return the audit lines that came, oldest first."""
-    return [wire.decode(raw, AuditLine, what="audit line") for raw in broker.lines]
+    return [decode_line(raw) for raw in broker.lines]
 
 
 @click.command()
@@ -84,7 +102,8 @@ def _lines(broker: Status) -> list[AuditLine]:
 def status(*, state: Path, as_json: bool) -> None:
     """Show the mesh of a state directory: processes, the broker's evidence and audit head.
 
-    Ends with 0 when the mesh is serving, 1 when it is not.
+    Ends with 0 when the mesh is serving, 1 when it is not, 3 if what answers in its broker's place
+    is not to be believed.
     """
     if not state.is_dir():
         raise ConfigError(f"--state {state}: no such directory; `wardian up` makes it")
@@ -93,17 +112,27 @@ def status(*, state: Path, as_json: bool) -> None:
     mesh = wire.decode(raw, _MeshStatus, what=str(place.status))
     if mesh.state == "serving" and not _held(place):
         mesh = msgspec.structs.replace(mesh, state="crashed", processes=())
-    broker = _ask_broker(place) if mesh.state == "serving" else "not running"
+    source = find(None, place.root, None)
+    broker = _ask_broker(source) if mesh.state == "serving" else _Silent("not running")
     if as_json:
-        lines = [] if isinstance(broker, str) else _lines(broker)
-        click.echo(wire.encode({"mesh": mesh, "broker": broker, "audit": lines}))
+        lines = [] if isinstance(broker, _Silent) else _lines(broker)
+        told = broker.said if isinstance(broker, _Silent) else broker
+        click.echo(wire.encode({"mesh": mesh, "broker": told, "audit": lines}))
     else:
-        click.echo(f"Mesh      {mesh.state}  {mesh.url}")
-        for each in mesh.processes:
-            click.echo(f"  {each.name:<20} {each.state:<9} pid {each.pid}  started {each.starts}x")
-        if isinstance(broker, str):
-            click.echo(f"Broker    {broker}")
+        _print_mesh(mesh)
+        if isinstance(broker, _Silent):
+            click.echo(f"Broker    {wire.printable(broker.said)}")
         else:
-            _print_broker(broker)
+            _print_broker(broker, source)
+    if isinstance(broker, _Silent) and broker.wrong:
+        raise SystemExit(REFUSED)
     if mesh.state != "serving":
         raise SystemExit(1)
+
+
+def _print_mesh(mesh: _MeshStatus) -> None:
+    """Print what `wardian up` wrote, which anybody may have who has the directory."""
+    click.echo(f"Mesh      {wire.printable(mesh.state)}  {wire.printable(mesh.url)}")
+    for each in mesh.processes:
+        name, state = wire.printable(each.name), wire.printable(each.state)
+        click.echo(f"  {name:<20} {state:<9} pid {each.pid}  started {each.starts}x")

@@ -16,7 +16,7 @@ import msgspec
 
 from wardian._internal import wire
 from wardian._internal.counter import MAX_COUNT, MAX_GENERATION
-from wardian._internal.settings import Mesh, Name
+from wardian._internal.settings import Mesh, Name, PublicKey
 from wardian.crypto.signing import SigningKey, verify_signature
 from wardian.errors import AuthenticationFailed, FormatError, LocalProtocolError, PolicyDenied
 
@@ -50,9 +50,9 @@ class CounterRecovery(
 
 
 class RecoverySignature(wire.Message, frozen=True):
-    """One owner's Ed25519 signature over `fields(LABEL, recovery bytes)`."""
+    """One owner's signature over `fields(LABEL, recovery bytes)`."""
 
-    owner: Hex32
+    owner: PublicKey
     signature: Hex64
 
 

@@ -8,6 +8,9 @@ and that model's workers, keep them out:
 - *Answer*: a key per request message, which binds the digest of the sealed request, so that an
   answer opens only for the request that waits for it.
 
+Both sides erase their keys when the epoch is over. The queue key is overwritten; the ciphers that
+were derived from it are let go, and OpenSSL cleanses what it frees.
+
 Byte table, derivations and bounds: `docs/reference/queue-message.md`.
 """
 
@@ -29,7 +32,7 @@ from wardian.crypto.message_keys import (
     seal_message,
 )
 from wardian.crypto.secret import Secret
-from wardian.errors import AuthenticationFailed
+from wardian.errors import AuthenticationFailed, LocalProtocolError
 
 REPLAY_WINDOW = 16_384
 MAX_SALTS = 4096
@@ -62,6 +65,12 @@ class QueueSender:
         self._turns = Turns(lambda salt: self._place.request_cipher(salt, certificate_digest))
         self._roots = Cache(self._place.answer_root)
 
+    def erase(self) -> None:
+        """Erase the keys: nothing is sealed any more, and no answer is opened."""
+        self._place.queue_key.wipe()
+        self._turns.forget()
+        self._roots.forget()
+
     def seal_request(
         self, plaintext: bytes | bytearray, *, header: RequestHeader
     ) -> "tuple[bytes, PendingAnswer]":
@@ -73,6 +82,7 @@ class QueueSender:
 
         Raises:
             FormatError: a field of `header` is out of range, or the plaintext is too long.
+            LocalProtocolError: the keys were erased.
         """
         turn, counter = self._turns.take()
         full = MessageHeader(
@@ -113,8 +123,10 @@ class PendingAnswer:
 
         Raises:
             FormatError: not a queue message.
-            AuthenticationFailed: not the answer to this request, or its second answer.
+            AuthenticationFailed: not the answer to this request, or its second answer; or the keys
+                were erased.
         """
+        _refuse_erased(self._place)
         header, end = parse_header(sealed)
         self._place.verify(header, Direction.ANSWER)
         root = self._roots.get((header.salt, header.certificate_digest))
@@ -150,14 +162,31 @@ class QueueReceiver:
         self._seen: OrderedDict[Peer, _Window] = OrderedDict()
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Open nothing any more; what was opened before can still be answered.
+
+        The queue key is erased. What is left answers this process's own requests and opens none.
+        """
+        if not self._place.erased:
+            self._answers.take()  # so that its keys are there
+        self._place.queue_key.wipe()
+        self._ciphers.forget()
+
+    def erase(self) -> None:
+        """Erase all keys: nothing is opened or answered any more."""
+        self._place.queue_key.wipe()
+        self._ciphers.forget()
+        self._answers.forget()
+
     def open_request(self, sealed: bytes) -> "OpenedRequest":
         """Return the request in `sealed`, which no later call opens again.
 
         Raises:
             FormatError: not a queue message.
             AuthenticationFailed: changed, of another model, epoch or direction, seen before, or
-                older than the window.
+                older than the window; or the keys were erased.
         """
+        _refuse_erased(self._place)
         header, end = parse_header(sealed)
         self._place.verify(header, Direction.REQUEST)
         peer = (header.salt, header.certificate_digest)
@@ -185,7 +214,10 @@ class QueueReceiver:
             window.admit(counter)
 
     def _seal_answer(self, request: RequestName, plaintext: bytes | bytearray) -> bytes:
-        turn, counter = self._answers.take()
+        try:
+            turn, counter = self._answers.take()
+        except LocalProtocolError as err:  # nothing to derive from
+            raise AuthenticationFailed("queue message: its keys were erased") from err
         header = MessageHeader(
             version=0,
             deadline_ms=0,
@@ -220,8 +252,14 @@ class OpenedRequest:
 
         Raises:
             FormatError: the plaintext is too long.
+            AuthenticationFailed: the keys were erased meanwhile.
         """
         return self._seal_answer(plaintext)
+
+
+def _refuse_erased(place: Place) -> None:
+    if place.erased:
+        raise AuthenticationFailed("queue message: its keys were erased")
 
 
 class _Window:

@@ -20,6 +20,7 @@ MAX_REQUEST_IDS = 255
 MAX_U63 = 2**63 - 1
 
 _FIXED = struct.Struct(">4sBBBBQQQQ32s32s")
+_UP_TO_EPOCH = struct.Struct(">4sBBBBQ")
 _IDS = tuple(struct.Struct(f">{count}Q") for count in range(MAX_REQUEST_IDS + 1))
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -108,6 +109,20 @@ def build_header(header: MessageHeader) -> bytes:
         )
     except struct.error as err:
         raise FormatError("queue message: a request id is 0 to 2**64 - 1") from err
+
+
+def epoch_of(message: bytes) -> int:
+    """Return the epoch that `message` states, unverified: under which keys it may open.
+
+    Raises:
+        FormatError: truncated, or of another format.
+    """
+    if len(message) < _UP_TO_EPOCH.size:
+        raise FormatError("queue message: ends within its header")
+    magic, form, *_, epoch = _UP_TO_EPOCH.unpack_from(message)
+    if magic != MAGIC or form != FORMAT_VERSION:
+        raise FormatError("queue message: not of this format")
+    return int(epoch)
 
 
 def parse_header(message: bytes) -> tuple[MessageHeader, int]:

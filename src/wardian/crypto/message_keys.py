@@ -72,6 +72,11 @@ class Place:
         if not 0 <= self.epoch <= MAX_U63:
             raise LocalProtocolError("an epoch is 0 to 2**63 - 1")
 
+    @property
+    def erased(self) -> bool:
+        """Whether the queue key was wiped: nothing is derived from it any more."""
+        return not self.queue_key
+
     def request_cipher(self, salt: bytes, certificate_digest: bytes) -> AESGCM:
         """Return the cipher for every request of the process that drew `salt`."""
         info = self._info(_REQUEST_LABEL, certificate_digest)
@@ -161,6 +166,10 @@ class Turns(Generic[K]):
         turn = self._turn = Turn(self._derive)
         return turn, turn.count()
 
+    def forget(self) -> None:
+        """Let go of the keys."""
+        self._turn = None
+
 
 Peer: TypeAlias = tuple[bytes, bytes]
 """A process: its salt and the digest of its certificate."""
@@ -187,6 +196,11 @@ class Cache(Generic[K]):
             if len(self._keys) > MAX_CACHED_KEYS:
                 self._keys.popitem(last=False)
             return keys
+
+    def forget(self) -> None:
+        """Let go of all keys."""
+        with self._lock:
+            self._keys.clear()
 
 
 def seal_message(cipher: AESGCM, header: MessageHeader, plaintext: bytes | bytearray) -> bytes:

@@ -2,58 +2,154 @@
 
 import asyncio
 import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from wardian._internal.clock import unix_time
 from wardian._internal.log import event
 from wardian._internal.settings import Agreed
-from wardian.broker.admission import Admission
-from wardian.broker.client import obtain
-from wardian.errors import ConfigError, TransportError
-from wardian.roles.host import HostSettings
+from wardian.broker.lease import Lease, Moment, elapsed
+from wardian.broker.release.admission import Admission
+from wardian.broker.release.client import obtain
+from wardian.broker.release.in_force import InForce, ask_in_force
+from wardian.errors import AdmissionRefused, ConfigError, TransportError, WardianError
+from wardian.roles.host import Address, HostSettings
 from wardian.tee.backend import Enclave
 
 log = logging.getLogger(__name__)
 
-PAUSE_S, PATIENCE_S = 0.2, 60.0
+PAUSE_S: Final = 0.2
+PATIENCE_S: Final = 60.0
+T = TypeVar("T")
 
 
-async def admitted(
-    enclave: Enclave, host: HostSettings, agreed: Agreed, *, role: str, models: tuple[str, ...]
-) -> Admission:
-    """Return this process's certificate and secrets, given on evidence of what it is.
+def moment() -> Moment:
+    """Return what both clocks show."""
+    return Moment(ticks=elapsed(), now=unix_time())
 
-    A broker that is not there yet, or has no manifest yet, is asked again for a minute.
 
-    Raises:
-        PolicyDenied, AttestationError, CryptoError: the broker refuses us, or we the broker.
-        TransportError: no broker answered in time.
-    """
-    if host.broker is None:
-        raise ConfigError("host settings: no broker address")
-    loop = asyncio.get_running_loop()
-    patience = loop.time() + PATIENCE_S
-    while True:
-        try:
-            admission = await obtain(
-                host.broker,
-                role=role,
-                models=models,
-                agreed=agreed,
-                attest=enclave.evidence,
-                tee=enclave.name,
-                names=host.names,
-                now=unix_time,
-            )
-        except TransportError as err:
-            if not err.retryable or loop.time() > patience:
+def chance() -> float:
+    """Return a random number from 0 to 1, by which processes avoid to act all at once."""
+    return secrets.SystemRandom().random()
+
+
+class Brokers:
+    """The brokers of the mesh, as one process asks them: the one that answered last comes first."""
+
+    def __init__(
+        self,
+        enclave: Enclave,
+        host: HostSettings,
+        agreed: Agreed,
+        *,
+        role: str,
+        models: tuple[str, ...],
+    ) -> None:
+        """Ask for this process.
+
+        Args:
+            enclave: makes its evidence.
+            host: says where brokers are; a lie costs service and nothing else.
+            agreed: the measured `wardian.toml`.
+            role: what this process is.
+            models: whose keys it asks for.
+
+        Raises:
+            ConfigError: `host` names no broker.
+        """
+        if not host.brokers:
+            raise ConfigError("host settings: no broker address")
+        self._enclave, self._names, self._agreed = enclave, host.names, agreed
+        self._role, self._models = role, models
+        self._addresses = list(host.brokers)
+
+    async def admit(self, *, renews: Admission | None = None) -> tuple[Admission, Lease]:
+        """Return this process's certificate and keys, given on evidence of what it is.
+
+        Args:
+            renews: the admission of before, if there was one: then a certificate and queue keys are
+                asked for and nothing else, of a broker whose audit log goes on from there.
+
+        Raises:
+            AdmissionRefused: a broker that was verified does not admit it.
+            PolicyDenied, AttestationError, CryptoError: we refuse the broker, or it us.
+            TransportError: no broker answered.
+        """
+        return await self._ask_each(lambda address: self._admit_at(address, renews))
+
+    async def in_force(self, admission: Admission) -> InForce:
+        """Return what is in force now; see `ask_in_force` for what it raises."""
+        return await self._ask_each(
+            lambda address: ask_in_force(address, admission=admission, now=unix_time)
+        )
+
+    async def admitted(self) -> tuple[Admission, Lease]:
+        """Return the first admission; who has no manifest yet, or is not there, is asked again.
+
+        Raises:
+            TransportError: nobody admitted it within a minute. For the rest see `admit`.
+        """
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + PATIENCE_S
+        while True:
+            try:
+                admission, lease = await self.admit()
+            except TransportError as err:
+                if not err.retryable or loop.time() > patience:
+                    raise
+                event(log, "broker.awaited", level=logging.DEBUG, reason=type(err).__name__)
+                await asyncio.sleep(PAUSE_S)
+            else:
+                event(
+                    log,
+                    "role.admitted",
+                    manifest_version=admission.manifest.manifest.version,
+                    epoch=admission.epoch,
+                    simulated=self._enclave.simulated,
+                )
+                return admission, lease
+
+    async def _admit_at(
+        self, address: Address, renews: Admission | None
+    ) -> tuple[Admission, Lease]:
+        asked_at = moment()
+        admission = await obtain(
+            address,
+            role=self._role,
+            models=self._models,
+            agreed=self._agreed,
+            attest=self._enclave.evidence,
+            tee=self._enclave.name,
+            names=self._names,
+            now=unix_time,
+            renewal=renews is not None,
+            seen=None if renews is None else renews.witnessed.head.audit,
+        )
+        lease = Lease.begin(
+            asked_at,
+            life_s=self._agreed.mesh.lease_s,
+            ends_at=admission.valid_until,
+            chance=chance(),
+        )
+        return admission, lease
+
+    async def _ask_each(self, ask: Callable[[Address], Awaitable[T]]) -> T:
+        """Return the first answer that a broker gives.
+
+        A refusal of this process by a broker that was verified is final. Otherwise another one may
+        answer; if none does, an error after which it may be asked again comes before the others.
+        """
+        errors: list[WardianError] = []
+        for address in tuple(self._addresses):
+            try:
+                answer = await ask(address)
+            except AdmissionRefused:
                 raise
-            event(log, "broker.awaited", level=logging.DEBUG, reason=type(err).__name__)
-            await asyncio.sleep(PAUSE_S)
-        else:
-            event(
-                log,
-                "role.admitted",
-                manifest_version=admission.manifest.manifest.version,
-                simulated=enclave.simulated,
-            )
-            return admission
+            except WardianError as err:
+                errors.append(err)
+            else:
+                self._addresses.remove(address)
+                self._addresses.insert(0, address)
+                return answer
+        raise min(errors, key=lambda err: not err.retryable)

@@ -3,21 +3,24 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
-from functools import partial
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import uvloop
+from typing_extensions import override
 
 from wardian._internal.log import event
 from wardian._internal.metrics import Metrics
 from wardian._internal.settings import Agreed
-from wardian.broker.admission import Admission
+from wardian.broker.release.admission import Admission
 from wardian.crypto.message import QueueSender
-from wardian.errors import ConfigError, WardianError
+from wardian.errors import AdmissionRefused, ConfigError, RequestError, WardianError
 from wardian.roles import start
-from wardian.roles.admission import admitted
+from wardian.roles.admission import Brokers
 from wardian.roles.host import HostSettings
+from wardian.roles.membership import POLL_S, Member, Membership
+from wardian.serving.api.evidence_desk import Papers
 from wardian.serving.api.json_tensors import parse_rows
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.frontend import Frontend
@@ -26,13 +29,12 @@ from wardian.serving.http.reader import RequestReader
 from wardian.serving.http.tls import TlsIdentity
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.front import SocketFrontQueue
+from wardian.serving.queue.lease import Lane
 from wardian.tee.backend import Enclave
 
 log = logging.getLogger(__name__)
 
 ROLE = "frontend"
-RENEWAL_S = 8 * 3600
-"""A third of a certificate's life."""
 
 
 def main(enclave: Enclave) -> int:
@@ -57,6 +59,7 @@ def _try_http(_: HostSettings) -> str:
         max_body_bytes=1024,
         tls_spki=b"",
         connection=0,
+        peer="",
         deliver=take,
         acquire=lambda _: True,
         send_continue=lambda: None,
@@ -79,22 +82,13 @@ def _try_metrics(_: HostSettings) -> str:
 async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     if not host.listen or len(host.queues) != 1:
         raise ConfigError("host settings: a front end needs an address and one queue")
-    models = tuple(agreed.models)
-    admit = partial(admitted, enclave, host, agreed, role=ROLE, models=models)
-    admission = await admit()
-    codecs = {}
-    for name in models:
-        key, epoch = admission.queue_key(name)
-        codecs[name] = QueueSender(
-            queue_key=key,
-            model=name,
-            epoch=epoch,
-            certificate_digest=admission.certificate_digest,
-        )
+    brokers = Brokers(enclave, host, agreed, role=ROLE, models=tuple(agreed.models))
+    admission, lease = await brokers.admitted()
     queue = SocketFrontQueue(Address.parse(host.queues[0]))
     dispatcher = Dispatcher(
         queue=queue,
-        codecs=codecs,
+        codecs=_senders(admission),
+        lanes=_lanes(admission),
         max_waiting=agreed.limits.max_waiting,
         batch_across_tenants=frozenset(
             name for name, terms in agreed.models.items() if terms.batch_across_tenants
@@ -103,51 +97,120 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     frontend = Frontend(
         dispatcher=dispatcher,
         limits=agreed.limits,
-        identity=TlsIdentity(chain_pem=admission.certificate_chain_pem, key=admission.tls_key),
+        identity=_identity(admission),
         attest=enclave.evidence,
-        manifest=admission.manifest,
-        mesh_ca=admission.mesh_ca,
+        papers=_papers(admission),
     )
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    member = _FrontendMember(admission, dispatcher=dispatcher, frontend=frontend)
+    membership = Membership(brokers, admission=admission, lease=lease, member=member, poll_s=POLL_S)
     await queue.start()
     for where in host.listen:
         await frontend.start(*where)
     address, port = host.listen[0]
     enclave.announce("frontend.ready", address=address, port=port)
     event(log, "frontend.ready", port=port)
-    renewal = asyncio.create_task(
-        _renew(admit, admission=admission, frontend=frontend, stopped=stopped)
-    )
-    await stopped.wait()
-    renewal.cancel()
+    over = await _until_over(membership)
+    if over is not None:
+        event(log, "frontend.leaving", level=logging.WARNING, kind=type(over).__name__)
+        dispatcher.refuse(_not_served)
+        if not isinstance(over, AdmissionRefused):
+            dispatcher.erase()  # nobody renewed the lease: nothing may be opened any more
     await frontend.stop(give_up=dispatcher.close)
-    dispatcher.close()
+    dispatcher.erase()
     await queue.close()
+    if over is not None:
+        raise over
 
 
-async def _renew(
-    admit: Callable[[], Awaitable[Admission]],
-    *,
-    admission: Admission,
-    frontend: Frontend,
-    stopped: asyncio.Event,
-) -> None:
-    """Get a fresh certificate well before the old one ends, again and again.
+async def _until_over(membership: Membership) -> WardianError | None:
+    """Return when a signal ends this process, or why it is not of the mesh any more."""
+    staying = asyncio.ensure_future(membership.run())
+    stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    Under a new manifest the queue keys are new as well: then this process ends, answers what it
-    accepted, and its engine starts it anew.
-    """
-    while True:
-        await asyncio.sleep(RENEWAL_S)
-        try:
-            fresh = await admit()
-            if fresh.manifest.digest != admission.manifest.digest:
-                event(log, "manifest.changed", version=fresh.manifest.manifest.version)
-                stopped.set()
-                return
-            frontend.use(TlsIdentity(chain_pem=fresh.certificate_chain_pem, key=fresh.tls_key))
-        except (WardianError, OSError) as err:  # most of the certificate's life is left: later
-            event(log, "renewal.failed", level=logging.WARNING, kind=type(err).__name__)
+    def stop() -> None:
+        if not stopped.done():
+            stopped.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    both: set[asyncio.Future[Any]] = {staying, stopped}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if staying.done():
+        return staying.result()
+    staying.cancel()
+    await asyncio.gather(staying, return_exceptions=True)
+    return None
+
+
+class _FrontendMember(Member):
+    """Takes up what the broker gives while requests go on."""
+
+    def __init__(self, admission: Admission, *, dispatcher: Dispatcher, frontend: Frontend) -> None:
+        """Serve under `admission`, which both have taken up already."""
+        self._admission = admission
+        self._dispatcher, self._frontend = dispatcher, frontend
+
+    @override
+    def noticed(self) -> None:
+        self._dispatcher.hold()
+
+    @override
+    def adopt(self, admission: Admission) -> WardianError | None:
+        """Swap certificate, evidence and queue keys; no event comes between them."""
+        was, self._admission = self._admission, admission
+        moved = admission.manifest.digest != was.manifest.digest
+        self._frontend.use(_identity(admission), _papers(admission))
+        if moved or not _same_keys(admission, was):
+            self._dispatcher.use(_senders(admission), lanes=_lanes(admission), moved=moved)
+            event(log, "epoch.taken-up", epoch=admission.epoch, manifest_changed=moved)
+        else:
+            self._admission = replace(admission, secrets=was.secrets)
+            admission.wipe()
+            self._dispatcher.go_on()
+        return None
+
+
+def _senders(admission: Admission) -> dict[str, QueueSender]:
+    """Return what seals for the workers of each model."""
+    senders = {}
+    for name in admission.models:
+        key, epoch = admission.queue_key(name)
+        senders[name] = QueueSender(
+            queue_key=key,
+            model=name,
+            epoch=epoch,
+            certificate_digest=admission.certificate_digest,
+        )
+    return senders
+
+
+def _same_keys(one: Admission, other: Admission) -> bool:
+    """Return whether two admissions are of the same epoch, with the same keys."""
+    return set(one.models) == set(other.models) and all(
+        one.queue_key(name) == other.queue_key(name) for name in one.models
+    )
+
+
+def _lanes(admission: Admission) -> frozenset[Lane]:
+    """Return the versions of the manifest."""
+    lines = admission.manifest.manifest.models
+    return frozenset(Lane(model=line.name, version=line.version) for line in lines)
+
+
+def _identity(admission: Admission) -> TlsIdentity:
+    return TlsIdentity(chain_pem=admission.certificate_chain_pem, key=admission.tls_key)
+
+
+def _papers(admission: Admission) -> Papers:
+    return Papers(
+        manifest=admission.manifest,
+        mesh_ca=admission.mesh_ca,
+        issuing_ca=admission.issuing_ca,
+        witnessed=admission.witnessed,
+    )
+
+
+def _not_served() -> WardianError:
+    return RequestError(
+        "this front end is not a part of the mesh any more: try again shortly", status=503
+    )

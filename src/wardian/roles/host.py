@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from wardian._internal import wire
-from wardian._internal.settings import Name
+from wardian._internal.settings import CollateralPlace, Name
 
 Address = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=65535)]]
 """Host and port; port 0 where the role may choose and announces what it chose."""
@@ -22,15 +22,35 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     listen: tuple[Address, ...] = ()
     """Broker and front end: where to listen, IP addresses; a broker has one."""
     names: tuple[str, ...] = ()
-    """Front end: DNS names and IP addresses for its certificate."""
-    broker: Address | None = None
-    """Front end and worker: where the broker listens, an IP address."""
+    """Broker and front end: DNS names and IP addresses for the certificate that strangers see."""
+    kbs_listen: Address | None = None
+    """Broker: where to listen for clients of the KBS protocol, an IP address; None: nowhere."""
+    brokers: tuple[Address, ...] = ()
+    """Front end and worker: where the mesh's brokers listen, IP addresses. One of them answers."""
     queues: tuple[str, ...] = ()
     """A path, or `tcp:HOST:PORT`: a front end listens on the first, a worker dials all."""
     store: str | None = None
     """Broker: the file that holds its encrypted state."""
+    peer: Address | None = None
+    """Broker: where the mesh's other broker listens, an IP address; None where there is none."""
+    standby: bool = False
+    """Broker: whether it leaves the other one time to be the active one, when both start."""
+    takeover_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 5.0
+    """Broker: how long the active one may be away before this one takes over."""
+    backup: str | None = None
+    """Broker: a backup to put in place where there is no state yet."""
+    take_over: Address | None = None
+    """Broker: where older code listens from which this one takes the mesh over, for good."""
+    recover: bool = False
+    """Broker: whether to wait for the owners where the state does not open as the newest."""
+    collateral: CollateralPlace = CollateralPlace()
+    """Broker: where it gets collateral that an attester did not send."""
+    collateral_hosts: dict[str, str] = msgspec.field(default_factory=dict)
+    """Broker: the IP addresses of the hosts that it asks for collateral, by name."""
     model: Name | None = None
-    """Worker: the model to serve, in the newest version that the manifest names."""
+    """Worker: the model to serve."""
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
+    """Worker: the version to serve; None: the newest whose key it is given."""
     sealed_models: dict[str, str] = msgspec.field(default_factory=dict)
     """Worker: where sealed files lie, by `NAME:VERSION`."""
     self_test: bool = False

@@ -7,19 +7,28 @@ import signal
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
 
 from wardian._internal.log import event
 from wardian._internal.settings import Agreed
-from wardian.broker.admission import Admission
-from wardian.broker.manifest import ModelLine
-from wardian.crypto.message import QueueReceiver
+from wardian.broker.mesh.lines import ModelLine
+from wardian.broker.release.admission import Admission
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_file import open_bytes
-from wardian.errors import ConfigError, JobFailed
+from wardian.errors import (
+    AdmissionRefused,
+    ConfigError,
+    JobFailed,
+    TransportError,
+    WardianError,
+)
 from wardian.inference.model import Model, load_model
 from wardian.roles import start
-from wardian.roles.admission import admitted
+from wardian.roles.admission import Brokers
 from wardian.roles.host import HostSettings
+from wardian.roles.membership import Member, Membership
+from wardian.roles.staying import Staying
+from wardian.serving.epochs import EpochCodec
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.lease import Lane
 from wardian.serving.queue.worker import SocketWorkerQueue
@@ -29,6 +38,8 @@ from wardian.tee.backend import Enclave
 log = logging.getLogger(__name__)
 
 ROLE = "worker"
+HEARSAY_S = 30.0
+"""Within which every front end has heard of an epoch that this worker took up."""
 
 
 def main(enclave: Enclave) -> int:
@@ -62,30 +73,100 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         raise ConfigError("host settings: name a model of wardian.toml for this worker")
     if len(host.queues) != 1:
         raise ConfigError("host settings: a worker serves one queue")
-    admission = asyncio.run(admitted(enclave, host, agreed, role=ROLE, models=(name,)))
-    line = admission.manifest.manifest.lines(name)[-1]
+    brokers = Brokers(enclave, host, agreed, role=ROLE, models=(name,))
+    admission, lease = asyncio.run(brokers.admitted())
+    line = _line_to_serve(admission, name, version=host.version)
     model = _open_model(host, agreed, admission, line)
-    key, epoch = admission.queue_key(name)
     lane = Lane(model=name, version=line.version)
+    keep_s = agreed.limits.deadline_ms / 1000 + HEARSAY_S
+    staying = Staying()
+    codec = EpochCodec(model=name, keep_s=keep_s, ask=staying.look_now)
+    member = _WorkerMember(line, codec)
+    member.take_up(admission)
+    membership = Membership(brokers, admission=admission, lease=lease, member=member)
     worker = Worker(
         model=model,
         lane=lane,
         max_batch=agreed.models[name].max_batch,
         batch_across_tenants=agreed.models[name].batch_across_tenants,
         queue=SocketWorkerQueue(Address.parse(host.queues[0]), lane=lane),
-        codec=QueueReceiver(
-            queue_key=key,
-            model=name,
-            epoch=epoch,
-            certificate_digest=admission.certificate_digest,
-        ),
+        codec=codec,
     )
+
+    def leave() -> None:
+        codec.close()
+        worker.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     enclave.announce("worker.ready", model=name, version=line.version, engine=model.engine)
     event(log, "worker.ready", model=name, version=line.version, engine=model.engine)
-    worker.run()
-    model.close()
+    staying.start(membership, leave=leave)
+    try:
+        worker.run()
+    finally:
+        staying.stop()
+        codec.erase()
+        model.close()
+    staying.raise_if_over()
+
+
+class _WorkerMember(Member):
+    """Takes up what the broker gives, as long as that is still for this worker's model."""
+
+    def __init__(self, line: ModelLine, codec: EpochCodec) -> None:
+        """Serve the version that `line` names."""
+        self._line, self._codec = line, codec
+
+    @override
+    def noticed(self) -> None:
+        """Nothing: messages of the epoch of before are still on their way."""
+
+    @override
+    def adopt(self, admission: Admission) -> WardianError | None:
+        """Open messages of the new epoch; or say why this worker has no place in it.
+
+        Where the manifest has another version for this very code, starting anew helps.
+        """
+        mine, measurement = self._line, admission.identity.measurement.hex()
+        lines = admission.manifest.manifest.lines(mine.name)
+        given = [line for line in lines if measurement in line.measurements]
+        if any((line.version, line.pin) == (mine.version, mine.pin) for line in given):
+            self.take_up(admission)
+            return None
+        admission.wipe()
+        if given:
+            return TransportError(
+                f"the manifest has {mine.said} no more, but another version: start anew"
+            )
+        return AdmissionRefused(
+            f"the owner does not give {mine.said} to this worker any more", rule="line-withdrawn"
+        )
+
+    def take_up(self, admission: Admission) -> None:
+        """Open messages of the epoch of `admission`."""
+        key, epoch = admission.queue_key(self._line.name)
+        self._codec.take_up(key, epoch=epoch, certificate_digest=admission.certificate_digest)
+
+
+def _line_to_serve(admission: Admission, name: str, *, version: int | None) -> ModelLine:
+    """Return the line of the newest version of model `name` that was released, or of `version`.
+
+    The manifest may have newer ones: their owners give them to other code, or not now.
+
+    Raises:
+        AdmissionRefused: no such key was released (rule `key-not-released`).
+    """
+    released = {each.version for each in admission.secrets if each.kind == "model"}
+    lines = admission.manifest.manifest.lines(name)
+    given = [line for line in lines if line.version in released & {version or line.version}]
+    if not given:
+        which = "any version" if version is None else f"version {version}"
+        raise AdmissionRefused(
+            f"the broker released no key of {which} of model {name} to this worker",
+            rule="key-not-released",
+        )
+    return given[-1]
 
 
 def _open_model(host: HostSettings, agreed: Agreed, admission: Admission, line: ModelLine) -> Model:

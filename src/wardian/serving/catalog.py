@@ -3,10 +3,10 @@
 Neither the host nor the operator can put a model here, or another shape for one: a worker that
 connects is sent a sealed question under the queue key of the model that it claims, and only a
 workload that got that key from the broker can answer it. The answer opens for that question alone,
-so an old one cannot be shown again.
+so an old one cannot be shown again. With each epoch of the queue keys every worker is asked anew.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from wardian._internal import wire
@@ -86,6 +86,7 @@ class Catalog:
         self,
         codecs: Mapping[str, MessageCodec],
         *,
+        lanes: Collection[Lane],
         clock: Monotonic,
         stalled: Callable[[int], bool],
     ) -> None:
@@ -93,25 +94,41 @@ class Catalog:
 
         Args:
             codecs: by model name.
+            lanes: the versions of the manifest; workers of others are not admitted.
             clock: monotonic.
             stalled: whether a worker that is connected gets nothing (`FrontQueue.stalled`).
         """
-        self._codecs = codecs
         self._stalled = stalled
         self._clock = clock
-        self._served: dict[str, dict[int, Served]] = {name: {} for name in codecs}
+        self._served: dict[str, dict[int, Served]] = {}
+        self.use(codecs, lanes=lanes)
         self._challenges: dict[int, tuple[Lane, Pending]] = {}
         self._of_worker: dict[int, Served] = {}
+
+    def use(self, codecs: Mapping[str, MessageCodec], *, lanes: Collection[Lane]) -> None:
+        """Ask workers under `codecs` from now on; forget what is not among `lanes` any more."""
+        self._codecs = codecs
+        self._lanes = frozenset(lanes)
+        self._served = {
+            name: {
+                version: served
+                for version, served in self._served.get(name, {}).items()
+                if served.lane in self._lanes
+            }
+            for name in codecs
+        }
 
     def challenge(self, worker: int, lane: Lane) -> bytes:
         """Return the sealed question that `worker` must answer to serve `lane`.
 
         Raises:
-            RequestError: this front end has no such model.
+            RequestError: this front end has no such model, or the manifest no such version.
         """
         codec = self._codecs.get(lane.model)
-        if codec is None:
-            raise RequestError("a worker offers a model that is not served here", status=404)
+        if codec is None or lane not in self._lanes:
+            raise RequestError(
+                "a worker offers a model, or a version, that is not served here", status=404
+            )
         header = RequestHeader(
             version=lane.version,
             deadline_ms=(unix_time() + _CHALLENGE_TIME_S) * 1000,
@@ -122,13 +139,15 @@ class Catalog:
         return sealed
 
     def admit(self, worker: int, sealed: bytes) -> Served:
-        """Return the lane to which `worker` now belongs, by its answer to the challenge.
+        """Return the lane to which `worker` now belongs, by its answer to its last challenge.
+
+        An answer that does not open changes nothing: the true one may still come.
 
         Raises:
             FormatError, AuthenticationFailed: not an answer to this worker's challenge.
             PeerProtocolError: it describes something else than it claimed, or than others did.
         """
-        lane, pending = self._challenges.pop(worker)
+        lane, pending = self._challenges[worker]
         body = decode_body(pending.open(sealed), Kind.DESCRIBE)
         description = wire.decode(body, Description, what="description of a model")
         if (description.model, description.version) != lane:
@@ -144,6 +163,7 @@ class Catalog:
             self._served[lane.model][lane.version] = served
         elif served.description != description:
             raise PeerProtocolError("two workers describe one version of a model differently")
+        del self._challenges[worker]
         served.workers.add(worker)
         self._of_worker[worker] = served
         return served

@@ -1,6 +1,6 @@
-"""How messages are sealed, as the data plane sees it: two methods on each side.
+"""How messages are sealed, as the data plane sees it: one method on each side, and an end.
 
-`crypto.QueueSender` is a `MessageCodec` and `crypto.QueueReceiver` is a `WorkerCodec`, as they are.
+`crypto.QueueSender` is a `MessageCodec` as it is; `epochs.EpochCodec` is a `WorkerCodec`.
 The clear twin that benchmarks compare with lives in `bench/`: there is no unsealed mode here.
 """
 
@@ -29,6 +29,9 @@ class MessageCodec(Protocol):
     ) -> tuple[bytes, Pending]:
         """Return the message, and the one thing that opens its answer."""
 
+    def erase(self) -> None:
+        """Erase the keys: nothing is sealed any more, and no answer is opened."""
+
 
 class OpenedMessage(Protocol):
     """A request message that was authentic and had not been seen."""
@@ -42,15 +45,20 @@ class OpenedMessage(Protocol):
         """What it stated beside it, authenticated as well."""
 
     def answer(self, plaintext: bytes | bytearray) -> bytes:
-        """Return `plaintext` sealed as the answer to this message alone."""
+        """Return `plaintext` sealed as the answer to this message alone.
+
+        Raises:
+            AuthenticationFailed: the keys were erased meanwhile.
+        """
 
 
 class WorkerCodec(Protocol):
-    """Worker side, for one model and epoch."""
+    """Worker side, for one model."""
 
     def open_request(self, sealed: bytes) -> OpenedMessage:
         """Return the request in `sealed`, once.
 
         Raises:
-            FormatError, AuthenticationFailed: no request to this model's workers, or seen before.
+            FormatError, AuthenticationFailed: no request to this model's workers, seen before, or
+                of an epoch whose key this worker does not have.
         """

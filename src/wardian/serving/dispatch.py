@@ -7,6 +7,10 @@ waits for any more is never sent.
 If a worker dies, what it held comes back. A request that may have killed it is suspect and travels
 alone, to a worker that holds nothing else; one that takes two workers with it ends as `JobFailed`
 (TRUST T18). So a request is run at most three times, and only its first answer counts.
+
+When an epoch begins, what waits is sealed under its keys; what travels is answered under those that
+it was sealed with, which are erased with the last such answer. Under another manifest what waits
+is not sealed at all: its client accepted the mesh as it was (TRUST T2), and connects again.
 """
 
 import asyncio
@@ -15,7 +19,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -33,12 +37,22 @@ from wardian.errors import (
     WardianError,
 )
 from wardian.inference.spec import Tensors
-from wardian.serving.catalog import Catalog, ModelInfo, Served
-from wardian.serving.codec import MessageCodec, Pending
-from wardian.serving.packing import Done, LaneQueue, Outcome, Request, stacked
+from wardian.serving.catalog import Catalog, ModelInfo
+from wardian.serving.codec import MessageCodec
+from wardian.serving.flights import Flight, Flights
+from wardian.serving.packing import (
+    ERRORS,
+    Done,
+    LaneQueue,
+    Outcome,
+    Request,
+    lane_queue,
+    moved_error,
+    stacked,
+)
 from wardian.serving.queue.lease import Lane
 from wardian.serving.queue.seam import FrontQueue, FrontSink
-from wardian.serving.tensors import MAX_ITEMS, Failure, Group, decode_pack, encode_pack
+from wardian.serving.tensors import Group, decode_pack, encode_pack
 
 __all__ = ["Counters", "Dispatcher", "Done", "Outcome"]
 
@@ -66,15 +80,6 @@ class Counters:
     redelivered: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """A message that is with the queue or a worker."""
-
-    lane: LaneQueue
-    requests: list[Request]
-    pending: Pending
-
-
 class Dispatcher(FrontSink):
     """Accepts requests and ends each exactly once; everything runs on one event loop."""
 
@@ -83,6 +88,7 @@ class Dispatcher(FrontSink):
         *,
         queue: FrontQueue,
         codecs: Mapping[str, MessageCodec],
+        lanes: Collection[Lane],
         max_waiting: int,
         batch_across_tenants: frozenset[str] = frozenset(),
     ) -> None:
@@ -91,6 +97,7 @@ class Dispatcher(FrontSink):
         Args:
             queue: carries the messages; is told to report here.
             codecs: by model name, one for each model that this front end serves.
+            lanes: the versions of these models that the manifest has.
             max_waiting: requests that may be open at a time.
             batch_across_tenants: names of the models whose owner said in `wardian.toml` that
                 requests of different tenants may share a message and a batch.
@@ -98,13 +105,18 @@ class Dispatcher(FrontSink):
         self.counters = Counters()
         self._loop = asyncio.get_running_loop()
         self._queue = queue
-        self._codecs = codecs
-        self._catalog = Catalog(codecs, clock=clock.monotonic, stalled=queue.stalled)
+        self._codecs = dict(codecs)
+        self._catalog = Catalog(
+            self._codecs, lanes=lanes, clock=clock.monotonic, stalled=queue.stalled
+        )
+        self._generation = 0
+        self._holds = False
+        self._refusal: Callable[[], WardianError] | None = None
         self._max_waiting = max_waiting
         self._across = batch_across_tenants
         self._lanes: dict[Lane, LaneQueue] = {}
         self._open: dict[int, Request] = {}
-        self._flights: dict[int, _Flight] = {}
+        self._flights = Flights()
         self._deadlines: list[tuple[float, int]] = []  # a heap; requests that ended may be there
         self._numbers = itertools.count(1)
         self._next_sweep = math.inf
@@ -138,7 +150,10 @@ class Dispatcher(FrontSink):
             RequestError: 404 unknown model or version; 400 names, types or shapes are not the
                 model's; 413 too large; 503 nobody serves it. `done` is then never called.
             QueueFull: as many requests are open as may be. Neither.
+            WardianError: what `refuse` was told.
         """
+        if self._refusal is not None:
+            raise self._refusal()
         served = self._catalog.find(model, version)
         if len(self._open) >= self._max_waiting:
             raise QueueFull("too many requests are waiting; try again shortly")
@@ -161,6 +176,7 @@ class Dispatcher(FrontSink):
             deadline=deadline,
             done=done,
             lane=lane,
+            generation=self._generation,
         )
         self.counters.accepted += 1
         self._open[number] = request
@@ -168,6 +184,54 @@ class Dispatcher(FrontSink):
         if not lane.scheduled:
             self._flush_soon(lane)
         self._note_deadline(deadline, number)
+
+    def hold(self) -> None:
+        """Seal nothing until `use` or `go_on`: the keys at hand are known to be over."""
+        self._holds = True
+
+    def go_on(self) -> None:
+        """The keys at hand are those in force."""
+        self._holds = False
+        for lane in self._lanes.values():
+            self._flush_soon(lane)
+
+    def use(
+        self, codecs: Mapping[str, MessageCodec], *, lanes: Collection[Lane], moved: bool
+    ) -> None:
+        """Seal with `codecs` from now on, for workers that prove to have the keys as well.
+
+        The codecs of before are erased when the last answer that they open has come.
+
+        Args:
+            codecs: as in the constructor.
+            lanes: likewise.
+            moved: another manifest is in force. What is not sealed yet was accepted under the one
+                before and ends with the status 421; so does what comes back from a lost worker.
+        """
+        self._flights.retire(set(self._codecs.values()) - set(codecs.values()))
+        self._codecs = dict(codecs)
+        self._catalog.use(self._codecs, lanes=lanes)
+        for lane in list(self._lanes):
+            if lane in lanes and lane.model in codecs:
+                self._lanes[lane].codec = codecs[lane.model]
+            else:
+                del self._lanes[lane]
+        if moved:
+            self._generation += 1
+            self._end_waiting(moved_error)
+        self._queue.rechallenge()
+        self.go_on()
+
+    def refuse(self, error: Callable[[], WardianError]) -> None:
+        """Accept and seal nothing more: what waits ends as `error`; what travels goes on."""
+        self._refusal = error
+        self._end_waiting(error)
+
+    def erase(self) -> None:
+        """End what is still open, and erase all keys."""
+        self.close()
+        for codec in self._codecs.values():
+            codec.erase()
 
     def catalog(self) -> dict[str, ModelInfo]:
         """Return every model that this front end serves, by name."""
@@ -196,7 +260,7 @@ class Dispatcher(FrontSink):
     def admit(self, worker: int, sealed: bytes) -> None:
         served = self._catalog.admit(worker, sealed)
         if served.lane not in self._lanes:
-            self._lanes[served.lane] = _lane_queue(served, self._codecs[served.lane.model])
+            self._lanes[served.lane] = lane_queue(served, self._codecs[served.lane.model])
         event(log, "worker.admitted", model=served.lane.model, version=served.lane.version)
 
     @override
@@ -205,7 +269,9 @@ class Dispatcher(FrontSink):
 
     @override
     def room_opened(self, lane: Lane) -> None:
-        self._flush(self._lanes[lane])
+        queue = self._lanes.get(lane)
+        if queue is not None:  # else the manifest has it no more, and its workers are leaving
+            self._flush(queue)
 
     @override
     def answered(self, message: int, sealed: bytes) -> None:
@@ -213,7 +279,7 @@ class Dispatcher(FrontSink):
         if flight is None:
             return  # its requests have all timed out
         plaintext = flight.pending.open(sealed)
-        del self._flights[message]
+        self._flights.land(message)
         asked = {request.number: request for request in flight.requests}
         try:
             for group in decode_pack(plaintext).groups:
@@ -226,7 +292,7 @@ class Dispatcher(FrontSink):
     @override
     def lost(self, messages: list[int]) -> None:
         for message in reversed(messages):
-            flight = self._flights.pop(message, None)
+            flight = self._flights.land(message)
             if flight is None:
                 continue
             # The worker held nothing else: this is what it died of, if it died of anything.
@@ -243,6 +309,8 @@ class Dispatcher(FrontSink):
     def _flush(self, lane: LaneQueue) -> None:
         """Send what waits in `lane`, as far as workers have room."""
         lane.scheduled = False
+        if self._holds or self._refusal is not None:
+            return
         workers = self._queue.room(lane.lane)
         if not workers:
             return
@@ -264,7 +332,7 @@ class Dispatcher(FrontSink):
         plaintext = encode_pack(stacked(requests))
         sealed, pending = lane.codec.seal_request(plaintext, header=header)
         message = next(self._numbers)
-        self._flights[message] = _Flight(lane, requests, pending)
+        self._flights.launch(message, Flight(lane, requests, pending, lane.codec))
         for request in requests:
             request.message = message
         self.counters.packs += 1
@@ -273,6 +341,9 @@ class Dispatcher(FrontSink):
     def _redeliver(self, request: Request, *, crashed: bool) -> None:
         """Put a request whose worker is gone in front of those that wait, or give it up."""
         if request.done is None:
+            return
+        if self._refusal is not None or request.generation != self._generation:
+            self._end(request, Outcome(error=(self._refusal or moved_error)()))
             return
         request.suspect = True
         request.crashes += crashed
@@ -288,10 +359,16 @@ class Dispatcher(FrontSink):
 
     # How requests end
 
+    def _end_waiting(self, error: Callable[[], WardianError]) -> None:
+        """End every request that travels in no message."""
+        for request in [each for each in self._open.values() if not each.message]:
+            self._end(request, Outcome(error=error()))
+            request.lane.note_ended()
+
     def _end_group(self, group: Group, asked: dict[int, Request], outputs: frozenset[str]) -> None:
         """End the requests in `group` and take them out of `asked`."""
         if group.failure:
-            error = _ERRORS[group.failure]
+            error = ERRORS[group.failure]
             for number in group.ids:
                 if request := asked.pop(number, None):
                     self._end(request, Outcome(error=error()))
@@ -368,25 +445,7 @@ class Dispatcher(FrontSink):
         else:
             flight = self._flights.get(request.message)
             if flight is not None and all(mate.done is None for mate in flight.requests):
-                del self._flights[request.message]
+                self._flights.land(request.message)
                 self._queue.forget(request.message, lane=lane.lane)
         if lane.waiting and not lane.scheduled:
             self._flush_soon(lane)
-
-
-_ERRORS: dict[Failure, Callable[[], WardianError]] = {
-    Failure.BAD_INPUT: lambda: RequestError("the inputs are not what the model expects"),
-    Failure.FAILED: lambda: JobFailed("the model failed on this input"),
-    Failure.EXPIRED: lambda: Timeout("the deadline passed before a worker came to it"),
-}
-
-
-def _lane_queue(served: Served, codec: MessageCodec) -> LaneQueue:
-    """Return the queue for a lane; no pack is larger than one batch, so that others get work."""
-    description = served.description
-    return LaneQueue(
-        lane=served.lane,
-        codec=codec,
-        limit=max(1, min(MAX_ITEMS, description.max_batch)) if description.batchable else 1,
-        outputs=frozenset(spec.name for spec in description.outputs),
-    )

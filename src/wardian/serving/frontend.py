@@ -9,8 +9,7 @@ from wardian._internal.log import event
 from wardian._internal.metrics import Labels, Metrics
 from wardian._internal.settings import Limits
 from wardian.attestation.evidence import Evidence
-from wardian.broker.manifest import VerifiedManifest
-from wardian.serving.api.evidence_desk import EvidenceDesk
+from wardian.serving.api.evidence_desk import EvidenceDesk, Papers
 from wardian.serving.api.routes import Api, Dispatching
 from wardian.serving.dispatch import Counters
 from wardian.serving.http.server import HttpServer
@@ -20,6 +19,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_S: Final = 10.0
 """How long `stop` waits for what was accepted."""
+MAX_KEYS: Final = 1024
+"""Server keys whose connections are served; each renewal of the certificate makes one."""
 
 
 class CountingDispatcher(Dispatching, Protocol):
@@ -38,8 +39,7 @@ class Frontend:
         limits: Limits,
         identity: TlsIdentity,
         attest: Callable[[bytes], Evidence],
-        manifest: VerifiedManifest,
-        mesh_ca: bytes,
+        papers: Papers,
         metrics: Metrics | None = None,
     ) -> None:
         """Compose a front end; nothing listens before `start`.
@@ -49,18 +49,20 @@ class Frontend:
             limits: of `wardian.toml`.
             identity: certificate chain and key of the TLS server.
             attest: returns evidence over 64 bytes of report data; may block.
-            manifest: the manifest that this process was admitted under.
-            mesh_ca: the mesh CA's certificate, DER.
+            papers: what is shown beside evidence, of the same admission as `identity`.
             metrics: counts; the caller may watch more in it.
         """
         self.metrics = metrics or Metrics()
         self._dispatcher = dispatcher
-        self._desk = EvidenceDesk(attest=attest, manifest=manifest, mesh_ca=mesh_ca)
+        self._desk = EvidenceDesk(attest=attest, papers=papers)
+        self._papers = papers
+        self._keys: dict[bytes, None] = {}  # server keys of this manifest, the oldest first
         self._api = Api(
             dispatcher=dispatcher,
             desk=self._desk,
             metrics=self.metrics,
             deadline_s=limits.deadline_ms / 1000,
+            serves=self._keys.__contains__,
         )
         self._server = HttpServer(
             handler=self._api.handle,
@@ -72,17 +74,29 @@ class Frontend:
         self.metrics.watch(names.MODEL_READY, self._ready_models)
         self.metrics.watch(names.PACKS, lambda: {(): dispatcher.counters.packs})
         self.metrics.watch(names.REDELIVERIES, lambda: {(): dispatcher.counters.redelivered})
-        self.use(identity)
+        self.use(identity, papers)
 
-    def use(self, identity: TlsIdentity) -> None:
-        """Be `identity` on every connection from now on; open ones keep the one that they have.
+    def use(self, identity: TlsIdentity, papers: Papers) -> None:
+        """Be `identity` on every new connection from now on.
 
-        Evidence is always about the key of the connection that asks for it.
+        Under the same manifest open connections keep the identity that they have, and evidence is
+        about the key of the connection that asks for it. Under another manifest they end: their
+        clients accepted the mesh as it was (TRUST T2). What they ask before that is not done, and
+        they are told to connect again.
 
         Raises:
             FormatError: the chain does not parse or is of another key.
         """
-        self._server.use(server_context(identity), tls_spki=identity.key.spki)
+        context, spki = server_context(identity), identity.key.spki
+        if papers.manifest.digest != self._papers.manifest.digest:
+            self._keys.clear()
+        self._keys[spki] = None
+        while len(self._keys) > MAX_KEYS:
+            del self._keys[next(iter(self._keys))]
+        self._papers = papers
+        self._desk.use(papers)
+        self._server.use(context, tls_spki=spki)
+        self._server.retire(self._keys)
 
     async def start(self, address: str, port: int) -> tuple[tuple[str, int], ...]:
         """Listen, and return on which addresses and port; may be called again, for more.

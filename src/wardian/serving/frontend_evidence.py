@@ -9,10 +9,12 @@ import msgspec
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.broker.manifest import SignedManifest
+from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.transparency.cosigning import WitnessedHead
 
 NONCE_BYTES: Final = 32
 PATH: Final = "/v1/attestation"
+Certificate = Annotated[bytes, msgspec.Meta(min_length=1, max_length=16 * 1024)]
 
 
 class FrontendEvidence(wire.Message, frozen=True, kw_only=True):
@@ -21,12 +23,18 @@ class FrontendEvidence(wire.Message, frozen=True, kw_only=True):
     Attributes:
         evidence: binds `frontend_report_data`.
         manifest: the mesh manifest that the front end was admitted under.
-        mesh_ca: the mesh CA's certificate, DER (base64 in JSON).
+        mesh_ca: the mesh CA's certificate, DER (base64 in JSON), whose key the evidence binds.
+        issuing_ca: that of the CA which issues under this manifest; the connection's own
+            certificate is one of its.
+        witnessed: the head of the mesh's audit log as the broker gave it at this front end's last
+            admission, and what witnesses signed.
     """
 
     evidence: Evidence
     manifest: SignedManifest
-    mesh_ca: Annotated[bytes, msgspec.Meta(min_length=1, max_length=16 * 1024)]
+    mesh_ca: Certificate
+    issuing_ca: Certificate
+    witnessed: WitnessedHead
 
 
 def frontend_report_data(

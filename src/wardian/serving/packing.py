@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from wardian.errors import WardianError
+from wardian.errors import JobFailed, RequestError, Timeout, WardianError
 from wardian.inference.spec import Tensors
+from wardian.serving.catalog import Served
 from wardian.serving.codec import MessageCodec
 from wardian.serving.queue.lease import Lane
-from wardian.serving.tensors import Group, Pack
+from wardian.serving.tensors import MAX_ITEMS, Failure, Group, Pack
 
 PACK_BYTES = 1024**2
 """A pack takes no further request beyond this size; a single request may be larger."""
@@ -47,6 +48,7 @@ class Request:
         suspect: a worker may have died of it, so it travels alone.
         crashes: workers that died while they held it and nothing else.
         lane: where it waits, or waited.
+        generation: under which manifest it was accepted, as the dispatcher counts them.
         message: that it travels in; 0 while it waits.
     """
 
@@ -60,6 +62,7 @@ class Request:
     deadline: float
     done: Done | None
     lane: "LaneQueue"
+    generation: int = 0
     suspect: bool = False
     crashes: int = 0
     message: int = 0
@@ -71,7 +74,7 @@ class LaneQueue:
 
     Attributes:
         lane: which workers can answer.
-        codec: seals for them.
+        codec: seals for them; replaced when an epoch begins.
         limit: most requests in a pack.
         outputs: names of the model's outputs.
         waiting: may hold requests that have ended; they are passed over.
@@ -134,3 +137,30 @@ def stacked(requests: list[Request]) -> Pack:
         for alike in by_key.values()
     ]
     return Pack(groups=groups, tenant=requests[0].tenant)
+
+
+ERRORS: Final[dict[Failure, Callable[[], WardianError]]] = {
+    Failure.BAD_INPUT: lambda: RequestError("the inputs are not what the model expects"),
+    Failure.FAILED: lambda: JobFailed("the model failed on this input"),
+    Failure.EXPIRED: lambda: Timeout("the deadline passed before a worker came to it"),
+}
+"""How a request ends that its worker could not answer."""
+
+
+def moved_error() -> WardianError:
+    """Return how a request of a manifest of before ends: it may be repeated (RFC 9110, 15.5.20)."""
+    return RequestError(
+        "the mesh manifest changed before this was carried out: connect again, and verify",
+        status=421,
+    )
+
+
+def lane_queue(served: Served, codec: MessageCodec) -> LaneQueue:
+    """Return the queue for a lane; no pack is larger than one batch, so that others get work."""
+    description = served.description
+    return LaneQueue(
+        lane=served.lane,
+        codec=codec,
+        limit=max(1, min(MAX_ITEMS, description.max_batch)) if description.batchable else 1,
+        outputs=frozenset(spec.name for spec in description.outputs),
+    )

@@ -117,9 +117,9 @@ class Worker:
         works: list[Work] = []
         done = self._open(delivered, tickets, works)
         batches, ran = self._batcher.plan(works)
-        done += _note(ran, tickets)
+        done += self._note(ran, tickets)
         for batch in batches:
-            done += _note(self._run(batch), tickets)
+            done += self._note(self._run(batch), tickets)
             if done:  # one write a batch
                 self._queue.answer(done)
                 done = []
@@ -135,17 +135,17 @@ class Worker:
         for message, sealed in delivered:
             try:
                 opened, pack = self._read(sealed)
+                if pack is None:
+                    done.append(Delivered(message, self._describe(opened)))
+                    continue
             except (CryptoError, FormatError) as err:  # forged, repeated or not for this model
                 event(log, "message.refused", level=logging.WARNING, why=str(err))
                 self._queue.refused(message)
                 continue
-            if pack is None:
-                done.append(Delivered(message, self._describe(opened)))
-                continue
             mine = [Work(len(tickets), pack.tenant, group) for group in pack.groups]
             tickets.append(_Ticket(message, opened, missing=sum(len(g.ids) for g in pack.groups)))
             if opened.header.deadline_ms < now_ms:
-                done += _note([refuse(work, Failure.EXPIRED) for work in mine], tickets)
+                done += self._note([refuse(work, Failure.EXPIRED) for work in mine], tickets)
             else:
                 works += mine
         return done
@@ -170,14 +170,18 @@ class Worker:
             event(log, "batch.failed", level=logging.ERROR, error=type(err).__name__)
             return [refuse(work, Failure.FAILED) for work in batch.works]
 
-
-def _note(ran: list[Ran], tickets: list[_Ticket]) -> list[Delivered]:
-    """Add answers to their messages; return those messages that are complete, sealed."""
-    complete = []
-    for source, group in ran:
-        ticket = tickets[source]
-        ticket.answers.append(group)
-        ticket.missing -= len(group.ids)
-        if not ticket.missing:
-            complete.append(ticket.seal())
-    return complete
+    def _note(self, ran: list[Ran], tickets: list[_Ticket]) -> list[Delivered]:
+        """Add answers to their messages; return those messages that are complete, sealed."""
+        complete = []
+        for source, group in ran:
+            ticket = tickets[source]
+            ticket.answers.append(group)
+            ticket.missing -= len(group.ids)
+            if ticket.missing:
+                continue
+            try:
+                complete.append(ticket.seal())
+            except CryptoError as err:  # its epoch ended while it was run, later than its deadline
+                event(log, "answer.dropped", level=logging.WARNING, why=str(err))
+                self._queue.refused(ticket.message)
+        return complete

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from wardian.attestation.dice import TaggedEvidence, build_claims, build_tagged_evidence
-from wardian.attestation.quote_sgx import parse_sgx_quote
+from wardian.attestation.quote import parse_quote
 from wardian.attestation.ra_tls import (
     BOTH,
     CURVES,
@@ -126,7 +126,7 @@ def _extensions(
 
 def _quote(enclave: Enclave, vouched_for: bytes) -> bytes:
     """Return a quote that vouches for these bytes, without the padding that may follow it."""
-    return parse_sgx_quote(enclave.evidence(report_data(vouched_for)).quote).raw
+    return parse_quote(enclave.evidence(report_data(vouched_for)).quote).raw
 
 
 def _demand_arguments(

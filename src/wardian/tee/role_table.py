@@ -41,10 +41,21 @@ _SETTINGS = (
         "security decision reads them",
     ),
 )
+_COLLATERAL = HostFile(
+    path="collateral/",
+    reason="the vendor's statements about platforms: each is signed, and verified under the root "
+    "that the policy names",
+)
 _PROCESSORS = (
     HostFile(path="/sys/devices/system/cpu/online", reason="how many threads a pool gets"),
     HostFile(path="/sys/devices/system/cpu/possible", reason="how many threads a pool gets"),
     HostFile(path="/proc/self/cgroup", reason="how much processor time the host grants"),
+)
+
+_BACKUP = HostFile(
+    path="backup",
+    reason="a backup of the broker's own state: ciphertext, taken up only if it opens and is the "
+    "newest, or if the owners say so",
 )
 
 
@@ -91,7 +102,14 @@ _EVERY_ROLE = (
     *_within("_internal", "clock", "log", "settings", "wire"),
     *_within("attestation", "claims", "collateral", "dcap", "evidence", "intel_root", "policy"),
     *_within("attestation", "quote_sgx", "refusal", "result", "verifier"),
-    *_within("broker", "certificates", "frames", "manifest", "protocol", "refusal", "turns"),
+    *_within("attestation", "issuers", "pem_chain", "quote", "quote_tdx", "statements"),
+    "wardian.attestation.vendor_chain",
+    *_within("attestation", "rule", "rules_identity", "rules_platform"),
+    *_within("broker", "certificate_form", "certificates", "frames", "lease", "refusal"),
+    *_within("broker.mesh", "appraisal", "fields", "lines", "manifest", "trust", "verify"),
+    *_within("broker.release", "in_force", "protocol", "turns"),
+    *_within("broker.state", "audit", "merkle"),
+    *_within("broker.transparency", "cosigning", "following", "heads", "proofs"),
     *_within("crypto", "aead_stream", "hpke", "kdf", "recipients", "sealed_header", "secret"),
     *_within("crypto", "signing", "tls_keys"),
     *_within("roles", "host", "self_test", "start"),
@@ -100,10 +118,10 @@ _EVERY_ROLE = (
 )
 _ADMITTED = (
     *_EVERY_ROLE,
-    *_within("broker", "admission", "client", "workload_session"),
+    *_within("broker.release", "admission", "client", "workload_session"),
     *_within("crypto", "message", "message_header", "message_keys"),
     *_within("inference", "dtypes", "spec"),  # the shape of tensors, no engine
-    "wardian.roles.admission",
+    *_within("roles", "admission", "membership"),
     *_within("serving", "catalog", "codec", "rules", "tensors"),
     *_within("serving.queue", "frames", "lease", "seam"),
 )
@@ -116,18 +134,45 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             entry="wardian.roles.broker",
             modules=(
                 *_EVERY_ROLE,
-                "wardian._internal.counter",
+                *_within("_internal", "counter", "files"),
+                *_within("attestation", "collateral_cache", "collateral_source"),
+                *_within("attestation", "collateral_term", "ear", "ear_key", "ear_token"),
+                *_within("attestation", "evidence_digest", "pccs", "pccs_client", "pccs_source"),
+                *_within("attestation", "platform_model", "signed_collateral"),
+                *_within("broker", "authority", "ca", "desk", "epochs", "limits", "service"),
+                "wardian.broker.status",
+                *_within("broker", "audit_log.desks", "status_desk"),
+                *_within("broker.counting", "counters", "protocol"),
+                *_within("broker.kbs", "answers", "clerk", "desk", "errands", "messages"),
+                *_within("broker.kbs", "openapi", "sessions", "tokens"),
+                "wardian.broker.mesh.chain",
+                *_within("broker.owners", "desk", "goods", "log_desk", "manifest_log", "offers"),
+                *_within("broker.owners", "orders", "protocol", "provisioning", "visits"),
+                *_within("broker.release", "broker_session", "desk", "grants", "policy"),
+                *_within("broker.release", "in_force_desk", "releases", "terms"),
+                *_within("broker.recovery", "backup", "backup_desk", "desk", "gathering", "keeper"),
+                *_within("broker.recovery", "package", "place", "protocol", "sessions"),
+                *_within("broker.standby", "channel", "commits", "course", "desk", "door"),
                 *_within(
-                    "broker", "audit", "authority", "broker_session", "ca", "limits", "provisioning"
+                    "broker.standby", "follower", "giving", "handover", "identity", "messages"
                 ),
-                *_within("broker", "counter_protocol", "counters", "release", "service", "status"),
-                "wardian.broker.store",
-                "wardian.roles.broker",
+                *_within("broker.standby", "place", "retired", "sessions", "standbys"),
+                *_within("broker.standby", "successor", "watch"),
+                *_within("broker.state", "clock", "contents", "database", "drafts", "master_key"),
+                *_within("broker.state", "named_secrets", "new_life", "replica", "replicas"),
+                *_within("broker.state", "sealer", "snapshot", "store"),
+                "wardian.crypto.shamir",
+                *_within("broker.transparency", "log", "sender", "witnessing"),
+                *_within("crypto", "jose", "strict_text"),
+                *_within("roles", "broker", "broker_home", "kbs", "recovering", "standing_by"),
+                "wardian.roles.succeeding",
+                *_within("serving.http", "connection", "messages", "reader", "server", "tls"),
                 "wardian.tee.sealing",
             ),
-            distributions=_BASE_DISTRIBUTIONS,
+            distributions=(*_BASE_DISTRIBUTIONS, "httptools"),
             product_id=1,
             keeps_state=True,
+            allowed=(*_SETTINGS, _COLLATERAL, _BACKUP),
         ),
         "frontend": RoleSpec(
             entry="wardian.roles.frontend",
@@ -135,7 +180,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_ADMITTED,
                 "wardian._internal.metrics",
                 "wardian.roles.frontend",
-                *_within("serving", "dispatch", "frontend", "frontend_evidence", "packing"),
+                *_within("serving", "dispatch", "flights", "frontend", "frontend_evidence"),
+                "wardian.serving.packing",
                 *_within("serving.api", "describe", "error_answers", "evidence_desk"),
                 *_within("serving.api", "fair_line", "json_tensors", "oip", "predict", "routes"),
                 *_within("serving.http", "connection", "messages", "reader", "server", "tls"),
@@ -164,8 +210,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_ADMITTED,
                 *_within("crypto", "sealed_file", "sealed_stream"),
                 *_within("inference", "model", "openvino", "probe"),
-                "wardian.roles.worker",
-                *_within("serving", "batcher", "worker"),
+                *_within("roles", "staying", "worker"),
+                *_within("serving", "batcher", "epochs", "worker"),
                 "wardian.serving.queue.worker",
             ),
             distributions=(*_BASE_DISTRIBUTIONS, "numpy", "openvino"),

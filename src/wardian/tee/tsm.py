@@ -3,8 +3,8 @@
 A report is a directory that its user makes. What is written to `inblob` comes back, signed, from
 `outblob`; `generation` counts the writes, so that a reader can tell that somebody else wrote.
 
-The verifier of this release reads SGX quotes of version 3 only: it refuses this evidence with
-`FormatError`, and no policy can name a TDX guest yet.
+The verifier accepts this evidence where a policy names the guest, with the collateral that the
+kernel does not have: whoever appraises it has to get that elsewhere.
 
 Source: Linux, `Documentation/ABI/testing/configfs-tsm-report` (formerly `configfs-tsm`),
 `drivers/virt/coco/guest/report.c` and `drivers/virt/coco/tdx-guest/tdx-guest.c`.
@@ -42,8 +42,10 @@ _LOG = logging.getLogger(__name__)
 _PROVIDER = "tdx_guest"
 _MAX_ATTRIBUTE_BYTES = 4096
 _MAX_QUOTE_BYTES = 8192  # what is longer is no quote but a CBOR Web Token (DICE), says the ABI
-_TDX_HEADER = bytes.fromhex("0400020081000000")  # version 4, ECDSA P-256, TEE type TDX
-_REPORT_DATA_AT = 48 + 520  # header, then REPORTDATA in the TD report body
+_REPORT_DATA_AT = {  # by version, key type ECDSA P-256 and TEE type TDX
+    bytes.fromhex("0400020081000000"): 48 + 520,  # header, then REPORTDATA in the TD report body
+    bytes.fromhex("0500020081000000"): 48 + 6 + 520,  # before the body, its type and size
+}
 _ATTEMPTS = 5
 _PAUSE_S = 1.0
 """Between two attempts; the kernel itself looks once a second whether the quote is there."""
@@ -114,9 +116,10 @@ class TsmEnclave(Enclave):
             raise LocalProtocolError(f"report data has {REPORT_DATA_BYTES} bytes")
         with self._lock:  # writing and reading are one operation
             quote = self._ask(report_data)
-        if not quote.startswith(_TDX_HEADER):
-            raise FormatError("tsm: the report is no TDX quote of version 4")
-        demand_bound(quote, report_data, at=_REPORT_DATA_AT, what="tsm")
+        at = _REPORT_DATA_AT.get(quote[:8])
+        if at is None:
+            raise FormatError("tsm: the report is no TDX quote of version 4 or 5")
+        demand_bound(quote, report_data, at=at, what="tsm")
         return Evidence(quote=quote, collateral=b"")
 
     @override

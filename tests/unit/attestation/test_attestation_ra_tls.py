@@ -26,7 +26,7 @@ from wardian.attestation.ra_tls import (
     verify_certificate,
 )
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.protocol import broker_report_data, workload_report_data
+from wardian.broker.release.protocol import broker_report_data, workload_report_data
 from wardian.errors import (
     CollateralUnavailable,
     EvidenceInvalid,
@@ -149,7 +149,7 @@ def test_genuine_certificate(der, layout):
     assert peer.layout is layout
     assert peer.spki == spki_of(KEY)
     assert peer.spki_sha256 == hashlib.sha256(spki_of(KEY)).digest()
-    assert peer.result.claims.mr_enclave == MEASUREMENT
+    assert peer.result.claims.measurement == MEASUREMENT
     assert peer.result.claims.simulated
     assert all(outcome.accepted for outcome in peer.result.outcomes)
     with pytest.raises(AttributeError):
@@ -408,7 +408,7 @@ def test_release_does_not_know_these_layouts():
     """No way leads from such a certificate to a key: the broker's code does not read one."""
     broker = Path(wardian.__file__).parent / "broker"
     assert [path.name for path in broker.rglob("*.py") if "ra_tls" in path.read_text()] == []
-    assert (broker / "admission.py").exists()
+    assert (broker / "release/admission.py").exists()
 
 
 # --- the certificate ------------------------------------------------------------------------------
@@ -690,7 +690,7 @@ def test_rewritten_certificate_signed_anew(data):
     except WardianError:
         return
     assert peer.spki == spki_of(KEY)
-    assert peer.result.claims.mr_enclave == MEASUREMENT
+    assert peer.result.claims.measurement == MEASUREMENT
 
 
 @given(st.sampled_from((LEGACY_OID, DICE_OID)), st.binary(max_size=200))

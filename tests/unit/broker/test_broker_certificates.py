@@ -1,4 +1,4 @@
-"""Mesh certificates: what the CA issues and what peers demand (TRUST T3)."""
+"""Mesh certificates: what the CAs issue and what peers demand (TRUST T3, T21)."""
 
 import datetime as dt
 import ipaddress
@@ -8,29 +8,47 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+from cryptography.x509.oid import ExtensionOID, NameOID
 from toy_mesh import NOW
 
-from wardian.broker.ca import CA_LIFE_S, LEAF_LIFE_S, MeshCa
+from wardian.broker.ca import CA_LIFE_S, ISSUING_LIFE_S, IssuingCa, MeshCa
+from wardian.broker.certificate_form import MAX_CERTIFICATE_BYTES, sign_certificate
 from wardian.broker.certificates import (
-    MAX_CERTIFICATE_BYTES,
+    ISSUING_MANIFEST_OID,
     MESH_IDENTITY_OID,
     MeshIdentity,
     build_csr,
     certificate_digest,
     chain_pem,
+    issuing_manifest_der,
     parse_csr,
     read_identity,
     spki_of,
+    valid_until,
     verify_ca_certificate,
+    verify_issuing_certificate,
     verify_peer_certificate,
 )
-from wardian.crypto.tls_keys import TlsKey
-from wardian.errors import AuthenticationFailed, EvidenceStale, FormatError, PolicyDenied
+from wardian.crypto.tls_keys import TlsKey, verify_ecdsa
+from wardian.errors import (
+    AuthenticationFailed,
+    EvidenceStale,
+    FormatError,
+    LocalProtocolError,
+    PolicyDenied,
+)
 
-CA = MeshCa.create(mesh="test", simulated=True, now=NOW)
 DIGEST = b"d" * 32
+LEASE_S = 3600
+ROOT = MeshCa.create(mesh="test", simulated=True, now=NOW)
+CA = ROOT.create_issuing(manifest_digest=DIGEST, now=NOW)
+OTHER = ROOT.create_issuing(manifest_digest=b"e" * 32, now=NOW)
 KEY = TlsKey.generate()
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def identity(role: str = "worker", digest: bytes = DIGEST) -> MeshIdentity:
@@ -40,19 +58,25 @@ def identity(role: str = "worker", digest: bytes = DIGEST) -> MeshIdentity:
 def leaf(
     role: str = "worker",
     *,
-    ca: MeshCa = CA,
+    ca: IssuingCa = CA,
     names: tuple[str, ...] = (),
     now: int = NOW,
-    digest: bytes = DIGEST,
 ) -> bytes:
     request = parse_csr(build_csr(KEY, names=names))
-    return ca.issue(request, identity=identity(role, digest), now=now)[0]
+    who = identity(role, ca.manifest_digest)
+    return ca.issue(request, identity=who, now=now, life_s=LEASE_S)[0]
 
 
 def verify(
     raw: bytes, *, role: str = "worker", digest: bytes = DIGEST, now: int = NOW
 ) -> MeshIdentity:
-    return verify_peer_certificate(raw, ca_spki=CA.spki, role=role, manifest_digest=digest, now=now)
+    return verify_peer_certificate(
+        raw, issuer_spki=CA.spki, role=role, manifest_digest=digest, now=now
+    )
+
+
+def verify_issuer(raw: bytes, *, digest: bytes = DIGEST, now: int = NOW) -> bytes:
+    return verify_issuing_certificate(raw, ca_spki=ROOT.spki, manifest_digest=digest, now=now)
 
 
 def test_a_certificate_says_role_measurement_and_manifest() -> None:
@@ -61,6 +85,7 @@ def test_a_certificate_says_role_measurement_and_manifest() -> None:
     assert read_identity(raw) == identity()
     assert spki_of(raw) == KEY.spki
     assert len(certificate_digest(raw)) == 32
+    assert valid_until(raw) == NOW + LEASE_S
     assert chain_pem([raw]).startswith(b"-----BEGIN CERTIFICATE-----")
 
 
@@ -74,7 +99,7 @@ def test_the_extension_is_critical_but_for_curl(role: str, critical: bool) -> No
 
 
 def test_a_simulated_ca_says_so_in_every_subject() -> None:
-    for raw in (CA.certificate, leaf("frontend")):
+    for raw in (ROOT.certificate, CA.certificate, leaf("frontend")):
         subject = x509.load_der_x509_certificate(raw).subject
         assert [
             a.value for a in subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
@@ -97,10 +122,22 @@ def test_a_front_end_gets_its_names() -> None:
     ]
 
 
-@pytest.mark.parametrize("role", ["worker", "broker"])
-def test_nobody_else_gets_names(role: str) -> None:
+def test_a_brokers_certificate_with_names_is_for_strangers_alone() -> None:
+    """Their software would stop at what it does not know; no peer takes it for the broker's own."""
+    named = leaf("broker", names=("kbs.example", "127.0.0.1"))
+    certificate = x509.load_der_x509_certificate(named)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["kbs.example"]
+    known = {each.oid for each in certificate.extensions if each.critical}
+    assert known == {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
+    assert verify(leaf("broker"), role="broker").role == "broker"
+    with pytest.raises(FormatError, match="wrongly marked critical"):
+        verify(named, role="broker")
+
+
+def test_nobody_else_gets_names() -> None:
     with pytest.raises(PolicyDenied, match="gets no server names") as caught:
-        leaf(role, names=("localhost",))
+        leaf("worker", names=("localhost",))
     assert caught.value.rule == "names"
 
 
@@ -118,19 +155,143 @@ def test_another_manifest_is_refused() -> None:
 
 def test_t3_a_certificate_of_another_ca_is_refused() -> None:
     infrastructure = MeshCa.create(mesh="test", simulated=True, now=NOW)
+    swapped = infrastructure.create_issuing(manifest_digest=DIGEST, now=NOW)
+    with pytest.raises(AuthenticationFailed, match="not signed by the issuing CA"):
+        verify(leaf(ca=swapped))
     with pytest.raises(AuthenticationFailed, match="not signed by the mesh CA"):
-        verify(leaf(ca=infrastructure))
+        verify_issuer(swapped.certificate)
 
 
-@pytest.mark.parametrize("seconds", [-301, LEAF_LIFE_S + 1])
-def test_outside_its_day_it_is_refused(seconds: int) -> None:
+def test_t21_a_certificate_of_an_older_manifests_ca_is_refused() -> None:
+    """Even one that names the new manifest: its key was made for the old one."""
+    old = ROOT.create_issuing(manifest_digest=b"o" * 32, now=NOW)
+    forged = sign_certificate(leaf_builder(issuer=old.certificate), old.key)
+    with pytest.raises(AuthenticationFailed, match="not signed by the issuing CA"):
+        verify(forged)
+    with pytest.raises(PolicyDenied, match="another mesh manifest") as caught:
+        verify_issuer(old.certificate)
+    assert caught.value.rule == "issuer-manifest"
+
+
+def test_a_certificate_that_the_mesh_ca_signed_itself_is_refused() -> None:
+    direct = sign_certificate(leaf_builder(issuer=ROOT.certificate), ROOT._key)
+    with pytest.raises(AuthenticationFailed, match="not signed by the issuing CA"):
+        verify(direct)
+    with pytest.raises(FormatError, match="issues to processes"):
+        verify_issuer(direct)
+
+
+def test_an_issuing_ca_that_makes_another_ca_gains_nothing() -> None:
+    below = TlsKey.generate()
+    name = x509.Name([])
+    builder = (
+        empty_builder(name, name, below)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.UnrecognizedExtension(ISSUING_MANIFEST_OID, issuing_manifest_der(DIGEST)),
+            critical=False,
+        )
+    )
+    with pytest.raises(AuthenticationFailed, match="not signed by the mesh CA"):
+        verify_issuer(sign_certificate(builder, CA.key))
+
+
+def test_a_process_does_not_pass_for_a_ca() -> None:
+    with pytest.raises(AuthenticationFailed):
+        verify_issuer(leaf())
+    forged = sign_certificate(leaf_builder(issuer=leaf("frontend")), KEY)
+    with pytest.raises(AuthenticationFailed):
+        verify(forged)
+    with pytest.raises(FormatError):
+        verify_issuer(ROOT.certificate)
+
+
+def test_an_issuing_ca_issues_under_its_own_manifest() -> None:
+    request = parse_csr(build_csr(KEY))
+    with pytest.raises(LocalProtocolError):
+        CA.issue(request, identity=identity(digest=b"e" * 32), now=NOW, life_s=LEASE_S)
+
+
+@pytest.mark.parametrize("seconds", [-301, LEASE_S + 1])
+def test_outside_its_lease_it_is_refused(seconds: int) -> None:
     with pytest.raises(EvidenceStale):
         verify(leaf(), now=NOW + seconds)
     verify(leaf(), now=NOW - 299)
 
 
-def signed_by_ca(*extensions: tuple[x509.ExtensionType, bool], key: object = None) -> bytes:
-    """A certificate that the CA's key signed, but not through `MeshCa.issue`."""
+@pytest.mark.parametrize("seconds", [-301, ISSUING_LIFE_S + 1])
+def test_outside_its_time_an_issuing_ca_is_refused(seconds: int) -> None:
+    with pytest.raises(EvidenceStale, match="issuing CA"):
+        verify_issuer(CA.certificate, now=NOW + seconds)
+    assert verify_issuer(CA.certificate, now=NOW - 299) == CA.spki
+
+
+@pytest.mark.parametrize(
+    ("after", "due"),
+    [(0, False), (ISSUING_LIFE_S // 2, False), (ISSUING_LIFE_S // 2 + 1, True), (-1, True)],
+)
+def test_an_issuing_ca_is_due_for_another(after: int, due: bool) -> None:
+    assert CA.due(NOW + after) is due
+
+
+def extension_of_manifest(der: bytes) -> tuple[x509.ExtensionType, bool]:
+    return x509.UnrecognizedExtension(ISSUING_MANIFEST_OID, der), False
+
+
+MANIFEST = extension_of_manifest(issuing_manifest_der(DIGEST))
+ISSUING = (x509.BasicConstraints(ca=True, path_length=0), True)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "says"),
+    [
+        ((ISSUING,), "names no manifest"),
+        ((ISSUING, (MANIFEST[0], True)), "wrongly marked critical"),
+        ((ISSUING, extension_of_manifest(b"\x05\x20" + DIGEST)), "names no manifest"),
+        ((ISSUING, extension_of_manifest(b"\x04\x1f" + DIGEST[:31])), "32 bytes"),
+        ((ISSUING, extension_of_manifest(b"")), "32 bytes"),
+        (((ISSUING[0], False), MANIFEST), "issues to processes"),
+        (((x509.BasicConstraints(ca=True, path_length=None), True), MANIFEST), "no further CA"),
+        (((x509.BasicConstraints(ca=True, path_length=1), True), MANIFEST), "no further CA"),
+        (((x509.BasicConstraints(ca=False, path_length=None), True), MANIFEST), "no further CA"),
+        ((MANIFEST,), "does not say whether"),
+    ],
+)
+def test_issuing_certificates_in_another_form(
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...], says: str
+) -> None:
+    """All of them signed by the mesh CA's own key."""
+    with pytest.raises(FormatError, match=says):
+        verify_issuer(signed_by_ca(*extensions, by=ROOT._key))
+    assert verify_issuer(signed_by_ca(ISSUING, MANIFEST, by=ROOT._key)) == KEY.spki
+
+
+def empty_builder(subject: x509.Name, issuer: x509.Name, key: TlsKey) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .serial_number(1)
+        .public_key(key.private_key.public_key())
+        .not_valid_before(dt.datetime.fromtimestamp(NOW, dt.UTC))
+        .not_valid_after(dt.datetime.fromtimestamp(NOW + 9, dt.UTC))
+    )
+
+
+def leaf_builder(*, issuer: bytes) -> x509.CertificateBuilder:
+    """A worker's certificate as the CA of `issuer` would make it, for the manifest of now."""
+    extension = x509.UnrecognizedExtension(MESH_IDENTITY_OID, identity().to_der())
+    return (
+        empty_builder(x509.Name([]), x509.load_der_x509_certificate(issuer).subject, KEY)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(extension, critical=True)
+    )
+
+
+def signed_by_ca(
+    *extensions: tuple[x509.ExtensionType, bool], key: object = None, by: TlsKey = CA.key
+) -> bytes:
+    """A certificate that the CA's key signed, but not through `IssuingCa.issue`."""
     name = x509.Name([])
     builder = (
         x509.CertificateBuilder()
@@ -143,8 +304,7 @@ def signed_by_ca(*extensions: tuple[x509.ExtensionType, bool], key: object = Non
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
-    signed = builder.sign(CA._key.private_key, hashes.SHA256())
-    return signed.public_bytes(serialization.Encoding.DER)
+    return sign_certificate(builder, by)
 
 
 LEAF = (x509.BasicConstraints(ca=False, path_length=None), True)
@@ -160,7 +320,13 @@ def test_a_certificate_that_may_issue_others_is_refused() -> None:
     with pytest.raises(FormatError, match="a CA's"):
         verify(signed_by_ca(ca))
     with pytest.raises(FormatError, match="a CA's"):
-        verify(CA.certificate)
+        verify(sign_certificate(ca_builder(CA.key), CA.key))
+
+
+def ca_builder(key: TlsKey, path_length: int | None = 1) -> x509.CertificateBuilder:
+    constraints = x509.BasicConstraints(ca=True, path_length=path_length)
+    name = x509.Name([])
+    return empty_builder(name, name, key).add_extension(constraints, critical=True)
 
 
 def test_a_certificate_without_constraints_is_refused() -> None:
@@ -205,10 +371,10 @@ def test_an_identity_of_any_role_length(role: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"garbage", CA.certificate[:-1], bytes(MAX_CERTIFICATE_BYTES + 1)]
+    "raw", [b"", b"garbage", ROOT.certificate[:-1], bytes(MAX_CERTIFICATE_BYTES + 1)]
 )
 def test_what_is_no_certificate(raw: bytes) -> None:
-    for read in (verify, read_identity, verify_ca_certificate, spki_of):
+    for read in (verify, verify_issuer, read_identity, verify_ca_certificate, spki_of):
         with pytest.raises(FormatError):
             read(raw)
 
@@ -244,7 +410,7 @@ def off_curve(raw: bytes) -> bytes:
 
 @pytest.mark.parametrize("swap", [VERSION, CURVE, ALGORITHM], ids=["version", "curve", "algorithm"])
 def test_certificates_that_no_error_of_ours_described(swap: tuple[bytes, bytes]) -> None:
-    for good in (CA.certificate, leaf()):
+    for good in (ROOT.certificate, leaf()):
         raw = good.replace(*swap, 1)
         assert raw != good
         for read in (verify_ca_certificate, spki_of):
@@ -257,7 +423,7 @@ def test_certificates_that_no_error_of_ours_described(swap: tuple[bytes, bytes])
 def test_a_key_that_is_no_point_of_its_curve() -> None:
     for read in (verify_ca_certificate, spki_of):
         with pytest.raises(FormatError, match="key does not parse"):
-            read(off_curve(CA.certificate))
+            read(off_curve(ROOT.certificate))
     with pytest.raises(FormatError, match="does not parse"):
         parse_csr(off_curve(csr()))
 
@@ -275,43 +441,55 @@ def test_a_request_of_version_8() -> None:
         parse_csr(csr().replace(bytes.fromhex("020100"), bytes.fromhex("020107"), 1))
 
 
-# The CA's own certificate
+# The mesh CA's own certificate
 
 
 def test_the_ca_certificate_names_its_key_and_lasts_ten_years() -> None:
-    assert verify_ca_certificate(CA.certificate) == CA.spki
-    certificate = x509.load_der_x509_certificate(CA.certificate)
+    assert verify_ca_certificate(ROOT.certificate) == ROOT.spki
+    certificate = x509.load_der_x509_certificate(ROOT.certificate)
     assert certificate.not_valid_after_utc.timestamp() == NOW + CA_LIFE_S
 
 
 def test_a_ca_certificate_that_is_a_leaf_or_signed_by_another() -> None:
-    with pytest.raises(AuthenticationFailed):
-        verify_ca_certificate(leaf())
+    for signed in (leaf(), CA.certificate):
+        with pytest.raises(AuthenticationFailed):
+            verify_ca_certificate(signed)
     own = TlsKey.generate()
-    name = x509.Name([])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .serial_number(1)
-        .public_key(own.private_key.public_key())
-        .not_valid_before(dt.datetime.fromtimestamp(NOW, dt.UTC))
-        .not_valid_after(dt.datetime.fromtimestamp(NOW + 9, dt.UTC))
-    )
     for critical, ca in ((True, False), (False, True)):
-        made = builder.add_extension(
+        builder = empty_builder(x509.Name([]), x509.Name([]), own).add_extension(
             x509.BasicConstraints(ca=ca, path_length=None), critical=critical
-        ).sign(own.private_key, hashes.SHA256())
+        )
         with pytest.raises(FormatError, match="not a CA's"):
-            verify_ca_certificate(made.public_bytes(serialization.Encoding.DER))
+            verify_ca_certificate(sign_certificate(builder, own))
+
+
+@pytest.mark.parametrize("path_length", [None, 0, 2])
+def test_a_ca_without_room_for_exactly_one_below(path_length: int | None) -> None:
+    own = TlsKey.generate()
+    raw = sign_certificate(ca_builder(own, path_length), own)
+    with pytest.raises(FormatError, match="issuing CAs below it and nothing further"):
+        verify_ca_certificate(raw)
 
 
 def test_a_ca_is_restored_only_with_its_own_certificate() -> None:
-    assert (
-        MeshCa(key=TlsKey.from_secret(CA.to_secret()), certificate=CA.certificate).spki == CA.spki
-    )
+    key = TlsKey.from_secret(ROOT.to_secret())
+    assert MeshCa(key=key, certificate=ROOT.certificate).spki == ROOT.spki
     with pytest.raises(FormatError, match="of another key"):
-        MeshCa(key=TlsKey.generate(), certificate=CA.certificate)
+        MeshCa(key=TlsKey.generate(), certificate=ROOT.certificate)
+
+
+def test_an_issuing_ca_is_restored_only_as_it_was() -> None:
+    kept = {"key": CA.key, "certificate": CA.certificate, "manifest_digest": DIGEST}
+    opened = ROOT.open_issuing(**kept)
+    assert (opened.spki, opened.mesh_ca) == (CA.spki, ROOT.certificate)
+    assert "key" not in repr(opened)
+    with pytest.raises(FormatError, match="of another key"):
+        ROOT.open_issuing(**(kept | {"key": OTHER.key}))
+    with pytest.raises(PolicyDenied):
+        ROOT.open_issuing(**(kept | {"manifest_digest": b"e" * 32}))
+    stranger = MeshCa.create(mesh="test", simulated=True, now=NOW)
+    with pytest.raises(AuthenticationFailed):
+        stranger.open_issuing(**kept)
 
 
 # Requests
@@ -389,6 +567,32 @@ def test_no_byte_of_a_certificate_is_loose(role: str) -> None:
                 verify(bytes(bad), role=role)
 
 
+@pytest.mark.parametrize("made", ["leaf", "issuing", "root"])
+def test_the_twin_of_a_signature(made: str) -> None:
+    """With n - s instead of s it is as good to ECDSA, and another digest (SEC 1, 4.1.4)."""
+    good, check = {
+        "leaf": (leaf(), verify),
+        "issuing": (CA.certificate, verify_issuer),
+        "root": (ROOT.certificate, verify_ca_certificate),
+    }[made]
+    parsed = x509.load_der_x509_certificate(good)
+    r, s = decode_dss_signature(parsed.signature)
+    twin = encode_dss_signature(r, P256_ORDER - s)
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    bad = certificate(parsed.tbs_certificate_bytes, algorithm, twin)
+    issuer = {"leaf": CA.key, "issuing": ROOT._key, "root": ROOT._key}[made]
+    verify_ecdsa(issuer.spki, twin, parsed.tbs_certificate_bytes)
+    check(good)
+    with pytest.raises(FormatError, match="other of two forms"):
+        check(bad)
+
+
+def test_every_certificate_is_made_with_the_lesser_s() -> None:
+    for _ in range(20):
+        _, s = decode_dss_signature(x509.load_der_x509_certificate(leaf()).signature)
+        assert s <= P256_ORDER // 2
+
+
 def test_unused_bits_in_the_signature() -> None:
     """A parser accepts some where they are 0 (X.690, 8.6.2.2): one in two signatures has one."""
     tried = 0
@@ -417,7 +621,7 @@ def test_parameters_and_other_algorithms() -> None:
         for outer in (other, "2a8648ce3d040302"):
             algorithm = b"\x30\x0a\x06\x08" + bytes.fromhex(outer)
             with pytest.raises(FormatError):
-                verify(certificate(changed, algorithm, CA.sign(changed)))
+                verify(certificate(changed, algorithm, CA.key.sign(changed)))
 
 
 def certificate(tbs: bytes, algorithm: bytes, signature: bytes) -> bytes:
@@ -445,7 +649,7 @@ def test_a_certificate_without_its_version() -> None:
     tbs = x509.load_der_x509_certificate(leaf()).tbs_certificate_bytes
     at = tbs.index(b"\xa0\x03\x02\x01\x02")
     changed = element(0x30, tbs[at + 5 :])
-    raw = certificate(changed, bytes.fromhex("300a06082a8648ce3d040302"), CA.sign(changed))
+    raw = certificate(changed, bytes.fromhex("300a06082a8648ce3d040302"), CA.key.sign(changed))
     assert x509.load_der_x509_certificate(raw).version is x509.Version.v1
     with pytest.raises(FormatError, match="not of version 3"):
         verify(raw)
@@ -463,7 +667,7 @@ def test_a_negative_serial_number(serial: str) -> None:
     body = tbs[4:at] + bytes([0x02, len(number)]) + number + rest
     changed = element(0x30, body)
     algorithm = bytes.fromhex("300a06082a8648ce3d040302")
-    raw = certificate(changed, algorithm, CA.sign(changed))
+    raw = certificate(changed, algorithm, CA.key.sign(changed))
     for action in ("error", "ignore"):
         with warnings.catch_warnings():
             warnings.simplefilter(action)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """What strangers may cost, and how the room is loaded."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -8,7 +9,15 @@ from pathlib import Path
 import pytest
 
 import wardian.broker
-from wardian.broker.limits import Bucket, Place, Places, Ration, ServiceLimits, peer_of
+from wardian.broker.limits import (
+    GRACE_S,
+    Bucket,
+    Place,
+    Places,
+    Ration,
+    ServiceLimits,
+    peer_of,
+)
 
 
 def test_a_bucket_empties_and_refills() -> None:
@@ -41,37 +50,72 @@ def test_what_was_counted_is_told_at_the_end_whatever_the_bucket_says() -> None:
 # Places
 
 
-def held(places: Places, *peers: str, firm: bool = False) -> list[Place]:
+def places_of(**limits: int) -> Places:
+    return Places(ServiceLimits(**limits))  # type: ignore[arg-type]
+
+
+def held(places: Places, *peers: str, firm: bool = False, now: float = 0.0) -> list[Place]:
+    """Let `peers` come; each gets a place at once."""
     found = [Place(peer=peer, firm=firm) for peer in peers]
-    assert [places.enter(place) for place in found] == [None] * len(found)
+    for place in found:
+        assert places.arrive(place)
+        assert places.enter(now) == (place, None)
+        assert place.since == now
     return found
 
 
-def test_a_peer_with_its_share_displaces_itself() -> None:
-    places = Places(most=10, most_of_one=2)
+def test_a_peer_with_its_share_waits_for_itself_alone() -> None:
+    places = places_of(connections=10, connections_per_peer=2)
+    first, _ = held(places, "a", "a")
+    waiting, other = Place(peer="a"), Place(peer="b")
+    assert places.arrive(waiting)
+    assert places.enter(GRACE_S / 2) is None
+    assert places.arrive(other)  # behind the other in the line, and not held up by it
+    assert places.enter(GRACE_S / 2) == (other, None)
+    assert places.enter(GRACE_S / 2) is None
+    places.leave(first)
+    assert places.enter(GRACE_S / 2) == (waiting, None)
+    assert places.due(GRACE_S) is None
+
+
+def test_who_presents_nothing_gives_way_after_the_grace() -> None:
+    places = places_of(connections=10, connections_per_peer=2)
     first, second = held(places, "a", "a")
     held(places, "b")
-    assert places.enter(Place(peer="a")) is first
-    assert places.enter(Place(peer="a")) is second
+    newcomers = [Place(peer="a"), Place(peer="a")]
+    assert all(places.arrive(each) for each in newcomers)
+    assert places.due(0.0) == GRACE_S
+    assert places.enter(GRACE_S) == (newcomers[0], first)
+    assert places.enter(GRACE_S) == (newcomers[1], second)
+    places.leave(first)  # its task ends later, and says so
+    assert places.enter(GRACE_S) is None
 
 
 def test_where_all_places_are_taken_the_oldest_that_showed_nothing_goes() -> None:
-    places = Places(most=3, most_of_one=2)
+    places = places_of(connections=3, connections_per_peer=2)
     shown, idle, _ = held(places, "a", "b", "c")
     shown.firm = True
-    assert places.enter(Place(peer="d")) is idle
-    places.leave(idle)  # its task ends later, and says so
+    newcomer = Place(peer="d")
+    assert places.arrive(newcomer)
+    assert places.enter(GRACE_S) == (newcomer, idle)
 
 
-def test_where_everybody_showed_something_the_newcomer_goes() -> None:
-    places = Places(most=2, most_of_one=1)
+def test_where_everybody_showed_something_the_newcomer_waits() -> None:
+    places = places_of(connections=2, connections_per_peer=1)
     first, _ = held(places, "a", "b", firm=True)
-    for peer in ("a", "c"):
-        newcomer = Place(peer=peer)
-        assert places.enter(newcomer) is newcomer
-        places.leave(newcomer)
+    crowd = [Place(peer="a"), Place(peer="c")]
+    assert all(places.arrive(each) for each in crowd)
+    assert places.enter(1e6) is None
+    assert places.due(1e6) == GRACE_S  # nobody has to go: it is asked again later
+    places.leave(crowd[0])  # it lost patience
     places.leave(first)
-    held(places, "c")
+    assert places.enter(1e6) == (crowd[1], None)
+
+
+def test_the_line_has_an_end_and_each_peer_its_own() -> None:
+    places = places_of(connections=1, connections_per_peer=1, waiting=3, waiting_per_peer=2)
+    held(places, "a", firm=True)
+    assert [places.arrive(Place(peer=peer)) for peer in "aaabc"] == [True, True, False, True, False]
 
 
 def test_a_share_is_a_quarter_and_room_for_a_laptop() -> None:
@@ -109,9 +153,9 @@ def test_the_room_exports_what_it_names_and_nothing_unsorted() -> None:
 def test_the_manifest_loads_no_socket_no_store_and_no_tee() -> None:
     """A client reads manifests on any machine: what that loads is its trusted base."""
     code = (
-        "import sys; import wardian.broker.manifest, wardian.broker.certificates;"
+        "import sys; import wardian.broker.mesh.manifest, wardian.broker.certificates;"
         "names = {m for m in sys.modules if m.startswith('wardian.')};"
-        "bad = {'wardian.tee', 'wardian.broker.store', 'wardian.broker.service', 'wardian.broker.authority'};"
+        "bad = {'wardian.tee', 'wardian.broker.state.store', 'wardian.broker.service', 'wardian.broker.authority'};"
         "sys.exit(str(names & bad) if names & bad else 0)"
     )
     for blocked in ("fcntl", "uvloop", "openvino", "resource", "pwd", "sqlite3"):
@@ -123,16 +167,55 @@ def test_the_manifest_loads_no_socket_no_store_and_no_tee() -> None:
 REPOSITORY = Path(__file__).parents[3]
 
 
+PAGES = (
+    *("protocol", "mesh-manifest", "audit-log", "certificates", "broker-state", "kbs"),
+    *("sealed-state", "keys"),  # counters; keys at rest
+)
+
+
 def test_the_reference_names_every_rule_and_every_label() -> None:
     """What the code says on the wire, `docs/reference` explains; a rule that is new is written there."""
-    source = "".join(path.read_text() for path in (REPOSITORY / "src/wardian/broker").glob("*.py"))
-    pages = (REPOSITORY / "docs/reference" / name for name in ("protocol.md", "sealed-state.md"))
-    protocol = "".join(page.read_text() for page in pages)
-    rules = set(re.findall(r'rule="([a-z-]+)"', source))
-    labels = set(re.findall(r'"(wardian [a-z ]+ v1)"', source)) - {
-        "wardian broker store v1",  # at rest, in keys.md
-        "wardian queue key id v1",
-        "wardian broker root v1",
+    modules = list((REPOSITORY / "src/wardian/broker").rglob("*.py"))
+    assert {"chain.py", "gathering.py", "witnessing.py"} <= {path.name for path in modules}
+    source = "".join(path.read_text() for path in modules)
+    pages = (REPOSITORY / "docs/reference" / f"{name}.md" for name in PAGES)
+    reference = "".join(page.read_text() for page in pages)
+    rules = set(re.findall(r'(?:rule=|_RULE: Final = )"([a-z0-9-]+)"', source))
+    labels = set(re.findall(r'"(wardian [a-z0-9 ]+ v1)"', source))
+    assert len(rules) > 70
+    assert len(labels) > 60
+    assert {rule for rule in rules if f"`{rule}`" not in reference} == set()
+    assert {label for label in labels if label not in reference} == set()
+
+
+def number(value: float) -> str:
+    return f"{value:g}"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("connections at once", "{connections}, of one address {connections_per_peer}"),
+        ("the first message", "within {first_message_s} s"),
+        ("one connection", "{connection_s} s"),
+        ("quotes", "{quote_burst} at once, then {quotes_per_s} a second"),
+        ("answers to who asks for the status", "{status_burst} at once, then {statuses_per_s} a"),
+        ("answers to one address that asks", "{poll_burst} at once, then {polls_per_s} a second"),
+        ("answers to who asks for proofs", "{proof_burst} at once, then {proofs_per_s} a second"),
+        ("audit lines of refusals", "{line_burst} at once, then one in {line_s} s"),
+        ("refusals in the process", "{log_burst} at once, then one a second"),
+        ("visits of who says to be an owner", "{owners} at once"),
+        ("visits that one owner signed", "{visit_burst} at once, then one in {visit_s} s"),
+    ],
+)
+def test_the_reference_says_what_strangers_may_cost(what: str, said: str) -> None:
+    limits = ServiceLimits()
+    numbers = {name: number(value) for name, value in dataclasses.asdict(limits).items()}
+    numbers |= {
+        "line_s": number(1 / limits.lines_per_s),
+        "visit_s": number(1 / limits.visits_per_s),
     }
-    assert {rule for rule in rules if f"`{rule}`" not in protocol} == set()
-    assert {label for label in labels if label not in protocol} == set()
+    text = (REPOSITORY / "docs/reference/protocol.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| {what}"))
+    assert said.format(**numbers) in row
+    assert limits.logs_per_s == 1

@@ -8,22 +8,20 @@ from toy_mesh import PLATFORM, ToyMesh, digest
 
 from wardian._internal import wire
 from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.broker.manifest import (
+from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn
+from wardian.broker.mesh.appraisal import appraisal_policy, interop_policy
+from wardian.broker.mesh.manifest import (
     MANIFEST_LABEL,
     MAX_MANIFEST_BYTES,
     MeshManifest,
     OwnerSignature,
-    RoleReference,
     SignedManifest,
-    TrustAnchor,
-    VerifiedManifest,
-    appraisal_policy,
     manifest_digest,
     parse_manifest,
     sign_manifest,
-    verify_manifest,
-    verify_manifest_for,
 )
+from wardian.broker.mesh.trust import RoleReference, TrustAnchor
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest, verify_manifest_for
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
@@ -170,7 +168,7 @@ def test_one_version_of_a_model_twice(mesh: ToyMesh) -> None:
 
 def test_a_model_of_somebody_who_is_no_owner(mesh: ToyMesh) -> None:
     line = mesh.line(owner=SigningKey.generate())
-    assert refused(mesh.signed(models=(line,)), mesh) == "model-owner"
+    assert refused(mesh.signed(models=(line,)), mesh) == "line-owner"
 
 
 @pytest.mark.parametrize(
@@ -292,10 +290,14 @@ def test_the_policy_for_a_role_names_its_measurements_and_one_root(mesh: ToyMesh
     manifest = mesh.manifest()
     policy = appraisal_policy(manifest, "worker")
     assert policy.roots == frozenset({PLATFORM.root_sha256})
-    assert "MeasurementIn" in policy.rule.name
-    assert "NotDebug" in policy.rule.name
+    assert rules_of(policy) >= {"MeasurementIn", "NotConfigured", "NotDebug", "TcbEvaluationAtLeast"}
     policy = appraisal_policy(mesh.manifest(trust=hardware(any_platform="risk accepted")), "worker")
     assert policy.roots == frozenset({INTEL_ROOT_SHA256})
+
+
+def rules_of(policy: AppraisalPolicy) -> set[str]:
+    assert isinstance(policy.rule, AllOf)
+    return {rule.name for rule in policy.rule.rules}
 
 
 def hardware(**platforms: object) -> TrustAnchor:
@@ -318,8 +320,25 @@ def test_t12_hardware_lists_its_platforms_or_says_the_words(
     assert refused(mesh.signed(trust=trust), mesh) == "trust-platforms"
 
 
+def test_a_grace_for_platforms_that_are_accepted_in_no_state(mesh: ToyMesh) -> None:
+    trust = msgspec.structs.replace(mesh.manifest().trust, out_of_date_grace_s=60)
+    assert refused(mesh.signed(trust=trust), mesh) == "trust-grace"
+    both = msgspec.structs.replace(trust, tcb_statuses=("UpToDate", "OutOfDate"))
+    policy = appraisal_policy(mesh.verified(trust=both).manifest, "worker")
+    assert "OutOfDateWithin" in rules_of(policy)
+
+
+def test_collateral_may_be_bounded_by_age(mesh: ToyMesh) -> None:
+    trust = msgspec.structs.replace(mesh.manifest().trust, max_collateral_age_s=60)
+    policy = appraisal_policy(mesh.verified(trust=trust).manifest, "worker")
+    assert "CollateralNoOlderThan" in rules_of(policy)
+    assert "CollateralNoOlderThan" not in rules_of(appraisal_policy(mesh.manifest(), "worker"))
+
+
 def test_t12_an_unverified_manifest_without_platforms_accepts_none(mesh: ToyMesh) -> None:
-    assert "PlatformIn" in appraisal_policy(mesh.manifest(trust=hardware()), "worker").rule.name
+    policy = appraisal_policy(mesh.manifest(trust=hardware()), "worker")
+    assert "PlatformIn" in rules_of(policy)
+    assert "AnyPlatform" not in rules_of(policy)
 
 
 def test_t12_evidence_of_a_machine_that_is_not_listed(mesh: ToyMesh) -> None:
@@ -365,6 +384,18 @@ def test_t9_collateral_from_before_the_owners_bound_is_refused(mesh: ToyMesh) ->
         assert caught.value.rule == "TcbEvaluationAtLeast"
 
 
+def test_evidence_over_another_protocol_is_of_roles_and_of_whom_owners_list(mesh: ToyMesh) -> None:
+    listed, unlisted = digest("a guest of the mesh"), digest("for Wardian's own way alone")
+    secrets = (
+        mesh.secret("guests", interop=True, measurements=(listed.hex(),)),
+        mesh.secret("ours", measurements=(unlisted.hex(),)),
+    )
+    rule = interop_policy(mesh.verified(secrets=secrets).manifest).rule
+    assert isinstance(rule, AllOf)
+    (named,) = (each for each in rule.rules if isinstance(each, MeasurementIn))
+    assert named.measurements == {*mesh.measurements.values(), listed}
+
+
 def test_a_role_without_reference_values(mesh: ToyMesh) -> None:
     with pytest.raises(PolicyDenied, match="no role 'aggregator'"):
         appraisal_policy(mesh.manifest(), "aggregator")
@@ -375,3 +406,17 @@ def test_the_manifest_holds_no_key(mesh: ToyMesh) -> None:
     assert isinstance(mesh.manifest(), MeshManifest)
     assert mesh.keys["digits"].key.reveal().hex().encode() not in raw
     assert BrokerKey(Secret(b"1" * 32)).key_id != BrokerKey(Secret(b"2" * 32)).key_id
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["INTEL-SA-00\u0430", "\u009b2J", "\x1b[2J", "a\nb", " a", "a ", "", "x" * 65, "\u202e1"],
+)
+def test_words_that_look_like_others_or_move_a_terminal(mesh: ToyMesh, word: str) -> None:
+    """Owners read a manifest before they sign it, as text and as JSON."""
+    trust = msgspec.structs.replace(mesh.manifest().trust, advisories=("INTEL-SA-00615", word))
+    with pytest.raises(FormatError):
+        parse_manifest(sign_manifest(mesh.manifest(trust=trust), []))
+    line = msgspec.structs.replace(mesh.line(), media_type=word)
+    with pytest.raises(FormatError):
+        parse_manifest(sign_manifest(mesh.manifest(models=(line,)), []))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simulators.counter_peers import Peer, in_turn, peers, process
 
 from wardian._internal.counter import MAX_COUNT, NOBODY, CounterKeeper, count
-from wardian.broker.quorum import (
+from wardian.broker.counting.quorum import (
     MAX_PACKED,
     MAX_TURN,
     QuorumCounter,

@@ -8,10 +8,10 @@ from toy_mesh import NOW, OTHER_PLATFORM, ToyBroker, ToyMesh, digest
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.broker.admission import Admission
 from wardian.broker.ca import MeshCa
-from wardian.broker.manifest import RoleReference, TrustAnchor
-from wardian.broker.protocol import (
+from wardian.broker.mesh.trust import RoleReference, TrustAnchor
+from wardian.broker.release.admission import Admission
+from wardian.broker.release.protocol import (
     Attestation,
     Challenge,
     Release,
@@ -105,11 +105,12 @@ def relay(mesh: ToyMesh, broker: ToyBroker) -> Relay:
     return Relay(mesh, broker)
 
 
-def forged_release() -> Release:
+def forged_release(broker: ToyBroker) -> Release:
     key = Secret(b"k" * 32)
     return Release(
-        certificate_chain=(b"x", b"y"),
+        certificate_chain=(b"x", b"y", b"z"),
         manifest_version=1,
+        log=broker.authority.transparency.show(0),
         secrets=(
             ReleasedSecret(
                 kind="queue",
@@ -127,7 +128,8 @@ def test_t1_a_relaying_host_seals_its_own_queue_key(relay: Relay) -> None:
     relay.respond()
     transcript = transcript_digest(relay.m1, relay.m2, relay.m3)
     public = wire.decode(relay.m3, Attestation, what="x").hpke_public
-    ciphertext = hpke_seal(public, encode_release(forged_release()), info=release_info(transcript))
+    forged_secrets = encode_release(forged_release(relay.broker))
+    ciphertext = hpke_seal(public, forged_secrets, info=release_info(transcript))
     forged = tamper(relay.m4, Response, ciphertext=ciphertext)
     with pytest.raises(AuthenticationFailed, match="not signed by the broker that was attested"):
         relay.workload.receive_response(forged, now=NOW)
@@ -552,8 +554,8 @@ def test_t7_a_models_owner_lists_code_that_is_no_worker_of_the_mesh(
 def test_the_release_policy_stands_without_the_appraisal(mesh: ToyMesh, broker: ToyBroker) -> None:
     """Whoever appraised with another policy by mistake still releases nothing."""
     from wardian.attestation.verifier import verify_evidence
-    from wardian.broker.manifest import appraisal_policy
-    from wardian.broker.release import entitlements
+    from wardian.broker.mesh.appraisal import appraisal_policy
+    from wardian.broker.release.policy import entitlements
 
     manifest = mesh.manifest()
     result = verify_evidence(
@@ -589,11 +591,13 @@ def test_a_key_that_was_never_given(mesh: ToyMesh, tmp_path) -> None:
 
 def test_every_step_happens_once_and_in_order(mesh: ToyMesh, broker: ToyBroker) -> None:
     with pytest.raises(PeerProtocolError):
-        broker.open().challenge(mesh.attest("broker")(bytes(64)))
+        broker.open().challenge(
+            mesh.attest("broker")(bytes(64)), log=broker.authority.transparency.show(0)
+        )
     with pytest.raises(PeerProtocolError):
         broker.open().receive(b"", now=broker.now)
     with pytest.raises(PeerProtocolError):
-        broker.open().respond(forged_release(), sign=lambda m: m, now=broker.now)
+        broker.open().respond(forged_release(broker), sign=lambda m: m, now=broker.now)
     workload = mesh.workload()
     with pytest.raises(LocalProtocolError):
         _ = workload.ca_spki
@@ -666,7 +670,8 @@ def test_secrets_missing_doubled_or_under_another_manifest(
         lambda r: replace(r, secrets=r.secrets[:1]),
         lambda r: replace(r, secrets=(*r.secrets, r.secrets[0])),
         lambda r: replace(r, manifest_version=2),
-        lambda r: replace(r, certificate_chain=(r.certificate_chain[0],) * 2),
+        lambda r: replace(r, certificate_chain=(r.certificate_chain[0],) * 3),
+        lambda r: replace(r, certificate_chain=(*r.certificate_chain[:2], r.certificate_chain[0])),
     ):
         relay = Relay(mesh, broker)
         with pytest.raises(PeerProtocolError):
@@ -724,8 +729,8 @@ def test_no_secret_is_printed_logged_or_stored_in_the_clear(
 
 
 def test_wire_records_of_secrets_do_not_print_them() -> None:
-    from wardian.broker.protocol import _SecretRecord
-    from wardian.broker.provisioning import _KeyRecord
+    from wardian.broker.owners.goods import _KeyRecord
+    from wardian.broker.release.protocol import _SecretRecord
 
     record = _SecretRecord(
         kind="queue", model="digits", version=None, epoch=1, key_id="00" * 16, key=b"K" * 32

@@ -11,9 +11,10 @@ import pytest
 from toy_mesh import MASTER_KEY, NOW, Counter
 
 from wardian._internal.counter import MAX_GENERATION, stamp
-from wardian.broker.audit import AuditEntry
-from wardian.broker.store import Store
-from wardian.crypto.secret import Secret
+from wardian.broker.state.audit import AuditEntry
+from wardian.broker.state.database import Database
+from wardian.broker.state.master_key import MasterKey
+from wardian.broker.state.store import Store
 from wardian.errors import (
     ConfigError,
     CounterLost,
@@ -35,7 +36,7 @@ def counter() -> Counter:
     return Counter()
 
 
-def opened(path: Path, counter: Counter, key: Secret = MASTER_KEY) -> Store:
+def opened(path: Path, counter: Counter, key: MasterKey = MASTER_KEY) -> Store:
     return Store(path, master_key=key, counter=counter.seam)
 
 
@@ -92,7 +93,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, counter: Counter) -> Non
 def test_another_enclaves_state(path: Path, counter: Counter) -> None:
     written(path, counter, a=b"1")
     with pytest.raises(SealError, match="sealed by another enclave"):
-        opened(path, counter, Secret(b"x" * 32))
+        opened(path, counter, MasterKey.random())
 
 
 # Rows
@@ -278,7 +279,7 @@ def test_a_counter_that_was_set_back(path: Path, counter: Counter, value: int) -
     written(path, counter, a=b"1")
     written(path, counter, a=b"2")
     counter.value = value
-    says = "generation 1" if value else "stands at 0.*owners provision a new broker"
+    says = "generation 1" if value else "stands at 0.*owners recover the state"
     with pytest.raises(CounterLost, match=says):
         opened(path, counter)
 
@@ -319,7 +320,7 @@ def test_a_first_file_of_an_earlier_life_returns(path: Path, counter: Counter) -
     path.unlink()
     counter.value = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "_transaction", None)
+        patch.setattr(Database, "transaction", None)
         with pytest.raises(TypeError):
             opened(path, counter)
     assert 0 < counter.value < 1 << 32
@@ -368,7 +369,7 @@ def test_marks_cannot_be_told_from_the_file(path: Path, counter: Counter) -> Non
     store = opened(path, counter)
     (sealed,) = store._database.execute("SELECT sealed FROM root").fetchone()
     assert hashlib.sha256(sealed).digest()[:4] != (counter.value & 0xFFFFFFFF).to_bytes(4, "big")
-    assert stamp(sealed, generation=1, key=store._mark_key) == counter.value
+    assert stamp(sealed, generation=1, key=store._sealer._mark_key) == counter.value
     store.close()
 
 
@@ -509,13 +510,13 @@ def test_a_value_that_is_too_large_changes_nothing(path: Path, counter: Counter)
 def test_a_root_of_another_generation(path: Path, counter: Counter) -> None:
     """What only the holder of the key could write is still checked."""
     from wardian._internal import wire
-    from wardian.broker.audit import EMPTY
-    from wardian.broker.store import _Root
+    from wardian.broker.state.audit import EMPTY
+    from wardian.broker.state.contents import Root
 
     store = opened(path, counter)
-    raw = wire.encode(_Root(generation=9, follows=1, rows={}, audit=EMPTY))
-    sealed = store._seal(raw, "root", "", 1)
-    store._database.execute("UPDATE root SET sealed = ?", (sealed,))
+    raw = wire.encode(Root(generation=9, follows=1, rows={}, audit=EMPTY))
+    sealed = store._sealer.seal(raw, "root", "", 1)
+    store._database.execute("UPDATE root SET sealed = ?", sealed)
     store.close()
     with pytest.raises(SealError, match="altered"):
         opened(path, counter)

@@ -6,7 +6,7 @@ attack is the verifier that also serves hardware.
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,26 +14,31 @@ from wardian._internal.counter import MonotonicCounter
 from wardian._internal.settings import Agreed, parse
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.admission import Admission
 from wardian.broker.authority import Authority
-from wardian.broker.broker_session import BrokerSession
-from wardian.broker.manifest import (
+from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.mesh.lines import ModelLine, SecretLine, sign_line, sign_model_line
+from wardian.broker.mesh.manifest import (
     MeshManifest,
-    ModelLine,
-    RoleReference,
     SignedManifest,
-    TrustAnchor,
-    VerifiedManifest,
-    appraisal_policy,
+    manifest_digest,
+    parse_manifest,
     sign_manifest,
-    sign_model_line,
-    verify_manifest_for,
 )
-from wardian.broker.protocol import Request
-from wardian.broker.provisioning import OpenedProvision, Receipt
-from wardian.broker.release import refuse_impossible
-from wardian.broker.store import Store
-from wardian.broker.workload_session import WorkloadSession
+from wardian.broker.mesh.trust import RoleReference, TrustAnchor
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
+from wardian.broker.owners.goods import goods_of
+from wardian.broker.owners.offers import Offers
+from wardian.broker.owners.orders import Orders
+from wardian.broker.owners.protocol import OrderKind, Receipt
+from wardian.broker.owners.provisioning import OpenedOrder, OpenedProvision
+from wardian.broker.release.admission import Admission
+from wardian.broker.release.broker_session import BrokerSession
+from wardian.broker.release.policy import refuse_impossible
+from wardian.broker.release.protocol import Request
+from wardian.broker.release.releases import Releases
+from wardian.broker.release.workload_session import WorkloadSession
+from wardian.broker.state.master_key import MasterKey
+from wardian.broker.state.store import Store
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
@@ -43,7 +48,7 @@ from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 NOW = 1_790_000_000
 PLATFORM = generate_platform(clock=lambda: NOW)
 OTHER_PLATFORM = generate_platform(clock=lambda: NOW)
-MASTER_KEY = Secret(bytes(range(32)))
+MASTER_KEY = MasterKey(mesh=Secret(bytes(range(32))), seed=Secret(bytes(range(32, 64))))
 
 
 def digest(text: str) -> bytes:
@@ -84,6 +89,10 @@ class ToyMesh:
         default_factory=lambda: {role: digest(role) for role in ("broker", "frontend", "worker")}
     )
     keys: dict[str, BrokerKey] = field(default_factory=dict)
+    witnesses: list[SigningKey] = field(default_factory=list)
+    head_threshold: int = 0
+    chain: dict[int, str] = field(default_factory=dict)
+    """Digests of the manifests that came into force, by version: each names the one before."""
 
     def __post_init__(self) -> None:
         for model in self.models:
@@ -95,8 +104,15 @@ class ToyMesh:
         models = "\n".join(f"[models.{model}]\nmax_model_bytes = 100000" for model in self.models)
         return (
             f'[mesh]\nname = "{self.name}"\nowners = [{owners}]\n'
-            f"threshold = {self.threshold}\n{models}\n"
+            f"threshold = {self.threshold}\n{self._witnesses_toml}{models}\n"
         ).encode()
+
+    @property
+    def _witnesses_toml(self) -> str:
+        if not self.witnesses:
+            return ""
+        keys = ", ".join(f'"{key.public.hex()}"' for key in self.witnesses)
+        return f"witnesses = [{keys}]\nhead_threshold = {self.head_threshold}\n"
 
     @property
     def agreed(self) -> Agreed:
@@ -117,10 +133,31 @@ class ToyMesh:
         }
         return sign_model_line(**(terms | changes))  # type: ignore[arg-type]
 
+    def secret(self, name: str = "license", **changes: object) -> SecretLine:
+        """Return a secret's line, signed by the first owner or by `owner`, for `mesh`."""
+        owner, mesh = changes.pop("owner", self.owners[0]), changes.pop("mesh", self.name)
+        fields: dict[str, object] = {
+            "name": name,
+            "serial": 1,
+            "source": "generated",
+            "measurements": (self.measurements["worker"].hex(),),
+            "owner": "00" * 32,
+        }
+        line = SecretLine(**(fields | changes))  # type: ignore[arg-type]
+        return sign_line(line, mesh=mesh, owner=owner)  # type: ignore[arg-type]
+
+    def in_force(self, signed: SignedManifest) -> None:
+        """Let `signed` be what the manifests of higher versions follow."""
+        self.chain[parse_manifest(signed).version] = manifest_digest(signed).hex()
+
     def manifest(self, **changes: object) -> MeshManifest:
+        version = changes.get("version", 1)
+        before = [each for each in self.chain if each < version]  # type: ignore[operator]
         fields: dict[str, object] = {
             "mesh": self.name,
             "version": 1,
+            "previous": self.chain[max(before)] if before else None,
+            "change_threshold": self.threshold,
             "trust": TrustAnchor(
                 simulation_root_sha256=PLATFORM.root_sha256.hex(),
                 tcb_statuses=("UpToDate",),
@@ -177,6 +214,7 @@ class ToyBroker:
         self.path = path
         self.counter = Counter()
         self.now = 100.0
+        self.host_time = NOW
         self.start()
         if provisioned:
             self.provision(mesh.signed(), keys=tuple(mesh.keys.values()))
@@ -184,8 +222,14 @@ class ToyBroker:
     def start(self) -> None:
         self.store = Store(self.path, master_key=MASTER_KEY, counter=self.counter.seam)
         self.authority = Authority(
-            store=self.store, attest=self.attest, agreed=self.mesh.agreed, clock=lambda: NOW
+            store=self.store,
+            attest=self.attest,
+            agreed_toml=self.mesh.agreed_toml,
+            clock=lambda: self.host_time,
         )
+        self.offers = Offers(self.authority)
+        self.orders = Orders(self.authority)
+        self.releases = Releases(self.authority)
 
     def close(self) -> None:
         self.store.close()
@@ -198,15 +242,29 @@ class ToyBroker:
         return self.mesh.attest("broker")(report_data)
 
     def provision(
-        self, signed: SignedManifest, *, keys: tuple[BrokerKey, ...] = (), owner: int = 0
+        self,
+        signed: SignedManifest,
+        *,
+        keys: tuple[BrokerKey, ...] = (),
+        owner: int = 0,
+        secrets: Mapping[str, Secret] | None = None,
+        recovery_public: str | None = None,
     ) -> Receipt:
         """Put `signed` in force as the owner would, past the messages."""
         offer = OpenedProvision(
             owner=self.mesh.owners[owner].public.hex(),
             signed_manifest=signed,
-            keys={key.key_id.hex(): key.key for key in keys},
+            goods=goods_of(keys, secrets),
+            recovery_public=recovery_public,
         )
-        return self.authority.provision(offer, offered=self.authority.verify_offer(signed))
+        receipt = self.offers.accept(offer, offered=self.offers.verify_offer(signed))
+        self.mesh.in_force(signed)
+        return receipt
+
+    def order(self, kind: OrderKind, *, time: int | None = None, owner: int = 0) -> Receipt:
+        """Have done what the owner orders, past the messages."""
+        public = self.mesh.owners[owner].public.hex()
+        return self.orders.carry_out(OpenedOrder(owner=public, kind=kind, time=time))
 
     def open(self) -> BrokerSession:
         return BrokerSession(nonce=secrets.token_bytes(32), opened_at=self.now)
@@ -215,11 +273,17 @@ class ToyBroker:
         """Take message 1, return message 2."""
         request = decode_request(raw)
         manifest = self.authority.manifest
-        refuse_impossible(manifest.manifest, role=request.role, models=request.models)
+        if not request.renewal:
+            refuse_impossible(manifest.manifest, role=request.role, models=request.models)
         report_data = session.begin(
-            raw, request, manifest=manifest, ca_certificate=self.authority.ca.certificate
+            raw,
+            request,
+            manifest=manifest,
+            ca_certificate=self.authority.ca.certificate,
+            issuing_certificate=self.authority.issuer.certificate,
         )
-        return session.challenge(self.attest(report_data))
+        log = self.authority.transparency.show(request.seen)
+        return session.challenge(self.attest(report_data), log=log)
 
     def respond(self, session: BrokerSession, raw: bytes) -> bytes:
         """Take message 3, return message 4."""
@@ -228,10 +292,14 @@ class ToyBroker:
             proof.evidence,
             policy=appraisal_policy(session.manifest.manifest, session.request.role),
             report_data=proof.report_data,
-            now=NOW,
+            now=self.authority.clock(),
         )
-        release = self.authority.release(
-            proof, request=session.request, shown=session.manifest, result=result
+        release = self.releases.release(
+            proof,
+            request=session.request,
+            shown=session.manifest,
+            logged=session.logged,
+            result=result,
         )
         return session.respond(release, sign=self.authority.ca.sign, now=self.now)
 
@@ -239,9 +307,9 @@ class ToyBroker:
         """Carry out one whole release."""
         session = self.open()
         challenge = self.challenge(session, workload.request(tee="simulated"))
-        evidence = attest(workload.receive_challenge(challenge, now=NOW))
+        evidence = attest(workload.receive_challenge(challenge, now=self.authority.clock()))
         response = self.respond(session, workload.attestation(evidence))
-        return workload.receive_response(response, now=NOW)
+        return workload.receive_response(response, now=self.authority.clock())
 
 
 def decode_request(raw: bytes) -> Request:

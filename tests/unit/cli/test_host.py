@@ -24,6 +24,7 @@ def operator(state: StateDir, text: str) -> None:
 def test_what_cannot_leave_an_enclave_is_refused(state: StateDir) -> None:
     with pytest.raises(ConfigError, match=r"give \[queue\] a port"):
         host.place_frontend(state, port=9000).inside()
+    state.broker_address.unlink()
     with pytest.raises(ConfigError, match=r"give \[broker\] a port"):
         host.place_broker(state).inside()
 
@@ -46,6 +47,91 @@ def test_a_broker_writes_its_state_and_listens(state: StateDir) -> None:
     assert placed.inside().store == "state/broker.db"
 
 
+def test_clients_of_the_kbs_protocol_are_served_where_the_operator_says(state: StateDir) -> None:
+    assert host.place_broker(state).settings.kbs_listen is None
+    operator(state, '[broker]\nport = 4545\nkbs_port = 4546\nnames = ["kbs.example"]\n')
+    placed = host.place_broker(state)
+    assert placed.settings.kbs_listen == ("127.0.0.1", 4546)
+    assert placed.settings.names == ("kbs.example",)
+    assert placed.reach.bind == (4545, 4546)
+    assert placed.inside().kbs_listen == ("127.0.0.1", 4546)
+
+
+def test_a_port_that_only_the_broker_knows_cannot_leave_an_enclave(state: StateDir) -> None:
+    operator(state, "[broker]\nport = 4545\nkbs_port = 0\n")
+    placed = host.place_broker(state)
+    assert placed.reach.bind == (4545, 0)
+    with pytest.raises(ConfigError, match="kbs_port"):
+        placed.inside()
+
+
+def test_two_brokers_of_one_machine_serve_them_at_two_ports(state: StateDir) -> None:
+    text = "[broker]\nport = 4545\nkbs_port = 4546\nstandby = true\nstandby_port = 4547\n"
+    operator(state, text)
+    assert host.place_broker(state).settings.kbs_listen == ("127.0.0.1", 4546)
+    assert host.place_broker(state, second=True).settings.kbs_listen is None
+    operator(state, text + "standby_kbs_port = 4548\n")
+    second = host.place_broker(state, second=True)
+    assert second.settings.kbs_listen == ("127.0.0.1", 4548)
+    assert second.reach.bind == (4547, 4548)
+
+
+def test_a_broker_reads_collateral_where_the_operator_keeps_it(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator(state, '[broker]\nport = 1\n[collateral]\ncache = "here/collateral"\n')
+    monkeypatch.chdir(state.root)
+    placed = host.place_broker(state)
+    cache = state.root / "here" / "collateral"
+    assert cache.is_dir()
+    assert placed.settings.collateral.cache == str(cache)
+    assert placed.reach.read == (cache,)
+    assert placed.inside().collateral.cache == "collateral"
+    assert placed.files["collateral"] == cache
+    (state.root / "file").touch()
+    operator(state, '[collateral]\ncache = "file"\n')
+    with pytest.raises(ConfigError, match=r"\[collateral\] cache"):
+        host.place_broker(state)
+
+
+def test_a_broker_that_asks_a_pccs_is_told_where_it_is(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role resolves no names: its addresses, and the ports it may reach, come from outside."""
+    operator(
+        state,
+        '[broker]\nport = 1\n[collateral]\npccs = "http://localhost:8081"\ncache = "c"\n',
+    )
+    monkeypatch.chdir(state.root)
+    placed = host.place_broker(state)
+    assert list(placed.settings.collateral_hosts) == ["localhost"]
+    assert 8081 in placed.reach.connect
+    assert state.root / "c" in placed.reach.write
+    assert placed.reach.read == ()
+    operator(state, '[broker]\nport = 1\n[collateral]\npccs = "ftp://localhost"\n')
+    with pytest.raises(ConfigError, match="PCCS"):
+        host.place_broker(state)
+
+
+def test_a_broker_that_is_started_anew_listens_where_it_did(state: StateDir) -> None:
+    """Who it admitted finds it there, and renews."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    state.broker_address.write_text(f"127.0.0.1:{port}\n")
+    placed = host.place_broker(state)
+    assert placed.settings.listen == (("127.0.0.1", port),)
+    assert placed.reach.bind == (port,)
+
+
+@pytest.mark.parametrize("written", ["", "nonsense", "10.9.8.7:4444", "127.0.0.1:99999"])
+def test_a_broker_that_cannot_listen_where_it_did(state: StateDir, written: str) -> None:
+    state.broker_address.write_text(written)
+    assert host.place_broker(state).settings.listen == (("127.0.0.1", 0),)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        state.broker_address.write_text(f"127.0.0.1:{taken.getsockname()[1]}\n")
+        assert host.place_broker(state).settings.listen == (("127.0.0.1", 0),)
+
+
 def test_a_front_end_gets_every_address_of_a_name_and_one_port(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +139,7 @@ def test_a_front_end_gets_every_address_of_a_name_and_one_port(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     placed = host.place_frontend(state, port=9000)
     assert placed.settings.listen == (("::1", 9000), ("127.0.0.1", 9000))
-    assert placed.settings.broker == ("127.0.0.1", 4444)
+    assert placed.settings.brokers == (("127.0.0.1", 4444),)
     assert placed.reach.bind == (9000,)
     assert placed.reach.connect == (4444,)
     assert placed.reach.sockets == (Path(state.queue).parent,)
@@ -107,3 +193,91 @@ def test_a_name_without_an_address(state: StateDir, monkeypatch: pytest.MonkeyPa
 def test_no_broker_yet(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no broker wrote its address"):
         host.place_worker(StateDir.open(tmp_path / "other"), model="m")
+
+
+# A second broker
+
+
+def test_two_brokers_of_one_directory_know_each_other_before_they_listen(state: StateDir) -> None:
+    operator(state, "[broker]\nstandby = true\ntakeover_s = 2.5\n")
+    first, second = host.place_broker(state), host.place_broker(state, second=True)
+    (here,), (there,) = first.settings.listen, second.settings.listen
+    assert 0 not in (here[1], there[1])
+    assert here != there
+    assert (first.settings.peer, second.settings.peer) == (there, here)
+    assert (first.settings.standby, second.settings.standby) == (False, True)
+    assert first.settings.takeover_s == second.settings.takeover_s == 2.5
+    assert (first.settings.store, second.settings.store) == (
+        str(state.store),
+        str(state.second_store),
+    )
+    assert (first.reach.connect, second.reach.connect) == ((there[1],), (here[1],))
+    assert second.reach.write == (state.second_store.parent,)
+    again = host.place_broker(state)  # it is started anew, and found where it was
+    assert again.settings.listen == (here,)
+    frontend, worker = host.place_frontend(state, port=9000), host.place_worker(state, model="m")
+    assert frontend.settings.brokers == worker.settings.brokers == (here, there)
+    assert frontend.reach.connect == worker.reach.connect == (here[1], there[1])
+    state.broker_pair.write_text("nonsense\n")
+    with pytest.raises(ConfigError, match="damaged"):
+        host.place_broker(state)
+
+
+def test_ports_that_the_operator_gives_two_brokers(state: StateDir) -> None:
+    operator(state, "[broker]\nport = 4545\nstandby = true\nstandby_port = 4646\n")
+    assert host.place_broker(state).settings.peer == ("127.0.0.1", 4646)
+    assert host.place_broker(state, second=True).settings.peer == ("127.0.0.1", 4545)
+
+
+def test_a_broker_on_another_machine(state: StateDir) -> None:
+    operator(state, '[broker]\nport = 4545\npeer = "127.0.0.2:4646"\n')
+    placed = host.place_broker(state)
+    assert (placed.settings.listen, placed.settings.peer) == (
+        (("127.0.0.1", 4545),),
+        ("127.0.0.2", 4646),
+    )
+    waits = host.place_broker(state, second=True)
+    assert (waits.settings.standby, waits.settings.store) == (True, str(state.store))
+    assert host.place_worker(state, model="m").settings.brokers == (
+        ("127.0.0.1", 4545),
+        ("127.0.0.2", 4646),
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", ['peer = "x:1"', 'port = 1\nstandby = true\npeer = "x:1"', 'port = 1\npeer = "x"']
+)
+def test_a_peer_that_is_none(state: StateDir, wrong: str) -> None:
+    operator(state, f"[broker]\n{wrong}\n")
+    with pytest.raises(ConfigError):
+        host.place_broker(state)
+
+
+def test_one_broker_has_no_second(state: StateDir) -> None:
+    with pytest.raises(ConfigError, match="names no second broker"):
+        host.place_broker(state, second=True)
+    assert host.place_broker(state).settings.peer is None
+
+
+# Taking over, and coming back
+
+
+def test_a_broker_that_takes_over_reaches_the_older_one(state: StateDir) -> None:
+    placed = host.place_broker(state, take_over="127.0.0.3:5000", recover=True)
+    assert (placed.settings.take_over, placed.settings.recover) == (("127.0.0.3", 5000), True)
+    assert placed.reach.connect == (5000,)
+    for wrong in ("5000", ":5000", "host:", "host:x"):
+        with pytest.raises(ConfigError, match="HOST:PORT"):
+            host.place_broker(state, take_over=wrong)
+
+
+def test_a_backup_is_put_in_place_by_the_enclave_whose_files_they_are(state: StateDir) -> None:
+    state.to_restore.write_bytes(b"")
+    assert host.place_broker(state).settings.backup is None  # here the command did it
+    operator(state, 'tee = "gramine"\n[broker]\nport = 4545\nstandby = true\nstandby_port = 4646\n')
+    placed = host.place_broker(state)
+    assert placed.inside().backup == "backup"
+    assert placed.files["backup"] == state.to_restore
+    assert host.place_broker(state, second=True).inside().backup is None
+    state.to_restore.unlink()
+    assert host.place_broker(state).inside().backup is None

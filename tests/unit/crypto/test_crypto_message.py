@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from wardian._internal import wire
 from wardian.crypto import message, message_keys
 from wardian.crypto.message import REPLAY_WINDOW, QueueReceiver, QueueSender
-from wardian.crypto.message_header import RequestHeader, build_header, parse_header
+from wardian.crypto.message_header import RequestHeader, build_header, epoch_of, parse_header
 from wardian.crypto.secret import Secret
 from wardian.errors import AuthenticationFailed, FormatError, LocalProtocolError, WardianError
 
@@ -53,6 +53,53 @@ def test_there_and_back():
         assert opened.header.certificate_digest == FRONTEND
         assert opened.header.counter == count
         assert pending.open(opened.answer(b"output")) == b"output"
+
+
+def test_erased_keys_seal_and_open_nothing():
+    key, other = Secret(bytes(range(32))), Secret(bytes(range(32)))
+    ours, theirs = sender(queue_key=key), receiver(queue_key=other)
+    sealed, pending = ours.seal_request(b"input", header=HEADER)
+    late, _ = ours.seal_request(b"late", header=HEADER)
+    opened = theirs.open_request(sealed)
+    answer = opened.answer(b"output")
+    ours.erase()
+    theirs.erase()
+    assert repr(key) == repr(other) == "Secret(wiped)"
+    with pytest.raises(AuthenticationFailed, match="erased"):
+        pending.open(answer)
+    with pytest.raises(AuthenticationFailed, match="erased"):
+        theirs.open_request(late)
+    with pytest.raises(AuthenticationFailed, match="erased"):
+        opened.answer(b"again")
+    with pytest.raises(LocalProtocolError):
+        ours.seal_request(b"more", header=HEADER)
+    ours.erase()
+    theirs.erase()
+
+
+def test_a_receiver_that_is_closed_answers_what_it_opened_and_opens_nothing():
+    ours, theirs = sender(), receiver(queue_key=Secret(bytes(range(32))))
+    sealed, pending = ours.seal_request(b"input", header=HEADER)
+    late, _ = ours.seal_request(b"late", header=HEADER)
+    opened = theirs.open_request(sealed)
+    theirs.close()
+    with pytest.raises(AuthenticationFailed, match="erased"):
+        theirs.open_request(late)
+    assert pending.open(opened.answer(b"output")) == b"output"
+    theirs.close()
+    theirs.erase()
+    with pytest.raises(AuthenticationFailed, match="erased"):
+        opened.answer(b"output")
+
+
+@pytest.mark.parametrize("cut", [0, 3, 15])
+def test_the_epoch_of_what_is_too_short(cut):
+    sealed, _ = sender().seal_request(b"", header=HEADER)
+    assert epoch_of(sealed) == 5
+    with pytest.raises(FormatError):
+        epoch_of(sealed[:cut])
+    with pytest.raises(FormatError):
+        epoch_of(sealed[:4] + b"\x02" + sealed[5:])
 
 
 def test_empty_bodies_travel():

@@ -42,6 +42,12 @@ def test_an_unknown_key_is_refused_with_its_line(extra: bytes, line: int) -> Non
         settings.parse(AGREED + extra, settings.Agreed, name="wardian.toml")
 
 
+def test_a_key_of_any_depth_is_refused() -> None:
+    """The search for the line does not end in the recursion limit."""
+    with pytest.raises(ConfigError):
+        settings.parse(b"mesh.x" + b".a" * 5000 + b" = 1\n", settings.Agreed, name="wardian.toml")
+
+
 def test_a_wrong_value_is_refused_with_its_line() -> None:
     with pytest.raises(ConfigError, match=r"line 3: Expected `int` <= 65535"):
         settings.parse(b"\n[frontend]\nport = 70000\n", settings.Operator, name="o")
@@ -74,6 +80,45 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 def test_owners_that_are_none_and_toml_that_is_hostile(raw: bytes) -> None:
     with pytest.raises(ConfigError, match=r"^w"):
         settings.parse(raw, settings.Agreed, name="w")
+
+
+@pytest.mark.parametrize("owner", ["ab" * 32, "02" + "ab" * 32, "03" + "ab" * 32])
+def test_owners_on_either_curve(owner: str) -> None:
+    agreed = settings.parse(_owned_by(owner), settings.Agreed, name="w")
+    assert agreed.mesh.owners == (owner,)
+
+
+@pytest.mark.parametrize("who", ["owners", "witnesses"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("ab" * 32, "ab" * 32),
+        ("02" + "ab" * 32, "02" + "ab" * 32),
+        ("02" + "ab" * 32, "03" + "ab" * 32),
+    ],
+    ids=["one key twice", "one P-256 key twice", "a P-256 key and its other sign"],
+)
+def test_nobody_counts_twice(who: str, keys: tuple[str, str]) -> None:
+    """The owners agree on two of three, and one person can be two of them."""
+    named = {"owners": ["cd" * 32], "witnesses": []} | {who: [*keys]}
+    text = "".join(f"{name} = {each}\n" for name, each in named.items()).replace("'", '"')
+    with pytest.raises(ConfigError, match=f"`{who}` names one key twice"):
+        settings.parse(
+            f'[mesh]\nname = "m"\n{text}[models.m]\n'.encode(), settings.Agreed, name="wardian.toml"
+        )
+
+
+@pytest.mark.parametrize(
+    "owner",
+    ["04" + "ab" * 32, "00" + "ab" * 32, "02" + "AB" * 32, "02" * 32 + "0", "04" + "ab" * 64],
+)
+def test_what_is_no_owners_public_key(owner: str) -> None:
+    with pytest.raises(ConfigError, match="owners"):
+        settings.parse(_owned_by(owner), settings.Agreed, name="w")
+
+
+def _owned_by(owner: str) -> bytes:
+    return f'[mesh]\nname = "m"\nowners = ["{owner}"]\n[models.digits]\n'.encode()
 
 
 def test_no_more_of_a_file_is_read_than_may_be_in_it(tmp_path: Path) -> None:

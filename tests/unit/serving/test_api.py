@@ -24,6 +24,7 @@ from wardian.serving.api.routes import Api
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.dispatch import Outcome
 from wardian.serving.http.messages import BINARY, HttpRequest, HttpResponse
+from wardian.serving.packing import moved_error
 
 X = TensorSpec(name="x", dtype="FP32", shape=(-1, 2))
 Y = TensorSpec(name="y", dtype="FP32", shape=(-1, 2))
@@ -46,8 +47,14 @@ class Fakes:
         self.nonces: list[tuple[bytes, bytes]] = []
         self.metrics = Metrics()
         self.now = 0.0
+        self.keys = {b"spki"}
         self.api = Api(
-            dispatcher=self, desk=self, metrics=self.metrics, deadline_s=10, clock=self.clock
+            dispatcher=self,
+            desk=self,
+            metrics=self.metrics,
+            deadline_s=10,
+            serves=self.keys.__contains__,
+            clock=self.clock,
         )
 
     def clock(self) -> float:
@@ -73,7 +80,9 @@ class Fakes:
     ) -> list[HttpResponse]:
         answers: list[HttpResponse] = []
         named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-        request = HttpRequest(method.encode(), target.encode(), named, body, b"spki", 7)
+        request = HttpRequest(
+            method.encode(), target.encode(), named, body, b"spki", 7, "192.0.2.1"
+        )
         self.api.handle(request, answers.append)
         return answers
 
@@ -125,6 +134,34 @@ def test_descriptions() -> None:
     assert fakes.do("GET", "/v1/models") == (200, {"models": [{**METADATA, "ready": True}]})
     config = fakes.do("GET", "/v2/models/digits/config")[1]
     assert (config["backend"], config["input"][0]["data_type"]) == ("openvino", "TYPE_FP32")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("POST", "/v2/models/digits/infer", INFER),
+        ("POST", "/v1/models/digits:predict", ROWS),
+        ("GET", f"/v1/attestation?nonce={'ab' * 32}", b""),
+        ("GET", "/v2/health/ready", b""),
+    ],
+)
+def test_t2_on_a_connection_of_a_manifest_of_before_nothing_is_done(
+    method: str, target: str, body: bytes
+) -> None:
+    """Its client accepted another mesh: no data of it travels in this one, and it is told."""
+    fakes = Fakes()
+    fakes.keys.clear()
+    (response,) = fakes.start(method, target, body)
+    assert (response.status, response.close) == (421, True)
+    assert json.loads(response.body[0])["code"] == "moved"
+    assert (fakes.calls, fakes.nonces) == ([], [])
+
+
+def test_a_request_that_waited_while_the_manifest_changed() -> None:
+    fakes = Fakes()
+    answers = fakes.start("POST", "/v2/models/digits/infer", INFER)
+    fakes.calls[0]["done"](Outcome(error=moved_error()))
+    assert (answers[0].status, answers[0].close) == (421, True)
 
 
 def test_what_is_not_ready_says_so() -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulators.front_end import MEASUREMENTS, make_identity, make_manifest
+from simulators.front_end import (
+    MEASUREMENTS,
+    leaf_of,
+    make_identity,
+    make_manifest,
+    make_papers,
+)
 
 from wardian._internal import wire
 from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
@@ -55,9 +61,10 @@ class Mesh:
         self.platform = generate_platform()
         self.manifest = make_manifest(self.platform)
         self.ca = MeshCa.create(mesh="test", simulated=True, now=int(time.time()))
-        self.identity = make_identity(self.ca, self.manifest)
-        leaf = self.identity.chain_pem.decode().split("-----END")[0] + "-----END CERTIFICATE-----"
-        self.certificate = ssl.PEM_cert_to_DER_cert(leaf)
+        issuer = self.ca.create_issuing(manifest_digest=self.manifest.digest, now=int(time.time()))
+        self.identity = make_identity(issuer)
+        self.papers = make_papers(self.ca, issuer, self.manifest)
+        self.certificate = leaf_of(self.identity)
         self.policy = ClientPolicy(
             evidence=AppraisalPolicy(
                 roots=frozenset({self.platform.root_sha256}),
@@ -87,6 +94,8 @@ class Mesh:
             ),
             manifest=self.manifest.signed,
             mesh_ca=self.ca.certificate,
+            issuing_ca=self.papers.issuing_ca,
+            witnessed=self.papers.witnessed,
         )
         return Answer(status=200, headers={}, body=wire.encode(shown))
 
@@ -181,6 +190,18 @@ def test_keys_that_are_remembered_are_bounded(mesh: Mesh, monkeypatch: pytest.Mo
     for key in (b"a", b"b", b"c"):
         mesh.keys.add(key, front)
     assert [mesh.keys.find(key) is not None for key in (b"a", b"b", b"c")] == [False, True, True]
+
+
+def test_a_front_end_that_moved_to_another_manifest(mesh: Mesh) -> None:
+    """Nothing was done: the call is made again on another connection, evidence and all."""
+    moved = http(b'{"error": "connect again"}', status="421 Misdirected Request")
+    asked = mesh.connect()
+    asked.evidence_request()
+    connection = verified(mesh)
+    connection.request(Call(target=b"/"))
+    for each in (asked, connection):
+        with pytest.raises(ConnectionLost, match="another manifest: connect again"):
+            each.receive(moved)
 
 
 def test_the_end_of_a_connection(mesh: Mesh) -> None:

@@ -1,27 +1,50 @@
 """Whom a client trusts with its data: attacks first."""
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from simulators.front_end import MEASUREMENTS, make_manifest
+from cryptography import x509
+from simulators.front_end import (
+    MEASUREMENTS,
+    leaf_of,
+    make_identity,
+    make_manifest,
+    make_papers,
+)
 
 from wardian.attestation.evidence import Purpose, bind
 from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
-from wardian.broker.ca import MeshCa
-from wardian.broker.manifest import SignedManifest, VerifiedManifest
-from wardian.errors import ConfigError, EvidenceInvalid, FormatError, PolicyDenied, TcbUnacceptable
+from wardian.broker.ca import SKEW_S, IssuingCa, MeshCa
+from wardian.broker.certificate_form import sign_certificate
+from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.mesh.verify import VerifiedManifest
+from wardian.crypto.tls_keys import TlsKey
+from wardian.errors import (
+    ConfigError,
+    EvidenceInvalid,
+    EvidenceStale,
+    FormatError,
+    PolicyDenied,
+    TcbUnacceptable,
+)
 from wardian.serving.client.policy import ClientPolicy, load_client_policy
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
 from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 NONCE = b"n" * 32
-SPKI = b"key of the connection"
+KEY = TlsKey.generate()
+SPKI = KEY.spki
 NOW = int(time.time())
 ROLES = {role: frozenset({measured}) for role, measured in MEASUREMENTS.items()}
+ISSUER = MeshCa.create(mesh="test", simulated=True, now=NOW).create_issuing(
+    manifest_digest=bytes(32), now=NOW
+)
+"""Of another mesh; for what is refused before certificates are looked at."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -39,6 +62,19 @@ class Shown:
     bound_version: int = 3
     bound_ca: bytes | None = None
     purpose: str = Purpose.FRONTEND
+    issuer: IssuingCa | None = None
+    shown_issuer: bytes | None = None
+    role: str = "frontend"
+
+    @property
+    def issuing(self) -> IssuingCa:
+        """The CA that issues under the manifest that is shown, unless a test takes another."""
+        return self.issuer or issuing_ca(self.ca, self.manifest.digest)
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate of the connection."""
+        return leaf_of(make_identity(self.issuing, KEY, role=self.role, now=NOW))
 
     def evidence(self) -> FrontendEvidence:
         parts = (
@@ -56,7 +92,14 @@ class Shown:
             ),
             manifest=self.manifest.signed,
             mesh_ca=self.ca.certificate,
+            issuing_ca=self.shown_issuer or self.issuing.certificate,
+            witnessed=make_papers(self.ca, self.issuing, self.manifest).witnessed,
         )
+
+
+@functools.cache
+def issuing_ca(ca: MeshCa, digest: bytes) -> IssuingCa:
+    return ca.create_issuing(manifest_digest=digest, now=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +127,23 @@ def policy(platform: SimulatedPlatform, **more: Any) -> ClientPolicy:
     )
 
 
-def verify(shown: FrontendEvidence, policy: ClientPolicy) -> Any:
-    return policy.verify(shown, nonce=NONCE, tls_spki=SPKI, now=NOW)
+def verify(
+    shown: Shown | FrontendEvidence,
+    policy: ClientPolicy,
+    *,
+    certificate: bytes | None = None,
+    now: int = NOW,
+) -> Any:
+    """Judge what is shown on a connection; by default its certificate is as it should be."""
+    if isinstance(shown, Shown):
+        certificate = certificate or shown.certificate
+        shown = shown.evidence()
+    return policy.verify(
+        shown,
+        nonce=NONCE,
+        certificate=certificate or leaf_of(make_identity(ISSUER, KEY, now=NOW)),
+        now=now,
+    )
 
 
 def test_one_definition_of_what_is_bound(shown: Shown) -> None:
@@ -178,6 +236,85 @@ def test_what_does_not_parse(shown: Shown, change: dict[str, Any]) -> None:
         verify(broken, policy(shown.platform, roles=ROLES))
 
 
+# TRUST T21: the connection's certificate is of the CA that is bound to the manifest
+
+
+def accepting(shown: Shown) -> ClientPolicy:
+    return policy(shown.platform, manifest_digest=shown.manifest.digest)
+
+
+def refused(shown: Shown, says: str, *, certificate: bytes | None = None) -> None:
+    with pytest.raises(EvidenceInvalid, match=says):
+        verify(shown, accepting(shown), certificate=certificate)
+
+
+def test_t21_a_swapped_mesh_ca(shown: Shown) -> None:
+    """The evidence is about another CA's key; and where it is about this one, nothing fits it."""
+    stranger = MeshCa.create(mesh="test", simulated=True, now=NOW)
+    refused(dataclasses.replace(shown, ca=stranger, bound_ca=shown.ca.spki), "not bound to this")
+    forged = dataclasses.replace(shown, issuer=issuing_ca(stranger, shown.manifest.digest))
+    refused(forged, "not signed by the mesh CA")
+
+
+def test_t21_an_issuing_ca_of_an_older_manifest(shown: Shown) -> None:
+    """A front end, or its stolen key, from before the owners changed the mesh."""
+    old = issuing_ca(shown.ca, b"o" * 32)
+    certificate = leaf_of(make_identity(old, KEY, now=NOW))
+    refused(shown, "not signed by the issuing CA of this manifest", certificate=certificate)
+    with pytest.raises(PolicyDenied, match="issues under another mesh manifest") as caught:
+        verify(dataclasses.replace(shown, issuer=old), accepting(shown))
+    assert caught.value.rule == "issuer-manifest"
+
+
+def test_t21_an_issuing_ca_that_an_issuing_ca_made(shown: Shown) -> None:
+    """Its certificate names the manifest, and only its signer is wrong."""
+    good = shown.issuing
+    key = TlsKey.generate()
+    parsed = x509.load_der_x509_certificate(good.certificate)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(parsed.subject)
+        .issuer_name(parsed.subject)
+        .serial_number(1)
+        .public_key(key.private_key.public_key())
+        .not_valid_before(parsed.not_valid_before_utc)
+        .not_valid_after(parsed.not_valid_after_utc)
+    )
+    for extension in parsed.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    below = dataclasses.replace(good, key=key, certificate=sign_certificate(builder, good.key))
+    refused(dataclasses.replace(shown, issuer=below), "not signed by the mesh CA")
+
+
+def test_t21_a_front_end_that_plays_a_ca(shown: Shown) -> None:
+    leaf = shown.certificate
+    with pytest.raises(EvidenceInvalid, match="not signed by the mesh CA"):
+        verify(dataclasses.replace(shown, shown_issuer=leaf), accepting(shown))
+    forger = dataclasses.replace(shown.issuing, key=KEY)
+    certificate = leaf_of(make_identity(forger, KEY, now=NOW))
+    refused(shown, "not signed by the issuing CA", certificate=certificate)
+
+
+def test_t21_a_certificate_that_the_mesh_ca_signed_itself(shown: Shown) -> None:
+    direct = dataclasses.replace(shown.issuing, key=shown.ca._key)
+    certificate = leaf_of(make_identity(direct, KEY, now=NOW))
+    refused(shown, "not signed by the issuing CA", certificate=certificate)
+    with pytest.raises(FormatError, match="issues to processes"):
+        verify(dataclasses.replace(shown, shown_issuer=shown.ca.certificate), accepting(shown))
+
+
+def test_t3_another_role_s_certificate(shown: Shown) -> None:
+    with pytest.raises(PolicyDenied, match="of role 'worker'") as caught:
+        verify(dataclasses.replace(shown, role="worker"), accepting(shown))
+    assert caught.value.rule == "peer-role"
+
+
+@pytest.mark.parametrize("seconds", [3601, -SKEW_S - 1])
+def test_a_certificate_out_of_its_time(shown: Shown, seconds: int) -> None:
+    with pytest.raises(EvidenceStale, match="certificate is not valid at this time"):
+        verify(shown, accepting(shown), now=NOW + seconds)
+
+
 @pytest.mark.parametrize("by", ["digest", "roles", "both"])
 def test_the_right_front_end_is_accepted(shown: Shown, by: str) -> None:
     pins: dict[str, Any] = {}
@@ -185,7 +322,7 @@ def test_the_right_front_end_is_accepted(shown: Shown, by: str) -> None:
         pins["manifest_digest"] = shown.manifest.digest
     if by != "digest":
         pins["roles"] = {**ROLES, "more": frozenset({b"\1" * 32})}
-    verified = verify(shown.evidence(), policy(shown.platform, **pins))
+    verified = verify(shown, policy(shown.platform, **pins))
     assert verified.result.claims.simulated
     assert verified.manifest_digest == shown.manifest.digest
     assert verified.mesh_ca == shown.ca.certificate
@@ -231,7 +368,7 @@ def test_a_policy_file(shown: Shown, tmp_path: Path) -> None:
     for mesh in (f'manifest_digest = "{shown.manifest.digest.hex()}"', f"[mesh.roles]\n{roles}"):
         loaded = load_client_policy(write(tmp_path / "p.toml", mesh, shown.platform))
         assert loaded.max_evidence_age_s == 60
-        verify(shown.evidence(), loaded)
+        verify(shown, loaded)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from simulators.data_plane import (
     LANE,
+    LANES,
     Collector,
     MemoryQueue,
     Pipe,
@@ -43,6 +44,7 @@ class Plane:
         self.dispatcher = Dispatcher(
             queue=self.queue,
             codecs={"digits": sender()},
+            lanes=LANES,
             max_waiting=max_waiting,
             batch_across_tenants=across,
         )

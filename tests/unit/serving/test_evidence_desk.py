@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from simulators.front_end import MEASUREMENTS, make_manifest
+from simulators.front_end import MEASUREMENTS, make_manifest, make_papers
 
 from wardian.attestation.evidence import Evidence
-from wardian.broker.ca import MeshCa
+from wardian.broker.ca import IssuingCa, MeshCa
+from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.errors import QueueFull, RequestError
 from wardian.serving.api.evidence_desk import BURST, EvidenceDesk
 from wardian.serving.api.fair_line import MAX_IN_LINE, MAX_PER_CONNECTION, MAX_WAIT_S, FairLine
@@ -28,12 +29,15 @@ class DeskCase:
         self.raises: Exception | None = None
         self.manifest = make_manifest(platform)
         self.ca = MeshCa.create(mesh="test", simulated=True, now=1_790_000_000)
+        self.papers = make_papers(self.ca, self.issuer_of(self.manifest), self.manifest)
         self.desk = EvidenceDesk(
             attest=self.attest,
-            manifest=self.manifest,
-            mesh_ca=self.ca.certificate,
+            papers=self.papers,
             clock=lambda: self.now,
         )
+
+    def issuer_of(self, manifest: VerifiedManifest) -> IssuingCa:
+        return self.ca.create_issuing(manifest_digest=manifest.digest, now=1_790_000_000)
 
     def attest(self, report_data: bytes) -> Evidence:
         self.bound.append(report_data)
@@ -86,6 +90,8 @@ async def test_evidence_binds_what_the_client_will_check(case: DeskCase) -> None
     assert shown.evidence == Evidence(quote=b"quote", collateral=b"collateral")
     assert shown.manifest == case.manifest.signed
     assert shown.mesh_ca == case.ca.certificate
+    assert shown.issuing_ca == case.papers.issuing_ca
+    assert shown.witnessed == case.papers.witnessed
     assert case.bound == [
         frontend_report_data(
             nonce=NONCE,
@@ -96,6 +102,33 @@ async def test_evidence_binds_what_the_client_will_check(case: DeskCase) -> None
         )
     ]
     assert b"no-store" in response.headers
+
+
+async def test_after_a_change_evidence_is_of_the_new_manifest_and_of_nothing_old(
+    case: DeskCase, platform: SimulatedPlatform
+) -> None:
+    """What was asked for before the change is made of what was shown then, as a whole."""
+    answers: list[HttpResponse] = []
+    case.desk.answer(NONCE, tls_spki=SPKI, connection=1, done=answers.append)
+    other = make_manifest(platform, roles={"frontend": (MEASUREMENTS["frontend"],)})
+    after = make_papers(case.ca, case.issuer_of(other), other)
+    case.desk.use(after)
+    response = await case.ask()
+    await until(lambda: answers)
+    for answer, papers in ((answers[0], case.papers), (response, after)):
+        shown = msgspec.json.decode(answer.body[0], type=FrontendEvidence)
+        assert (shown.manifest, shown.issuing_ca, shown.witnessed) == (
+            papers.manifest.signed,
+            papers.issuing_ca,
+            papers.witnessed,
+        )
+    digests = [case.manifest.digest, other.digest]
+    assert case.bound == [
+        frontend_report_data(
+            nonce=NONCE, tls_spki=SPKI, ca_spki=case.ca.spki, manifest_digest=digest, version=3
+        )
+        for digest in digests
+    ]
 
 
 @pytest.mark.parametrize("nonce", [b"", b"n" * 31, b"n" * 33])

@@ -83,7 +83,9 @@ class Server:
             now=100.0,
         )
         self.wire = Wire()
-        self.connection = Connection(self.state, tls_spki=b"spki", on_lost=self.gone)
+        self.connection = Connection(
+            self.state, tls_spki=b"spki", peer="192.0.2.1", on_lost=self.gone
+        )
         self.wire.protocol = self.connection
         self.connection.connection_made(self.wire)
 
@@ -125,6 +127,7 @@ def read_all(pieces: list[bytes]) -> list[HttpRequest]:
         max_body_bytes=100,
         tls_spki=b"",
         connection=1,
+        peer="192.0.2.1",
         deliver=deliver,
         acquire=lambda size: True,
         send_continue=lambda: None,
@@ -150,11 +153,17 @@ def test_requests_do_not_depend_on_how_their_bytes_are_cut(cuts: list[int]) -> N
     ]
 
 
+def test_a_request_says_which_connection_it_came_on() -> None:
+    (request,) = Server(at_once=True).feed(GET).requests
+    assert (request.tls_spki, request.peer) == (b"spki", "192.0.2.1")
+
+
 def test_the_phases_of_a_request() -> None:
     reader = RequestReader(
         max_body_bytes=100,
         tls_spki=b"",
         connection=1,
+        peer="192.0.2.1",
         deliver=lambda request, keep: True,
         acquire=lambda size: True,
         send_continue=lambda: None,
@@ -436,7 +445,7 @@ def test_answers_that_nobody_takes_are_in_the_memory_budget() -> None:
     state = first.state
     state.max_buffered_bytes = 8 * PIECE_BYTES
     for server in servers:
-        server.connection = Connection(state, tls_spki=b"", on_lost=server.gone)
+        server.connection = Connection(state, tls_spki=b"", peer="192.0.2.1", on_lost=server.gone)
         server.wire.protocol = server.connection
         server.connection.connection_made(server.wire)
         server.wire.full_after = 1

@@ -98,6 +98,35 @@ def test_what_was_taken_is_one_batch_and_one_write():
     assert group.parts["sum"][0].tolist() == [28]
 
 
+def test_an_answer_that_can_no_longer_be_sealed_is_left_out_and_the_next_one_is_not():
+    """The epoch of the first ended while it was run; whoever waits for it has stopped to."""
+    outbox, codec = Outbox(), receiver(key=Secret(b"k" * 32))
+    first, _ = message(1, 5)
+    second, pending = message(2, 7)
+
+    class Erasing(ToyModel):
+        def infer(self, inputs):
+            if not self.batches:
+                codec.erase()
+            return super().infer(inputs)
+
+    class Codecs:
+        """Opens each message with a receiver of its own."""
+
+        def __init__(self) -> None:
+            self.receivers = [codec, receiver()]
+
+        def open_request(self, sealed):
+            return self.receivers.pop(0).open_request(sealed)
+
+    worker(outbox, Erasing(), codec=Codecs()).serve([first, second])
+    assert outbox.refusals == [1]
+    ((answer,),) = outbox.writes
+    assert answer.message == 2
+    (group,) = decode_pack(pending.open(answer.sealed)).groups
+    assert group.ids == [200]
+
+
 def test_messages_are_not_joined_unless_the_owner_allows_it():
     outbox, model = Outbox(), ToyModel()
     worker(outbox, model).serve([message(1, 5, 6)[0], message(2, 7)[0]])

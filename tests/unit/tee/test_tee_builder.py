@@ -336,7 +336,14 @@ def test_a_file_beside_the_interpreter_that_steers_it_shows(monkeypatch, tmp_pat
 @pytest.mark.parametrize(
     ("role", "absent"),
     [
-        ("broker", ("app/wardian/serving", "app/wardian/inference", "site/numpy", "site/openvino")),
+        (
+            "broker",
+            (
+                *("app/wardian/serving/api", "app/wardian/serving/client", "app/wardian/serving/d"),
+                *("app/wardian/serving/queue", "app/wardian/serving/worker"),
+                *("app/wardian/inference", "site/numpy", "site/openvino"),
+            ),
+        ),
         ("frontend", ("site/openvino", "app/wardian/inference/openvino")),
         ("worker", ("site/httptools",)),
     ],

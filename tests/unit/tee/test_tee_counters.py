@@ -67,3 +67,20 @@ def test_race_has_one_winner_per_value(counters):
         won = sum(pool.map(try_advance, [1] * 20))
     assert won == 1
     assert counters.read("store") == 1
+
+
+def test_two_processes_that_read_the_same_value_do_not_both_advance(counters, tmp_path):
+    """Whichever of the two values is the greater one."""
+    for first, second in ((7, 5), (8, 9)):
+        other = FileCounters(tmp_path / "counters")
+        at = counters.read("store")
+        assert other.read("store") == at
+        counters.advance("store", first)
+        with pytest.raises(SealError):
+            other.advance("store", second)
+        assert (counters.read("store"), other.read("store")) == (first, first)
+    other.advance("store", 10)
+    with pytest.raises(SealError, match="another process advanced"):
+        counters.advance("store", 11)
+    counters.read("store")
+    counters.advance("store", 11)

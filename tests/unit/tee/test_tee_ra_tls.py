@@ -1,5 +1,6 @@
 """RA-TLS certificates that an enclave makes: Gramine's bytes, and a handshake with them."""
 
+import dataclasses
 import hashlib
 import json
 import ssl
@@ -7,18 +8,19 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from typing_extensions import override
 
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
-from wardian.attestation.quote_sgx import parse_sgx_quote
+from wardian.attestation.quote import parse_quote
 from wardian.attestation.ra_tls import BOTH, Layout, verify_certificate
 from wardian.crypto.tls_keys import TlsKey, load_identity
 from wardian.errors import EvidenceInvalid, FormatError, LocalProtocolError, SealError
 from wardian.tee.backend import Enclave
-from wardian.tee.launch.simulation import generate_platform
+from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
+from wardian.tee.launch.simulation_pki import Issuer
 from wardian.tee.ra_tls import (
     GRAMINE_NOT_AFTER,
     GRAMINE_NOT_BEFORE,
@@ -49,11 +51,11 @@ DICE_OID = GRAMINE["dice_head"][4:12]
 class PlatformEnclave(Enclave):
     """An enclave of the simulated platform in this process; remembers what it quoted."""
 
-    def __init__(self, *, padding: bytes = b"", chain_end: bytes = b"") -> None:
+    def __init__(self, *, padding: bytes = b"", platform: SimulatedPlatform = PLATFORM) -> None:
         self.quoted: list[bytes] = []
         self.quotes: list[bytes] = []
         self._padding = padding
-        self._chain_end = chain_end
+        self._platform = platform
 
     @property
     @override
@@ -67,8 +69,7 @@ class PlatformEnclave(Enclave):
 
     @override
     def evidence(self, report_data):
-        quote = PLATFORM.quote(mr_enclave=MEASUREMENT, report_data=report_data)
-        quote = longer_chain(quote, self._chain_end)
+        quote = self._platform.quote(mr_enclave=MEASUREMENT, report_data=report_data)
         self.quoted.append(report_data)
         self.quotes.append(quote)
         return Evidence(quote=quote + self._padding, collateral=PLATFORM.collateral())
@@ -98,11 +99,37 @@ class PlatformEnclave(Enclave):
         raise SealError("no counters here")
 
 
-def longer_chain(quote: bytes, end: bytes) -> bytes:
-    """Return `quote` with `end` after its PEM chain, and lengths that fit."""
-    raw = quote + end
-    raw = raw[:1048] + (len(raw) - 1052).to_bytes(4, "little") + raw[1052:]
-    return raw[:432] + (len(raw) - 436).to_bytes(4, "little") + raw[436:]
+def platform_with_quotes_of(sizes: range) -> SimulatedPlatform:
+    """Return `PLATFORM` with quotes of one of these sizes: its PCK certificate is longer."""
+    plain = len(PLATFORM.quote(mr_enclave=MEASUREMENT, report_data=bytes(64)))
+    for more in range((sizes.start - plain) * 48 // 65 - 60, 8192):
+        platform = SimulatedPlatform(
+            pki=dataclasses.replace(PLATFORM._pki, pck=longer_pck(more)),
+            sealing_secret=PLATFORM._sealing_secret,
+            signer=PLATFORM._signer,
+            ppid=PLATFORM.ppid,
+            clock=lambda: NOW,
+        )
+        if len(platform.quote(mr_enclave=MEASUREMENT, report_data=bytes(64))) in sizes:
+            return platform
+    raise AssertionError(sizes)
+
+
+def longer_pck(more: int) -> Issuer:
+    """Return the platform's certificate with an extension of `more` bytes that nobody reads."""
+    pki = PLATFORM._pki
+    old = pki.pck.certificate
+    builder = (
+        x509.CertificateBuilder(old.issuer, old.subject, old.public_key(), old.serial_number)
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(old.not_valid_after_utc)
+        .add_extension(
+            x509.UnrecognizedExtension(x509.ObjectIdentifier("2.25.1"), bytes(more)), critical=False
+        )
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    return Issuer(certificate=builder.sign(pki.pck_ca.key, hashes.SHA256()), key=pki.pck.key)
 
 
 def spki_of(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -207,7 +234,7 @@ def test_padding_of_the_quote_stays_outside():
     der = build_certificate(enclave, generate_key(), **WINDOW)
     assert verify(der).layout is Layout.DICE
     for quote in enclave.quotes:
-        assert parse_sgx_quote(quote).raw == quote
+        assert parse_quote(quote).raw == quote
         assert quote in der
         assert quote + b"\0" not in der
 
@@ -223,7 +250,7 @@ def test_accepted_by_our_verifier(layouts, curve):
     peer = verify(build_certificate(enclave, key, layouts=layouts, **WINDOW))
     assert peer.layout is (Layout.DICE if Layout.DICE in layouts else Layout.LEGACY)
     assert peer.spki == spki_of(key)
-    assert peer.result.claims.mr_enclave == MEASUREMENT
+    assert peer.result.claims.measurement == MEASUREMENT
     assert len(enclave.quotes) == len(layouts)
 
 
@@ -282,21 +309,19 @@ def test_key_on_another_curve(curve):
 @pytest.mark.parametrize("layouts", [{Layout.LEGACY}, {Layout.DICE}])
 def test_quote_that_gramine_could_not_read(layouts):
     """Its verifier takes 8192 bytes, with the CBOR where there is some."""
-    plain = len(PLATFORM.quote(mr_enclave=MEASUREMENT, report_data=bytes(64)))
-    room = 8192 - plain - (7 + 53 if layouts == {Layout.DICE} else 0)
+    room = 8192 - (7 + 53 if layouts == {Layout.DICE} else 0)
     key = generate_key()
-    fits = PlatformEnclave(chain_end=b"\n" * room)
+    fits = PlatformEnclave(platform=platform_with_quotes_of(range(room - 5, room + 1)))
     assert verify(build_certificate(fits, key, layouts=layouts, **WINDOW)).spki == spki_of(key)
+    longer = PlatformEnclave(platform=platform_with_quotes_of(range(room + 1, room + 7)))
     with pytest.raises(FormatError, match="more than 8192"):
-        build_certificate(
-            PlatformEnclave(chain_end=b"\n" * (room + 1)), key, layouts=layouts, **WINDOW
-        )
+        build_certificate(longer, key, layouts=layouts, **WINDOW)
 
 
 def test_longest_certificate_of_all_is_still_read():
-    plain = len(PLATFORM.quote(mr_enclave=MEASUREMENT, report_data=bytes(64)))
+    room = 8192 - 7 - 53 - 66 - 8
     key = generate_key()
-    enclave = PlatformEnclave(chain_end=b"\n" * (8192 - plain - 7 - 53 - 66 - 8))
+    enclave = PlatformEnclave(platform=platform_with_quotes_of(range(room - 5, room + 1)))
     der = build_certificate(enclave, key, nonce=bytes(64), **WINDOW)
     assert len(der) > 16_500
     assert verify(der, nonce=bytes(64)).layout is Layout.DICE

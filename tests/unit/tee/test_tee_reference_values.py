@@ -16,16 +16,12 @@ from simulators.gramine_signer import MODE64BIT, build_sigstruct, mr_signer, sig
 
 from wardian._internal.settings import Mesh
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.manifest import (
-    MeshManifest,
-    RoleReference,
-    TrustAnchor,
-    appraisal_policy,
-    sign_manifest,
-    sign_model_line,
-    verify_manifest,
-)
-from wardian.broker.release import entitlements
+from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.mesh.lines import sign_model_line
+from wardian.broker.mesh.manifest import MeshManifest, sign_manifest
+from wardian.broker.mesh.trust import RoleReference, TrustAnchor
+from wardian.broker.mesh.verify import verify_manifest
+from wardian.broker.release.policy import entitlements
 from wardian.cli.enclave.measure import measure
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.signing import SigningKey

@@ -93,8 +93,8 @@ def test_everything_that_a_role_may_ask(enclave, platform, announced):
 def test_evidence_is_about_this_role(enclave, platform):
     evidence = enclave.evidence(b"r" * 64)
     claims = verify_quote(evidence.quote, evidence.collateral, root=platform.root_der, now=NOW)
-    assert claims.mr_enclave == MANIFEST.mr_enclave
-    assert (claims.product_id, claims.svn, claims.debug) == (9, 2, False)
+    assert claims.measurement == MANIFEST.mr_enclave
+    assert (claims.report.product_id, claims.report.svn, claims.debug) == (9, 2, False)
     assert claims.report_data == b"r" * 64
 
 

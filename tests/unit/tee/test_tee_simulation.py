@@ -55,7 +55,7 @@ def test_it_stays_the_same(tmp_path):
     assert loaded.sealing_key(MEASUREMENT) == made.sealing_key(MEASUREMENT)
     quote = loaded.quote(mr_enclave=MEASUREMENT, report_data=bytes(64))
     claims = verify_quote(quote, made.collateral(), root=made.root_der, now=NOW)
-    assert claims.mr_enclave == MEASUREMENT
+    assert claims.measurement == MEASUREMENT
 
 
 def test_two_platforms_share_nothing():

@@ -8,9 +8,15 @@ from pathlib import Path
 import dcap_qvl
 import pytest
 from simulators.attestation_devices import TsmDevice, tdx_quote
+from simulators.td_quotes import TdxPlatform, td_body
 
-from wardian.attestation.quote_sgx import parse_sgx_quote
+from wardian.attestation.claims import TeeKind
+from wardian.attestation.evidence import Evidence, Purpose, bind
+from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
+from wardian.attestation.quote import parse_quote
+from wardian.attestation.verifier import verify_evidence
 from wardian.errors import (
+    CollateralUnavailable,
     ConfigError,
     ConnectionLost,
     EvidenceInvalid,
@@ -120,9 +126,25 @@ def test_quote_without_collateral(enclave):
     assert evidence.collateral == b""
 
 
-def test_the_verifier_of_this_release_refuses_it_by_type(enclave):
-    with pytest.raises(FormatError, match="TDX version 4; only SGX version 3"):
-        parse_sgx_quote(enclave.evidence(b"r" * 64).quote)
+@pytest.mark.parametrize("version", [4, 5])
+def test_the_verifier_accepts_it_when_the_policy_does(enclave, device, version):
+    platform = TdxPlatform(now=1_800_000_000)
+    device._quote = lambda report_data: platform.quote(
+        td_body(report_data=report_data), version=version
+    )
+    bound = bind(Purpose.RELEASE, b"nonce")
+    evidence = enclave.evidence(bound)
+    named = parse_quote(evidence.quote).report.measurement
+    policy = AppraisalPolicy(
+        roots=frozenset({platform.root_sha256}), rule=MeasurementIn(frozenset({named}))
+    )
+    with pytest.raises(CollateralUnavailable):
+        verify_evidence(evidence, policy=policy, report_data=bound, now=platform.now)
+    complete = Evidence(quote=evidence.quote, collateral=platform.collateral())
+    result = verify_evidence(complete, policy=policy, report_data=bound, now=platform.now)
+    assert result.claims.kind is TeeKind.TDX
+    with pytest.raises(EvidenceInvalid, match="made for something else"):
+        verify_evidence(complete, policy=policy, report_data=bytes(64), now=platform.now)
 
 
 def test_report_data_lies_where_a_real_quote_has_it(enclave, device):
@@ -163,7 +185,7 @@ def test_report_that_is_no_quote_but_a_web_token(enclave, device, size):
         b"\x04\0\x02\0\x81\0\0\0",  # the right kind, but only its beginning
         quote(b"r" * 64)[:631],
         b"\x03" + quote(b"r" * 64)[1:],
-        b"\x05" + quote(b"r" * 64)[1:],
+        b"\x06" + quote(b"r" * 64)[1:],
         quote(b"r" * 64)[:2] + b"\x03" + quote(b"r" * 64)[3:],
         quote(b"r" * 64)[:4] + b"\0" + quote(b"r" * 64)[5:],
     ],

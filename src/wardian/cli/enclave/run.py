@@ -16,7 +16,7 @@ from wardian.cli.state import StateDir
     type=click.Choice(["gramine-sgx", "gramine-direct", "simulated"]),
     help="Where it runs; by default what operator.toml says.",
 )
-@click.option("--model", help="For a worker: the model that it serves.")
+@click.option("--model", metavar="NAME[:VERSION]", help="For a worker: what it serves.")
 @click.option("--port", type=click.IntRange(0, 65535), help="For a front end: its port.")
 @click.option("--self-test", is_flag=True, help="Only try what the role needs, and report.")
 def run(

@@ -18,8 +18,11 @@ from wardian._internal.files import replace_file
 from wardian._internal.log import configure
 from wardian._internal.settings import Operator, parse
 from wardian.broker.certificates import chain_pem
-from wardian.broker.manifest import appraisal_policy
-from wardian.broker.owner import provision
+from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.owners.client import provision
+from wardian.broker.owners.goods import goods_of
+from wardian.broker.owners.manifest_log import read_log
+from wardian.broker.owners.session import Demands
 from wardian.cli.processes import close_to_others
 from wardian.cli.state import StateDir
 from wardian.cli.up import owner as acts
@@ -29,6 +32,7 @@ from wardian.cli.up.mesh import MeshProcesses
 from wardian.cli.up.screen import Screen
 from wardian.errors import ConfigError, JobFailed
 from wardian.serving.client.sync import Client, connect
+from wardian.tee.launch.launcher import counter_directory
 
 
 @click.command()
@@ -111,7 +115,9 @@ class _Up:
         mark = self._place.root / "broker.measurement"
         known = mark.read_text().strip() if mark.exists() else ""
         if known and known != measurement.hex():
-            for directory in (self._place.store.parent, self._place.root / "counters" / "broker"):
+            place = self._place
+            counted = counter_directory(place.machine, "broker", bytes.fromhex(known))
+            for directory in (place.store.parent, place.second_store.parent, counted):
                 for path in directory.glob("*"):
                     path.unlink()
             self._screen.warn("the broker's code changed: it begins with a new, empty state")
@@ -122,25 +128,37 @@ class _Up:
     ) -> None:
         """Start broker, front end and workers; return when they serve."""
         place, screen = self._place, self._screen
-        place.broker_address.unlink(missing_ok=True)
+        for written in (place.broker_address, place.broker_pair):
+            written.unlink(missing_ok=True)
         processes.start("broker", "broker")
         listening = await processes.until("broker", "broker.listening")
+        address = (listening["address"], listening["port"])
+        history = await read_log(address, mesh=prepared.agreed.mesh)
+        manifest = acts.sign_mesh(
+            place, prepared, after=history[-1].manifest if history else None, screen=screen
+        )
         provisioned = await provision(
-            (listening["address"], listening["port"]),
+            address,
             owner=prepared.owner,
-            agreed_toml=prepared.agreed_toml,
-            policy=appraisal_policy(prepared.manifest, "broker"),
-            manifest=prepared.signed,
-            keys=prepared.keys,
+            demands=Demands(
+                agreed_toml=prepared.agreed_toml,
+                policy=appraisal_policy(manifest.manifest, "broker"),
+            ),
+            manifest=manifest.signed,
+            goods=goods_of(prepared.keys),
             now=unix_time,
         )
         claims = provisioned.broker.claims
-        screen.attested("broker", claims.mr_enclave.hex(), simulated=claims.simulated)
+        screen.attested("broker", claims.measurement.hex(), simulated=claims.simulated)
         for key in prepared.keys:
             screen.step(
                 "key", "handed over", f"key {key.key_id.hex()[:16]}… to the attested broker"
             )
         replace_file(place.mesh_ca, chain_pem((provisioned.mesh_ca,)))
+        if operator.broker.standby:
+            processes.start("broker-2", "broker", "--standby")
+            await processes.until("broker-2", "broker.standing-by")
+            screen.step("broker-2", "stands by", "it copies every step before it counts")
         frontend = ["frontend"] if self._port is None else ["frontend", "--port", str(self._port)]
         processes.start("frontend", *frontend)
         waiting = [processes.until("frontend", "frontend.ready")]

@@ -21,6 +21,7 @@ from wardian.tee.launch.launcher import NEWEST_NEEDED
 START_TIMEOUT_S, POLL_S = 60.0, 0.2
 STOP_RANKS = {"frontend": 0, "worker": 1, "broker": 2}
 """What was accepted is answered before those end who answer it."""
+BROKERS = ("broker", "broker-2")
 MOST_ENDS = 3
 """A process that ends so often before it is ready has no luck with another start either."""
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -101,7 +102,7 @@ class MeshProcesses:
             return
         if record["event"] == "failed":  # a role says why it ends
             self._last_error[process] = printable(str(record.get("reason")))
-        if process == "broker":  # what another process prints of a release is hearsay
+        if process in BROKERS:  # what another process prints of a release is hearsay
             self._show(record)
         for entry in list(self._waiting):
             if entry[:2] == (process, record["event"]):
@@ -134,11 +135,13 @@ class MeshProcesses:
 
 def _show_release(screen: Screen, record: dict[str, Any]) -> None:
     """Show that the broker attested a workload and what it gave it."""
-    role, model, kind = record["role"], record["model"], record["kind"]
+    role, model, kind = record["role"], record.get("model"), record["kind"]
     if kind == "queue" and role != "frontend":
         return  # a worker's queue key comes with its model key, which is the news
     screen.attested(role, record["measurement"], simulated=bool(record.get("simulated")))
     what = f"{model} version {record['version']}" if kind == "model" else f"queue of {model}"
+    if kind == "secret":
+        what = f"secret {record['secret']}"
     screen.step("key", "released", f"{what} to that {role}, key {record['key_id'][:16]}…")
 
 

@@ -11,22 +11,22 @@ from wardian._internal import wire
 from wardian._internal.files import replace_file
 from wardian._internal.settings import Agreed, parse
 from wardian.attestation.claims import TcbStatus
-from wardian.broker.manifest import (
+from wardian.broker.mesh.lines import ModelLine, sign_model_line
+from wardian.broker.mesh.manifest import (
     MeshManifest,
-    ModelLine,
-    RoleReference,
     SignedManifest,
-    TrustAnchor,
     manifest_digest,
     parse_manifest,
     sign_manifest,
-    sign_model_line,
 )
-from wardian.cli.files import read_secret, write_secret
+from wardian.broker.mesh.trust import RoleReference, TrustAnchor
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
+from wardian.cli.owner.keys import read_owner_key, write_owner_key
 from wardian.cli.progress import progress
 from wardian.cli.state import StateDir
 from wardian.cli.up.example import Source
 from wardian.cli.up.screen import Screen
+from wardian.crypto.owner_key import encode_owner_key
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_file import seal_file
 from wardian.crypto.secret import Secret
@@ -39,23 +39,6 @@ ROLES = ("broker", "frontend", "worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """What an owner brings to a broker, and what it was made from."""
-
-    owner: SigningKey
-    agreed_toml: bytes
-    agreed: Agreed
-    measurements: dict[str, bytes]
-    signed: SignedManifest
-    keys: tuple[BrokerKey, ...]
-
-    @property
-    def manifest(self) -> MeshManifest:
-        """The manifest that this owner signed."""
-        return parse_manifest(self.signed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SealedModel:
     """A model sealed under a fresh key, and its owner's line for the manifest."""
 
@@ -63,8 +46,25 @@ class SealedModel:
     key: Secret
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What an owner has before any process starts; measurements are 32 bytes, by role."""
+
+    owner: SigningKey
+    agreed_toml: bytes
+    agreed: Agreed
+    measurements: dict[str, bytes]
+    simulation_root_sha256: bytes
+    models: tuple[SealedModel, ...]
+
+    @property
+    def keys(self) -> tuple[BrokerKey, ...]:
+        """The keys that open the models, for the broker."""
+        return tuple(BrokerKey(model.key) for model in self.models)
+
+
 def prepare(source: Source, state: StateDir, screen: Screen) -> Prepared:
-    """Do all that an owner does before any process starts: agree, measure, seal, sign."""
+    """Do all that an owner does before any process starts: agree, measure, seal."""
     owner = open_owner_key(state)
     raw = source.render_agreed(owner.public)
     agreed = parse(raw, Agreed, name="wardian.toml")
@@ -75,28 +75,13 @@ def prepare(source: Source, state: StateDir, screen: Screen) -> Prepared:
     models = seal_models(
         source, state, agreed=agreed, owner=owner, worker=measurements["worker"], screen=screen
     )
-    signed = sign_mesh(
-        state,
-        agreed=agreed,
-        owner=owner,
-        measurements=measurements,
-        models=models,
-        simulation_root_sha256=root,
-    )
-    screen.step("manifest", "signed", f"version {parse_manifest(signed).version}")
-    write_client_policy(
-        state.client_policy,
-        signed=signed,
-        frontend=measurements["frontend"],
-        simulation_root_sha256=root,
-    )
     return Prepared(
         owner=owner,
         agreed_toml=raw,
         agreed=agreed,
         measurements=measurements,
-        signed=signed,
-        keys=tuple(BrokerKey(model.key) for model in models),
+        simulation_root_sha256=root,
+        models=tuple(models),
     )
 
 
@@ -119,9 +104,9 @@ def build_roles(agreed: bytes, state: StateDir, screen: Screen) -> dict[str, byt
 def open_owner_key(state: StateDir) -> SigningKey:
     """Return the owner's signing key of this state directory, made at the first call."""
     if state.owner_key.exists():
-        return SigningKey.from_secret(read_secret(state.owner_key))
+        return read_owner_key(state.owner_key)
     key = SigningKey.generate()
-    write_secret(state.owner_key, key.to_secret())
+    write_owner_key(state.owner_key, encode_owner_key(key))
     return key
 
 
@@ -189,32 +174,44 @@ def seal_models(
 
 
 def sign_mesh(
-    state: StateDir,
-    *,
-    agreed: Agreed,
-    owner: SigningKey,
-    measurements: dict[str, bytes],
-    models: list[SealedModel],
-    simulation_root_sha256: bytes,
-) -> SignedManifest:
-    """Return the mesh manifest for what was measured and sealed, signed and kept."""
+    state: StateDir, prepared: Prepared, *, after: VerifiedManifest | None, screen: Screen
+) -> VerifiedManifest:
+    """Return the mesh manifest for what was measured and sealed, signed; it is kept here, too.
+
+    Args:
+        state: gets the manifest, and the policy for clients that pins it.
+        prepared: what the manifest is about.
+        after: the manifest in force at the broker, which this one follows; None if there is none.
+        screen: is told.
+    """
+    version = max(next_manifest_version(state), after.manifest.version + 1 if after else 1)
     manifest = MeshManifest(
-        mesh=agreed.mesh.name,
-        version=next_manifest_version(state),
+        mesh=prepared.agreed.mesh.name,
+        version=version,
+        previous=after.digest.hex() if after else None,
+        change_threshold=prepared.agreed.mesh.threshold,
         trust=TrustAnchor(
-            simulation_root_sha256=simulation_root_sha256.hex(),
+            simulation_root_sha256=prepared.simulation_root_sha256.hex(),
             tcb_statuses=(TcbStatus.UP_TO_DATE.value,),
             advisories=(),
         ),
         roles={
             role: RoleReference(measurements=(measurement.hex(),))
-            for role, measurement in measurements.items()
+            for role, measurement in prepared.measurements.items()
         },
-        models=tuple(model.line for model in models),
+        models=tuple(model.line for model in prepared.models),
     )
-    signed = sign_manifest(manifest, [owner])
+    signed = sign_manifest(manifest, [prepared.owner])
+    verified = verify_manifest_for(signed, agreed=prepared.agreed)
     replace_file(state.manifest, wire.encode(signed))
-    return signed
+    screen.step("manifest", "signed", f"version {version}")
+    write_client_policy(
+        state.client_policy,
+        signed=signed,
+        frontend=prepared.measurements["frontend"],
+        simulation_root_sha256=prepared.simulation_root_sha256,
+    )
+    return verified
 
 
 def write_client_policy(

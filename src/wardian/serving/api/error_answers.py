@@ -23,6 +23,9 @@ from wardian.serving.http.messages import HttpResponse, error_response
 
 log = logging.getLogger(__name__)
 
+MISDIRECTED: Final = 421
+"""Nothing was done, and this connection is of no further use: repeat it on a new one."""
+
 
 class WrongMethod(RequestError):
     """405, with the methods that there are."""
@@ -46,7 +49,9 @@ def _answer_wrong_method(err: WrongMethod) -> HttpResponse:
 
 def _answer_request_error(err: RequestError) -> HttpResponse:
     retry_after_s = 1 if err.status in (429, 503) else None
-    return error_response(err.status, str(err), retry_after_s=retry_after_s)
+    return error_response(
+        err.status, str(err), retry_after_s=retry_after_s, close=err.status == MISDIRECTED
+    )
 
 
 def _answer_lost(err: WardianError) -> HttpResponse:

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 from wardian._internal import wire
@@ -18,7 +20,8 @@ from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.log import event
 from wardian.attestation.evidence import Evidence
 from wardian.broker.certificates import verify_ca_certificate
-from wardian.broker.manifest import VerifiedManifest
+from wardian.broker.mesh.verify import VerifiedManifest
+from wardian.broker.transparency.cosigning import WitnessedHead
 from wardian.errors import QueueFull, RequestError
 from wardian.serving.api.fair_line import FairLine
 from wardian.serving.frontend_evidence import (
@@ -36,6 +39,24 @@ MAX_MAKING: Final = 64
 """Requests that have had their ration and wait for the thread."""
 _BUSY: Final = "too many ask for evidence at once; verified connections still serve"
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Papers:
+    """What a front end shows beside its evidence; all of one admission.
+
+    Attributes:
+        manifest: the one that this process was admitted under.
+        mesh_ca: the mesh CA's certificate, DER.
+        issuing_ca: that of the CA which issues under the manifest, DER.
+        witnessed: the audit log at that admission.
+    """
+
+    manifest: VerifiedManifest
+    mesh_ca: bytes
+    issuing_ca: bytes
+    witnessed: WitnessedHead
+
+
 _Asked: TypeAlias = tuple[bytes, bytes, Callable[[HttpResponse], None]]
 """Nonce, key of the connection, and whom to answer."""
 
@@ -47,22 +68,18 @@ class EvidenceDesk:
         self,
         *,
         attest: Callable[[bytes], Evidence],
-        manifest: VerifiedManifest,
-        mesh_ca: bytes,
+        papers: Papers,
         clock: Monotonic = monotonic,
     ) -> None:
         """Hand out what `attest` makes.
 
         Args:
             attest: returns evidence over 64 bytes of report data; may block, and may raise.
-            manifest: the manifest that this front end was admitted under.
-            mesh_ca: the mesh CA's certificate, DER.
+            papers: what is shown beside it.
             clock: monotonic seconds, for the ration.
         """
         self._attest = attest
-        self._manifest = manifest
-        self._mesh_ca = mesh_ca
-        self._ca_spki = verify_ca_certificate(mesh_ca)
+        self.use(papers)
         self._clock = clock
         self._tokens = float(BURST)
         self._refilled = clock()
@@ -70,6 +87,11 @@ class EvidenceDesk:
         self._line: FairLine[_Asked] = FairLine()
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wardian-quote")
+
+    def use(self, papers: Papers) -> None:
+        """Show `papers` beside evidence that is asked for from now on."""
+        self._papers = papers
+        self._ca_spki = verify_ca_certificate(papers.mesh_ca)
 
     def answer(
         self,
@@ -128,7 +150,8 @@ class EvidenceDesk:
     def _make(self, nonce: bytes, tls_spki: bytes, done: Callable[[HttpResponse], None]) -> None:
         self._making += 1
         loop = asyncio.get_running_loop()
-        quote = loop.run_in_executor(self._thread, self._quote, nonce, tls_spki)
+        work = partial(self._quote, nonce, tls_spki, self._papers, self._ca_spki)
+        quote = loop.run_in_executor(self._thread, work)
         quote.add_done_callback(lambda future: self._finish(future, done))
 
     def _take_token(self, now: float) -> bool:
@@ -139,19 +162,23 @@ class EvidenceDesk:
         self._tokens -= 1
         return True
 
-    def _quote(self, nonce: bytes, tls_spki: bytes) -> bytes:
+    def _quote(self, nonce: bytes, tls_spki: bytes, papers: Papers, ca_spki: bytes) -> bytes:
         """Return the body of the answer. Runs in the desk's thread."""
-        manifest = self._manifest
+        manifest = papers.manifest
         report_data = frontend_report_data(
             nonce=nonce,
             tls_spki=tls_spki,
-            ca_spki=self._ca_spki,
+            ca_spki=ca_spki,
             manifest_digest=manifest.digest,
             version=manifest.manifest.version,
         )
         return wire.encode(
             FrontendEvidence(
-                evidence=self._attest(report_data), manifest=manifest.signed, mesh_ca=self._mesh_ca
+                evidence=self._attest(report_data),
+                manifest=manifest.signed,
+                mesh_ca=papers.mesh_ca,
+                issuing_ca=papers.issuing_ca,
+                witnessed=papers.witnessed,
             )
         )
 

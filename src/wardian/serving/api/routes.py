@@ -32,6 +32,7 @@ from wardian.serving.http.messages import (
     error_response,
     json_response,
 )
+from wardian.serving.packing import moved_error
 
 if TYPE_CHECKING:
     from wardian.serving.dispatch import Outcome
@@ -107,8 +108,9 @@ class _Call:
         """Send the answer and count it."""
         self.respond(response)
         api = self.api
-        model = self.model if self.model in api.names else ""
-        api.metrics.answered(self.route, model, response.status, api.clock() - self.started)
+        seconds = api.clock() - self.started
+        model = self.model if self.model in api.models() else ""
+        api.metrics.answered(self.route, model, response.status, seconds)
 
     def infer_done(self, outcome: "Outcome") -> None:
         """Answer in the dialect of the Open Inference Protocol."""
@@ -154,6 +156,7 @@ class Api:
         desk: Desk,
         metrics: Metrics,
         deadline_s: float,
+        serves: Callable[[bytes], bool],
         clock: Monotonic = monotonic,
     ) -> None:
         """Serve.
@@ -163,12 +166,14 @@ class Api:
             desk: makes the evidence.
             metrics: counts.
             deadline_s: within which every inference has its answer; a client may ask for less.
+            serves: whether connections to a server key are of the manifest in force. On others
+                nothing is answered but the status 421: their clients accepted another mesh.
             clock: monotonic seconds, for durations.
         """
         self.metrics = metrics
         self.clock = clock
         self.in_flight = 0
-        self.names = frozenset(dispatcher.catalog())  # those of `wardian.toml`: they never change
+        self._serves = serves
         self._catalog = dispatcher.catalog
         self._infos: dict[str, ModelInfo] = {}
         self._infos_at = -CATALOG_AGE_S
@@ -240,6 +245,8 @@ class Api:
     def _find(self, call: _Call) -> _Route:
         """Return the route of `call`, whose model, version and query are then set."""
         request = call.request
+        if not self._serves(request.tls_spki):
+            raise moved_error()
         path, _, call.query = request.target.partition(b"?")
         text = path.decode("latin-1")
         if "%" in text:

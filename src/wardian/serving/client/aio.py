@@ -17,6 +17,7 @@ from wardian.errors import ConnectionLost, QueueFull, Timeout
 from wardian.inference.spec import Tensors
 from wardian.serving.client.connection import (
     ClientConnection,
+    Moved,
     VerifiedKeys,
     client_context,
     parse_origin,
@@ -176,12 +177,14 @@ class AsyncClient:
         """Return the answer to `call`, on whichever connection has it."""
         try:
             async with asyncio.timeout(timeout_s), self._free:
-                link = self._idle.pop() if self._idle else await self._open()
+                try:
+                    link = self._idle.pop() if self._idle else await self._open()
+                except Moved:  # between its handshake and its evidence
+                    link = await self._open()
                 try:
                     return await self._attempt(link, call)
                 except ConnectionLost:
-                    link = await self._open()
-                    return await self._attempt(link, call)
+                    return await self._attempt(await self._open(), call)
         except TimeoutError as err:
             raise Timeout("no answer within the time that was given") from err
 

@@ -35,6 +35,12 @@ MAX_ANSWER_BYTES: Final = 1024**3
 MAX_KEYS: Final = 1024
 """Keys that are remembered as verified."""
 DEFAULT_PORT: Final = 443
+MISDIRECTED: Final = 421
+"""RFC 9110 section 15.5.20: any request may be repeated on another connection."""
+
+
+class Moved(ConnectionLost):
+    """The front end serves no more on this connection, and did nothing of what was asked on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +147,7 @@ class ClientConnection:
         self._policy = policy
         self._keys = keys
         self._now = now
+        self._certificate = certificate
         self._tls_spki = spki_of(certificate)
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
@@ -173,7 +180,7 @@ class ClientConnection:
         raise_for_status(answer)
         shown = wire.decode(answer.body, FrontendEvidence, what="front end's evidence")
         self.frontend = self._policy.verify(
-            shown, nonce=self._nonce, tls_spki=self._tls_spki, now=self._now()
+            shown, nonce=self._nonce, certificate=self._certificate, now=self._now()
         )
         self._keys.add(self._tls_spki, self.frontend)
 
@@ -192,6 +199,7 @@ class ClientConnection:
 
         Raises:
             ConnectionLost: it ended before the answer did.
+            Moved: the front end serves no more on this connection, and says so (421).
             PeerProtocolError: this is not the answer of an HTTP/1.1 server.
         """
         try:
@@ -228,6 +236,8 @@ class ClientConnection:
         head = self._head
         if head is None:
             raise PeerProtocolError("the server sent no status line")
+        if head.status_code == MISDIRECTED:
+            raise Moved("the front end has moved to another manifest: connect again")
         answer = Answer(
             status=head.status_code, headers=dict(head.headers), body=b"".join(self._body)
         )

@@ -5,6 +5,9 @@ mesh could sign a manifest with a worker that gives it away, and the front end w
 same. So a policy also says which mesh: it pins the manifest's digest, or it lists the measurements
 it accepts for every role of the manifest (TRUST T2). A policy that does neither is refused, and
 signatures of the mesh's owners never take the place of either.
+
+What was accepted stays what is served: the connection's certificate has to be of the CA that issues
+under that very manifest, and under another manifest there is another such CA (TRUST T21).
 """
 
 import hmac
@@ -20,12 +23,19 @@ from wardian.attestation.policy import AppraisalPolicy
 from wardian.attestation.policy_file import Digest, PolicyFile, build_policy
 from wardian.attestation.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.certificates import verify_ca_certificate
-from wardian.broker.manifest import MeshManifest, manifest_digest, parse_manifest
-from wardian.errors import ConfigError, PolicyDenied
+from wardian.broker.certificates import (
+    FRONTEND,
+    spki_of,
+    verify_ca_certificate,
+    verify_issuing_certificate,
+    verify_peer_certificate,
+)
+from wardian.broker.mesh.manifest import MeshManifest, manifest_digest, parse_manifest
+from wardian.broker.transparency.cosigning import HeadDemand, WitnessedHead
+from wardian.broker.transparency.heads import verify_head
+from wardian.errors import AuthenticationFailed, ConfigError, EvidenceInvalid, PolicyDenied
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
 
-FRONTEND: Final = "frontend"
 MAX_EVIDENCE_AGE_S: Final = 300.0
 """By default, evidence about a key serves for further connections to that key for so long."""
 _DIGEST_BYTES: Final = 32
@@ -40,12 +50,15 @@ class VerifiedFrontend:
         manifest: of its mesh.
         manifest_digest: SHA-256 of the manifest's signed bytes, 32 bytes.
         mesh_ca: the mesh CA's certificate, DER: what other clients of this mesh may trust.
+        witnessed: the head of the mesh's audit log, signed by that CA's key, and witnessed as the
+            policy demands.
     """
 
     result: AttestationResult
     manifest: MeshManifest
     manifest_digest: bytes
     mesh_ca: bytes
+    witnessed: WitnessedHead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +73,15 @@ class ClientPolicy:
             end and the workers read it, and what a further role may do is for its reader to judge.
         max_evidence_age_s: a new connection to a key that was verified at most so long ago is used
             without asking for evidence again; 0 asks every time.
+        heads: which witnesses have to have seen the mesh's audit log, and how lately; None: nobody
+            has to, and a broker that runs twice is not noticed by this client (TRUST T22).
     """
 
     evidence: AppraisalPolicy
     manifest_digest: bytes | None = None
     roles: Mapping[str, frozenset[bytes]] | None = None
     max_evidence_age_s: float = MAX_EVIDENCE_AGE_S
+    heads: HeadDemand | None = None
 
     def __post_init__(self) -> None:
         """Refuse a policy that would accept any mesh."""
@@ -81,22 +97,26 @@ class ClientPolicy:
             raise ConfigError(f"client policy: digests and measurements have {_DIGEST_BYTES} bytes")
 
     def verify(
-        self, shown: FrontendEvidence, *, nonce: bytes, tls_spki: bytes, now: int
+        self, shown: FrontendEvidence, *, nonce: bytes, certificate: bytes, now: int
     ) -> VerifiedFrontend:
         """Return the front end at the other end of a connection, if this policy accepts it.
 
         Args:
             shown: what it sent, untrusted.
             nonce: the 32 bytes that were sent to it, fresh.
-            tls_spki: SubjectPublicKeyInfo (DER) of the key that the connection's server proved.
+            certificate: of the connection's server, DER, from the handshake, which proved its key.
             now: Unix seconds.
 
         Raises:
             FormatError: something does not parse.
             AttestationError: the evidence is not genuine, not current, or not about this
-                connection, nonce, manifest and mesh CA.
-            PolicyDenied: another front end or another mesh than this policy accepts.
+                connection, nonce, manifest and mesh CA; or the connection's certificate is not,
+                or not any more, of the CA that issues under this manifest; or the audit head is
+                not that CA's, or contradicts what a witness signed.
+            PolicyDenied: another front end or another mesh than this policy accepts, or an audit
+                log that too few witnesses have seen.
         """
+        ca_spki = verify_ca_certificate(shown.mesh_ca)
         digest = manifest_digest(shown.manifest)
         # Read without believing it: the evidence vouches for its digest, and this policy either
         # pins that digest or judges every role below. Owners' signatures would add nothing.
@@ -106,8 +126,8 @@ class ClientPolicy:
             policy=self.evidence,
             report_data=frontend_report_data(
                 nonce=nonce,
-                tls_spki=tls_spki,
-                ca_spki=verify_ca_certificate(shown.mesh_ca),
+                tls_spki=spki_of(certificate),
+                ca_spki=ca_spki,
                 manifest_digest=digest,
                 version=manifest.version,
             ),
@@ -115,14 +135,29 @@ class ClientPolicy:
         )
         self._verify_mesh(manifest, digest)
         frontend = manifest.roles.get(FRONTEND)
-        if frontend is None or result.claims.mr_enclave.hex() not in frontend.measurements:
+        if frontend is None or result.claims.measurement.hex() not in frontend.measurements:
             raise PolicyDenied(
                 "the manifest that the front end shows does not name its own measurement",
                 rule="frontend-in-manifest",
             )
+        _verify_issued(certificate, shown, ca_spki=ca_spki, manifest_digest=digest, now=now)
+        self._verify_log(shown.witnessed, ca_spki=ca_spki, mesh=manifest.mesh, now=now)
         return VerifiedFrontend(
-            result=result, manifest=manifest, manifest_digest=digest, mesh_ca=shown.mesh_ca
+            result=result,
+            manifest=manifest,
+            manifest_digest=digest,
+            mesh_ca=shown.mesh_ca,
+            witnessed=shown.witnessed,
         )
+
+    def _verify_log(self, witnessed: WitnessedHead, *, ca_spki: bytes, mesh: str, now: int) -> None:
+        """Return if the audit head is the mesh CA's, and enough witnesses saw the log."""
+        try:
+            verify_head(witnessed.head, ca_spki=ca_spki, mesh=mesh)
+            if self.heads is not None:
+                self.heads.verify(witnessed, ca_spki=ca_spki, mesh=mesh, now=now)
+        except AuthenticationFailed as err:
+            raise EvidenceInvalid(f"the front end shows an audit log that is wrong: {err}") from err
 
     def _verify_mesh(self, manifest: MeshManifest, digest: bytes) -> None:
         """Return if this policy accepts the mesh that `manifest` describes."""
@@ -145,14 +180,43 @@ class ClientPolicy:
                 )
 
 
+def _verify_issued(
+    certificate: bytes, shown: FrontendEvidence, *, ca_spki: bytes, manifest_digest: bytes, now: int
+) -> None:
+    """Return if the CA that issues under this manifest issued `certificate` to a front end."""
+    try:
+        issuer_spki = verify_issuing_certificate(
+            shown.issuing_ca, ca_spki=ca_spki, manifest_digest=manifest_digest, now=now
+        )
+        verify_peer_certificate(
+            certificate,
+            issuer_spki=issuer_spki,
+            role=FRONTEND,
+            manifest_digest=manifest_digest,
+            now=now,
+        )
+    except AuthenticationFailed as err:
+        raise EvidenceInvalid(
+            f"the connection is not one of the mesh and manifest that the front end shows: {err}"
+        ) from err
+
+
 class _MeshTable(settings.Settings, frozen=True, kw_only=True):
     manifest_digest: Digest | None = None
     roles: dict[str, frozenset[Digest]] | None = None
 
 
+class _HeadsTable(settings.Settings, frozen=True, kw_only=True):
+    witnesses: frozenset[settings.PublicKey]
+    threshold: int = 1
+    max_lines: int = 10_000
+    max_age_s: int = 86_400
+
+
 class _PolicyTables(settings.Settings, frozen=True, kw_only=True):
     evidence: PolicyFile
     mesh: _MeshTable
+    heads: _HeadsTable | None = None
     max_evidence_age_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = MAX_EVIDENCE_AGE_S
 
 
@@ -177,6 +241,7 @@ def load_client_policy(path: Path | str) -> ClientPolicy:
                 for role, measurements in roles.items()
             },
             max_evidence_age_s=file.max_evidence_age_s,
+            heads=None if file.heads is None else HeadDemand(**msgspec.structs.asdict(file.heads)),
         )
     except ConfigError as err:
         raise ConfigError(f"{name}: {err}" if name not in str(err) else str(err)) from err

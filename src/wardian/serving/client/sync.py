@@ -23,6 +23,7 @@ from wardian.errors import ConnectionLost, QueueFull, Timeout
 from wardian.inference.spec import Tensors
 from wardian.serving.client.connection import (
     ClientConnection,
+    Moved,
     VerifiedKeys,
     client_context,
     parse_origin,
@@ -197,7 +198,10 @@ class Client:
     def _do(self, call: Call, *, timeout_s: float) -> Answer:
         """Return the answer to `call`, on whichever connection has it."""
         deadline = monotonic() + timeout_s
-        link = self._take(deadline)
+        try:
+            link = self._take(deadline)
+        except Moved:  # between its handshake and its evidence
+            link = self._open(deadline)
         try:
             return self._attempt(link, call, deadline)
         except ConnectionLost:

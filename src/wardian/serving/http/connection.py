@@ -119,6 +119,7 @@ class Connection(asyncio.Protocol):
         "_pumping",
         "_reader",
         "_reading",
+        "_retired",
         "_served",
         "_serving_bytes",
         "_since",
@@ -128,21 +129,27 @@ class Connection(asyncio.Protocol):
         "_waiting",
         "_writable",
         "made",
+        "peer",
+        "tls_spki",
     )
 
-    def __init__(self, state: ServerState, *, tls_spki: bytes, on_lost: Callable[[], None]) -> None:
-        """Serve under `state` on a connection whose server key is `tls_spki`.
+    def __init__(
+        self, state: ServerState, *, tls_spki: bytes, peer: str, on_lost: Callable[[], None]
+    ) -> None:
+        """Serve under `state` on a connection from `peer` whose server key is `tls_spki`.
 
         `on_lost` is called once, when the connection is gone; but only if it was `made`, which is
         when its TLS handshake is over.
         """
         self._state = state
+        self.tls_spki, self.peer = tls_spki, peer
         self._on_lost = on_lost
         self._transport = cast("asyncio.Transport", None)
         self._reader = RequestReader(
             max_body_bytes=state.limits.max_body_bytes,
             tls_spki=tls_spki,
             connection=_number(),
+            peer=peer,
             deliver=self._deliver,
             acquire=self._acquire,
             send_continue=self._send_continue,
@@ -154,7 +161,7 @@ class Connection(asyncio.Protocol):
         self._linger_since: float | None = None
         self._busy = self._pumping = self._closed = self._closing = self._served = False
         self._keep_alive = self._writable = self._reading = True
-        self._head_only = self._continue_due = False
+        self._head_only = self._continue_due = self._retired = False
         self.made = False
 
     # -- the transport's callbacks ----------------------------------------------------------------
@@ -251,7 +258,8 @@ class Connection(asyncio.Protocol):
         if self._closed:
             return
         self._since = state.now
-        keep_alive = self._keep_alive and not (response.close or state.draining)
+        ending = response.close or state.draining or self._retired
+        keep_alive = self._keep_alive and not ending
         self._write(response, keep_alive=keep_alive)
         if not keep_alive:
             self._end()
@@ -279,6 +287,13 @@ class Connection(asyncio.Protocol):
         """End now if nothing is owed; otherwise the next response is the last."""
         if not self._busy and not self._waiting:
             self._close()
+
+    def retire(self) -> None:
+        """End now if nothing is owed and nothing is coming in; else with the next response."""
+        if self.idle_since is not None and not self._waiting:
+            self._close()
+        else:
+            self._retired = True
 
     def abort(self) -> None:
         """End now, whatever is owed; no longer idle from here on."""

@@ -33,6 +33,7 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
         body: the decoded body; the receiver may keep and alias it.
         tls_spki: SubjectPublicKeyInfo (DER) of the key that this connection's server proved.
         connection: which connection it came on; no two of one process have the same.
+        peer: the IP address at the other end.
     """
 
     method: bytes
@@ -41,6 +42,7 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     body: bytes | bytearray
     tls_spki: bytes
     connection: int
+    peer: str
 
 
 class HttpResponse(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +87,7 @@ _CODES = {
     414: "url_too_long",
     415: "unsupported_media_type",
     417: "expectation_failed",
+    421: "moved",
     429: "busy",
     431: "headers_too_large",
     500: "internal",

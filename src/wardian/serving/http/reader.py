@@ -54,6 +54,7 @@ class RequestReader:
         "_length",
         "_max_body_bytes",
         "_parser",
+        "_peer",
         "_raw",
         "_send_continue",
         "_tls_spki",
@@ -68,6 +69,7 @@ class RequestReader:
         max_body_bytes: int,
         tls_spki: bytes,
         connection: int,
+        peer: str,
         deliver: Callable[[HttpRequest, bool], bool],
         acquire: Callable[[int], bool],
         send_continue: Callable[[], None],
@@ -78,6 +80,7 @@ class RequestReader:
             max_body_bytes: larger bodies are refused, if possible before they are sent.
             tls_spki: put into each request.
             connection: likewise.
+            peer: likewise.
             deliver: takes each whole request and whether the connection may outlive it; returns
                 False if no further request can be taken.
             acquire: accounts for so many bytes of a body; False if there is no room.
@@ -86,6 +89,7 @@ class RequestReader:
         self._max_body_bytes = max_body_bytes
         self._tls_spki = tls_spki
         self._connection = connection
+        self._peer = peer
         self._deliver = deliver
         self._acquire = acquire
         self._send_continue = send_continue
@@ -235,6 +239,7 @@ class RequestReader:
             body,
             self._tls_spki,
             self._connection,
+            self._peer,
         )
         if not keep_alive:
             self.phase = ENDED

@@ -11,7 +11,10 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 from wardian._internal.clock import Monotonic, monotonic
@@ -35,6 +38,19 @@ MAX_SWEEP_S: Final = 0.25
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """How many connections may come from one place at once.
+
+    Attributes:
+        most: so many; then the one that has been idle longest gives way, or the newcomer.
+        of: which place an IP address belongs to.
+    """
+
+    most: int
+    of: Callable[[str], str]
+
+
 class HttpServer:
     """An HTTPS server over one handler. All methods run on the event loop's thread."""
 
@@ -45,14 +61,28 @@ class HttpServer:
         limits: Limits,
         count_refusal: Callable[[int], None],
         clock: Monotonic = monotonic,
+        max_buffered_bytes: int | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
+        """Serve with `handler`.
+
+        Args:
+            handler: answers whole requests.
+            limits: of one connection, and how many there are.
+            count_refusal: told the status of what is refused before a handler sees it.
+            clock: monotonic seconds.
+            max_buffered_bytes: bodies of requests and answers in memory; by default room for some
+                of the largest.
+            crowd: how many connections one place may have; by default as many as there are.
+        """
         self._limits = limits
         self._clock = clock
         self._state = ServerState(
             handler=handler,
             limits=limits,
             count_refusal=count_refusal,
-            max_buffered_bytes=max(MIN_BUFFERED_BYTES, BUFFERED_BODIES * limits.max_body_bytes),
+            max_buffered_bytes=max_buffered_bytes
+            or max(MIN_BUFFERED_BYTES, BUFFERED_BODIES * limits.max_body_bytes),
             now=clock(),
         )
         shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.idle_timeout_s)
@@ -61,7 +91,10 @@ class HttpServer:
         self._resting: list[socket.socket] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._open = 0
+        self._crowd = crowd
+        self._crowds: Counter[str] = Counter()
         self._tls: tuple[ssl.SSLContext, bytes] | None = None
+        self._still: Container[bytes] | None = None
         self._all_gone: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = cast("asyncio.AbstractEventLoop", None)
@@ -74,6 +107,16 @@ class HttpServer:
     def use(self, context: ssl.SSLContext, *, tls_spki: bytes) -> None:
         """Accept new connections under `context`, whose key is `tls_spki`; open ones stay."""
         self._tls = (context, tls_spki)
+
+    def retire(self, still: Container[bytes]) -> None:
+        """Let connections end whose key is not one of `still`; each answers what it was asked.
+
+        Those that are in their handshake end after it.
+        """
+        self._still = still
+        for connection in tuple(self._state.connections):
+            if connection.tls_spki not in still:
+                connection.retire()
 
     async def start(self, address: str, port: int) -> tuple[tuple[str, int], ...]:
         """Listen on every address that `address` resolves to, and return these.
@@ -137,7 +180,7 @@ class HttpServer:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_WAKE):
             try:
-                client, _address = listener.accept()
+                client, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as err:  # out of file descriptors: spinning would not free any
@@ -145,12 +188,10 @@ class HttpServer:
                 self._loop.remove_reader(listener.fileno())
                 self._resting.append(listener)
                 return
-            self._admit(client)
+            self._admit(client, str(address[0]))
 
-    def _admit(self, client: socket.socket) -> None:
-        if self._tls is None or (
-            self._open >= self._limits.max_connections and not self._close_idlest()
-        ):
+    def _admit(self, client: socket.socket, peer: str) -> None:
+        if self._tls is None or not self._make_room(peer):
             self._state.count_refusal(503)
             client.close()
             return
@@ -158,16 +199,20 @@ class HttpServer:
         if client.family in (socket.AF_INET, socket.AF_INET6):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open += 1
+        if self._crowd is not None:
+            self._crowds[self._crowd.of(peer)] += 1
         context, tls_spki = self._tls
-        task = self._loop.create_task(self._handshake(client, context, tls_spki))
+        connection = Connection(
+            self._state, tls_spki=tls_spki, peer=peer, on_lost=partial(self._lost, peer)
+        )
+        task = self._loop.create_task(self._handshake(client, context, connection))
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
 
     async def _handshake(
-        self, client: socket.socket, context: ssl.SSLContext, tls_spki: bytes
+        self, client: socket.socket, context: ssl.SSLContext, connection: Connection
     ) -> None:
         """Bring one connection to where `Connection` takes over."""
-        connection = Connection(self._state, tls_spki=tls_spki, on_lost=self._lost)
         try:
             await self._loop.connect_accepted_socket(
                 lambda: connection,
@@ -179,23 +224,44 @@ class HttpServer:
         except (OSError, asyncio.CancelledError) as err:  # ssl.SSLError is an OSError
             client.close()
             if not connection.made:
-                self._lost()
+                self._lost(connection.peer)
             event(log, "http.handshake_failed", level=logging.DEBUG, error=type(err).__name__)
             return
         if self._state.draining:
             connection.drain()
+        elif self._is_retired(connection.tls_spki):
+            connection.retire()
 
-    def _lost(self) -> None:
+    def _is_retired(self, tls_spki: bytes) -> bool:
+        """Return whether connections with this key were to end, and no new one is to have it."""
+        current = self._tls is not None and self._tls[1] == tls_spki
+        return not current and self._still is not None and tls_spki not in self._still
+
+    def _lost(self, peer: str) -> None:
         self._open -= 1
+        if self._crowd is not None:
+            place = self._crowd.of(peer)
+            self._crowds[place] -= 1
+            if not self._crowds[place]:
+                del self._crowds[place]
         if self._all_gone is not None and self._open == 0:
             self._all_gone.set()
 
-    def _close_idlest(self) -> bool:
-        """Close the connection that has been idle longest; False if none is idle."""
+    def _make_room(self, peer: str) -> bool:
+        """Return whether a newcomer from `peer` may come in, whoever had to go for it."""
+        if self._crowd is not None:
+            place = self._crowd.of(peer)
+            if self._crowds[place] >= self._crowd.most:
+                return self._close_idlest(place)
+        return self._open < self._limits.max_connections or self._close_idlest()
+
+    def _close_idlest(self, place: str | None = None) -> bool:
+        """Close the connection, of that place, that has been idle longest; False if none is."""
         idle = [
             (since, id(connection), connection)
             for connection in self._state.connections
             if (since := connection.idle_since) is not None
+            and (self._crowd is None or place in (None, self._crowd.of(connection.peer)))
         ]
         if not idle:
             return False
@@ -240,7 +306,7 @@ def _listen(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
     if not listeners:
         reason = problem.strerror if problem is not None else "the name has no address"
         raise ConfigError(
-            f"cannot listen on port {port}: {reason}; choose another [frontend] port in "
-            "operator.toml, or stop what holds it"
+            f"cannot listen on port {port}: {reason}; choose another port in operator.toml, or "
+            "stop what holds it"
         )
     return listeners

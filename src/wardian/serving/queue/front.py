@@ -19,7 +19,13 @@ from typing_extensions import override
 
 from wardian._internal import wire
 from wardian._internal.log import event
-from wardian.errors import ConfigError, LocalProtocolError, PeerProtocolError, WardianError
+from wardian.errors import (
+    ConfigError,
+    CryptoError,
+    LocalProtocolError,
+    PeerProtocolError,
+    WardianError,
+)
 from wardian.serving.queue.frames import (
     CHALLENGE,
     MAX_FRAME_BYTES,
@@ -134,6 +140,11 @@ class SocketFrontQueue(FrontQueue):
     def stalled(self, worker: int) -> bool:
         return self.table.stalled(worker)
 
+    @override
+    def rechallenge(self) -> None:
+        for peer in list(self.peers.values()):
+            peer.rechallenge()
+
     def _drop_holder(self, worker: int, message: int) -> None:
         if self.table.holds(worker, message):
             self.peers[worker].drop("held for too long what nobody waits for")
@@ -153,7 +164,11 @@ class SocketFrontQueue(FrontQueue):
 
 
 class _Peer(asyncio.Protocol):
-    """One connection: greeting, then challenged, then admitted to a lane."""
+    """One connection: greeting, then challenged, then admitted to a lane; challenged again later.
+
+    While a challenge after the first is open the worker is admitted and proving: it keeps what it
+    holds and gets nothing new.
+    """
 
     def __init__(self, queue: SocketFrontQueue) -> None:
         self._queue = queue
@@ -164,6 +179,7 @@ class _Peer(asyncio.Protocol):
         self._hello: Hello | None = None
         self._lane: Lane | None = None  # once admitted
         self._credit = 0
+        self._proving = False
         self._strikes = 0
 
     @override
@@ -205,6 +221,23 @@ class _Peer(asyncio.Protocol):
         queue.sink.gone(self._number)
         if lost:
             queue.sink.lost(lost)
+
+    def rechallenge(self) -> None:
+        """Let the worker prove anew that it is one of its lane; drop who was not admitted yet."""
+        if self._hello is None:
+            return  # it will be challenged when it introduces itself
+        if self._lane is None:
+            self.drop("challenged under keys that are over")
+            return
+        try:
+            sealed = self._queue.sink.challenge(self._number, self._lane)
+        except WardianError as err:
+            self.drop(str(err))
+            return
+        self._proving = True
+        self._queue.deliver(self._queue.table.set_credit(self._number, 0))
+        self._await_proof()
+        self.request(CHALLENGE, sealed)
 
     def request(self, message: int, sealed: bytes) -> None:
         """Pass a message to the worker."""
@@ -255,9 +288,37 @@ class _Peer(asyncio.Protocol):
         self._credit = hello.credit
         queue.deliver(queue.table.join(self._number, lane=self._lane, credit=hello.credit))
 
+    def _await_proof(self) -> None:
+        """Drop a worker that has nothing else to do and does not prove itself in time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(GREETING_TIMEOUT_S, self._unproven)
+
+    def _unproven(self) -> None:
+        if self._queue.table.held(self._number):
+            self._await_proof()  # it is busy with what it holds
+        else:
+            self.drop("did not prove itself anew")
+
+    def _prove(self, sealed: bytes) -> None:
+        queue = self._queue
+        try:
+            queue.sink.admit(self._number, sealed)
+        except CryptoError as err:
+            self._strike(str(err))
+            return
+        self._proving = False
+        if self._timer is not None:
+            self._timer.cancel()
+        queue.deliver(queue.table.set_credit(self._number, self._credit))
+
     def _answer(self, body: bytes) -> None:
         message, sealed = split_message(body)
         queue = self._queue
+        if message == CHALLENGE and self._proving:
+            self._prove(sealed)
+            return
         if not queue.table.holds(self._number, message):
             self._strike("answered what it does not hold")
             return
@@ -271,7 +332,8 @@ class _Peer(asyncio.Protocol):
 
     def _set_credit(self, credit: int) -> None:
         self._credit = min(credit, 1024)
-        self._queue.deliver(self._queue.table.set_credit(self._number, self._credit))
+        if not self._proving or not self._credit:
+            self._queue.deliver(self._queue.table.set_credit(self._number, self._credit))
         self._leave_if_done()
 
     def _leave_if_done(self) -> None:

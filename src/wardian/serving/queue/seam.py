@@ -26,9 +26,11 @@ class FrontSink(Protocol):
         """
 
     def admit(self, worker: int, sealed: bytes) -> None:
-        """The worker's answer to the challenge.
+        """The worker's answer to its last challenge.
 
         Raises:
+            CryptoError: it is not an answer to that. Of a worker that was admitted before it may
+                be the answer to an earlier one, and the true one still comes.
             WardianError: it is not what a worker of that lane answers; the queue lets go of it.
         """
 
@@ -70,6 +72,13 @@ class FrontQueue(Protocol):
 
     def forget(self, message: int, *, lane: Lane) -> None:
         """Nobody waits for `message` any more."""
+
+    def rechallenge(self) -> None:
+        """Ask every admitted worker again (`FrontSink.challenge`).
+
+        Until it answers it gets nothing; what it holds it goes on holding. Who cannot be asked any
+        more is let go of.
+        """
 
     def stalled(self, worker: int) -> bool:
         """Return whether `worker` gets nothing because of messages that nobody waits for.

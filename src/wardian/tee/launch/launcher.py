@@ -59,6 +59,11 @@ Announce: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 """Called with an event and its fields, in the launcher's thread. Both come from the role."""
 
 
+def counter_directory(state: Path, role: str, measurement: bytes) -> Path:
+    """Return where the counters of a role's code (MRENCLAVE, 32 bytes) lie below `state`."""
+    return state / COUNTER_DIRECTORY / role / measurement.hex()
+
+
 def print_announcement(event: str, fields: Mapping[str, Field]) -> None:
     """Write an announcement to standard output as one JSON line."""
     if sys.stdout is None:
@@ -105,7 +110,7 @@ def launch_simulated(
     spec = spec_of(role, roles)
     manifest = load_manifest(directory / f"{role}.manifest")
     platform = open_platform(state / PLATFORM_DIRECTORY)
-    counters = FileCounters(state / COUNTER_DIRECTORY / role)
+    counters = FileCounters(counter_directory(state, role, manifest.mr_enclave))
     ours, theirs = socket.socketpair()
     output, inside = os.pipe()
     with ours, theirs, os.fdopen(output, "rb"), os.fdopen(inside, "wb") as ends:

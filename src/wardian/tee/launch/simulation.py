@@ -149,7 +149,7 @@ class SimulatedPlatform:
         svn: int = 0,
         debug: bool = False,
     ) -> bytes:
-        """Return an SGX quote, version 3, as `attestation.quote_sgx` lays it out.
+        """Return an SGX quote, version 3, as `attestation.quote` lays it out.
 
         Args:
             mr_enclave: the measurement, 32 bytes.

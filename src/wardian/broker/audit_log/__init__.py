@@ -1,0 +1,1 @@
+"""The audit log at the broker's desks, and read by whoever audits it."""

@@ -1,0 +1,205 @@
+"""What every desk of the broker shares: decisions, evidence, and what strangers may cost.
+
+A desk serves one kind of first message from there to the end of the connection. `service` has the
+table of desks; what they decide with is in `authority` and beside each desk.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from wardian._internal.clock import Monotonic
+from wardian.attestation.collateral_source import CollateralSource, NoCollateral
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.policy import AppraisalPolicy
+from wardian.attestation.quote import parse_quote
+from wardian.attestation.result import AttestationResult
+from wardian.attestation.verifier import verify_evidence
+from wardian.broker.authority import Authority
+from wardian.broker.frames import FrameStream
+from wardian.broker.limits import Bucket, Place, Ration, ServiceLimits
+from wardian.errors import CollateralUnavailable, PolicyDenied, QueueFull
+
+ROOT_RULE: Final = "Root"
+"""What refuses evidence before anything of it is verified; see `AppraisalPolicy.appraise_root`."""
+
+T = TypeVar("T")
+M_contra = TypeVar("M_contra", bound=msgspec.Struct, contravariant=True)
+
+
+class Desk(Protocol[M_contra]):
+    """Serves connections that begin with one kind of message."""
+
+    async def serve(self, stream: FrameStream, place: Place, raw: bytes, first: M_contra) -> None:
+        """Carry out one exchange to its end.
+
+        Args:
+            stream: the connection.
+            place: its place among those served; a desk makes it firm once something was presented
+                that has to be decided, and audited, to its end.
+            raw: the first message as it travelled.
+            first: the same, decoded.
+
+        Raises:
+            WardianError: refused; the service tells the peer why. What has to be audited was.
+        """
+
+
+def of_genuine(error: Exception) -> bool:
+    """Return whether evidence that `Office.verify` judged was genuine, and refused by a policy.
+
+    What does not parse, is signed by nobody known, or is bound to something else costs nothing.
+    """
+    return isinstance(error, PolicyDenied) and error.rule != ROOT_RULE
+
+
+class Office:
+    """The means of all desks. Everything but the evidence runs on the service's one thread."""
+
+    __slots__ = (
+        "_attest",
+        "_collateral",
+        "_fetching",
+        "_judged",
+        "_quotes",
+        "_threads",
+        "authority",
+        "collateral_expires",
+        "limits",
+        "lines",
+        "ticks",
+    )
+
+    collateral_expires: int | None
+    """When the vendor's statements run out in the evidence that was accepted last, Unix seconds."""
+
+    def __init__(
+        self,
+        *,
+        authority: Authority,
+        attest: Callable[[bytes], Evidence],
+        ticks: Monotonic,
+        limits: ServiceLimits,
+        collateral: CollateralSource | None = None,
+    ) -> None:
+        """Serve with what `authority` decides.
+
+        Args:
+            authority: what is in force.
+            attest: makes this process's evidence over 64 bytes; called in another thread.
+            collateral: completes evidence that brings none; by default none is to be had.
+            ticks: seconds that never go back.
+            limits: what strangers may cost.
+        """
+        self.authority, self.ticks, self.limits = authority, ticks, limits
+        self.collateral_expires = None
+        now = ticks()
+        self.lines = Ration(Bucket(per_s=limits.lines_per_s, burst=limits.line_burst, now=now))
+        self._attest = attest
+        self._collateral = collateral or NoCollateral()
+        self._judged = Bucket(per_s=limits.judged_per_s, burst=limits.judged_burst, now=now)
+        self._quotes = Bucket(per_s=limits.quotes_per_s, burst=limits.quote_burst, now=now)
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="evidence")
+        # A source may wait for a service: who waits with it holds up nobody who brought collateral.
+        self._fetching = ThreadPoolExecutor(max_workers=4, thread_name_prefix="collateral")
+
+    def close(self) -> None:
+        """Wait for the threads and end them."""
+        self._threads.shutdown(wait=True)
+        self._fetching.shutdown(wait=True)
+
+    def spend(self, bucket: Bucket, what: str) -> None:
+        """Take one out of `bucket`.
+
+        Raises:
+            QueueFull: it is empty (retryable).
+        """
+        if not bucket.take(self.ticks()):
+            raise QueueFull(f"the broker is asked for more {what}: ask later")
+
+    def spend_quote(self) -> None:
+        """Take one quote out of those that strangers may cause (TRUST T24).
+
+        Raises:
+            QueueFull: there is none left for now (retryable).
+        """
+        self.spend(self._quotes, "evidence than it can make")
+
+    async def evidence(self, report_data: bytes) -> Evidence:
+        """Return this broker's evidence over `report_data` (64 bytes).
+
+        It brings collateral where this broker has a source of it: enclaves that ask have none.
+        """
+        now = self.authority.clock()
+        own = await _within(self._threads, lambda: self._attest(report_data))
+        if own.collateral:
+            return own
+        return await _within(self._fetching, lambda: self._complete_own(own, now))
+
+    async def verify(
+        self, evidence: Evidence, *, policy: AppraisalPolicy, report_data: bytes
+    ) -> AttestationResult:
+        """Return what `evidence` says now; see `verify_evidence` for what it raises.
+
+        Time was not before the vendor's statements about the accepted platform: that is where the
+        floor of the broker's clock stands from then on (TRUST T9).
+        """
+        clock = self.authority.clock
+        now = clock()
+        whole = await _within(
+            self._fetching,
+            lambda: self._collateral.complete(evidence, roots=policy.roots, now=now),
+        )
+        result = await _within(
+            self._threads,
+            lambda: verify_evidence(whole, policy=policy, report_data=report_data, now=now),
+        )
+        clock.raise_to(min(now, result.claims.collateral_issued))
+        self.collateral_expires = result.claims.collateral_expires
+        return result
+
+    def refuse_rationed(
+        self,
+        error: Exception,
+        *,
+        role: str,
+        models: tuple[str, ...] = (),
+        evidence: Evidence | None = None,
+    ) -> None:
+        """Audit a refusal within the ration of such lines, so that no stranger fills the log.
+
+        Where evidence was refused that is genuine, and bound to this very session, there is another
+        ration first: such evidence takes a platform, and nobody's garbage uses up its lines.
+
+        Args:
+            error: why.
+            role: as asked for, not believed.
+            models: likewise.
+            evidence: what was presented, if anything was.
+        """
+        if not self.authority.usable:
+            return
+        genuine = evidence is not None and of_genuine(error) and self._judged.take(self.ticks())
+        if genuine or self.lines.grants_line(self.ticks()):
+            self.authority.refuse(error, role=role, models=models, evidence=evidence)
+
+    async def refresh_collateral(self) -> None:
+        """Fetch what is due and warn of what ends soon, about platforms that were seen so far."""
+        now = self.authority.clock()
+        await _within(self._fetching, lambda: self._collateral.refresh(now))
+
+    def _complete_own(self, evidence: Evidence, now: int) -> Evidence:
+        """Return this broker's `evidence`, which has no collateral, with what there is of it."""
+        root = parse_quote(evidence.quote).root_sha256
+        try:
+            return self._collateral.complete(evidence, roots=frozenset({root}), now=now)
+        except CollateralUnavailable:
+            return evidence
+
+
+async def _within(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """Return what `work` returns, run in one of `threads`: it takes milliseconds, or waits."""
+    return await asyncio.get_running_loop().run_in_executor(threads, work)

@@ -1,0 +1,1 @@
+"""The KBS protocol of Confidential Containers' Trustee, beside our own release: interoperation."""

@@ -1,0 +1,1 @@
+"""What the owners agreed on and signed: the mesh manifest."""

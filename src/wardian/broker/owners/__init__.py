@@ -1,0 +1,1 @@
+"""An owner's visit: a manifest, keys and orders, against a signed receipt."""

@@ -1,0 +1,1 @@
+"""One release: four messages, their two ends, and what they decide."""

@@ -1,0 +1,197 @@
+"""From entitlements to secrets: what the broker holds, what the terms of each line allow now.
+
+A model of which one version may not be released now (its uses are spent, its time is over, its
+owner has not given the key) is still served by the others, so that one owner's terms do not stop
+another's; where none is left the workload is refused, with the rule that refused the newest. A
+named secret that may not be released now is withheld. Each of these refusals has an audit line.
+"""
+
+from dataclasses import dataclass
+
+from wardian.broker.mesh.lines import Line, ModelLine, SecretLine
+from wardian.broker.release.policy import Entitlement
+from wardian.broker.release.protocol import ReleasedSecret, queue_key_id
+from wardian.broker.release.terms import Standing, refuse_over, refuse_spent
+from wardian.broker.state import named_secrets
+from wardian.broker.state.clock import FlooredClock
+from wardian.broker.state.store import Place, Store
+from wardian.crypto.secret import Secret
+from wardian.errors import PolicyDenied, SealError
+
+USES = "uses"
+"""The store's table of how often each line's secret was released; the key is `Line.place`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One secret that is released.
+
+    Attributes:
+        secret: what the workload gets.
+        line: its owner's; None for a queue key.
+        use: which release of it this is, 1 or more; 0 for a queue key, whose uses nobody counts.
+    """
+
+    secret: ReleasedSecret
+    line: Line | None
+    use: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withheld:
+    """One secret that its owner gives to the workload, but not now; `error` says why not."""
+
+    line: Line
+    error: PolicyDenied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """What one workload gets, and what it does not get now."""
+
+    granted: tuple[Grant, ...]
+    withheld: tuple[Withheld, ...]
+
+    def counted(self) -> dict[Place, bytes | None]:
+        """Return the changes that count these uses; they are committed before anything leaves."""
+        return {
+            (USES, grant.line.place): grant.use.to_bytes(8, "big")
+            for grant in self.granted
+            if grant.line is not None
+        }
+
+
+class Vault:
+    """Looks up what was granted in the broker's store. One thread."""
+
+    __slots__ = ("_clock", "_store")
+
+    def __init__(self, store: Store, clock: FlooredClock) -> None:
+        """Look into `store`, with the time that `clock` tells."""
+        self._store, self._clock = store, clock
+
+    def grants(self, entitled: tuple[Entitlement, ...], *, epoch: int) -> Grants:
+        """Return what an admission gets of what it is `entitled` to.
+
+        Args:
+            entitled: of `entitlements`.
+            epoch: of the queue keys.
+
+        Raises:
+            PolicyDenied: no version of a model may be released now; see `refuse_over`,
+                `refuse_spent`, and the rule `key-given`.
+            SealError: the store lacks a key that it must have.
+        """
+        granted, withheld = list[Grant](), list[Withheld]()
+        for each in entitled:
+            if each.line is None:
+                secret = self._queue_secret(each.model, epoch)
+                granted.append(Grant(secret=secret, line=None, use=0))
+                continue
+            try:
+                granted.append(self.grant(each.line))
+            except PolicyDenied as err:
+                withheld.append(Withheld(line=each.line, error=err))
+        _refuse_empty_handed({each.secret.model for each in granted if each.line}, withheld)
+        return Grants(granted=tuple(granted), withheld=tuple(withheld))
+
+    def renewed(self, entitled: tuple[Entitlement, ...], *, epoch: int) -> Grants:
+        """Return what a renewal gets: the queue keys, while its owners still give the rest.
+
+        A workload whose model no owner's line releases any more, since its time is over, gets
+        nothing: so it ends with its lease. Uses are not asked for, because none is made.
+
+        Raises:
+            PolicyDenied: time has ended every line of a model.
+        """
+        granted, alive, withheld = list[Grant](), set[str](), list[Withheld]()
+        for each in entitled:
+            if each.line is None:
+                secret = self._queue_secret(each.model, epoch)
+                granted.append(Grant(secret=secret, line=None, use=0))
+            elif isinstance(each.line, ModelLine):
+                try:
+                    refuse_over(each.line, self._standing(each.line))
+                    alive.add(each.model)
+                except PolicyDenied as err:
+                    withheld.append(Withheld(line=each.line, error=err))
+        _refuse_empty_handed(alive, withheld)
+        return Grants(granted=tuple(granted), withheld=())
+
+    def grant(self, line: Line) -> Grant:
+        """Return what `line` names, as its next use; nothing is counted yet.
+
+        Raises:
+            PolicyDenied: its terms do not allow it now, or its owner has not given it (the rule
+                `key-given`).
+        """
+        standing = self._standing(line)
+        refuse_over(line, standing)
+        refuse_spent(line, standing)
+        find = self._model_secret(line) if isinstance(line, ModelLine) else self._named(line)
+        return Grant(secret=find, line=line, use=standing.uses + 1)
+
+    def _standing(self, line: Line) -> Standing:
+        return Standing(
+            uses=int.from_bytes(self._store.get(USES, line.place) or b"", "big"),
+            now=self._clock(),
+            beacon=self._clock.beacon_of(line.owner),
+        )
+
+    def _queue_secret(self, model: str, epoch: int) -> ReleasedSecret:
+        key = self._store.get("queue-key", model)
+        if key is None:
+            raise SealError("the broker's state has no queue key for a model of the manifest")
+        secret = Secret(key)
+        return ReleasedSecret(
+            kind="queue",
+            model=model,
+            version=None,
+            epoch=epoch,
+            key_id=queue_key_id(secret).hex(),
+            key=secret,
+        )
+
+    def _model_secret(self, line: ModelLine) -> ReleasedSecret:
+        """Return the key of a sealed model, as the owner who signed the line gave it.
+
+        Keys are kept by owner and id: a line that another owner signs over the same id finds
+        nothing, whatever measurements it lists (TRUST T7).
+        """
+        key = self._store.get("model-key", f"{line.owner}/{line.key_id}")
+        if key is None:
+            raise _not_given(line)
+        return ReleasedSecret(
+            kind="model",
+            model=line.name,
+            version=line.version,
+            epoch=None,
+            key_id=line.key_id,
+            key=Secret(key),
+        )
+
+    def _named(self, line: SecretLine) -> ReleasedSecret:
+        kept = named_secrets.find(self._store, line)
+        if kept is None:
+            raise _not_given(line)
+        return ReleasedSecret(
+            kind="secret",
+            model="",
+            version=None,
+            epoch=None,
+            key_id=kept.key_id.hex(),
+            key=kept.value,
+            name=line.name,
+        )
+
+
+def _refuse_empty_handed(served: set[str], withheld: list[Withheld]) -> None:
+    """Raise the refusal of a model's newest version if none of its versions is `served`."""
+    refused = {each.line.name: each.error for each in withheld if isinstance(each.line, ModelLine)}
+    for model, error in refused.items():
+        if model not in served:
+            raise error
+
+
+def _not_given(line: Line) -> PolicyDenied:
+    return PolicyDenied(f"the owner of {line.said} has not given its key", rule="key-given")

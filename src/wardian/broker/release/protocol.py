@@ -1,0 +1,298 @@
+"""The four messages of a release: their fields, what evidence binds, what is signed.
+
+    workload                                                    broker
+       | 1 Request      role, models, nonce                       |
+       |--------------------------------------------------------->|
+       | 2 Challenge    nonce, manifest, CA, broker's evidence    |
+       |<---------------------------------------------------------|
+       | 3 Attestation  evidence, HPKE key, certificate request   |
+       |--------------------------------------------------------->|
+       | 4 Response     HPKE(certificate, secrets), CA signature  |
+       |<---------------------------------------------------------|
+
+Each message is one frame of JSON. The transcript is over the bytes of messages 1 to 3 exactly as
+they travelled, so nothing depends on how either side would encode them. In place of message 2 or 4
+the broker may send a `refusal.Refusal`, which nobody signs: whoever carries it can refuse anyway.
+
+Byte forms and reasons: `docs/reference/protocol.md`. Only data here: no socket, clock or state.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+import msgspec
+from typing_extensions import override
+
+from wardian._internal import wire
+from wardian.attestation.evidence import Evidence, Purpose, bind
+from wardian.broker.mesh.fields import Hex16, Name
+from wardian.broker.mesh.lines import MAX_SECRET_BYTES
+from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.state.audit import Count
+from wardian.broker.transparency.following import ShownLog
+from wardian.crypto.kdf import hkdf
+from wardian.crypto.secret import Secret
+
+NONCE_BYTES: Final = 32
+KEY_ID_BYTES: Final = 16
+SESSION_LIFE_S: Final = 30
+"""A session that is older answers nothing: seconds, by the broker's clock."""
+
+TRANSCRIPT_LABEL: Final = "wardian release transcript v1"
+RESPONSE_LABEL: Final = "wardian release response v1"
+RELEASE_INFO: Final = "wardian release hpke v1"
+
+Nonce = Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
+Key32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Der = Annotated[bytes, msgspec.Meta(min_length=1, max_length=16 * 1024)]
+Models = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=256)]
+
+
+class Request(wire.Message, frozen=True, tag_field="format", tag="wardian release request v1"):
+    """1. Who the workload says it is. Nothing of this is believed before message 3."""
+
+    role: Name
+    tee: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,32}\Z")]
+    """The kind of TEE, for the log; what decides is the root of its evidence."""
+    models: Models
+    nonce: Nonce
+    renewal: bool = False
+    """Whether a workload that holds its secrets already wants to go on: it gets a certificate and
+    the queue keys and nothing else, so this counts as no use. Bound in its evidence."""
+    seen: Count = 0
+    """How many lines of the audit log it has seen: those of its last admission."""
+
+
+class Challenge(wire.Message, frozen=True, tag_field="format", tag="wardian release challenge v1"):
+    """2. Who the broker is, fresh for this nonce, and under which manifest."""
+
+    nonce: Nonce
+    signed_manifest: SignedManifest
+    mesh_ca: Der
+    """The mesh CA's self-signed certificate, DER."""
+    issuing_ca: Der
+    """Of the CA that issues under this manifest, DER: signed by the mesh CA, whose key evidence
+    binds, over the manifest's digest, which evidence binds too."""
+    log: ShownLog
+    """The audit log before the release, which goes on from `Request.seen`."""
+    evidence: Evidence
+    """Binds `broker_report_data`."""
+
+
+class Attestation(
+    wire.Message, frozen=True, tag_field="format", tag="wardian release attestation v1"
+):
+    """3. The workload's evidence and the two keys that it vouches for."""
+
+    evidence: Evidence
+    """Binds `workload_report_data`."""
+    hpke_public: Key32
+    csr: Der
+    """PKCS #10 request, DER, for the TLS key whose SubjectPublicKeyInfo the evidence binds."""
+
+
+class Response(wire.Message, frozen=True, tag_field="format", tag="wardian release response v1"):
+    """4. What is released, sealed to the workload's HPKE key, signed by the mesh CA key."""
+
+    ciphertext: bytes
+    """HPKE of `Release`; `info` is `release_info(transcript)`."""
+    signature: Annotated[bytes, msgspec.Meta(min_length=8, max_length=80)]
+    """ECDSA P-256 SHA-256, DER, over `response_signed_bytes(transcript, ciphertext)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasedSecret:
+    """One secret that a workload may have.
+
+    `kind` is "model" (a `BrokerKey` for the sealed file of `version`), "queue" (32 bytes for
+    `crypto.message`, of `epoch`) or "secret" (1 byte to 64 KiB, by `name`). Of `version` and
+    `epoch` those that do not apply are None; `model` and `name` are empty where they do not.
+    """
+
+    kind: Literal["model", "queue", "secret"]
+    model: str
+    version: int | None
+    epoch: int | None
+    key_id: str
+    key: Secret
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The plaintext of message 4 while it is in memory."""
+
+    certificate_chain: tuple[bytes, ...]
+    """DER: the workload's own certificate, the issuing CA's, the mesh CA's."""
+    manifest_version: int
+    secrets: tuple[ReleasedSecret, ...]
+    log: ShownLog
+    """The audit log after it, with the release's own lines; it goes on from `Challenge.log`."""
+
+
+class _SecretRecord(wire.Message, frozen=True):
+    """A `ReleasedSecret` of 32 bytes as it stands inside the HPKE ciphertext, and nowhere else."""
+
+    kind: Literal["model", "queue"]
+    model: Name
+    version: Annotated[int, msgspec.Meta(ge=1)] | None
+    epoch: Annotated[int, msgspec.Meta(ge=1)] | None
+    key_id: Hex16
+    key: Key32
+
+    @override
+    def __repr__(self) -> str:
+        return f"_SecretRecord({self.kind} {self.model} {self.key_id})"  # never the key
+
+
+class _NamedRecord(wire.Message, frozen=True):
+    """Likewise a `ReleasedSecret` that has a name."""
+
+    name: Name
+    key_id: Hex16
+    value: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_SECRET_BYTES)]
+
+    @override
+    def __repr__(self) -> str:
+        return f"_NamedRecord({self.name} {self.key_id})"  # never the value
+
+
+class _ReleaseRecord(wire.Message, frozen=True, tag_field="format", tag="wardian release v1"):
+    certificate_chain: Annotated[tuple[Der, ...], msgspec.Meta(min_length=3, max_length=3)]
+    manifest_version: Annotated[int, msgspec.Meta(ge=1)]
+    secrets: Annotated[tuple[_SecretRecord, ...], msgspec.Meta(max_length=4096)]
+    named: Annotated[tuple[_NamedRecord, ...], msgspec.Meta(max_length=64)]
+    log: ShownLog
+
+
+def broker_report_data(
+    *, workload_nonce: bytes, broker_nonce: bytes, ca_spki: bytes, digest: bytes, version: int
+) -> bytes:
+    """Return the 64 bytes that the broker's evidence in message 2 binds (TRUST T1, T2).
+
+    Args:
+        workload_nonce: from message 1, so that the evidence is fresh for this workload.
+        broker_nonce: from message 2, so that the evidence belongs to this session alone.
+        ca_spki: SubjectPublicKeyInfo (DER) of the mesh CA, whose key signs message 4.
+        digest: SHA-256 of the manifest's signed bytes.
+        version: the manifest's.
+    """
+    return bind(
+        Purpose.BROKER, workload_nonce, broker_nonce, ca_spki, digest, version.to_bytes(8, "big")
+    )
+
+
+def workload_report_data(
+    *,
+    broker_nonce: bytes,
+    hpke_public: bytes,
+    tls_spki: bytes,
+    digest: bytes,
+    role: str,
+    models: tuple[str, ...],
+    renewal: bool = False,
+) -> bytes:
+    """Return the 64 bytes that the workload's evidence in message 3 binds.
+
+    Args:
+        broker_nonce: from message 2: evidence of an earlier session does not fit.
+        hpke_public: 32 bytes; what is released is sealed to it.
+        tls_spki: SubjectPublicKeyInfo (DER) of the key that gets the certificate.
+        digest: SHA-256 of the manifest that the workload was shown and verified.
+        role: as asked for in message 1.
+        models: as asked for in message 1, in that order.
+        renewal: as asked for in message 1: nobody else spends an owner's uses, or withholds keys.
+    """
+    return bind(
+        Purpose.RELEASE,
+        broker_nonce,
+        hpke_public,
+        tls_spki,
+        digest,
+        role.encode(),
+        b"renewal" if renewal else b"admission",
+        *(model.encode() for model in models),
+    )
+
+
+def transcript_digest(request: bytes, challenge: bytes, attestation: bytes) -> bytes:
+    """Return SHA-256 (32 bytes) over messages 1 to 3, as they travelled."""
+    return hashlib.sha256(wire.fields(TRANSCRIPT_LABEL, request, challenge, attestation)).digest()
+
+
+def release_info(transcript: bytes) -> bytes:
+    """Return the HPKE `info` of message 4: it opens in this session and no other."""
+    return wire.fields(RELEASE_INFO, transcript)
+
+
+def response_signed_bytes(transcript: bytes, ciphertext: bytes) -> bytes:
+    """Return what the mesh CA key signs in message 4; HPKE base mode names no sender (T1)."""
+    return wire.fields(RESPONSE_LABEL, transcript, ciphertext)
+
+
+def queue_key_id(key: Secret) -> bytes:
+    """Return the 16 public bytes by which a queue key is named in logs and audit lines."""
+    return hkdf(key, salt=b"", info=b"wardian queue key id v1", length=KEY_ID_BYTES).reveal()
+
+
+def encode_release(release: Release) -> bytes:
+    """Return the plaintext of message 4; the caller seals it at once."""
+    return wire.encode(
+        _ReleaseRecord(
+            certificate_chain=release.certificate_chain,
+            manifest_version=release.manifest_version,
+            secrets=tuple(
+                _SecretRecord(
+                    kind=secret.kind,
+                    model=secret.model,
+                    version=secret.version,
+                    epoch=secret.epoch,
+                    key_id=secret.key_id,
+                    key=secret.key.reveal(),
+                )
+                for secret in release.secrets
+                if secret.kind != "secret"
+            ),
+            named=tuple(
+                _NamedRecord(name=each.name, key_id=each.key_id, value=each.key.reveal())
+                for each in release.secrets
+                if each.kind == "secret"
+            ),
+            log=release.log,
+        )
+    )
+
+
+def decode_release(plaintext: bytes) -> Release:
+    """Return the release in the opened message 4; FormatError if it is none."""
+    record = wire.decode(plaintext, _ReleaseRecord, what="release")
+    keys = tuple(
+        ReleasedSecret(
+            kind=secret.kind,
+            model=secret.model,
+            version=secret.version,
+            epoch=secret.epoch,
+            key_id=secret.key_id,
+            key=Secret(secret.key),
+        )
+        for secret in record.secrets
+    )
+    named = tuple(
+        ReleasedSecret(
+            kind="secret",
+            model="",
+            version=None,
+            epoch=None,
+            key_id=each.key_id,
+            key=Secret(each.value),
+            name=each.name,
+        )
+        for each in record.named
+    )
+    return Release(
+        certificate_chain=record.certificate_chain,
+        manifest_version=record.manifest_version,
+        secrets=keys + named,
+        log=record.log,
+    )

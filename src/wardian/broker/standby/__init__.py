@@ -1,0 +1,1 @@
+"""Two brokers of one mesh: one decides, the other copies it commit by commit and takes over."""

@@ -1,0 +1,317 @@
+"""Both ends of becoming a standby, as pure state machines: bytes in, bytes out, or an error.
+
+No socket, clock or thread. The active is verified before the standby's own evidence is made: its
+evidence against the manifest, the manifest against the owners in the measured `wardian.toml`.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wardian._internal import wire
+from wardian._internal.settings import Agreed
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.verifier import verify_evidence
+from wardian.broker.certificates import BROKER, verify_ca_certificate
+from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
+from wardian.broker.refusal import decode_or_raise
+from wardian.broker.release.protocol import NONCE_BYTES, SESSION_LIFE_S
+from wardian.broker.release.turns import State, Turns
+from wardian.broker.standby.messages import (
+    SESSION_BYTES,
+    Keys,
+    StandbyAnswer,
+    StandbyChallenge,
+    StandbyHello,
+    StandbyProof,
+    Wish,
+    active_report_data,
+    answer_info,
+    answer_signed_bytes,
+    decode_keys,
+    encode_keys,
+    standby_report_data,
+    transcript_digest,
+)
+from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
+from wardian.crypto.secret import Secret
+from wardian.crypto.tls_keys import verify_ecdsa
+from wardian.errors import AuthenticationFailed, LocalProtocolError, Timeout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Message 3, parsed; nothing in it is believed yet.
+
+    Attributes:
+        evidence: to be verified against `report_data`.
+        report_data: the 64 bytes that the evidence must bind.
+    """
+
+    evidence: Evidence
+    report_data: bytes
+
+
+class ActiveSession:
+    """The active's end: `begin`, `challenge`, `receive`, `answer`, in this order, once each."""
+
+    __slots__ = (
+        "_ca_certificate",
+        "_ca_spki",
+        "_challenge",
+        "_hello",
+        "_hpke_public",
+        "_manifest",
+        "_nonce",
+        "_opened_at",
+        "_proof",
+        "_raw",
+        "_turns",
+        "presented",
+        "session",
+        "session_key",
+    )
+
+    presented: Evidence | None
+    """The standby's evidence, as soon as it came; believed by nobody here."""
+    session: bytes
+    """16 bytes that name the session to both ends, and to nobody else."""
+    session_key: Secret
+    """32 bytes; see `channel`."""
+
+    def __init__(
+        self,
+        raw: bytes,
+        hello: StandbyHello,
+        *,
+        manifest: VerifiedManifest,
+        ca_certificate: bytes,
+        opened_at: float,
+    ) -> None:
+        """Begin with message 1.
+
+        Args:
+            raw: message 1 as it travelled.
+            hello: the same, decoded.
+            manifest: the one in force.
+            ca_certificate: the mesh CA's, DER.
+            opened_at: seconds of a clock that never goes back.
+        """
+        self._raw, self._hello = raw, hello
+        self._manifest, self._ca_certificate = manifest, ca_certificate
+        self._ca_spki = verify_ca_certificate(ca_certificate)
+        self._opened_at = opened_at
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._challenge = self._proof = self._hpke_public = b""
+        self._turns = Turns()
+        self.presented = None
+        self.session = secrets.token_bytes(SESSION_BYTES)
+        self.session_key = Secret.random()
+
+    def report_data(self) -> bytes:
+        """Return the 64 bytes for the active's evidence."""
+        self._turns.leave(State.FRESH)
+        self._turns.enter(State.ASKED)
+        return active_report_data(
+            wish=self._hello.wish,
+            standby_nonce=self._hello.nonce,
+            active_nonce=self._nonce,
+            ca_spki=self._ca_spki,
+            digest=self._manifest.digest,
+            version=self._manifest.manifest.version,
+        )
+
+    def challenge(self, evidence: Evidence) -> bytes:
+        """Return message 2 with the active's own `evidence`."""
+        self._turns.leave(State.ASKED)
+        self._challenge = wire.encode(
+            StandbyChallenge(
+                nonce=self._nonce,
+                signed_manifest=self._manifest.signed,
+                mesh_ca=self._ca_certificate,
+                evidence=evidence,
+            )
+        )
+        self._turns.enter(State.CHALLENGED)
+        return self._challenge
+
+    def receive(self, raw: bytes, *, now: float) -> Proof:
+        """Take message 3 and return what has to be verified.
+
+        Args:
+            raw: message 3, untrusted.
+            now: seconds of the clock of `opened_at`.
+
+        Raises:
+            FormatError: it does not parse.
+            Timeout: the session is too old.
+            PeerProtocolError: out of turn, or a second time.
+        """
+        self._turns.leave(State.CHALLENGED)
+        self._refuse_late(now)
+        message = wire.decode(raw, StandbyProof, what="standby proof")
+        self.presented = message.evidence
+        self._proof, self._hpke_public = raw, message.hpke_public
+        self._turns.enter(State.PROVED)
+        return Proof(
+            evidence=message.evidence,
+            report_data=standby_report_data(
+                wish=self._hello.wish,
+                active_nonce=self._nonce,
+                hpke_public=message.hpke_public,
+                ca_spki=self._ca_spki,
+                digest=self._manifest.digest,
+            ),
+        )
+
+    def answer(self, master_key: Secret, *, sign: Callable[[bytes], bytes], now: float) -> bytes:
+        """Return message 4: the keys sealed to the standby, signed by the mesh CA key.
+
+        Args:
+            master_key: what this standby may have of it, after its evidence was verified.
+            sign: signs with the key whose SPKI the active's evidence binds.
+            now: seconds of the clock of `opened_at`.
+
+        Raises:
+            FormatError: the standby's HPKE key is no usable key.
+            Timeout: the session is too old.
+        """
+        self._turns.leave(State.PROVED)
+        self._refuse_late(now)
+        transcript = transcript_digest(self._raw, self._challenge, self._proof)
+        plaintext = encode_keys(
+            master_key=master_key, session=self.session, session_key=self.session_key
+        )
+        ciphertext = hpke_seal(self._hpke_public, plaintext, info=answer_info(transcript))
+        signature = sign(answer_signed_bytes(transcript, ciphertext))
+        return wire.encode(StandbyAnswer(ciphertext=ciphertext, signature=signature))
+
+    def _refuse_late(self, now: float) -> None:
+        if not 0 <= now - self._opened_at <= SESSION_LIFE_S:
+            raise Timeout(f"the session is over: it lives {SESSION_LIFE_S} s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What message 2 showed and its evidence bound."""
+
+    raw: bytes
+    ca_spki: bytes
+
+
+class StandbySession:
+    """The standby's end: `hello`, `receive_challenge`, `proof`, `receive_answer`, once each."""
+
+    __slots__ = ("_agreed", "_hello", "_hpke", "_nonce", "_proof", "_shown", "_turns", "_wish")
+
+    def __init__(self, *, wish: Wish, agreed: Agreed, nonce: bytes) -> None:
+        """Prepare to ask.
+
+        Args:
+            wish: what is wanted.
+            agreed: the measured `wardian.toml`, whose owners decide which broker is trusted.
+            nonce: 32 fresh random bytes.
+        """
+        self._wish, self._agreed, self._nonce = wish, agreed, nonce
+        self._hpke = HpkePrivateKey.generate()
+        self._hello = self._proof = b""
+        self._shown: _Shown | None = None
+        self._turns = Turns()
+
+    def hello(self, *, tee: str) -> bytes:
+        """Return message 1; `tee` is the kind of TEE, for the active's log."""
+        self._turns.leave(State.FRESH)
+        self._hello = wire.encode(StandbyHello(wish=self._wish, tee=tee, nonce=self._nonce))
+        self._turns.enter(State.ASKED)
+        return self._hello
+
+    def receive_challenge(self, raw: bytes, *, now: int) -> bytes:
+        """Take message 2 and return the report data (64 bytes) for the standby's evidence.
+
+        The active is trusted from here on: its evidence is fresh for our nonce, of a measurement
+        that the owners in `wardian.toml` signed, and binds the CA key and exactly this manifest.
+
+        Args:
+            raw: message 2, untrusted.
+            now: Unix seconds, for the validity of the collateral.
+
+        Raises:
+            PeerProtocolError: it is neither a challenge nor a refusal.
+            PolicyDenied: the manifest, or the active's evidence, is not acceptable.
+            AttestationError: the active's evidence is not genuine, not current, or binds another
+                nonce, CA key or manifest than it shows.
+            AuthenticationFailed: a signature in the manifest is wrong.
+            FormatError: the manifest, the CA's certificate or the evidence does not parse.
+        """
+        self._turns.leave(State.ASKED)
+        message = decode_or_raise(raw, StandbyChallenge, what="standby challenge")
+        manifest = verify_manifest_for(message.signed_manifest, agreed=self._agreed)
+        ca_spki = verify_ca_certificate(message.mesh_ca)
+        verify_evidence(
+            message.evidence,
+            policy=appraisal_policy(manifest.manifest, BROKER),
+            report_data=active_report_data(
+                wish=self._wish,
+                standby_nonce=self._nonce,
+                active_nonce=message.nonce,
+                ca_spki=ca_spki,
+                digest=manifest.digest,
+                version=manifest.manifest.version,
+            ),
+            now=now,
+        )
+        self._shown = _Shown(raw=raw, ca_spki=ca_spki)
+        self._turns.enter(State.CHALLENGED)
+        return standby_report_data(
+            wish=self._wish,
+            active_nonce=message.nonce,
+            hpke_public=self._hpke.public,
+            ca_spki=ca_spki,
+            digest=manifest.digest,
+        )
+
+    @property
+    def ca_spki(self) -> bytes:
+        """The mesh CA's key (DER) that the active's evidence binds."""
+        return self._verified().ca_spki
+
+    def proof(self, evidence: Evidence) -> bytes:
+        """Return message 3 with this standby's `evidence`."""
+        self._turns.leave(State.CHALLENGED)
+        self._proof = wire.encode(StandbyProof(evidence=evidence, hpke_public=self._hpke.public))
+        self._turns.enter(State.PROVED)
+        return self._proof
+
+    def receive_answer(self, raw: bytes) -> Keys:
+        """Take message 4 and return the keys.
+
+        Args:
+            raw: message 4, untrusted.
+
+        Raises:
+            PeerProtocolError: it is neither an answer nor a refusal.
+            AuthenticationFailed: not signed by the CA key that the evidence binds, over this very
+                session; or not sealed to this standby.
+            PolicyDenied, EvidenceInvalid, TransportError: the active refuses; the text says why.
+        """
+        self._turns.leave(State.PROVED)
+        shown = self._verified()
+        message = decode_or_raise(raw, StandbyAnswer, what="standby answer")
+        transcript = transcript_digest(self._hello, shown.raw, self._proof)
+        try:
+            verify_ecdsa(
+                shown.ca_spki,
+                message.signature,
+                answer_signed_bytes(transcript, message.ciphertext),
+            )
+        except AuthenticationFailed as err:
+            raise AuthenticationFailed(
+                "the answer is not signed by the broker that was attested, for this session"
+            ) from err
+        return decode_keys(self._hpke.open(message.ciphertext, info=answer_info(transcript)))
+
+    def _verified(self) -> _Shown:
+        if self._shown is None:
+            raise LocalProtocolError("no active broker has been verified in this session")
+        return self._shown

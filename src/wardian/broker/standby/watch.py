@@ -1,0 +1,28 @@
+"""What an active broker does about its standby beside commits: it beats, and notes a loss."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+from wardian.broker.authority import Authority
+from wardian.broker.standby.standbys import Standbys
+
+BEAT_S: Final = 1.0
+
+
+async def watch(standbys: Standbys, authority: Authority, *, beat_s: float = BEAT_S) -> None:
+    """Beat until cancelled; write an audit line when a standby is not kept up any more.
+
+    Raises:
+        SealError: the line cannot be made durable: this broker is not the newest, or in doubt.
+    """
+    lost = asyncio.Event()
+    standbys.on_lost = lost.set  # in the middle of a commit: the line waits for the next
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(beat_s):
+                await lost.wait()
+        standbys.beat()
+        if lost.is_set():
+            lost.clear()
+            authority.record([authority.entry(event="standby", outcome="refused", rule="lost")])

@@ -1,0 +1,1 @@
+"""What the broker remembers: encrypted, whole, the newest; and the audit log."""

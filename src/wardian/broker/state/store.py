@@ -1,0 +1,348 @@
+"""The broker's memory on a disk that its host owns: encrypted, whole, and the newest.
+
+One SQLite file. Every value is AES-256-GCM under a key derived from the sealed master key, with its
+table, its key and its generation as associated data, so that no value moves to another place
+(`sealer`); what it all has to be, the root row says (`contents`).
+
+The file as a whole can be put back by the host, and only a monotonic counter outside it can tell.
+The counter holds the generation and a mark over the root row (`_internal.counter`). A commit writes
+the file first, then has every standby write it (`replicas`), then advances the counter, and only
+then does the broker act. So after a crash the file is either the counted one, or one generation
+ahead and never acted upon; the root says which value of the counter it follows, and must find that
+value there. A host that kills the broker between file and counter collects such files; each is
+worthless once the next start is counted, and until then the mark tells those of one generation
+apart.
+
+Not covered: two brokers of one measurement running at once on copies of the file, where the counter
+is a file of the host. That takes counters on several platforms (TRUST T5, `broker.quorum`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from wardian._internal import wire
+from wardian._internal.counter import (
+    CounterKeeper,
+    MonotonicCounter,
+    Standing,
+    count,
+    generation_of,
+    name_life,
+    standing,
+)
+from wardian.broker.state.audit import EMPTY, START, AuditEntry, AuditHead
+from wardian.broker.state.contents import (
+    Place,
+    Root,
+    read_root,
+    verify_audit,
+    verify_rows,
+    write_commit,
+    write_root,
+)
+from wardian.broker.state.database import MAX_VALUE_BYTES, Database, sqlite_as_seal_error
+from wardian.broker.state.drafts import Basis, Draft, draft
+from wardian.broker.state.master_key import MasterKey
+from wardian.broker.state.merkle import Tree
+from wardian.broker.state.replicas import NO_REPLICAS, Replicas
+from wardian.broker.state.sealer import ALTERED, Sealer, digest
+from wardian.broker.state.snapshot import take_snapshot
+from wardian.errors import (
+    CounterLost,
+    CounterUnavailable,
+    SealError,
+    StateRolledBack,
+)
+
+__all__ = ["MAX_VALUE_BYTES", "Place", "Store"]
+
+_REMOVED: Final = (
+    "the broker's state was removed: nothing is in its place, and something was counted. "
+    "Put the newest copy back"
+)
+_COUNTER_AT_ZERO: Final = (
+    "there is a broker's state, but its counter stands at 0: the counter was lost or set back, or "
+    "the state is of a broker of before. If the counter was moved, put it back; else let the "
+    "owners recover the state, or move it away and let them provision a new broker "
+    "(docs/reference/broker-state.md)"
+)
+
+
+class Store:
+    """The opened state. One process, one thread; every change is one atomic `commit`."""
+
+    __slots__ = (
+        "_chain",
+        "_counter",
+        "_database",
+        "_locked",
+        "_retired",
+        "_root",
+        "_sealer",
+        "_usable",
+        "_value",
+        "audit_tree",
+        "master_key",
+        "replicas",
+    )
+
+    audit_tree: Tree
+    """The Merkle tree over the audit log, for proofs."""
+    master_key: MasterKey
+    """What opens the state."""
+    replicas: Replicas
+    """Where else every commit lies before it is acted upon."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        master_key: MasterKey,
+        counter: MonotonicCounter,
+        replicas: Replicas = NO_REPLICAS,
+    ) -> None:
+        """Open the state in `path`, or begin one where there is none and never was.
+
+        Args:
+            path: the SQLite file; made with mode 0600.
+            master_key: that only this enclave can unseal.
+            counter: tells the newest state from an older copy.
+            replicas: where else every commit has to lie before it is acted upon.
+
+        Raises:
+            ConfigError: the file cannot be opened, or another broker has it open.
+            SealError: it was altered, is incomplete, or is of another enclave.
+            StateRolledBack: it is not the newest.
+            CounterLost: it is newer than the counter can have counted, or of another life of it.
+        """
+        self.master_key, self.replicas = master_key, replicas
+        self._sealer = Sealer(master_key)
+        self._counter = counter
+        self._value = counter.read()
+        self._usable, self._retired = True, False
+        self._locked: frozenset[str] = frozenset()
+        self._chain, self.audit_tree = START, Tree()
+        self._database = Database(path)
+        try:
+            with sqlite_as_seal_error():
+                self._root = self._load()
+        except BaseException:
+            self._database.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return self._database.path
+
+    @property
+    def usable(self) -> bool:
+        """Whether this process may use the state; once False, only opening it anew helps."""
+        return self._usable and not self._database.in_doubt
+
+    @property
+    def retired(self) -> bool:
+        """Whether this process decides nothing with the state any more, by its own last commit."""
+        return self._retired
+
+    @property
+    def kept_by(self) -> CounterKeeper:
+        """Who keeps the counter; `kept_by.said` is what a status says of it."""
+        return self._counter.kept_by
+
+    @property
+    def generation(self) -> int:
+        """The number of commits so far."""
+        return self._root.generation
+
+    @property
+    def audit_head(self) -> AuditHead:
+        """Where the audit log ends."""
+        return self._root.audit
+
+    def retire(self) -> None:
+        """Let nothing be committed or confirmed any more; the state can still be read."""
+        self._retired = True
+
+    def abandon(self) -> None:
+        """Use the state no more; only opening it anew helps."""
+        self._usable = False
+
+    def close(self) -> None:
+        """Close the file. Nothing is lost: every commit is on disk."""
+        self._database.close()
+
+    def get(self, place: str, key: str) -> bytes | None:
+        """Return the value at (`place`, `key`), or None if there is none that this broker can open.
+
+        Raises:
+            SealError: the row was altered since the state was opened.
+        """
+        raw = None if f"{place}/{key}" in self._locked else self._read(place, key)
+        return None if raw is None else self._sealer.unlock(raw, place, key)
+
+    def keys(self, place: str) -> tuple[str, ...]:
+        """Return the keys at `place` whose values this broker can open, sorted."""
+        prefix = f"{place}/"
+        found = (name for name in self._root.rows if name.startswith(prefix))
+        return tuple(
+            sorted(name.removeprefix(prefix) for name in found if name not in self._locked)
+        )
+
+    def locked(self, owner: str) -> dict[Place, bytes]:
+        """Return what `owner` gave and only a key of its own opens, as it is locked, by place.
+
+        So it is after a recovery, or a handover, in which that owner had no part.
+        """
+        names = (name.partition("/") for name in sorted(self._locked))
+        places = ((place, key) for place, _, key in names if key.startswith(f"{owner}/"))
+        return {at: raw for at in places if (raw := self._read(*at)) is not None}
+
+    def audit_lines(self, *, after: int = 0, limit: int = 100) -> tuple[bytes, ...]:
+        """Return up to `limit` raw audit lines whose sequence is greater than `after`."""
+        query = (
+            "SELECT sequence, generation, sealed FROM audit WHERE sequence > ? "
+            "ORDER BY sequence LIMIT ?"
+        )
+        with sqlite_as_seal_error(), self._database.select(query, after, limit) as found:
+            rows = found.fetchall()
+        return tuple(self._sealer.open(sealed, "audit", str(seq), gen) for seq, gen, sealed in rows)
+
+    def snapshot(self) -> tuple[bytes, Iterator[bytes]]:
+        """Return the mark of the state as it is now, and its pieces; see `take_snapshot`.
+
+        Raises:
+            SealError: it is in doubt which one is the newest.
+        """
+        self._refuse_unusable()
+        return take_snapshot(self._database)
+
+    def commit(
+        self,
+        changes: Mapping[Place, bytes | None] | None = None,
+        *,
+        audit: Sequence[AuditEntry],
+        now: int,
+    ) -> None:
+        """Make `changes` and append `audit`, all or nothing; on return they are counted.
+
+        Act on a change only after this returned.
+
+        Args:
+            changes: new values by place; None deletes.
+            audit: what happened; every commit says why it was made, but for what a witness of the
+                log signed, which would never end.
+            now: Unix seconds, for the audit lines.
+
+        Raises:
+            SealError: the state cannot be written, or another broker counted meanwhile.
+        """
+        self._refuse_unusable()
+        self._refuse_retired()
+        basis = Basis(
+            sealer=self._sealer,
+            root=self._root,
+            chain=self._chain,
+            follows=self._value,
+            generation=self._root.generation + 1,
+        )
+        drafted = draft(basis, changes or {}, audit, now=now)
+        with sqlite_as_seal_error(), self._database.transaction():
+            write_commit(self._database, drafted.commit)
+        self._settle(drafted)
+        self._locked -= {f"{place}/{key}" for place, key in changes or {}}
+
+    def confirm(self) -> None:
+        """Return if this state is still the newest one, as the counter says now.
+
+        A commit finds that out by itself. Ask before anything is told without one: a second broker
+        may have been started on a copy of this state, and its host let this one answer.
+
+        Raises:
+            CounterUnavailable: nobody can say now (retryable).
+            SealError: another broker counted; this process does not use the state any more.
+        """
+        self._refuse_unusable()
+        self._refuse_retired()
+        self._usable = False
+        try:
+            stands = self._counter.read()
+        except CounterUnavailable:
+            self._usable = True  # nothing was learned
+            raise
+        if stands != self._value:
+            raise SealError("another broker counted in this one's place: two run on one state")
+        self._usable = True
+
+    def _load(self) -> Root:
+        """Return the verified root of the state on disk, or that of a new, empty one."""
+        if self._database.empty():
+            return self._begin()
+        if self._value == 0:  # it leaves 0 before the first file is written
+            raise CounterLost(_COUNTER_AT_ZERO)
+        root, sealed = read_root(self._database, self._sealer)
+        stamped = self._sealer.stamp(sealed, generation=root.generation)
+        stands = standing(
+            stamped, follows=root.follows, counted=self._value, what="the broker's state"
+        )
+        self._locked = verify_rows(self._database, self._sealer, root)
+        self._chain = verify_audit(self._database, self._sealer, root, tree=self.audit_tree)
+        if stands is Standing.AHEAD:  # counted when it is known to be whole: there is no way back
+            self._advance(stamped)
+        return root
+
+    def _begin(self) -> Root:
+        """Write the first generation; only where nothing was ever counted."""
+        if generation_of(self._value):
+            raise StateRolledBack(_REMOVED)
+        if self._value == 0:
+            self._advance(name_life())
+        root = Root(generation=1, follows=self._value, rows={}, audit=EMPTY)
+        sealed = self._sealer.seal(wire.encode(root), "root", "", 1)
+        with self._database.transaction():
+            self._database.make()
+            write_root(self._database, 1, sealed)
+        self._advance(self._sealer.stamp(sealed, generation=1))
+        return root
+
+    def _read(self, place: str, key: str) -> bytes | None:
+        """Return what is sealed at a place, still under its owner's key where it is one's own."""
+        expected = self._root.rows.get(f"{place}/{key}")
+        if expected is None:
+            return None
+        query = "SELECT generation, sealed FROM rows WHERE place = ? AND key = ?"
+        with sqlite_as_seal_error(), self._database.select(query, place, key) as found:
+            row = found.fetchone()
+        if row is None or digest(row[1]) != expected:
+            raise SealError(ALTERED)
+        return self._sealer.open(row[1], "rows", f"{place}/{key}", row[0])
+
+    def _settle(self, drafted: Draft) -> None:
+        """Have every standby write what is now on disk, then advance the counter to it.
+
+        From here to the end the file is ahead of the counter. If this fails nobody knows which of
+        the two holds, so this process stops using the state; the next start finds out.
+        """
+        self._usable = False
+        commit = drafted.commit
+        self.replicas.ship(commit)
+        self._advance(self._sealer.stamp(commit.root, generation=commit.generation))
+        self._root, self._chain = drafted.root, drafted.chain
+        for line in drafted.lines:
+            self.audit_tree.append(line)
+        self._usable = True
+
+    def _advance(self, to: int) -> None:
+        count(self._counter, at=self._value, to=to)
+        self._value = to
+
+    def _refuse_retired(self) -> None:
+        if self._retired:
+            raise SealError("the broker's state was handed over: this broker decides nothing more")
+
+    def _refuse_unusable(self) -> None:
+        if not self.usable:
+            raise SealError(
+                "the broker's state is in doubt, or not the newest any more: restart it"
+            )

@@ -1,0 +1,1 @@
+"""`wardian owner`: an owner's keys, and the lines that it signs."""
