@@ -24,7 +24,16 @@ import wardian
 PATIENCE_S = 40.0
 """The machine is shared."""
 PASSED_ON = ("LANG", "LC_ALL", "TMPDIR")
+BETWEEN_S = 0.005
+"""Between an answer and the next request of the same client; what changes needs cores, too."""
 RELEASES = ("venv", "venv-next")
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 class Process:
@@ -194,7 +203,7 @@ class Asked:
 
 
 class Load:
-    """Clients that ask without a pause, and look at every answer.
+    """Clients that ask all the time, and look at every answer.
 
     `right` says what each version of the model answers to each of `images`.
     """
@@ -230,6 +239,7 @@ class Load:
                     self.failures.append(err)
                     return
                 self.asked[number].append(Asked(began, time.monotonic(), version))
+                time.sleep(BETWEEN_S)
 
     def _version(self, row: int, got: NDArray[Any]) -> int:
         """Return the one version whose answer `got` is."""

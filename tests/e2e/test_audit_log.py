@@ -1,6 +1,7 @@
 """The audit log on loopback: the commands against a real broker, and against one that forked."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -15,10 +16,13 @@ from toy_mesh import MASTER_KEY, Counter, ToyMesh
 
 from wardian._internal.clock import unix_time
 from wardian.broker.certificates import chain_pem
+from wardian.broker.frames import FRAME_BYTES, FrameStream, connect
 from wardian.broker.service import BrokerService
+from wardian.broker.standby.identity import nobody
 from wardian.broker.state.store import Store
 from wardian.crypto.owner_key import encode_owner_key
 from wardian.crypto.signing import SigningKey
+from wardian.errors import ConnectionLost
 
 WITNESS = SigningKey.generate()
 
@@ -94,7 +98,8 @@ async def test_the_whole_way(broker: Running, files: Path) -> None:
     demand = ("--witnesses", "wardian.toml")
     assert "0 of the 1 witnesses" in await command(files, "verify", *at, *demand, expect=3)
     sign = ("witness", "--key", "witness.key", "--memory", "witness.json", *at)
-    assert f"signed {count} lines" in await command(files, *sign)
+    assert "say --first" in await command(files, *sign, expect=2)
+    assert f"signed {count} lines" in await command(files, *sign, "--first")
     broker.append(2, rule="later")
     told = await command(files, "verify", *at, *demand, "--head", "memory.json", "--json")
     assert json.loads(told)["read"] == 2
@@ -119,7 +124,7 @@ async def test_a_broker_that_was_started_on_a_copy(
     copy.write_bytes((files / "broker.db").read_bytes())
     broker.append(3, rule="seen")
     await command(files, "verify", "--broker", broker.where, *at)
-    await command(files, *sign, "--broker", broker.where)
+    await command(files, *sign, "--first", "--broker", broker.where)
     twin = await start(mesh, copy, counted)
     try:
         twin.append(9, rule="hidden")
@@ -127,6 +132,7 @@ async def test_a_broker_that_was_started_on_a_copy(
         assert "does not follow" in told
         told = await command(files, *sign, "--broker", twin.where, expect=3)
         assert "forked" in told
+        assert "witness.json.refused-" in told
         assert "WHOLE" in await command(
             files, "verify", "--broker", twin.where, "--ca", "mesh-ca.pem"
         )  # who remembers nothing notices nothing
@@ -134,6 +140,36 @@ async def test_a_broker_that_was_started_on_a_copy(
         await twin.service.aclose()
     await command(files, "verify", "--broker", broker.where, *at)
     await command(files, *sign, "--broker", broker.where)
+
+
+async def test_somebody_in_between(broker: Running, files: Path) -> None:
+    """It ends TLS and carries whole frames on: all that it shows is genuine, and it may be old."""
+    host, _, port = broker.where.partition(":")
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        here, there = FrameStream(reader, writer), await connect((host, int(port)))
+        with contextlib.suppress(ConnectionLost):
+            while True:
+                await there.send(await here.receive(most=FRAME_BYTES))
+                await here.send(await there.receive(most=FRAME_BYTES))
+        await there.close()
+        await here.close()
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0, ssl=nobody(now=unix_time()))
+    async with server:
+        at = ("--broker", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert "UNVERIFIED" in await command(files, "verify", *at)
+        sign = ("witness", "--key", "witness.key", "--memory", "witness.json", "--first")
+        for arguments in (
+            ("show",),
+            ("verify",),
+            ("export", "log.jsonl"),
+            ("prove", "1", "--out", "proof.json"),
+            sign,
+        ):
+            told = await command(files, *arguments, *at, "--ca", "mesh-ca.pem", expect=1)
+            assert "does not end at a broker of this mesh CA" in told
+    assert not any((files / name).exists() for name in ("log.jsonl", "proof.json", "witness.json"))
 
 
 async def test_nobody_is_there(files: Path) -> None:

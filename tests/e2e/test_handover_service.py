@@ -259,7 +259,7 @@ async def test_nobody_is_left_behind_with_a_refusal_in_a_retired_state(
     old: OldBroker, new: NewBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes wrong after the last commit is not audited: there is no commit any more."""
-    from wardian.broker.standby.sessions import ActiveSession
+    from wardian.broker.standby.active_session import ActiveSession
 
     def breaks(*_: object, **__: object) -> bytes:
         raise PolicyDenied("a bug", rule="test")

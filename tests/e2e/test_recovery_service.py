@@ -16,13 +16,15 @@ from simulators.two_brokers import SecondBroker
 from toy_mesh import NOW, Counter
 
 from wardian._internal import wire
-from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream, connect
+from wardian.broker.frames import FIRST_FRAME_BYTES, FRAME_BYTES, FrameStream, connect
 from wardian.broker.recovery.backup import BackupRequest, restore_files, write_backup
 from wardian.broker.recovery.backup_client import fetch_backup
 from wardian.broker.recovery.client import give_share
 from wardian.broker.recovery.gathering import Gathering
 from wardian.broker.recovery.place import RecoveryMeans, RecoveryPlace
-from wardian.broker.recovery.protocol import RecoveryReceipt
+from wardian.broker.recovery.protocol import RecoveryReceipt, RecoveryShare
+from wardian.broker.recovery.sessions import OwnerVisit
+from wardian.broker.refusal import decode_or_raise
 from wardian.broker.release.client import obtain
 from wardian.broker.service import BrokerService
 from wardian.broker.standby.door import Door
@@ -221,6 +223,14 @@ def world_store(world: RecoveryWorld) -> Store:
     return Store(world.broker.path, master_key=MASTER_KEY, counter=world.broker.counter.seam)
 
 
+async def visited(address: Address, world: RecoveryWorld) -> FrameStream:
+    """Return a stream to a broker that waits for the third owner's share."""
+    stream = await connect(address)
+    await stream.send(OwnerVisit(world.means(2)).hello())
+    await stream.receive(most=FRAME_BYTES)
+    return stream
+
+
 async def test_a_key_that_opens_nothing_unlocks_nothing(
     world: RecoveryWorld, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,11 +251,17 @@ async def test_a_key_that_opens_nothing_unlocks_nothing(
             "refusal",
             world.public(2),
         )
-        gone = await connect(address)
-        from wardian.broker.recovery.sessions import OwnerVisit
-
-        await gone.send(OwnerVisit(world.means(2)).hello())
+        gone = await visited(address, world)
         gone.abort()
+        stranger = await visited(address, world)
+        await stranger.send(wire.encode(RecoveryShare(sealed=b"x" * 32, signature=b"y" * 64)))
+        with pytest.raises(PolicyDenied, match="not by this owner"):
+            answer = await stranger.receive(most=FIRST_FRAME_BYTES)
+            decode_or_raise(answer, RecoveryReceipt, what="receipt")
+        stranger.abort()
+        raw = service.authority.store.audit_lines(limit=1000)[-1]
+        refused = decode_line(raw).entry
+        assert (refused.event, refused.role, refused.owner) == ("refusal", "owner", "")
         assert (await give_share(address, means=world.means(2), now=lambda: NOW))[0].recovered
 
 
@@ -296,7 +312,7 @@ async def test_backups_are_rationed_and_only_the_newest_state_is_given(
 
 async def test_what_sends_something_else_is_no_broker(world: RecoveryWorld) -> None:
     async def answer(stream: FrameStream, raw: bytes) -> None:
-        assert wire.decode(raw, BackupRequest, what="request")
+        assert isinstance(wire.decode(raw, BackupRequest, what="request"), BackupRequest)
         for frame in answers.pop():
             await stream.send(frame)
 

@@ -5,8 +5,8 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-GRACE_S: Final = 0.25
-"""How long a connection may present nothing while others wait; a release takes a tenth of it."""
+GRACE_S: Final = 0.6
+"""How long a connection may do nothing while others wait; a release's steps take a tenth."""
 MOST_PEERS: Final = 1024
 """Whose buckets are kept. Who comes from more addresses than that pays with TLS handshakes."""
 
@@ -68,7 +68,7 @@ class Place:
         peer: whom it counts for, of `peer_of`.
         firm: whether it keeps its place: from when it presents evidence, or an owner's signature,
             unless that is refused. What was presented is decided, and audited, to its end.
-        since: when it got its place; seconds that never go back.
+        since: when it got its place, or took its last step; seconds that never go back.
     """
 
     peer: str
@@ -80,9 +80,9 @@ class Places:
     """Who is being served, who waits, and who gives way. Pure: time is an argument.
 
     At most so many are served, at most so many of one peer, and as a rule each comes to its end.
-    Where others wait, a connection that has presented nothing within `GRACE_S` gives way: so those
-    who only hold places hold nobody up for long, and a crowd that starts at once is served in
-    order. One peer's crowd waits, and gives way, for that peer alone.
+    Where others wait, a connection that takes no step within `GRACE_S` gives way, unless it is
+    firm: so those who only hold places hold nobody up for long, and a crowd that starts at once is
+    served in order. One peer's crowd waits, and gives way, for that peer alone.
     """
 
     __slots__ = ("_held", "_limits", "_waiting")
@@ -136,10 +136,15 @@ class Places:
                 those.remove(place)
 
     def _oldest_idle(self, peer: str | None, now: float) -> Place | None:
-        for held in self._held:
-            if (peer is None or held.peer == peer) and not held.firm:
-                return held if now - held.since >= GRACE_S else None
-        return None
+        """Return who has been idle for longest, if that is too long."""
+        idle = [
+            held
+            for held in self._held
+            if (peer is None or held.peer == peer)
+            and not held.firm
+            and now - held.since >= GRACE_S
+        ]
+        return min(idle, key=lambda held: held.since, default=None)
 
 
 def peer_of(host: str) -> str:

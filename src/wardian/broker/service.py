@@ -337,6 +337,7 @@ class BrokerService:
             async with asyncio.timeout(self._limits.connection_s):
                 identity = self._current_identity()
                 stream = await self._handshake(connection, identity.context)
+                place.since = self._ticks()
                 try:
                     await self._answer(stream, place, identity)
                 except asyncio.CancelledError:  # it gives way, or its time is over
@@ -375,6 +376,7 @@ class BrokerService:
                 most=FIRST_FRAME_BYTES, timeout_s=self._limits.first_message_s
             )
             first = wire.decode(raw, _FIRST, what="first message")
+            place.since = self._ticks()
             self._refuse_overtaken(identity)
             await self._desks[type(first)].serve(stream, place, raw, first)
         except Exception as err:  # noqa: BLE001 (a bug, too, is answered, without its text)

@@ -31,6 +31,14 @@ P256_PUBLIC_BYTES: Final = 33
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of P-256's base point (SEC 2, section 2.4.2)."""
 _ECDSA: Final = ec.ECDSA(hashes.SHA256())
+_FIELD: Final = 2**255 - 19
+"""Of Ed25519 (RFC 8032, section 5.1)."""
+_EIGHTH_Y: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+"""Of a point of order 8; the other y of that order is its negative."""
+_SMALL_ORDER_Y: Final = frozenset(
+    {0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _EIGHTH_Y, _FIELD - _EIGHTH_Y}
+)
+"""Of every point whose order divides 8, in every spelling that there is of it."""
 
 
 class SignatureKind(enum.StrEnum):
@@ -122,8 +130,8 @@ def verify_signature(public: bytes, signature: bytes, message: bytes) -> None:
         message: untrusted.
 
     Raises:
-        AuthenticationFailed: the signature is not of this key over this message, or one of the
-            two has a wrong form.
+        AuthenticationFailed: the signature is not of this key over this message, one of the two
+            has a wrong form, or the key is one for which anybody can make signatures.
     """
     verify = _VERIFIERS.get(len(public), _verify_nothing)
     try:
@@ -199,6 +207,8 @@ def _verify_nothing(*_: bytes) -> None:
 
 
 def _verify_ed25519(public: bytes, signature: bytes, message: bytes) -> None:
+    if int.from_bytes(public, "little") & (2**255 - 1) in _SMALL_ORDER_Y:
+        raise InvalidSignature  # nobody's: without a private key one signature fits any message
     Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
 
 

@@ -150,16 +150,20 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.owners", "orders", "protocol", "provisioning", "visits"),
                 *_within("broker.release", "broker_session", "desk", "grants", "policy"),
                 *_within("broker.release", "in_force_desk", "releases", "terms"),
-                *_within("broker.recovery", "backup", "backup_desk", "desk", "gathering", "keeper"),
-                *_within("broker.recovery", "package", "place", "protocol", "sessions"),
-                *_within("broker.standby", "channel", "commits", "course", "desk", "door"),
                 *_within(
-                    "broker.standby", "follower", "giving", "handover", "identity", "messages"
+                    "broker.recovery", "backup", "backup_desk", "dealing", "desk", "gathering"
                 ),
-                *_within("broker.standby", "place", "retired", "sessions", "standbys"),
-                *_within("broker.standby", "successor", "watch"),
+                *_within("broker.recovery", "keeper", "package", "place", "protocol", "sessions"),
+                *_within(
+                    "broker.standby", "active_session", "channel", "commits", "course", "desk"
+                ),
+                *_within("broker.standby", "door", "follower", "giving", "handover", "identity"),
+                *_within("broker.standby", "messages", "place", "retired", "standby_session"),
+                *_within("broker.standby", "standbys", "successor", "watch"),
                 *_within("broker.state", "clock", "contents", "database", "drafts", "master_key"),
-                *_within("broker.state", "named_secrets", "new_life", "replica", "replicas"),
+                *_within(
+                    "broker.state", "named_secrets", "new_life", "opening", "replica", "replicas"
+                ),
                 *_within("broker.state", "sealer", "snapshot", "store"),
                 "wardian.crypto.shamir",
                 *_within("broker.transparency", "log", "sender", "witnessing"),

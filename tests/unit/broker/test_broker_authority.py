@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_mesh import NOW, OTHER_PLATFORM, ToyBroker, ToyMesh, digest
@@ -12,7 +13,7 @@ from wardian.broker.mesh.lines import ModelLine
 from wardian.broker.mesh.manifest import SignedManifest, manifest_digest, sign_manifest
 from wardian.broker.owners.goods import Goods
 from wardian.broker.owners.provisioning import OpenedProvision
-from wardian.broker.state.audit import verify_chain
+from wardian.broker.state.audit import verify_chain, verify_tail
 from wardian.broker.status import Status, StatusRequest
 from wardian.broker.status_desk import tell_status
 from wardian.crypto.recipients import BrokerKey
@@ -281,6 +282,7 @@ def test_the_audit_log_tells_the_story(mesh: ToyMesh, broker: ToyBroker) -> None
     assert entries(broker) == [
         ("start", "granted", "certificate"),
         ("start", "granted", ""),
+        ("provision", "granted", ""),  # the manifest
         ("provision", "granted", "model"),
         ("provision", "granted", "model"),
         ("release", "granted", "model"),
@@ -289,12 +291,44 @@ def test_the_audit_log_tells_the_story(mesh: ToyMesh, broker: ToyBroker) -> None
         ("refusal", "refused", ""),
     ]
     lines = verify_chain(status(broker).lines, head=status(broker).audit)
-    release, refusal = lines[4].entry, lines[6].entry
+    release, refusal = lines[5].entry, lines[7].entry
     assert release.measurement == mesh.measurements["worker"].hex()
     assert release.key_id == mesh.keys["digits"].key_id.hex()
     assert release.manifest == mesh.verified().digest.hex()
     assert (refusal.role, refusal.model, refusal.rule) == ("aggregator", "digits", "role-known")
-    assert [len(status(broker, after=n).lines) for n in (0, 6, 8, 99)] == [8, 2, 0, 0]
+    assert [len(status(broker, after=n).lines) for n in (0, 7, 9, 99)] == [9, 2, 0, 0]
+
+
+def test_every_change_that_an_owner_makes_has_a_line_of_its_own(
+    mesh: ToyMesh, broker: ToyBroker
+) -> None:
+    """A manifest beside keys, and a recovery key beside nothing, are not hidden behind others."""
+
+    def lines_of(**more: Any) -> list[tuple[str, str, int]]:
+        before = broker.store.audit_head.count
+        broker.provision(**more)
+        lines = verify_tail(status(broker, after=before).lines, head=status(broker).audit)
+        assert {(line.entry.event, line.entry.outcome) for line in lines} == {
+            ("provision", "granted")
+        }
+        assert {line.entry.owner for line in lines} == {mesh.owners[0].public.hex()}
+        assert {line.entry.manifest for line in lines} == {broker.authority.manifest_digest.hex()}
+        return [(line.entry.kind, line.entry.rule, line.entry.epoch) for line in lines]
+
+    second = mesh.signed(version=2)
+    epoch = broker.authority.epoch
+    assert lines_of(signed=second, keys=(mesh.keys["digits"],)) == [
+        ("", "", epoch + 1),
+        ("model", "", 0),
+    ]
+    assert broker.authority.epoch == epoch + 1
+    assert lines_of(signed=second) == [("", "nothing-new", 0)]
+    recovery = {"recovery_public": "ab" * 32}
+    assert lines_of(signed=second, **recovery) == [("", "recovery-key", 0)]
+    assert lines_of(signed=mesh.signed(version=3), **recovery) == [
+        ("", "", epoch + 2),
+        ("", "recovery-key", 0),
+    ]
 
 
 def test_a_bug_and_what_was_left_out_have_their_lines(mesh: ToyMesh, broker: ToyBroker) -> None:

@@ -343,6 +343,28 @@ def test_a_fork_keeps_only_what_was_signed_before_it(watched: ToyLog, tmp_path: 
             one.verify(fork.shown.witnessed(), ca_spki=CA.spki, now=NOW)
 
 
+def test_lines_bound_a_fork_and_fresh_times_do_not(tmp_path: Path) -> None:
+    """A third broker, idle where two others parted, has a witness sign anew for both of them."""
+    idle, one, other = (ToyLog(tmp_path / f"{name}.db") for name in ("idle", "one", "other"))
+    with closing(idle), closing(one), closing(other):
+        for log in (idle, one, other):
+            log.append(9)
+        witness, asked = Watcher(WITNESSES[0]), demand(threshold=1, max_lines=3, max_age_s=60)
+        for days in (1, 400):
+            at = NOW + days * 86_400
+            idle.now = one.now = other.now = at
+            signed = witness.visit(idle).cosigned[0].cosignature
+            for log, model in ((one, "seen"), (other, "hidden")):
+                log.append(model=model)
+                log.shown.accept(signed)
+                found = asked.verify(log.shown.witnessed(), ca_spki=CA.spki, now=at)
+                assert found.seconds_ago == 0
+        assert one.store.audit_head.root != other.store.audit_head.root
+        other.append(2, model="hidden")
+        with pytest.raises(PolicyDenied, match="within the last 3 lines"):
+            asked.verify(other.shown.witnessed(), ca_spki=CA.spki, now=at)
+
+
 @pytest.mark.parametrize("field", ["count", "root", "time", "signature"])
 def test_a_cosignature_that_was_changed(watched: ToyLog, field: str) -> None:
     shown = watched.shown.witnessed()

@@ -203,6 +203,7 @@ def number(value: float) -> str:
         ("answers to one address that asks", "{poll_burst} at once, then {polls_per_s} a second"),
         ("answers to who asks for proofs", "{proof_burst} at once, then {proofs_per_s} a second"),
         ("audit lines of refusals", "{line_burst} at once, then one in {line_s} s"),
+        ("audit lines where genuine", "{judged_burst} at once, then {judged_per_s} a second"),
         ("refusals in the process", "{log_burst} at once, then one a second"),
         ("visits of who says to be an owner", "{owners} at once"),
         ("visits that one owner signed", "{visit_burst} at once, then one in {visit_s} s"),

@@ -290,7 +290,12 @@ def test_the_policy_for_a_role_names_its_measurements_and_one_root(mesh: ToyMesh
     manifest = mesh.manifest()
     policy = appraisal_policy(manifest, "worker")
     assert policy.roots == frozenset({PLATFORM.root_sha256})
-    assert rules_of(policy) >= {"MeasurementIn", "NotConfigured", "NotDebug", "TcbEvaluationAtLeast"}
+    assert rules_of(policy) >= {
+        "MeasurementIn",
+        "NotConfigured",
+        "NotDebug",
+        "TcbEvaluationAtLeast",
+    }
     policy = appraisal_policy(mesh.manifest(trust=hardware(any_platform="risk accepted")), "worker")
     assert policy.roots == frozenset({INTEL_ROOT_SHA256})
 

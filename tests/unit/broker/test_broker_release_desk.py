@@ -1,13 +1,14 @@
 """A whole release between `obtain` and the broker's desk, without a socket."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from desk_calls import Desks, Pipe
-from toy_mesh import NOW, ToyBroker, ToyMesh, digest
+from toy_mesh import NOW, OTHER_PLATFORM, ToyBroker, ToyMesh, digest
 
+from wardian.attestation.evidence import Evidence
 from wardian.broker.limits import ServiceLimits
 from wardian.broker.mesh.trust import RoleReference
 from wardian.broker.release.admission import Admission
@@ -16,19 +17,23 @@ from wardian.broker.state.audit import AuditEntry, verify_chain
 from wardian.errors import (
     AdmissionRefused,
     AuthenticationFailed,
+    EvidenceInvalid,
     LocalProtocolError,
     PolicyDenied,
     TransportError,
 )
 
 LIMITS = ServiceLimits(lines_per_s=0, line_burst=2, quotes_per_s=0.001, quote_burst=6)
+FLOODED = ServiceLimits(lines_per_s=0, line_burst=2, judged_per_s=0, judged_burst=3)
 
 
 class Asking:
     """A workload, and the broker at the other end of its connections."""
 
-    def __init__(self, broker: ToyBroker, patch: pytest.MonkeyPatch) -> None:
-        self.broker, self.desks = broker, Desks(broker, limits=LIMITS)
+    def __init__(
+        self, broker: ToyBroker, patch: pytest.MonkeyPatch, *, limits: ServiceLimits | None = None
+    ) -> None:
+        self.broker, self.desks = broker, Desks(broker, limits=limits or LIMITS)
         self.desks.instead_of_sockets(patch, "wardian.broker.release.client")
         self.evidence = 0
         patch.setattr(Pipe, "peer_certificate", lambda _: self.certificate(), raising=False)
@@ -115,6 +120,64 @@ async def test_evidence_of_other_code_is_refused_and_audited(asking: Asking, mes
     with pytest.raises(AdmissionRefused) as caught:
         await asking.ask(attest=trojan)
     assert caught.value.rule == asking.last().rule == "MeasurementIn"
+
+
+class Lines:
+    """How many lines an attacker makes, and what the last one says."""
+
+    def __init__(self, asking: Asking) -> None:
+        self.asking, self.before = asking, asking.broker.store.audit_head.count
+
+    @property
+    def new(self) -> int:
+        return self.asking.broker.store.audit_head.count - self.before
+
+
+def _unbound(mesh: ToyMesh) -> Callable[[bytes], Evidence]:
+    return lambda _: mesh.attest("worker")(bytes(64))  # genuine, of another session: played back
+
+
+def _own_root(mesh: ToyMesh) -> Callable[[bytes], Evidence]:
+    return mesh.attest("worker", platform=OTHER_PLATFORM)  # the attacker's own vendor
+
+
+def _garbage(_: ToyMesh) -> Callable[[bytes], Evidence]:
+    return lambda _: Evidence(quote=b"x", collateral=b"")
+
+
+@pytest.mark.parametrize("attest", [_unbound, _own_root, _garbage])
+async def test_evidence_that_costs_nothing_does_not_fill_the_log(
+    mesh: ToyMesh,
+    broker: ToyBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    attest: Callable[[ToyMesh], Callable[[bytes], Evidence]],
+) -> None:
+    """The quote that each visit costs is the broker's: it bounds nothing that is kept for good."""
+    asking = Asking(broker, monkeypatch, limits=FLOODED)
+    lines = Lines(asking)
+    for _ in range(9):
+        with pytest.raises((PolicyDenied, EvidenceInvalid, TransportError)):
+            await asking.ask(attest=attest(mesh))
+    assert lines.new == FLOODED.line_burst
+    with pytest.raises(AdmissionRefused):  # nobody's garbage takes the line of a genuine platform
+        await asking.ask(attest=mesh.attest("worker", measurement=digest("trojan")))
+    assert asking.last().rule == "MeasurementIn"
+    assert asking.last().evidence
+    assert lines.new == FLOODED.line_burst + 1
+    await asking.desks.close()
+
+
+async def test_a_platform_does_not_fill_the_log_either(
+    mesh: ToyMesh, broker: ToyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = Asking(broker, monkeypatch, limits=FLOODED)
+    lines, trojan = Lines(asking), mesh.attest("worker", measurement=digest("trojan"))
+    for _ in range(9):
+        with pytest.raises(AdmissionRefused):
+            await asking.ask(attest=trojan)
+    assert lines.new == FLOODED.judged_burst + FLOODED.line_burst
+    assert asking.desks.office.lines.close() == 9 - lines.new
+    await asking.desks.close()
 
 
 async def test_a_connection_that_does_not_end_at_the_broker_gets_no_evidence(

@@ -208,6 +208,47 @@ def test_an_offer_that_was_changed(
         session.examine(wire.encode(offer), certificate=log.certificate, now=log.now)
 
 
+def test_an_offer_that_did_not_come_from_the_broker(log: ToyLog, fork: ToyLog) -> None:
+    """A fork, or anything else, that somebody else carries convicts nobody."""
+    watcher = Watcher()
+    log.append(4)
+    watcher.visit(log)
+    session = session_of(watcher)
+    raw = fork.offer(session.hello())
+    for certificate in (OTHER_CA.certificate, CA.certificate, b"x"):
+        with pytest.raises(PeerProtocolError, match="does not end at a broker"):
+            session.examine(raw, certificate=certificate, now=log.now)
+        assert session.offer is None
+    with pytest.raises(AuthenticationFailed, match="forked"):
+        session.examine(raw, certificate=fork.certificate, now=log.now)
+    assert session.offer == decode_offer(raw)
+    with pytest.raises(LocalProtocolError):
+        session.cosignature()
+
+
+def test_an_old_offer_that_is_played_back_convicts_nobody(log: ToyLog) -> None:
+    watcher = Watcher()
+    old = log.offer(session_of(watcher).hello())
+    watcher.visit(log)
+    log.append(4)
+    log.now += 301
+    watcher.visit(log)
+    session = session_of(watcher)
+    with pytest.raises(PolicyDenied) as caught:
+        session.examine(old, certificate=log.certificate, now=log.now)
+    assert caught.value.rule == "head-time"
+    assert session.offer is None
+
+
+def test_the_memory_names_the_mesh(log: ToyLog, tmp_path: Path) -> None:
+    watcher = Watcher()
+    watcher.visit(log)
+    with closing(ToyLog(tmp_path / "renamed.db", mesh="renamed")) as renamed:
+        renamed.append(9)
+        with pytest.raises(AuthenticationFailed, match="another mesh"):
+            watcher.visit(renamed)
+
+
 @pytest.mark.parametrize("seconds", [301, -301])
 def test_an_old_head_is_not_signed_anew(log: ToyLog, seconds: int) -> None:
     with pytest.raises(PolicyDenied) as caught:

@@ -12,12 +12,12 @@ from toy_mesh import MASTER_KEY, NOW, OTHER_PLATFORM, Counter, ToyMesh, digest
 from wardian._internal import wire
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.recovery import keeper
+from wardian.broker.recovery.dealing import deal_package
 from wardian.broker.recovery.gathering import Gathering
 from wardian.broker.recovery.keeper import former_part, refresh
 from wardian.broker.recovery.package import (
+    PartRecord,
     RecoveryPackage,
-    _PartRecord,
-    deal_package,
     open_part,
     unwrap,
     verify_package,
@@ -434,7 +434,7 @@ def test_another_recovery_key_opens_no_part(world: RecoveryWorld) -> None:
 
 def test_nobody_prints_shares_or_keys() -> None:
     for record in (
-        _PartRecord(value=b"v" * 32, owner_key=b"k" * 32),
+        PartRecord(value=b"v" * 32, owner_key=b"k" * 32),
         _ContributionRecord(value=b"v" * 32, owner_key=b"k" * 32, head=NOTHING_SEEN),
     ):
         assert "vvv" not in repr(record)

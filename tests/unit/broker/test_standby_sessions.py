@@ -14,6 +14,7 @@ from wardian.attestation.verifier import verify_evidence
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.refusal import Refusal, refusal_for
 from wardian.broker.release.protocol import broker_report_data
+from wardian.broker.standby.active_session import ActiveSession
 from wardian.broker.standby.channel import Direction, Receiver, Sender
 from wardian.broker.standby.messages import (
     StandbyAnswer,
@@ -24,7 +25,7 @@ from wardian.broker.standby.messages import (
     active_report_data,
     standby_report_data,
 )
-from wardian.broker.standby.sessions import ActiveSession, StandbySession
+from wardian.broker.standby.standby_session import StandbySession
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.secret import Secret
 from wardian.errors import (

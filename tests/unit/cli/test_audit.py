@@ -1,6 +1,9 @@
 """`wardian audit` over a toy broker: what people see, what is remembered, how it ends."""
 
+import errno
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,7 +27,7 @@ from wardian.broker.refusal import refusal_for
 from wardian.broker.state.audit import AuditEntry, AuditLine, Event
 from wardian.broker.status import Status
 from wardian.broker.transparency.cosigning import WitnessedHead
-from wardian.broker.transparency.heads import verify_head
+from wardian.broker.transparency.heads import SignedHead, verify_head
 from wardian.broker.transparency.memory import AuditMemory
 from wardian.broker.transparency.records import AuditProof, LogExport
 from wardian.broker.transparency.witnessing import (
@@ -289,6 +292,7 @@ def test_what_is_noted_while_a_log_is_read_is_not_forgotten(
     desks.carry = carry
     assert "convict" in str(run(*arguments, expect=3).exception)
     assert load_memory(memory).known == (fork,)
+    assert len(list(tmp_path.glob("memory.json.refused-*"))) == 1
 
 
 def test_an_old_status_is_not_shown_for_ever(
@@ -763,6 +767,40 @@ def test_what_cannot_be_written_leaves_what_was_there(
         save_record(path, AuditMemory(read=None, peaks=()))
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".memory")] == []
+
+
+def test_a_directory_that_cannot_be_synced(
+    broker: ToyBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems know no such thing; one whose disk fails says so, and nobody signs."""
+    path, real = tmp_path / "memory.json", os.fsync
+    says = errno.EINVAL
+
+    def sync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(says, os.strerror(says))
+        real(descriptor)
+
+    monkeypatch.setattr("wardian.cli.audit.files.os.fsync", sync)
+    note_head(path, broker.authority.transparency.head())
+    says = errno.EIO
+    with pytest.raises(ConfigError, match="cannot be written"):
+        note_head(path, broker.authority.transparency.head())
+
+
+def test_heads_that_contradict_are_all_kept(broker: ToyBroker, tmp_path: Path) -> None:
+    path, head = tmp_path / "memory.json", broker.authority.transparency.head()
+    note_head(path, head)
+    forks = [
+        msgspec.structs.replace(head, audit=msgspec.structs.replace(head.audit, root=root * 32))
+        for root in ("00", "11")
+    ]
+    for fork in (*forks, *forks):
+        with pytest.raises(AuthenticationFailed, match="convict.*what was shown is kept in"):
+            note_head(path, fork)
+    kept = sorted(tmp_path.glob("memory.json.refused-*"))
+    assert [wire.decode(each.read_bytes(), SignedHead, what="x") for each in kept] == forks
+    assert load_memory(path).known == (head,)
 
 
 def test_what_shows_a_wrong_log_ends_with_3() -> None:

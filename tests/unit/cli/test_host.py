@@ -281,3 +281,22 @@ def test_a_backup_is_put_in_place_by_the_enclave_whose_files_they_are(state: Sta
     assert host.place_broker(state, second=True).inside().backup is None
     state.to_restore.unlink()
     assert host.place_broker(state).inside().backup is None
+
+
+def test_a_worker_of_one_version_reads_and_serves_that_one(state: StateDir) -> None:
+    for version in (1, 2, 12):
+        (state.root / "models" / f"m-{version}.sealed").write_bytes(b"")
+    placed = host.place_worker(state, model="m:2")
+    assert (placed.settings.model, placed.settings.version) == ("m", 2)
+    assert set(placed.settings.sealed_models) == {"m:2"}
+    assert placed.files == {"model.sealed": state.root / "models" / "m-2.sealed"}
+    assert host.place_worker(state, model="m").settings.version is None
+    assert host.place_worker(state, model="m:3").files == {}
+
+
+@pytest.mark.parametrize(
+    "version", ["", "0", "01", "-1", "1.0", "x", "²", "2147483648", "9" * 5000]
+)
+def test_a_version_that_is_no_number(state: StateDir, version: str) -> None:
+    with pytest.raises(ConfigError, match="NAME or NAME:VERSION"):
+        host.place_worker(state, model=f"m:{version}")

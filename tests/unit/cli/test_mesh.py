@@ -292,6 +292,19 @@ def test_what_does_not_follow_is_not_signed(desk: Desk) -> None:
     said = desk.sign(0, path=following, previous=desk.manifest)
     assert "secret license: added" in said
     assert "role worker" not in said
+    assert "is not shown" not in said
+
+
+def test_an_owner_is_told_that_a_removal_does_not_show(desk: Desk) -> None:
+    """The other owner leaves a line out; all that is left looks as it did."""
+    desk.new("--line", desk.line(desk.mesh.secret()))
+    desk.sign(0, 1)
+    following = desk.root / "next.json"
+    desk.new(*("--previous", desk.manifest, "--without", "license"), output=following, first=False)
+    said = desk.sign(0, path=following)
+    assert "license" not in said
+    assert "is not shown" in said
+    assert "secret license: removed" in desk.sign(1, path=following, previous=desk.manifest)
 
 
 # Signed elsewhere
@@ -408,6 +421,17 @@ def test_what_attach_does_not_take(desk: Desk) -> None:
     for path in (garbage, broken):
         with pytest.raises(ConfigError):
             run("mesh", "digest", path)
+
+
+@pytest.mark.parametrize("kind", ["model", "secret"])
+def test_a_line_file_that_says_one_thing_and_holds_another(desk: Desk, kind: str) -> None:
+    """What is shown of it, and what comes into the manifest, is one line."""
+    model, secret = desk.mesh.line(), desk.mesh.secret()
+    other = {"model": {"secret": secret}, "secret": {"model": model}}[kind]
+    for held in ({}, other, {"model": model, "secret": secret}):
+        path = desk.file("x.line", wire.encode(LineFile(mesh="test", kind=kind, **held)))
+        with pytest.raises(ConfigError, match="no line of the kind"):
+            desk.new("--line", path)
 
 
 # Shown and verified

@@ -196,6 +196,45 @@ P = 2**256 - 2**224 + 2**192 + 2**96 - 1
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 
 
+FIELD = 2**255 - 19
+D = -121665 * pow(121666, -1, FIELD) % FIELD
+
+
+def torsion() -> list[bytes]:
+    """Every spelling of every point of Ed25519 whose order divides 8, by the curve's own equation.
+
+    Of order 4 is y = 0, of order 1 and 2 are y = 1 and y = -1; of order 8 are those whose double
+    has y = 0, which is where y^2 = -x^2, hence d y^4 + 2 y^2 - 1 = 0.
+    """
+    root = next(each for each in roots(1 + D) if roots((each - 1) * pow(D, -1, FIELD)))
+    ys = {0, 1, FIELD - 1, *roots((root - 1) * pow(D, -1, FIELD))}
+    spelt = ys | {y + FIELD for y in ys if y + FIELD < 2**255}
+    return [(y | sign << 255).to_bytes(32, "little") for y in sorted(spelt) for sign in (0, 1)]
+
+
+def roots(square: int) -> tuple[int, ...]:
+    """Return both square roots modulo 2^255 - 19, or none (RFC 8032, section 5.1.3)."""
+    root = pow(square, (FIELD + 3) // 8, FIELD)
+    for each in (root, root * pow(2, (FIELD - 1) // 4, FIELD) % FIELD):
+        if (each * each - square) % FIELD == 0:
+            return each, FIELD - each
+    return ()
+
+
+def test_there_are_seven_y_and_a_sign():
+    assert len(torsion()) == 14
+    assert bytes(32) in torsion()
+
+
+@pytest.mark.parametrize("public", torsion(), ids=bytes.hex)
+def test_a_key_under_which_anybody_signs(public):
+    """The neutral element is one, and so are 32 zero bytes: of R = k * A there are eight values."""
+    guesses = [(r + bytes(32), b"message %d" % n) for r in torsion() for n in range(16)]
+    for signature, message in guesses:
+        with pytest.raises(AuthenticationFailed):
+            verify_signature(public, signature, message)
+
+
 def test_one_kinds_key_where_the_other_is_trusted():
     """An Ed25519 signature under an owner whose key is P-256, and the other way round."""
     ed25519, p256 = SigningKey.generate(), SigningKey.generate(SignatureKind.P256)

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
+from typing import cast
 
 from typing_extensions import override
 
@@ -105,5 +106,4 @@ class OwnerDesk(Desk[OwnerHello]):
 
 def _cancel_this() -> Callable[[], object]:
     """Return what ends the task that runs now."""
-    task = asyncio.current_task()
-    return task.cancel if task is not None else lambda: None
+    return cast("asyncio.Task[None]", asyncio.current_task()).cancel

@@ -10,7 +10,8 @@ from typing import Final
 
 from wardian._internal import wire
 from wardian.broker.authority import Authority
-from wardian.broker.recovery.package import OwnerPart, RecoveryPackage, deal_package
+from wardian.broker.recovery.dealing import deal_package
+from wardian.broker.recovery.package import OwnerPart, RecoveryPackage
 from wardian.broker.state.contents import Place
 from wardian.broker.state.sealer import KEY_ID_BYTES, owner_key_id
 

@@ -10,7 +10,6 @@ it a manifest. One that somebody else made, with shares that it knows, is refuse
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -24,12 +23,10 @@ from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.mesh.fields import Name, Owner
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.release.protocol import Der, Key32
-from wardian.broker.state.master_key import MasterKey
-from wardian.broker.state.sealer import owner_key_id
-from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
+from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
-from wardian.crypto.shamir import MAX_SHARES, SET_ID_BYTES, Share, ShareSet, commitment, split
+from wardian.crypto.shamir import MAX_SHARES, SET_ID_BYTES, Share, ShareSet
 from wardian.crypto.tls_keys import verify_ecdsa
 from wardian.errors import AuthenticationFailed, PolicyDenied
 
@@ -102,7 +99,7 @@ class RecoveryPackage(
         )
 
 
-class _PartRecord(wire.Message, frozen=True, tag_field="format", tag="wardian recovery part v1"):
+class PartRecord(wire.Message, frozen=True, tag_field="format", tag="wardian recovery part v1"):
     """Share and key as they stand inside the HPKE ciphertext, and nowhere else."""
 
     value: Key32
@@ -110,7 +107,7 @@ class _PartRecord(wire.Message, frozen=True, tag_field="format", tag="wardian re
 
     @override
     def __repr__(self) -> str:
-        return "_PartRecord()"  # never the keys
+        return "PartRecord()"  # never the keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,51 +118,25 @@ class OpenedPart:
     owner_key: Secret
 
 
-def deal_package(
-    master_key: MasterKey,
-    *,
-    mesh: str,
-    mesh_ca: bytes,
-    manifest: SignedManifest,
-    publics: Mapping[str, bytes],
-    threshold: int,
-    sign: Callable[[bytes], bytes],
-) -> RecoveryPackage:
-    """Return a package with a fresh recovery key.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What everything in a package is bound to."""
 
-    Args:
-        master_key: of the state.
-        mesh: its name.
-        mesh_ca: the mesh CA's certificate, DER.
-        manifest: in force.
-        publics: the X25519 key (32 bytes) of each owner who gets a share.
-        threshold: how many of them it takes.
-        sign: signs with the mesh CA's key.
+    mesh: str
+    ca_spki: bytes
+    set_id: bytes
 
-    Raises:
-        FormatError: a recovery key is no usable key.
-    """
-    recovery_key = Secret.random()
-    share_set, shares = _share(recovery_key, threshold=threshold, shares=len(publics))
-    context = _Context(mesh=mesh, ca_spki=verify_ca_certificate(mesh_ca), set_id=share_set.set_id)
-    owners = tuple(
-        _deal_part(master_key, context, owner=owner, public=public, share=share)
-        for (owner, public), share in zip(sorted(publics.items()), shares, strict=True)
-    )
-    package = RecoveryPackage(
-        mesh=mesh,
-        mesh_ca=mesh_ca,
-        signed_manifest=manifest,
-        set_id=share_set.set_id,
-        threshold=threshold,
-        owners=tuple(
-            msgspec.structs.replace(part, commitment=each)
-            for part, each in zip(owners, share_set.commitments, strict=True)
-        ),
-        wrapped=_wrap(master_key.mesh, recovery_key, context),
-        signature=b"",
-    )
-    return msgspec.structs.replace(package, signature=sign(package_signed_bytes(package)))
+    def fields(self, label: str, *more: bytes) -> bytes:
+        """Return `wire.fields` of `label`, this, and `more`."""
+        return wire.fields(label, self.mesh.encode(), self.ca_spki, self.set_id, *more)
+
+    def info(self, owner: str) -> bytes:
+        """Return the HPKE `info` of the owner's part."""
+        return self.fields(PART_INFO, bytes.fromhex(owner))
+
+    def wrapping_key(self, recovery_key: Secret) -> Secret:
+        """Return the key that wraps the mesh's key."""
+        return hkdf(recovery_key, salt=self.set_id, info=WRAP_LABEL.encode())
 
 
 def package_signed_bytes(package: RecoveryPackage) -> bytes:
@@ -207,16 +178,22 @@ def open_part(package: RecoveryPackage, *, owner: str, key: HpkePrivateKey) -> O
         FormatError: what is in it is no part.
     """
     index = package.index_of(owner)
-    context = _Context(
+    context = Context(
         mesh=package.mesh,
         ca_spki=verify_ca_certificate(package.mesh_ca),
         set_id=package.set_id,
     )
     raw = key.open(package.owners[index - 1].sealed, info=context.info(owner))
-    record = wire.decode(raw, _PartRecord, what="recovery part")
+    record = wire.decode(raw, PartRecord, what="recovery part")
     share = Share(set_id=package.set_id, index=index, value=Secret(record.value))
     package.share_set.verify(share)
     return OpenedPart(share=share, owner_key=Secret(record.owner_key))
+
+
+def wrap(mesh_key: Secret, recovery_key: Secret, context: Context) -> bytes:
+    """Return the mesh's key (32 bytes) under the recovery key."""
+    cipher = AESGCM(context.wrapping_key(recovery_key).reveal())
+    return cipher.encrypt(_NONCE, mesh_key.reveal(), context.fields(WRAP_LABEL))
 
 
 def unwrap(package: RecoveryPackage, recovery_key: Secret) -> Secret:
@@ -225,7 +202,7 @@ def unwrap(package: RecoveryPackage, recovery_key: Secret) -> Secret:
     Raises:
         AuthenticationFailed: the recovery key is not that of this package.
     """
-    context = _Context(
+    context = Context(
         mesh=package.mesh,
         ca_spki=verify_ca_certificate(package.mesh_ca),
         set_id=package.set_id,
@@ -235,55 +212,3 @@ def unwrap(package: RecoveryPackage, recovery_key: Secret) -> Secret:
         return Secret(cipher.decrypt(_NONCE, package.wrapped, context.fields(WRAP_LABEL)))
     except InvalidTag as err:
         raise AuthenticationFailed("the shares do not give the key of this package") from err
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Context:
-    """What everything in a package is bound to."""
-
-    mesh: str
-    ca_spki: bytes
-    set_id: bytes
-
-    def fields(self, label: str, *more: bytes) -> bytes:
-        return wire.fields(label, self.mesh.encode(), self.ca_spki, self.set_id, *more)
-
-    def info(self, owner: str) -> bytes:
-        """Return the HPKE `info` of the owner's part."""
-        return self.fields(PART_INFO, bytes.fromhex(owner))
-
-    def wrapping_key(self, recovery_key: Secret) -> Secret:
-        return hkdf(recovery_key, salt=self.set_id, info=WRAP_LABEL.encode())
-
-
-def _share(
-    recovery_key: Secret, *, threshold: int, shares: int
-) -> tuple[ShareSet, tuple[Share, ...]]:
-    """Return the key shared; where one owner is enough, each share is the key itself."""
-    if threshold > 1:
-        return split(recovery_key, threshold=threshold, shares=shares)
-    set_id = Secret.random(SET_ID_BYTES).reveal()
-    dealt = tuple(
-        Share(set_id=set_id, index=index, value=recovery_key) for index in range(1, shares + 1)
-    )
-    commitments = tuple(commitment(share, threshold=1) for share in dealt)
-    return ShareSet(set_id=set_id, threshold=1, commitments=commitments), dealt
-
-
-def _deal_part(
-    master_key: MasterKey, context: _Context, *, owner: str, public: bytes, share: Share
-) -> OwnerPart:
-    owner_key = master_key.owner_key(owner)
-    record = _PartRecord(value=share.value.reveal(), owner_key=owner_key.reveal())
-    return OwnerPart(
-        owner=owner,
-        recovery_public=public,
-        key_id=owner_key_id(owner_key).hex(),
-        commitment=bytes(32),
-        sealed=hpke_seal(public, wire.encode(record), info=context.info(owner)),
-    )
-
-
-def _wrap(mesh_key: Secret, recovery_key: Secret, context: _Context) -> bytes:
-    cipher = AESGCM(context.wrapping_key(recovery_key).reveal())
-    return cipher.encrypt(_NONCE, mesh_key.reveal(), context.fields(WRAP_LABEL))

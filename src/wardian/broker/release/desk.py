@@ -73,6 +73,7 @@ class ReleaseDesk(Desk[Request]):
         evidence = await office.evidence(report_data)
         log = office.authority.transparency.show(request.seen)
         await stream.send(session.challenge(evidence, log=log))
+        place.since = office.ticks()  # the next step is the workload's
         proof = session.receive(
             await stream.receive(most=ATTESTATION_FRAME_BYTES), now=office.ticks()
         )

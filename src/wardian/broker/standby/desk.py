@@ -4,18 +4,19 @@ import asyncio
 
 from typing_extensions import override
 
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.evidence_digest import evidence_digest
 from wardian.attestation.result import AttestationResult
 from wardian.broker.certificates import BROKER
 from wardian.broker.desk import Desk, Office
 from wardian.broker.frames import FrameStream
 from wardian.broker.limits import Place
+from wardian.broker.standby.active_session import ActiveSession
 from wardian.broker.standby.commits import dial
 from wardian.broker.standby.giving import Giver, give_keys, give_state
 from wardian.broker.standby.handover import last_changes, refuse_own
 from wardian.broker.standby.messages import StandbyHello
-from wardian.broker.standby.sessions import ActiveSession
 from wardian.broker.standby.standbys import Joining, Standbys
-from wardian.broker.state.audit import AuditEntry
 from wardian.crypto.secret import Secret
 from wardian.errors import Timeout, TransportError
 
@@ -71,11 +72,16 @@ class StandbyDesk(Desk[StandbyHello]):
         office, authority = self._office, self._office.authority
         manifest = authority.manifest
         office.spend_quote()
+        shown: Evidence | None = None
+
+        def presented(evidence: Evidence) -> None:
+            nonlocal shown
+            shown, place.firm = evidence, True
 
         def grant(result: AttestationResult) -> Secret:
             if manifest.digest != authority.manifest.digest:
                 raise Timeout("the mesh manifest changed meanwhile: ask again")
-            return self._grant(result, hello)
+            return self._grant(result, hello, evidence=shown)
 
         giver = Giver(
             attesting=office,
@@ -84,18 +90,20 @@ class StandbyDesk(Desk[StandbyHello]):
             sign=authority.ca.sign,
             ticks=office.ticks,
             grant=grant,
-            presented=lambda: setattr(place, "firm", True),
+            presented=presented,
         )
         try:
             return await give_keys(giver, stream, raw, hello)
         except TransportError:
             raise  # the peer left, was slow or must ask again: nothing was decided
         except Exception as err:
-            if authority.usable and not authority.store.retired:
-                authority.refuse(err, role=BROKER)
+            if not authority.store.retired:
+                office.refuse_rationed(err, role=BROKER, evidence=shown)
             raise
 
-    def _grant(self, result: AttestationResult, hello: StandbyHello) -> Secret:
+    def _grant(
+        self, result: AttestationResult, hello: StandbyHello, *, evidence: Evidence | None
+    ) -> Secret:
         """Return what the attested broker may have of the master key, once that is written down.
 
         This very code has it all already. Other code that the manifest lists for the broker gets
@@ -103,15 +111,19 @@ class StandbyDesk(Desk[StandbyHello]):
         """
         authority = self._office.authority
         own, other = authority.measurement, result.claims.measurement
-        entries = [self._released(other)]
+        about = {
+            "measurement": other.hex(),
+            "evidence": "" if evidence is None else evidence_digest(evidence).hex(),
+        }
+        entries = [
+            authority.entry(event="release", outcome="granted", role=BROKER, kind="master", **about)
+        ]
         changes = None
         if hello.wish == "take over":
             refuse_own(own, other)
             changes = last_changes(own, other)
             entries.append(
-                authority.entry(
-                    event="standby", outcome="granted", rule="handed-over", measurement=other.hex()
-                )
+                authority.entry(event="standby", outcome="granted", rule="handed-over", **about)
             )
         authority.record(entries, changes, tee=hello.tee, simulated=result.claims.simulated)
         if changes is not None:
@@ -120,15 +132,6 @@ class StandbyDesk(Desk[StandbyHello]):
             return authority.store.master_key.to_secret()
         signers = authority.owners & set(authority.manifest.signers)
         return authority.store.master_key.share_with(signers)
-
-    def _released(self, measurement: bytes) -> AuditEntry:
-        return self._office.authority.entry(
-            event="release",
-            outcome="granted",
-            role=BROKER,
-            measurement=measurement.hex(),
-            kind="master",
-        )
 
     async def _keep_up(
         self, standbys: Standbys, joining: Joining, session: ActiveSession, *, mark: bytes

@@ -22,7 +22,7 @@ from wardian.broker.standby.channel import TAG_BYTES, Direction, Receiver, Sende
 from wardian.broker.standby.course import Heard
 from wardian.broker.standby.messages import STANDBY_RULE, TAKEN, Keys
 from wardian.broker.standby.place import Following, StandbyPlace
-from wardian.broker.standby.sessions import StandbySession
+from wardian.broker.standby.standby_session import StandbySession
 from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.replica import Replica, install, last_line
 from wardian.broker.state.snapshot import MAX_PIECE_BYTES, Incoming, remove_state

@@ -11,9 +11,9 @@ from wardian.broker.certificates import BROKER
 from wardian.broker.frames import ATTESTATION_FRAME_BYTES, FrameStream
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.verify import VerifiedManifest
+from wardian.broker.standby.active_session import ActiveSession
 from wardian.broker.standby.channel import Direction, Receiver, Sender
 from wardian.broker.standby.messages import TAKEN, StandbyHello
-from wardian.broker.standby.sessions import ActiveSession
 from wardian.crypto.secret import Secret
 from wardian.errors import TransportError
 
@@ -46,7 +46,7 @@ class Giver:
         ticks: seconds that never go back.
         grant: given what the other's evidence says, returns what it may have of the master key; on
             return that is written down for good. Or it refuses.
-        presented: called when evidence came: from here on the visit is decided to its end.
+        presented: called with evidence when it came: from here on the visit is decided to its end.
     """
 
     attesting: Attesting
@@ -55,7 +55,7 @@ class Giver:
     sign: Callable[[bytes], bytes]
     ticks: Callable[[], float]
     grant: Callable[[AttestationResult], Secret]
-    presented: Callable[[], None]
+    presented: Callable[[Evidence], None]
 
 
 async def give_keys(
@@ -77,7 +77,7 @@ async def give_keys(
     )
     await stream.send(session.challenge(await giver.attesting.evidence(session.report_data())))
     proof = session.receive(await stream.receive(most=ATTESTATION_FRAME_BYTES), now=giver.ticks())
-    giver.presented()
+    giver.presented(proof.evidence)
     result = await giver.attesting.verify(
         proof.evidence,
         policy=appraisal_policy(giver.manifest.manifest, BROKER),

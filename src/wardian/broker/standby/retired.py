@@ -117,7 +117,7 @@ class RetiredPlace:
             sign=self._ca.sign,
             ticks=self._ticks,
             grant=self._grant,
-            presented=lambda: None,
+            presented=lambda _: None,
         )
         session = await give_keys(giver, stream, raw, hello)
         await give_state(stream, session, self._store.snapshot()[1])

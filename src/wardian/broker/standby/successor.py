@@ -8,7 +8,7 @@ from wardian.broker.release.protocol import NONCE_BYTES
 from wardian.broker.standby.channel import Direction, Sender
 from wardian.broker.standby.follower import DIAL_S, Home, take_state
 from wardian.broker.standby.messages import TAKEN
-from wardian.broker.standby.sessions import StandbySession
+from wardian.broker.standby.standby_session import StandbySession
 
 
 async def take_over(peer: tuple[str, int], home: Home) -> None:

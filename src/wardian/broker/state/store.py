@@ -19,54 +19,31 @@ is a file of the host. That takes counters on several platforms (TRUST T5, `brok
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
-from wardian._internal import wire
 from wardian._internal.counter import (
     CounterKeeper,
     MonotonicCounter,
-    Standing,
     count,
-    generation_of,
-    name_life,
-    standing,
 )
-from wardian.broker.state.audit import EMPTY, START, AuditEntry, AuditHead
+from wardian.broker.state.audit import AuditEntry, AuditHead
 from wardian.broker.state.contents import (
     Place,
-    Root,
-    read_root,
-    verify_audit,
-    verify_rows,
     write_commit,
-    write_root,
 )
 from wardian.broker.state.database import MAX_VALUE_BYTES, Database, sqlite_as_seal_error
 from wardian.broker.state.drafts import Basis, Draft, draft
 from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.merkle import Tree
+from wardian.broker.state.opening import open_newest
 from wardian.broker.state.replicas import NO_REPLICAS, Replicas
 from wardian.broker.state.sealer import ALTERED, Sealer, digest
 from wardian.broker.state.snapshot import take_snapshot
 from wardian.errors import (
-    CounterLost,
     CounterUnavailable,
     SealError,
-    StateRolledBack,
 )
 
 __all__ = ["MAX_VALUE_BYTES", "Place", "Store"]
-
-_REMOVED: Final = (
-    "the broker's state was removed: nothing is in its place, and something was counted. "
-    "Put the newest copy back"
-)
-_COUNTER_AT_ZERO: Final = (
-    "there is a broker's state, but its counter stands at 0: the counter was lost or set back, or "
-    "the state is of a broker of before. If the counter was moved, put it back; else let the "
-    "owners recover the state, or move it away and let them provision a new broker "
-    "(docs/reference/broker-state.md)"
-)
 
 
 class Store:
@@ -117,19 +94,18 @@ class Store:
             CounterLost: it is newer than the counter can have counted, or of another life of it.
         """
         self.master_key, self.replicas = master_key, replicas
-        self._sealer = Sealer(master_key)
-        self._counter = counter
-        self._value = counter.read()
+        self._sealer, self._counter = Sealer(master_key), counter
         self._usable, self._retired = True, False
-        self._locked: frozenset[str] = frozenset()
-        self._chain, self.audit_tree = START, Tree()
+        counted = counter.read()
         self._database = Database(path)
         try:
             with sqlite_as_seal_error():
-                self._root = self._load()
+                opened = open_newest(self._database, self._sealer, counter, counted=counted)
         except BaseException:
             self._database.close()
             raise
+        self._root, self._value, self._locked = opened.root, opened.counted, opened.locked
+        self._chain, self.audit_tree = opened.chain, opened.tree
 
     @property
     def path(self) -> Path:
@@ -275,37 +251,6 @@ class Store:
             raise SealError("another broker counted in this one's place: two run on one state")
         self._usable = True
 
-    def _load(self) -> Root:
-        """Return the verified root of the state on disk, or that of a new, empty one."""
-        if self._database.empty():
-            return self._begin()
-        if self._value == 0:  # it leaves 0 before the first file is written
-            raise CounterLost(_COUNTER_AT_ZERO)
-        root, sealed = read_root(self._database, self._sealer)
-        stamped = self._sealer.stamp(sealed, generation=root.generation)
-        stands = standing(
-            stamped, follows=root.follows, counted=self._value, what="the broker's state"
-        )
-        self._locked = verify_rows(self._database, self._sealer, root)
-        self._chain = verify_audit(self._database, self._sealer, root, tree=self.audit_tree)
-        if stands is Standing.AHEAD:  # counted when it is known to be whole: there is no way back
-            self._advance(stamped)
-        return root
-
-    def _begin(self) -> Root:
-        """Write the first generation; only where nothing was ever counted."""
-        if generation_of(self._value):
-            raise StateRolledBack(_REMOVED)
-        if self._value == 0:
-            self._advance(name_life())
-        root = Root(generation=1, follows=self._value, rows={}, audit=EMPTY)
-        sealed = self._sealer.seal(wire.encode(root), "root", "", 1)
-        with self._database.transaction():
-            self._database.make()
-            write_root(self._database, 1, sealed)
-        self._advance(self._sealer.stamp(sealed, generation=1))
-        return root
-
     def _read(self, place: str, key: str) -> bytes | None:
         """Return what is sealed at a place, still under its owner's key where it is one's own."""
         expected = self._root.rows.get(f"{place}/{key}")
@@ -327,15 +272,13 @@ class Store:
         self._usable = False
         commit = drafted.commit
         self.replicas.ship(commit)
-        self._advance(self._sealer.stamp(commit.root, generation=commit.generation))
+        stamped = self._sealer.stamp(commit.root, generation=commit.generation)
+        count(self._counter, at=self._value, to=stamped)
+        self._value = stamped
         self._root, self._chain = drafted.root, drafted.chain
         for line in drafted.lines:
             self.audit_tree.append(line)
         self._usable = True
-
-    def _advance(self, to: int) -> None:
-        count(self._counter, at=self._value, to=to)
-        self._value = to
 
     def _refuse_retired(self) -> None:
         if self._retired:

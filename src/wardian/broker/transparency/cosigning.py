@@ -2,8 +2,12 @@
 
 A broker that runs twice on one state shows each party a log of its own, each consistent in itself
 (TRUST T22). A witness has one memory. It signs a head only if the log goes on from the one that it
-signed before, so of two logs it signs one. Who demands the signatures of `threshold` witnesses, not
-older than so many lines and seconds, is shown a log that forked no further back than that.
+signed before, so of two logs it signs one. Who demands the signatures of `threshold` witnesses over
+a head not more than so many lines back is shown a log that forked no further back than that.
+
+Seconds bound no fork: who can run two brokers on one state can leave a third where they parted, and
+have that one countersigned anew as long as the two do not outgrow the lines. They bound how long a
+mesh goes on whose witnesses stay away.
 
 A witness signs what it verified: how many lines, under which root, of whose log; and its own time.
 """

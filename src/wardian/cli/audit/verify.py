@@ -80,7 +80,7 @@ def _remembered(
         if place is not None:
             remember(place, before=memory, after=found.memory)
     except AuthenticationFailed as err:
-        if place is None or not memory.known or not shown:
+        if place is None or not shown or not load_memory(place).known:
             raise
         kept = keep_refused(place, shown[0], shown[0].witnessed.head)
         raise AuthenticationFailed(f"{err} ({kept})") from err

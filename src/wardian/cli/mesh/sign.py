@@ -39,6 +39,9 @@ from wardian.crypto.signing import normalize_signature, verify_signature
 from wardian.errors import AuthenticationFailed, ConfigError, FormatError, PolicyDenied
 
 MAX_SIGNATURE_BYTES: Final = 1024
+_NOT_SHOWN: Final = (
+    "It follows another manifest. Without --previous, what it takes out of that one is not shown."
+)
 Signable: TypeAlias = SignedManifest | LineFile
 """What an owner signs: a manifest, or a line of its own."""
 
@@ -54,7 +57,8 @@ def sign(
 ) -> None:
     """Sign MANIFEST, which is changed in place; read first what it says.
 
-    With --previous it prints what MANIFEST changes and refuses one that does not follow it.
+    With --previous it prints what MANIFEST changes and refuses one that does not follow it. Without
+    it, it prints all that MANIFEST says, and cannot show what it leaves out.
     """
     _, settings = read_agreed(agreed)
     signed, said = read_manifest(manifest)
@@ -69,6 +73,8 @@ def sign(
     if owner.public.hex() not in settings.mesh.owners:
         raise ConfigError(f"{key}: is the key of nobody who is an owner in {agreed}")
     echo_changes(changes(before[1] if before else None, said))
+    if before is None and said.previous is not None:
+        click.secho(_NOT_SHOWN, fg="yellow", err=True)
     signature = owner.sign(manifest_signed_bytes(signed.manifest))
     write_manifest(manifest, _with(signed, owner.public.hex(), signature))
     click.echo(f"{manifest}: version {said.version}, signed as {owner.public.hex()}")

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from wardian.errors import ConnectionLost, QueueFull, Timeout
 from wardian.inference.spec import Tensors
 from wardian.serving.client.connection import (
+    Attempts,
     ClientConnection,
-    Moved,
     VerifiedKeys,
     client_context,
+    handshake_failed,
     parse_origin,
 )
 from wardian.serving.client.messages import (
@@ -177,16 +178,19 @@ class AsyncClient:
         """Return the answer to `call`, on whichever connection has it."""
         try:
             async with asyncio.timeout(timeout_s), self._free:
-                try:
-                    link = self._idle.pop() if self._idle else await self._open()
-                except Moved:  # between its handshake and its evidence
-                    link = await self._open()
-                try:
-                    return await self._attempt(link, call)
-                except ConnectionLost:
-                    return await self._attempt(await self._open(), call)
+                return await self._until_served(call)
         except TimeoutError as err:
             raise Timeout("no answer within the time that was given") from err
+
+    async def _until_served(self, call: Call) -> Answer:
+        attempts = Attempts()
+        while True:
+            try:
+                kept = self._idle and not attempts.failed
+                link = self._idle.pop() if kept else await self._open()
+                return await self._attempt(link, call)
+            except ConnectionLost as err:
+                attempts.survive(err)
 
     async def _attempt(self, link: _Link, call: Call) -> Answer:
         try:
@@ -208,7 +212,7 @@ class AsyncClient:
                 origin.host, origin.port, ssl=self._context, server_hostname=origin.host
             )
         except OSError as err:
-            raise ConnectionLost(f"no TLS 1.3 with {origin.authority}: {err}") from err
+            raise handshake_failed(origin, err) from err
         try:
             link = _Link(
                 reader,

@@ -22,10 +22,11 @@ from wardian._internal.clock import monotonic
 from wardian.errors import ConnectionLost, QueueFull, Timeout
 from wardian.inference.spec import Tensors
 from wardian.serving.client.connection import (
+    Attempts,
     ClientConnection,
-    Moved,
     VerifiedKeys,
     client_context,
+    handshake_failed,
     parse_origin,
 )
 from wardian.serving.client.messages import (
@@ -131,8 +132,9 @@ class Client:
     ) -> Tensors:
         """Return the outputs of `model` for `inputs`, as read-only arrays by name.
 
-        A lost connection is tried once more, on a new one and under the same idempotency key: an
-        inference changes nothing, so that doing it twice does no harm.
+        A lost connection is replaced, up to twice, under the same idempotency key: an inference
+        changes nothing, so that doing it again does no harm. So is, more often, one to a front end
+        that moved to another manifest meanwhile: nothing was done there.
 
         Args:
             model: its name.
@@ -146,7 +148,7 @@ class Client:
             QueueFull: too much is waiting, or no worker is there; says when to come back.
             Timeout: no answer in time.
             JobFailed: the model failed on these inputs.
-            ConnectionLost: twice in a row.
+            ConnectionLost: three times in a row.
             PolicyDenied, AttestationError: a new connection led to another front end.
         """
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
@@ -197,15 +199,13 @@ class Client:
 
     def _do(self, call: Call, *, timeout_s: float) -> Answer:
         """Return the answer to `call`, on whichever connection has it."""
-        deadline = monotonic() + timeout_s
-        try:
-            link = self._take(deadline)
-        except Moved:  # between its handshake and its evidence
-            link = self._open(deadline)
-        try:
-            return self._attempt(link, call, deadline)
-        except ConnectionLost:
-            return self._attempt(self._open(deadline), call, deadline)
+        deadline, attempts = monotonic() + timeout_s, Attempts()
+        while True:
+            try:
+                link = self._open(deadline) if attempts.failed else self._take(deadline)
+                return self._attempt(link, call, deadline)
+            except ConnectionLost as err:
+                attempts.survive(err)
 
     def _attempt(self, link: _Link, call: Call, deadline: float) -> Answer:
         try:
@@ -256,7 +256,7 @@ class Client:
             raise Timeout(f"no TLS connection to {origin.authority} in time") from err
         except OSError as err:
             raw.close()
-            raise ConnectionLost(f"no TLS 1.3 with {origin.authority}: {err}") from err
+            raise handshake_failed(origin, err) from err
         except BaseException:
             raw.close()
             raise
