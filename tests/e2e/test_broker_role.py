@@ -15,7 +15,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from recovery_world import NOTHING_SEEN
 from simulators.broker_enclave import BrokerEnclave, Machine
 from simulators.two_brokers import free_port
 from toy_mesh import NOW, ToyMesh, digest, goods_of
@@ -327,7 +326,7 @@ def means(world: World) -> OwnerMeans:
         agreed_toml=world.mesh.agreed_toml,
         mesh=world.mesh.name,
         policy=lambda _: appraisal_policy(parse_manifest(world.signed), "broker"),
-        head=NOTHING_SEEN,
+        head=None,
     )
 
 

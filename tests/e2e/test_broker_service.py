@@ -34,7 +34,7 @@ from wardian.broker.frames import (
     connect,
     server_context,
 )
-from wardian.broker.limits import GRACE_S, ServiceLimits
+from wardian.broker.limits import GRACE_S, Place, ServiceLimits
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.trust import RoleReference, TrustAnchor
@@ -754,6 +754,30 @@ async def test_t21_idle_visits_of_one_address_keep_no_owner_out(
         await eventually(lambda: len(service._serving) == 1)  # the other one, still idle
         for stream in held:
             await stream.close()
+
+
+async def test_a_connection_that_gives_way_before_its_first_step_leaves_nothing_behind(
+    mesh: ToyMesh, tmp_path: Path
+) -> None:
+    """As when a commit on a slow disk holds the loop up between its seat and its first step."""
+    now, limits = 0.0, ServiceLimits(connections_per_peer=1)
+    path = tmp_path / "b.db"
+    async with service_of(mesh, path, limits=limits, ticks=lambda: now) as service:
+        address = await service.start("127.0.0.1", 0)
+        pairs = [socket.socketpair() for _ in range(2)]
+        for ours, _ in pairs:
+            place = Place(peer="stranger")
+            service._places.arrive(place)
+            service._waiting[place] = ours
+            service._seat()
+            now += 2 * GRACE_S
+        for _, theirs in pairs:
+            theirs.close()
+        await eventually(lambda: not service._serving)
+        assert pairs[0][0].fileno() == -1
+        assert not service._waiting
+        with pytest.raises(TransportError, match="no mesh manifest"):
+            await Broker(mesh, service, address).ask()
 
 
 async def test_a_bug_stays_in_its_connection(

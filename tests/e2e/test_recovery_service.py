@@ -150,7 +150,7 @@ async def test_the_last_share_does_not_open_a_backup_that_is_too_old(
     await waiting.give(0)
     newer = AuditHead(count=10**6, digest="ab" * 32, root="ab" * 32)
     with pytest.raises(TransportError, match="broker"):
-        await waiting.give(1, head=newer)
+        await waiting.give(1, head=world.sign(newer))
     assert not waiting.place.recovered.is_set()
     assert list(waiting.gathering.came) == [world.public(0)]
     assert (await waiting.give(2)).recovered

@@ -30,7 +30,7 @@ UPGRADE = "Another `wardian.toml`, or another Wardian"
 BACK = "Back again"
 BOTH = "client-policy-both.toml"
 NEXT_RELEASE = {
-    "__init__.py": ('__version__ = "0.1.0"', '__version__ = "0.2.0"'),
+    "__init__.py": (f'__version__ = "{wardian.__version__}"', '__version__ = "99.0.0"'),
     "tee/role_table.py": ("svn: int = 1", "svn: int = 2"),
 }
 MEASURED = """
@@ -68,8 +68,12 @@ class Guide:
             heading, _, rest = part.partition("\n")
             found = re.findall(r"^```(?:toml)?\n(.*?)^```$", rest, re.DOTALL | re.MULTILINE)
             self.blocks[heading] = found
+        self.unused = {
+            (head, at) for head, found in self.blocks.items() for at in range(len(found))
+        }
 
     def block(self, heading: str, number: int) -> str:
+        self.unused.discard((heading, number))
         return self.blocks[heading][number]
 
 
@@ -343,3 +347,4 @@ def test_back_after_the_door_was_shut(mesh: Mesh) -> None:
         load.goes_on()
     every_request_had_its_answer(load)
     assert len(handovers(mesh.audit("7441"))) == 4
+    assert not mesh.guide.unused  # nothing stands there that was not tried

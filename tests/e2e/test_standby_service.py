@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,6 +21,7 @@ from wardian.broker.frames import FRAME_BYTES, connect
 from wardian.broker.mesh.trust import RoleReference
 from wardian.broker.owners.offers import Offers
 from wardian.broker.owners.provisioning import OpenedProvision
+from wardian.broker.recovery.backup import key_path
 from wardian.broker.refusal import Refusal
 from wardian.broker.release.client import obtain
 from wardian.broker.service import BrokerService
@@ -303,8 +305,11 @@ async def test_a_copy_that_does_not_go_on_from_the_state_here_moves_it_aside(
         entry = active.service.authority.entry(event="start", outcome="granted")
         store.commit({("t", "never acted upon"): b"1"}, audit=[entry], now=NOW)
         generation = store.generation
+    key_path(second.path).write_bytes(b"sealed, with all that this broker knew of owners' keys")
     await follow(active, second)
     assert second.path.with_name(f"broker.db.forked-{generation}").exists()
+    kept = second.path.with_name(f"broker.db.forked-{generation}.master")
+    assert kept.read_bytes() == b"sealed, with all that this broker knew of owners' keys"
 
 
 # Who is refused
@@ -562,5 +567,27 @@ async def test_a_door_has_so_many_places(
     with pytest.raises(TransportError):
         await ask_at(second.address, b"x")
     await held.close()
+    await eventually(lambda: not second.door._visits)
+    assert (await ask_at(second.address, b"x")).rule == "standby"
+
+
+async def test_one_address_does_not_hold_every_place_at_a_door(
+    second: SecondBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a stranger keeps the active broker from its standby, and owners from a recovery."""
+    monkeypatch.setattr("wardian.broker.standby.door.MOST_OF_ONE", 2)
+    held = [await connect(second.address) for _ in range(2)]
+    await eventually(lambda: len(second.door._visits) == 2)
+    with pytest.raises(TransportError):
+        await ask_at(second.address, b"x")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, elsewhere = await asyncio.open_connection(
+        *second.address, ssl=context, local_addr=("127.0.0.2", 0)
+    )
+    await eventually(lambda: len(second.door._visits) == 3)
+    elsewhere.close()
+    for each in held:
+        await each.close()
     await eventually(lambda: not second.door._visits)
     assert (await ask_at(second.address, b"x")).rule == "standby"

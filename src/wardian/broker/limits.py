@@ -101,6 +101,22 @@ class Places:
             self._waiting.append(newcomer)
         return welcome
 
+    def crowded_out(self, newcomer: Place) -> Place | None:
+        """Take out of a full line who has to go so that `newcomer` may `arrive`; None if nobody.
+
+        It is the last of the largest crowd, if that is larger than the newcomer's would be: so a
+        few addresses fill the line for themselves alone.
+        """
+        if len(self._waiting) < self._limits.waiting:
+            return None
+        crowds = Counter(each.peer for each in self._waiting)
+        ((largest, size),) = crowds.most_common(1)
+        if size <= crowds[newcomer.peer] + 1:
+            return None
+        gone = next(each for each in reversed(self._waiting) if each.peer == largest)
+        self._waiting.remove(gone)
+        return gone
+
     def enter(self, now: float) -> tuple[Place, Place | None] | None:
         """Return who gets a place now, and who has to go for it; None if nobody does.
 
@@ -140,9 +156,7 @@ class Places:
         idle = [
             held
             for held in self._held
-            if (peer is None or held.peer == peer)
-            and not held.firm
-            and now - held.since >= GRACE_S
+            if (peer is None or held.peer == peer) and not held.firm and now - held.since >= GRACE_S
         ]
         return min(idle, key=lambda held: held.since, default=None)
 

@@ -305,6 +305,9 @@ class BrokerService:
                 await asyncio.sleep(0.1)
                 continue
             place = Place(peer=peer_of(address[0]))
+            gone = self._places.crowded_out(place)
+            if gone is not None:
+                self._waiting.pop(gone).close()
             if self._places.arrive(place):
                 self._waiting[place] = connection
                 self._seat()
@@ -319,8 +322,8 @@ class BrokerService:
             newcomer, leaving = found
             if leaving is not None:
                 self._serving[leaving].cancel()
-            connection = self._waiting.pop(newcomer)
-            task = asyncio.get_running_loop().create_task(self._serve(connection, newcomer))
+            task = asyncio.get_running_loop().create_task(self._serve(newcomer))
+            task.add_done_callback(partial(self._served, newcomer))
             self._serving[newcomer] = task
             self._keep(task)
         due = self._places.due(now)
@@ -331,8 +334,21 @@ class BrokerService:
         self._seating = None
         self._seat()
 
-    async def _serve(self, connection: socket.socket, place: Place) -> None:
+    def _served(self, place: Place, _: asyncio.Task[None]) -> None:
+        """Clear up after a connection: also after one that had to go before its first step."""
+        never_begun = self._waiting.pop(place, None)
+        if never_begun is not None:
+            never_begun.close()
+        self._places.leave(place)
+        self._serving.pop(place, None)
+        if not self._stopped:
+            self._seat()
+        if not self._store.usable:
+            self.in_doubt.set()
+
+    async def _serve(self, place: Place) -> None:
         """Serve one connection to its end; whatever happens there stays there."""
+        connection = self._waiting.pop(place)
         try:
             async with asyncio.timeout(self._limits.connection_s):
                 identity = self._current_identity()
@@ -349,13 +365,6 @@ class BrokerService:
             event(log, "broker.connection", level=logging.DEBUG, error=type(err).__name__)
         except Exception as err:  # noqa: BLE001 (the outermost loop: a bug stays in its connection)
             event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
-        finally:
-            self._places.leave(place)
-            self._serving.pop(place, None)
-            if not self._stopped:
-                self._seat()
-            if not self._store.usable:
-                self.in_doubt.set()
 
     async def _handshake(self, connection: socket.socket, context: ssl.SSLContext) -> FrameStream:
         loop = asyncio.get_running_loop()

@@ -57,7 +57,7 @@ def _ask_broker(source: Source) -> Status | _Silent:
     """Return what the broker says of itself, its head verified, or why it is not shown."""
     try:
         status = asyncio.run(read_status(source.address, ca_spki=source.ca_spki, now=unix_time))
-        verify_shown(status, ca_spki=source.ca_spki)
+        verify_shown(status)
         verify_tail(status.lines, head=status.audit)
     except WardianError as err:
         wrong = isinstance(err, AuthenticationFailed | FormatError | PeerProtocolError)

@@ -46,6 +46,15 @@ def hpke_seal(public: bytes, plaintext: bytes, *, info: bytes) -> bytes:
         raise FormatError("HPKE public key: not a usable X25519 key of 32 bytes") from err
 
 
+def refuse_unusable(public: bytes) -> None:
+    """Return if `hpke_seal` can seal to `public`.
+
+    Raises:
+        FormatError: it cannot; see there.
+    """
+    hpke_seal(public, b"", info=b"")
+
+
 class HpkePrivateKey:
     """An X25519 private key that opens what `hpke_seal` sealed to `public`."""
 

@@ -24,6 +24,7 @@ from wardian.crypto.message_header import Direction, MessageHeader, RequestHeade
 from wardian.crypto.message_keys import (
     AnswerRoot,
     Cache,
+    K,
     Peer,
     Place,
     RequestName,
@@ -129,7 +130,7 @@ class PendingAnswer:
         _refuse_erased(self._place)
         header, end = parse_header(sealed)
         self._place.verify(header, Direction.ANSWER)
-        root = self._roots.get((header.salt, header.certificate_digest))
+        root = _keys_of((header.salt, header.certificate_digest), self._roots)
         plaintext = open_message(root.cipher(self._request), header, sealed, end)
         with self._lock:
             if self._opened:
@@ -190,7 +191,7 @@ class QueueReceiver:
         header, end = parse_header(sealed)
         self._place.verify(header, Direction.REQUEST)
         peer = (header.salt, header.certificate_digest)
-        plaintext = open_message(self._ciphers.get(peer), header, sealed, end)
+        plaintext = open_message(_keys_of(peer, self._ciphers), header, sealed, end)
         # Only now: what is not authentic must neither use up a counter nor push out a sender.
         self._admit(peer, header.counter)
         request = RequestName(
@@ -255,6 +256,14 @@ class OpenedRequest:
             AuthenticationFailed: the keys were erased meanwhile.
         """
         return self._seal_answer(plaintext)
+
+
+def _keys_of(peer: Peer, cache: Cache[K]) -> K:
+    """Return the keys of `peer`, unless another thread has just erased what they come from."""
+    try:
+        return cache.get(peer)
+    except LocalProtocolError as err:  # nothing to derive from
+        raise AuthenticationFailed("queue message: its keys were erased") from err
 
 
 def _refuse_erased(place: Place) -> None:

@@ -180,7 +180,10 @@ async def _until_in_doubt(
     if standbys is not None:
         ends.append(asyncio.ensure_future(watch(standbys, service.authority)))
     try:
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in done:
+            if (error := end.exception()) is not None:
+                event(log, "broker.ends", level=logging.ERROR, error=type(error).__name__)
     finally:
         for end in ends:
             end.cancel()

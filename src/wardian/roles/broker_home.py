@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wardian._internal.clock import unix_time
 from wardian._internal.counter import CounterKeeper, MonotonicCounter, tell_keeper
+from wardian._internal.files import sync_directory
 from wardian.broker.recovery.backup import key_path
 from wardian.broker.recovery.gathering import Gathering
 from wardian.broker.standby.handover import first_changes, handed_to, took_over
@@ -76,6 +77,7 @@ class BrokerHome:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)
+            sync_directory(path.parent)
         except OSError as err:
             raise ConfigError(f"{path}: {err.strerror}; the broker keeps its state there") from err
 
@@ -98,7 +100,7 @@ class BrokerHome:
                 outcome="granted",
                 owner=owner,
                 rule="recovered",
-                count=brought.head.count,
+                count=0 if brought.head is None else brought.head.audit.count,
             )
             for owner, brought in sorted(gathering.came.items())
         ]

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from wardian._internal.log import event
 from wardian.broker.lease import Lease, Moment, Renewals, Standing
 from wardian.broker.release.admission import Admission
-from wardian.errors import AdmissionRefused, PolicyDenied, TransportError, WardianError
+from wardian.errors import AdmissionRefused, PolicyDenied, Timeout, TransportError, WardianError
 from wardian.roles.admission import Brokers, chance, moment
 
 log = logging.getLogger(__name__)
@@ -139,10 +139,8 @@ class Membership:
 
     async def _renew(self) -> None:
         """Be admitted anew, and serve under that; or note that it failed, or that it is over."""
-        left_s = self._renewals.lease.left_s(self._clock())
         try:
-            async with asyncio.timeout(left_s):
-                admission, lease = await self._brokers.admit(renews=self._admission)
+            admission, lease = await self._admitted_in_time()
             self._refuse_older(admission)
         except AdmissionRefused as err:
             self._over = err
@@ -167,6 +165,25 @@ class Membership:
                 epoch=admission.epoch,
             )
 
+    async def _admitted_in_time(self) -> tuple[Admission, Lease]:
+        """Return the next admission, unless the lease ends first.
+
+        The lease's clock is looked at, and not a timer trusted: it stands still with the machine.
+
+        Raises:
+            Timeout: it ended. For the rest see `Brokers.admit`.
+        """
+        asking = asyncio.ensure_future(self._brokers.admit(renews=self._admission))
+        try:
+            while left_s := self._renewals.lease.left_s(self._clock()):
+                await asyncio.wait({asking}, timeout=min(LONGEST_PAUSE_S, left_s))
+                if asking.done():
+                    return asking.result()
+        finally:
+            asking.cancel()  # what it waits for is not waited for
+            asking.add_done_callback(_forget)
+        raise Timeout("no broker answered before the lease ended")
+
     def _refuse_older(self, admission: Admission) -> None:
         """Refuse what another mesh gave, or a broker whose state was set back."""
         known, manifest = self._admission, admission.manifest
@@ -179,3 +196,9 @@ class Membership:
                 "the broker has an older manifest or epoch in force than this process knows",
                 rule="in-force-older",
             )
+
+
+def _forget(asked: "asyncio.Future[tuple[Admission, Lease]]") -> None:
+    """Take note of what nobody waits for any more, so that the loop does not report it."""
+    if not asked.cancelled():
+        asked.exception()

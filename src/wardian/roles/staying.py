@@ -61,17 +61,21 @@ class Staying:
 
     def _work(self, membership: Membership) -> None:
         try:
-            self._over = asyncio.run(self._run(membership))
+            with contextlib.suppress(asyncio.CancelledError):
+                asyncio.run(self._run(membership))
+        finally:
+            self._running.set()
+
+    async def _run(self, membership: Membership) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        asyncio.get_running_loop().call_soon(self._running.set)
+        try:
+            self._over = await membership.run()
         except asyncio.CancelledError:
-            return
+            raise
         except BaseException as err:  # noqa: BLE001 (the main thread raises it)
             event(log, "membership.bug", level=logging.ERROR, error=type(err).__name__)
             self._over = err
-        finally:
-            self._running.set()
+        # Here, since `asyncio.run` waits for its threads, in which the host makes quotes and looks
+        # names up for as long as it likes.
         self._leave()
-
-    async def _run(self, membership: Membership) -> WardianError:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        asyncio.get_running_loop().call_soon(self._running.set)
-        return await membership.run()

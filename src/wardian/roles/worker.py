@@ -83,7 +83,12 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     codec = EpochCodec(model=name, keep_s=keep_s, ask=staying.look_now)
     member = _WorkerMember(line, codec)
     member.take_up(admission)
-    membership = Membership(brokers, admission=admission, lease=lease, member=member)
+
+    async def pause(seconds: float) -> None:
+        codec.erase_over()  # while no message comes, too
+        await asyncio.sleep(seconds)
+
+    membership = Membership(brokers, admission=admission, lease=lease, member=member, pause=pause)
     worker = Worker(
         model=model,
         lane=lane,
@@ -170,7 +175,10 @@ def _line_to_serve(admission: Admission, name: str, *, version: int | None) -> M
 
 
 def _open_model(host: HostSettings, agreed: Agreed, admission: Admission, line: ModelLine) -> Model:
-    """Return the model of `line`, opened in memory from the sealed file that the line pins."""
+    """Return the model of `line`, opened in memory from the sealed file that the line pins.
+
+    The model keys of `admission` are erased, whatever comes of it: nothing else needs them.
+    """
     terms = agreed.models[line.name]
     place = f"{line.name}:{line.version}"
     path = host.sealed_models.get(place)
@@ -190,6 +198,10 @@ def _open_model(host: HostSettings, agreed: Agreed, admission: Admission, line: 
             )
     except OSError as err:
         raise ConfigError(f"sealed model {path}: {err.strerror}") from err
+    finally:
+        for each in admission.secrets:
+            if each.kind == "model":
+                each.key.wipe()
     try:
         return load_model(
             content, media_type=line.media_type, engine=terms.engine, threads=terms.threads

@@ -76,6 +76,7 @@ class EpochCodec(WorkerCodec):
         self._receivers: dict[int, tuple[Secret, QueueReceiver]] = {}
         self._over_at: dict[int, float] = {}
         self._newest = -1
+        self._closed = False
         self._questions = Questions()
 
     @property
@@ -87,7 +88,7 @@ class EpochCodec(WorkerCodec):
         """Open messages of `epoch` from now on.
 
         What was seen in an epoch is remembered: if its key came again, nothing changes, and the
-        second copy is wiped.
+        second copy is wiped. So is what comes after `close` or `erase`.
 
         Args:
             key: of the queue, 32 bytes, owned by this codec from now on.
@@ -96,11 +97,12 @@ class EpochCodec(WorkerCodec):
         """
         with self._lock:
             known = self._receivers.get(epoch)
-            if known is not None and known[0] == key:
+            if self._closed or (known is not None and known[0] == key):
                 key.wipe()
                 return
             if known is not None:  # of a broker that was set back: one of two keys holds
                 known[1].erase()
+            self._drop_over()
             receiver = QueueReceiver(
                 queue_key=key,
                 model=self._model,
@@ -130,24 +132,34 @@ class EpochCodec(WorkerCodec):
     def close(self) -> None:
         """Open nothing any more; what was opened before can still be answered."""
         with self._lock:
+            self._closed = True
             for _, receiver in self._receivers.values():
                 receiver.close()
 
     def erase(self) -> None:
         """Erase all keys: nothing is opened or answered any more."""
         with self._lock:
+            self._closed = True
             for _, receiver in self._receivers.values():
                 receiver.erase()
             self._receivers.clear()
             self._over_at.clear()
 
+    def erase_over(self) -> None:
+        """Erase the keys of epochs that are over; called from time to time, without a message."""
+        with self._lock:
+            self._drop_over()
+
     def _find(self, epoch: int) -> QueueReceiver | None:
         """Return the receiver of `epoch`, once the keys of epochs that are over are erased."""
         with self._lock:
-            if self._over_at:
-                now = self._ticks()
-                for over in [each for each, at in self._over_at.items() if now >= at]:
-                    del self._over_at[over]
-                    self._receivers.pop(over)[1].erase()
+            self._drop_over()
             found = self._receivers.get(epoch)
         return None if found is None else found[1]
+
+    def _drop_over(self) -> None:
+        if self._over_at:
+            now = self._ticks()
+            for over in [each for each, at in self._over_at.items() if now >= at]:
+                del self._over_at[over]
+                self._receivers.pop(over)[1].erase()

@@ -20,6 +20,7 @@ from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.new_life import begin_life
 from wardian.broker.state.replica import Replica
 from wardian.broker.state.store import Store
+from wardian.broker.transparency.heads import SignedHead, sign_head
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.signing import SigningKey
 
@@ -58,7 +59,19 @@ class RecoveryWorld:
 
     def back_up(self) -> None:
         shutil.copy(self.broker.path, self.backup)
-        self.head = self.broker.store.audit_head
+        self.head: SignedHead | None = self.sign(self.broker.store.audit_head)
+
+    def sign(self, head: AuditHead) -> SignedHead:
+        """Sign `head` as the mesh's broker does."""
+        authority = self.broker.authority
+        return sign_head(
+            head,
+            mesh=self.mesh.name,
+            manifest_digest=authority.manifest_digest,
+            ca_spki=authority.ca.spki,
+            sign=authority.ca.sign,
+            now=NOW,
+        )
 
     def public(self, owner: int) -> str:
         return self.mesh.owners[owner].public.hex()
@@ -155,6 +168,3 @@ class Visit:
     def share(self, attest=None) -> bytes:
         raw, _ = self.owner.share(self.challenge(attest), now=NOW)
         return raw
-
-
-NOTHING_SEEN = AuditHead(count=0, digest="00" * 32, root="00" * 32)

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from desk_calls import Desks, Pipe
 from recovery_world import RecoveryWorld
-from toy_mesh import MASTER_KEY, NOW, Counter
+from toy_mesh import MASTER_KEY, NOW, Counter, ToyBroker, ToyMesh
 
 from wardian._internal import wire
+from wardian.broker.limits import Place
 from wardian.broker.recovery import backup as backups
 from wardian.broker.recovery.backup import (
     MAGIC,
     BackupHeader,
+    BackupRequest,
     back_up_files,
     key_path,
     package_path,
@@ -21,9 +24,10 @@ from wardian.broker.recovery.backup import (
     restore_files,
     write_backup,
 )
+from wardian.broker.recovery.backup_desk import BackupDesk
 from wardian.broker.state.audit import AuditEntry
 from wardian.broker.state.store import Store
-from wardian.errors import ConfigError, FormatError, SealError, StateRolledBack
+from wardian.errors import ConfigError, FormatError, QueueFull, SealError, StateRolledBack
 
 ENTRY = AuditEntry(event="start", outcome="granted")
 
@@ -122,6 +126,19 @@ def test_a_restore_overwrites_nothing(files: Files, name: str) -> None:
     assert (files.there.parent / name).read_bytes() == b"precious"
 
 
+def test_a_restore_that_was_cut_off_is_taken_up(files: Files) -> None:
+    """A broker that restores at its start would else never start again, and nobody else may."""
+    files.back_up()
+    key_path(files.there).write_bytes(read_sealed_key(files.path))
+    package_path(files.there).write_bytes(package_path(files.path).read_bytes())
+    files.there.with_name(f"{files.there.name}.incoming").write_bytes(b"half")
+    restore_files(files.file, files.there)
+    with files.open(files.there) as store:
+        assert store.generation
+    with pytest.raises(ConfigError, match="overwrites nothing"):
+        restore_files(files.file, files.there)
+
+
 def test_a_backup_overwrites_nothing(files: Files) -> None:
     files.file.write_bytes(b"precious")
     with pytest.raises(ConfigError, match="never overwritten"):
@@ -184,10 +201,10 @@ def test_files_that_cannot_be_read_or_written(
     with pytest.raises(ConfigError, match="cannot be read"):
         read_sealed_key(files.path)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backups, "_write", full)
+    monkeypatch.setattr(backups, "replace_file", full)
     with pytest.raises(ConfigError, match="No space left"):
         restore_files(files.file, files.there)
     assert list(files.there.parent.iterdir()) == []
@@ -202,3 +219,23 @@ def test_a_package_beside_the_state_that_is_none(files: Files) -> None:
 def test_a_header_is_strict() -> None:
     with pytest.raises(FormatError):
         wire.decode(b'{"format":"wardian broker backup v1"}', BackupHeader, what="header")
+
+
+async def test_a_stranger_leaves_some_backups_for_the_operator(
+    mesh: ToyMesh, tmp_path: Path
+) -> None:
+    with contextlib.closing(ToyBroker(mesh, tmp_path / "broker.db")) as broker:
+        desks = Desks(broker)
+        desk = BackupDesk(desks.office)
+
+        async def ask(peer: str) -> int:
+            here, there = Pipe.pair()
+            await desk.serve(there, Place(peer=peer), b"", BackupRequest())  # type: ignore[arg-type]
+            return here.inbox.qsize()
+
+        assert [await ask("stranger") > 1 for _ in range(2)] == [True, True]
+        for _ in range(10):
+            with pytest.raises(QueueFull, match="one address"):
+                await ask("stranger")
+        assert await ask("operator") > 1
+        await desks.close()

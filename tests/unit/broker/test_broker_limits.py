@@ -118,6 +118,34 @@ def test_the_line_has_an_end_and_each_peer_its_own() -> None:
     assert [places.arrive(Place(peer=peer)) for peer in "aaabc"] == [True, True, False, True, False]
 
 
+def test_t24_a_line_that_two_addresses_fill_has_room_for_a_third() -> None:
+    """Else two of them keep every workload from its renewal, and the mesh ends with its leases."""
+    places = places_of(connections=1, connections_per_peer=1, waiting=8, waiting_per_peer=5)
+    held(places, "a")
+    crowd = [Place(peer=peer) for peer in "aaaaabbb"]
+    assert all(places.arrive(each) for each in crowd)
+    honest = Place(peer="c")
+    assert places.crowded_out(honest) is crowd[4]  # of the largest crowd, who came last
+    assert places.arrive(honest)
+    assert places.crowded_out(Place(peer="c")) is crowd[3]
+    assert places.arrive(Place(peer="c"))
+    # three each: nobody has two more than who comes would have
+    for peer in "abc":
+        assert places.crowded_out(Place(peer=peer)) is None
+        assert not places.arrive(Place(peer=peer))
+
+
+def test_t24_a_line_that_is_not_full_crowds_nobody_out() -> None:
+    places = places_of(connections=1, connections_per_peer=1, waiting=8, waiting_per_peer=5)
+    held(places, "a")
+    for _ in range(5):
+        assert places.crowded_out(Place(peer="a")) is None
+        assert places.arrive(Place(peer="a"))
+    assert places.crowded_out(Place(peer="b")) is None
+    assert places.crowded_out(Place(peer="a")) is None
+    assert not places.arrive(Place(peer="a"))
+
+
 def test_a_share_is_a_quarter_and_room_for_a_laptop() -> None:
     limits = ServiceLimits()
     assert limits.connections_per_peer * 4 == limits.connections

@@ -400,7 +400,47 @@ def test_no_state_has_no_snapshot(tmp_path: Path) -> None:
         Replica(tmp_path / "x.db", master_key=MASTER_KEY)
 
 
+def test_a_row_of_before_that_is_put_back_after_the_copy_was_verified(pair: Pair) -> None:
+    """It was sealed for this very place: who decides by what it says would decide by the past."""
+    before = pair.put(a=b"handed over to A").rows[0]
+    pair.put(a=b"handed over to B")
+    with contextlib.closing(pair.follow()) as replica:
+        assert replica.get("t", "a") == b"handed over to B"
+        replica._database.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", [before])
+        with pytest.raises(SealError, match="altered"):
+            replica.get("t", "a")
+        replica._database.execute("DELETE FROM rows WHERE key = 'a'")
+        with pytest.raises(SealError, match="altered"):
+            replica.get("t", "a")
+        assert replica.get("t", "b") is None
+
+
+def test_a_copy_has_a_place_to_be_received_in_or_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Database) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Database, "make", full)
+    with pytest.raises(SealError, match="full"):
+        Incoming(tmp_path / "x.incoming")
+    (tmp_path / "y.incoming").mkdir()
+    with pytest.raises(ConfigError, match="cannot be removed"):
+        Incoming(tmp_path / "y.incoming")
+
+
 # What was there before
+
+
+def test_nothing_that_was_moved_aside_gives_way_to_the_next(pair: Pair) -> None:
+    kept = []
+    for _ in range(3):
+        pair.there.write_bytes(b"no database, whatever it is " * 100)
+        replica, aside = pair.install()
+        replica.close()
+        kept.append(aside.name if aside else "")
+    name = "standby.db.unreadable"
+    assert kept == [name, f"{name}.2", f"{name}.3"]
 
 
 def test_an_older_copy_gives_way_and_a_fork_is_moved_aside(pair: Pair) -> None:
@@ -480,7 +520,7 @@ def test_a_copy_that_cannot_be_put_in_place(pair: Pair, monkeypatch: pytest.Monk
     def fails(_: Path) -> None:
         raise OSError(5, "input/output error")
 
-    monkeypatch.setattr(replicas, "_sync", fails)
+    monkeypatch.setattr(replicas, "sync_directory", fails)
     with pytest.raises(ConfigError, match="cannot be put in place"):
         pair.follow()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from recovery_world import NOTHING_SEEN, RecoveryWorld
+from recovery_world import RecoveryWorld
 from toy_mesh import MASTER_KEY, NOW, OTHER_PLATFORM, Counter, ToyMesh, digest
 
 from wardian._internal import wire
@@ -30,6 +30,7 @@ from wardian.broker.recovery.protocol import (
 )
 from wardian.broker.refusal import refusal_for
 from wardian.broker.state.audit import AuditHead, decode_line, verify_chain
+from wardian.broker.state.merkle import leaf_hash
 from wardian.broker.state.replica import Replica
 from wardian.broker.state.sealer import unlock_owned
 from wardian.crypto.hpke import HpkePrivateKey
@@ -191,7 +192,7 @@ def test_a_share_that_was_not_dealt(world: RecoveryWorld) -> None:
 
 def test_a_backup_that_is_older_than_an_owner_knows(world: RecoveryWorld) -> None:
     world.broker.authority.record([world.broker.authority.entry(event="start", outcome="granted")])
-    world.head = world.broker.store.audit_head  # an owner saw it, after the backup was made
+    world.head = world.sign(world.broker.store.audit_head)  # seen after the backup was made
     gathering, counter = world.gathering(), Counter()
     world.bring(gathering, 0, 1)
     before = world.backup.read_bytes()
@@ -205,8 +206,9 @@ def test_a_backup_that_is_older_than_an_owner_knows(world: RecoveryWorld) -> Non
 def test_one_owner_s_newer_head_is_enough(world: RecoveryWorld) -> None:
     gathering = world.gathering()
     world.bring(gathering, 0)
-    head = AuditHead(count=world.head.count + 1, digest="aa" * 32, root="aa" * 32)
-    visit = world.visit(1, head=head)
+    count = world.broker.store.audit_head.count + 1
+    head = AuditHead(count=count, digest="aa" * 32, root="aa" * 32)
+    visit = world.visit(1, head=world.sign(head))
     gathering.add(world.public(1), visit.broker.receive(visit.share()))
     with pytest.raises(StateRolledBack):
         world.recover(gathering, Counter())
@@ -217,7 +219,7 @@ def test_a_log_that_went_another_way(world: RecoveryWorld) -> None:
     gathering = world.gathering()
     world.bring(gathering, 0)
     head = AuditHead(count=2, digest="aa" * 32, root="aa" * 32)
-    visit = world.visit(1, head=head)
+    visit = world.visit(1, head=world.sign(head))
     gathering.add(world.public(1), visit.broker.receive(visit.share()))
     with pytest.raises(StateRolledBack):
         world.recover(gathering, Counter())
@@ -226,12 +228,51 @@ def test_a_log_that_went_another_way(world: RecoveryWorld) -> None:
 def test_an_owner_who_saw_an_older_head_or_none(world: RecoveryWorld) -> None:
     raw = world.broker.store.audit_lines(limit=1)[0]
     assert decode_line(raw).sequence == 1
-    old = AuditHead(count=1, digest=digest_of(raw), root="00" * 32)
+    old = AuditHead(count=1, digest=digest_of(raw), root=leaf_hash(raw).hex())
     gathering = world.gathering()
-    for owner, head in ((0, old), (1, NOTHING_SEEN)):
+    for owner, head in ((0, world.sign(old)), (1, None)):
         visit = world.visit(owner, head=head)
         gathering.add(world.public(owner), visit.broker.receive(visit.share()))
     world.recover(gathering, Counter())
+
+
+def test_a_head_that_no_broker_signed_does_not_refuse_every_backup(
+    world: RecoveryWorld, tmp_path: Path
+) -> None:
+    """Else one owner, who comes first, keeps all others from ever recovering the mesh."""
+    (tmp_path / "other").mkdir()
+    made_up = AuditHead(count=10**6, digest="ab" * 32, root="ab" * 32)
+    unsigned = msgspec.structs.replace(world.sign(made_up), signature=bytes(70))
+    stretched = msgspec.structs.replace(world.sign(world.broker.store.audit_head), audit=made_up)
+    with contextlib.closing(RecoveryWorld(tmp_path / "other")) as other:
+        of_another = other.sign(made_up)
+    gathering = world.gathering()
+    for head in (unsigned, stretched, of_another):
+        visit = world.visit(0, head=head)
+        with pytest.raises(AuthenticationFailed, match="audit head"):
+            gathering.add(world.public(0), visit.broker.receive(visit.share()))
+        assert not gathering.came
+    world.bring(gathering, 1, 2)
+    world.recover(gathering, Counter())
+
+
+def test_a_line_put_into_the_log_after_it_was_verified_makes_no_backup_newer(
+    world: RecoveryWorld,
+) -> None:
+    """The host owns the disk, and has the newer line, sealed under the same key."""
+    authority = world.broker.authority
+    authority.record([authority.entry(event="start", outcome="granted")])
+    world.head = world.sign(world.broker.store.audit_head)
+    newest = world.broker.store.audit_head.count
+    query = "SELECT sequence, generation, sealed FROM audit WHERE sequence = ?"
+    with world.broker.store._database.select(query, newest) as found:
+        line = found.fetchone()
+    gathering = world.gathering()
+    world.bring(gathering, 0, 1)
+    with contextlib.closing(Replica(world.backup, master_key=gathering.master_key())) as state:
+        state._database.execute("INSERT INTO audit VALUES (?, ?, ?)", *line)
+        with pytest.raises(SealError):
+            gathering.verify_state(state)
 
 
 def digest_of(raw: bytes) -> str:
@@ -435,7 +476,7 @@ def test_another_recovery_key_opens_no_part(world: RecoveryWorld) -> None:
 def test_nobody_prints_shares_or_keys() -> None:
     for record in (
         PartRecord(value=b"v" * 32, owner_key=b"k" * 32),
-        _ContributionRecord(value=b"v" * 32, owner_key=b"k" * 32, head=NOTHING_SEEN),
+        _ContributionRecord(value=b"v" * 32, owner_key=b"k" * 32, head=None),
     ):
         assert "vvv" not in repr(record)
         assert "kkk" not in repr(record)
@@ -466,6 +507,25 @@ def test_a_package_is_dealt_when_something_changed(world: RecoveryWorld) -> None
     entry = decode_line(raw).entry
     assert (entry.event, entry.rule, entry.count) == ("recovery", "shares-dealt", 3)
     assert not world.broker.store.keys(keeper.FORMER)  # nothing is locked
+
+
+@pytest.mark.parametrize("public", [bytes(32), b"\x01" + bytes(31)])
+def test_a_recovery_key_that_nothing_can_be_sealed_to_ends_no_broker(
+    world: RecoveryWorld, public: bytes
+) -> None:
+    """Points of small order: one owner would end the broker, and each that is started on its state.
+
+    It is refused; and one that stands in a state already is no key.
+    """
+    with pytest.raises(FormatError, match="not a usable X25519 key"):
+        world.broker.provision(world.signed, owner=1, recovery_public=public.hex())
+    authority = world.broker.authority
+    assert refresh(authority) == world.package
+    entry = authority.entry(event="provision", outcome="granted", rule="recovery-key")
+    authority.record([entry], {("recovery-public", world.public(1)): public})
+    fresh = refresh(authority)
+    assert fresh is not None
+    assert {part.owner for part in fresh.owners} == {world.public(0), world.public(2)}
 
 
 def test_fewer_recovery_keys_than_it_takes_are_no_package(tmp_path: Path) -> None:

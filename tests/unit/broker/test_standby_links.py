@@ -1,17 +1,22 @@
 """The active's end of a commit on its way to a standby: late, wrong, or from somebody else."""
 
+import asyncio
+import contextlib
 import hashlib
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from test_broker_replica import ENTRY, Recording
-from toy_mesh import MASTER_KEY, NOW, Counter
+from toy_mesh import MASTER_KEY, NOW, Counter, ToyBroker, ToyMesh
 
 from wardian.broker.frames import HEADER
 from wardian.broker.standby.channel import Direction, Receiver, Sender
 from wardian.broker.standby.commits import COMMIT, CommitsLink
 from wardian.broker.standby.standbys import Joining, Standbys
+from wardian.broker.standby.watch import watch
+from wardian.broker.state.audit import decode_line
 from wardian.broker.state.contents import Commit, decode_commit
 from wardian.broker.state.store import Store
 from wardian.crypto.secret import Secret
@@ -26,12 +31,18 @@ class Wire:
 
     def __init__(self, answer: Callable[[bytes], bytes]) -> None:
         self.answer, self.incoming, self.closed = answer, b"", False
-        self.at_once = 10
+        self.outgoing, self.at_once, self.record = b"", 10, 16384
 
-    def sendall(self, raw: bytes) -> None:
-        (length,) = HEADER.unpack(raw[:4])
-        assert length == len(raw) - 4
-        self.incoming += self.answer(raw[4:])
+    def send(self, raw: bytes) -> int:
+        """Take some of it, as TLS takes a record."""
+        part = bytes(raw[: self.record])
+        self.outgoing += part
+        (length,) = HEADER.unpack(self.outgoing[:4])
+        assert length >= len(self.outgoing) - 4
+        if length == len(self.outgoing) - 4:
+            frame, self.outgoing = self.outgoing[4:], b""
+            self.incoming += self.answer(frame)
+        return len(part)
 
     def recv(self, size: int) -> bytes:
         part = self.incoming[: min(size, self.at_once)]
@@ -131,10 +142,62 @@ def test_a_link_that_is_late_or_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (ssl.SSLError("closed"), ConnectionResetError()):
         with pytest.raises(ConnectionLost):
             link(fails(error)).beat()
-    ticks = iter([0.0, 0.5, 1.1])
+    ticks = iter([0.0, 0.5, 0.6, 1.1])
     monkeypatch.setattr("wardian.broker.standby.commits.time.monotonic", lambda: next(ticks))
     with pytest.raises(Timeout, match="within 1 s"):  # it dribbles: each byte in time, all too late
         link(Standby()).beat()
+
+
+def test_a_standby_that_takes_a_commit_record_by_record(
+    commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in time, and all of them too late: the broker decides nothing meanwhile."""
+    now = iter(tick * 0.4 for tick in range(1000))
+    monkeypatch.setattr("wardian.broker.standby.commits.time.monotonic", lambda: next(now))
+    slow, standby = Wire(Standby()), Standby()
+    slow.record = 50
+    with pytest.raises(Timeout, match="within 1 s"):
+        CommitsLink(slow, session_key=KEY).ship(commit)  # type: ignore[arg-type]
+    assert not standby.commits
+    assert next(now) <= 2
+
+
+def test_a_standby_that_is_slower_than_what_is_committed_is_not_attached(
+    commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standbys, standby = Standbys(HERE), Standby()
+    now = iter(tick * 0.05 for tick in range(10_000))
+    monkeypatch.setattr("wardian.broker.standby.standbys.time.monotonic", lambda: next(now))
+    good = link(standby)  # each commit takes it half a second
+    with pytest.raises(Timeout, match="slower"):
+        standbys.attach(Joining(waiting=[commit] * 200), good, mark=bytes(32))
+    assert not standbys.kept_up
+    assert 2 < len(standby.commits) < 6
+
+
+async def test_a_standby_is_kept_up_under_the_manifest_that_admitted_it(tmp_path: Path) -> None:
+    """Its platform may be withdrawn by the next one; who is not seems lost, and comes again."""
+    mesh, standbys, standby = ToyMesh(), Standbys(HERE), Standby()
+    with contextlib.closing(ToyBroker(mesh, tmp_path / "broker.db")) as broker:
+        authority = broker.authority
+        here = link(standby)
+        standbys.attach(Joining(), here, mark=bytes(32), under=authority.manifest_digest)
+        watching = asyncio.ensure_future(watch(standbys, authority, beat_s=0))
+        before = authority.store.audit_head.count
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (standbys.kept_up, authority.store.audit_head.count) == (True, before)
+        broker.provision(mesh.signed(version=2))
+        after = authority.store.audit_head.count
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not standbys.kept_up
+        lines = [decode_line(raw).entry for raw in authority.store.audit_lines(after=after)]
+        assert [(line.event, line.outcome, line.rule) for line in lines] == [
+            ("standby", "refused", "manifest")
+        ]
+        assert not watching.done()
+        watching.cancel()
 
 
 def test_who_is_not_kept_up_any_more_is_told_once(commit: Commit) -> None:

@@ -153,6 +153,14 @@ def test_every_kind_of_line_is_a_sentence() -> None:
                 assert told
                 assert told == told.strip()
                 assert outcome == "granted" or "some-rule" in told or event == "standby"
+    provision = AuditEntry(event="provision", outcome="granted")
+    for fields, said in (
+        ({}, "put the manifest in force"),
+        ({"epoch": 7}, "put the manifest in force, epoch 7"),
+        ({"rule": "recovery-key"}, "set its recovery key"),
+        ({"rule": "nothing-new"}, "brought the manifest in force again"),
+    ):
+        assert lines.sentence(msgspec.structs.replace(provision, **fields)) == said
     left_out = AuditEntry(event="refusal", outcome="refused", rule="left-out", count=4)
     assert lines.sentence(left_out) == "4 refusals without a line of their own"
     owner = AuditEntry(event="order", outcome="granted", owner="ab" * 32, rule="turn-epoch")
@@ -220,6 +228,7 @@ def test_show_follows_and_notices_a_fork(
     def pause(_: float) -> None:
         match next(turns):
             case "grow":
+                release(broker, model="later")
                 release(broker, model="later")
             case "fork":
                 for _ in range(lines_of_the_fork):

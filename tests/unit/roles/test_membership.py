@@ -25,6 +25,7 @@ from wardian.errors import (
     WardianError,
 )
 from wardian.roles import admission as admission_module
+from wardian.roles import membership as membership_module
 from wardian.roles.admission import Brokers
 from wardian.roles.host import HostSettings
 from wardian.roles.membership import LONGEST_PAUSE_S, POLL_S, Membership
@@ -345,6 +346,50 @@ def test_a_bug_ends_the_process_as_well(case: Case, caplog: pytest.LogCaptureFix
         staying.raise_if_over()
     assert "membership.bug" in [record.getMessage() for record in caplog.records]
     assert "secret" not in caplog.text
+
+
+def test_t21_a_host_that_never_makes_the_quote_keeps_no_worker_past_its_lease() -> None:
+    stuck = threading.Event()
+    left = threading.Event()
+
+    async def run() -> WardianError:
+        asyncio.get_running_loop().run_in_executor(None, stuck.wait)  # `to_thread(attest)`
+        return TransportError("the lease has ended")
+
+    staying = Staying()
+    staying.start(SimpleNamespace(run=run), leave=left.set)  # type: ignore[arg-type]
+    try:
+        assert left.wait(2)
+        with pytest.raises(TransportError, match="the lease has ended"):
+            staying.raise_if_over()
+    finally:
+        stuck.set()
+        staying.stop()
+
+
+async def test_t21_a_lease_ends_while_its_renewal_hangs_and_timers_stand_still(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership_module, "LONGEST_PAUSE_S", 0.01)
+    hung: list[asyncio.Task[object] | None] = []
+
+    async def hang(*, renews: Admission | None = None) -> tuple[Admission, Lease]:
+        hung.append(asyncio.current_task())
+        case.seconds = LEASE_S + 1  # the machine was asleep: the loop's timers know nothing of it
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    case.admit = hang  # type: ignore[method-assign]
+    membership = case.membership()
+    case.seconds = 0.6 * LEASE_S
+    async with asyncio.timeout(2):
+        over = await case.run(membership)
+    assert isinstance(over, TransportError)
+    assert "no broker renewed it" in str(over)
+    assert case.admitted == []
+    await asyncio.sleep(0)
+    assert hung[0] is not None
+    assert hung[0].cancelled()
 
 
 def test_a_membership_that_was_never_started(case: Case) -> None:

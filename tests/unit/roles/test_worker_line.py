@@ -14,8 +14,9 @@ from wardian.broker.mesh.lines import ReleaseTerms
 from wardian.broker.release.admission import Admission
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
-from wardian.errors import AdmissionRefused
-from wardian.roles.worker import _line_to_serve
+from wardian.errors import AdmissionRefused, ConfigError
+from wardian.roles.host import HostSettings
+from wardian.roles.worker import _line_to_serve, _open_model
 
 
 class World:
@@ -76,3 +77,16 @@ def test_the_one_that_its_operator_names(world: World) -> None:
         _line_to_serve(admission, "digits", version=3)
     with pytest.raises(AdmissionRefused, match="no key of any version of model faces"):
         _line_to_serve(admission, "faces", version=None)
+
+
+def test_t21_no_model_key_outlives_the_opening_of_the_model(world: World, tmp_path: Path) -> None:
+    """A lease ends the queue keys; a model key has no lease, so it is let go of at once."""
+    admission = world.admitted()
+    line = _line_to_serve(admission, "digits", version=2)
+    host = HostSettings(sealed_models={"digits:2": str(tmp_path / "gone")})
+    with pytest.raises(ConfigError, match="sealed model"):
+        _open_model(host, world.broker.mesh.agreed, admission, line)
+    assert {each.kind: bool(each.key) for each in admission.secrets} == {
+        "model": False,
+        "queue": True,
+    }

@@ -18,10 +18,12 @@ from simulators.front_end import (
 from wardian._internal import wire
 from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
 from wardian.broker.ca import MeshCa
+from wardian.broker.certificates import valid_until
 from wardian.errors import (
     ConfigError,
     ConnectionLost,
     EvidenceInvalid,
+    EvidenceStale,
     FormatError,
     JobFailed,
     LocalProtocolError,
@@ -181,6 +183,37 @@ def test_a_verified_key_serves_for_a_while(mesh: Mesh) -> None:
     second.request(Call(target=b"/"))
     mesh.now += mesh.policy.max_evidence_age_s
     assert not mesh.connect().recheck()
+
+
+def test_t21_nothing_is_sent_on_a_connection_whose_lease_has_ended(mesh: Mesh) -> None:
+    wall = int(time.time())
+
+    def connect() -> ClientConnection:
+        return ClientConnection(
+            ORIGIN,
+            policy=mesh.policy,
+            keys=mesh.keys,
+            certificate=mesh.certificate,
+            now=lambda: wall,
+        )
+
+    connection = connect()
+    nonce = nonce_in(connection.evidence_request())
+    answer = connection.receive(http(mesh.evidence(nonce).body))
+    assert answer is not None
+    connection.verify(answer)
+    assert connection.reusable
+
+    wall = valid_until(mesh.certificate) + 1  # its host, who tells it the time, says otherwise
+    assert not connection.reusable
+    with pytest.raises(ConnectionLost, match="lease"):
+        connection.request(Call(target=b"/"))
+
+    anew = connect()  # the key was verified a moment ago
+    assert not anew.recheck()
+    nonce = nonce_in(anew.evidence_request())
+    with pytest.raises(EvidenceStale):
+        anew.verify(mesh.evidence(nonce))
 
 
 def test_keys_that_are_remembered_are_bounded(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

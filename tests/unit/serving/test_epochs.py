@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from simulators.data_plane import receiver, sender
 
 from wardian.crypto.message_header import MAGIC, RequestHeader, epoch_of
+from wardian.crypto.message_keys import Cache, Peer
 from wardian.crypto.secret import Secret
 from wardian.errors import AuthenticationFailed, FormatError
 from wardian.serving.epochs import FIRST_PAUSE_S, LONGEST_PAUSE_S, EpochCodec, Questions
@@ -229,3 +230,48 @@ def test_one_receiver_in_crypto_closed_before_it_answered() -> None:
     one.close()
     one.close()
     assert pending.open(opened.answer(b"y")) == b"y"
+
+
+def test_the_keys_of_an_epoch_that_is_over_are_erased_while_no_message_comes(case: Case) -> None:
+    old = Secret(bytes(32))
+    case.codec.take_up(old, epoch=6, certificate_digest=b"w" * 32)
+    case.take_up(7)
+    case.now += KEEP_S - 1
+    case.codec.erase_over()
+    assert len(old) == 32
+    case.now += 1
+    case.codec.erase_over()
+    assert len(old) == 0
+    assert case.opens(7)
+
+
+def test_epochs_that_turn_while_no_message_comes_pile_up_no_keys(case: Case) -> None:
+    for epoch in range(6, 200):
+        case.take_up(epoch)
+        case.now += KEEP_S
+    assert len(case.codec._receivers) <= 2
+
+
+def test_t21_what_was_closed_takes_up_nothing_more(case: Case) -> None:
+    case.codec.close()
+    late = key(6)
+    case.codec.take_up(late, epoch=6, certificate_digest=b"w" * 32)
+    assert len(late) == 0
+    assert not case.opens(6)
+    assert not case.opens(5)
+
+
+@pytest.mark.parametrize("how", ["close", "erase"])
+def test_t21_a_lease_that_ends_between_two_steps_refuses_and_ends_no_worker(
+    case: Case, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    sealed, _ = case.message(5)
+    get = Cache.get
+
+    def at_the_worst_moment(cache: "Cache[object]", peer: Peer) -> object:
+        getattr(case.codec, how)()  # in the membership's thread
+        return get(cache, peer)
+
+    monkeypatch.setattr(Cache, "get", at_the_worst_moment)
+    with pytest.raises(AuthenticationFailed, match="erased"):
+        case.codec.open_request(sealed)

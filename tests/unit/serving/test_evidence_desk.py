@@ -104,6 +104,24 @@ async def test_evidence_binds_what_the_client_will_check(case: DeskCase) -> None
     assert b"no-store" in response.headers
 
 
+async def test_i6_who_waits_in_line_at_a_change_is_told_to_connect_again(
+    case: DeskCase, platform: SimulatedPlatform
+) -> None:
+    """Evidence of the new manifest about a key of the old one would look like an attack."""
+    await case.use_up_the_ration()
+    answers: list[tuple[int, int]] = []
+    case.ask_as(7, answers)
+    same = make_papers(case.ca, case.issuer_of(case.manifest), case.manifest)
+    case.desk.use(same)
+    assert answers == []
+    manifest = make_manifest(platform, version=4)
+    case.desk.use(make_papers(case.ca, case.issuer_of(manifest), manifest))
+    assert answers == [(7, 421)]
+    case.now += 1
+    assert (await case.ask()).status == 200
+    assert answers == [(7, 421)]
+
+
 async def test_after_a_change_evidence_is_of_the_new_manifest_and_of_nothing_old(
     case: DeskCase, platform: SimulatedPlatform
 ) -> None:

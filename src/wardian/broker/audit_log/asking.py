@@ -43,7 +43,7 @@ class Asked:
 
         Raises:
             TransportError: nobody answers there, or not as a broker, or as that broker, does.
-            FormatError, AuthenticationFailed: as `verify_shown`.
+            FormatError, AuthenticationFailed: it is the broker of another CA; or as `verify_shown`.
         """
         for _ in range(ATTEMPTS - 1):
             try:
@@ -77,25 +77,22 @@ class Asked:
 
     async def _status(self, after: int | None) -> Status:
         status = await read_status(self.address, after=after, ca_spki=self.ca_spki, now=self.now)
-        verify_shown(status, ca_spki=self.ca_spki)
+        verify_shown(status)
         return status
 
 
-def verify_shown(status: Status, *, ca_spki: bytes | None) -> SignedHead:
+def verify_shown(status: Status) -> SignedHead:
     """Return the head in a status, signed by the CA that the status names, of the same mesh.
 
     Args:
-        status: untrusted.
-        ca_spki: the mesh CA's key (DER) that somebody vouches for; None: nobody does.
+        status: untrusted; whose CA that is, `read_status` knows.
 
     Raises:
         FormatError: the CA's certificate does not parse.
-        AuthenticationFailed: it is another CA than the one given, or did not sign the head; or the
-            status is of another mesh or manifest than the head.
+        AuthenticationFailed: it did not sign the head, or the status is of another mesh or manifest
+            than the head.
     """
     spki, head = verify_ca_certificate(status.mesh_ca), status.witnessed.head
-    if ca_spki not in {None, spki}:
-        raise AuthenticationFailed("the broker has another mesh CA than the one given")
     verify_head(head, ca_spki=spki, mesh=status.mesh)
     if status.manifest_digest != head.manifest:
         raise AuthenticationFailed("the status names another manifest than its audit head")

@@ -16,6 +16,7 @@ from wardian.broker.state import named_secrets
 from wardian.broker.state.audit import AuditEntry
 from wardian.broker.state.named_secrets import KeptSecret
 from wardian.broker.state.store import Place
+from wardian.crypto.hpke import refuse_unusable
 from wardian.errors import PolicyDenied
 
 RECOVERY_PUBLIC = "recovery-public"
@@ -66,11 +67,14 @@ class Offers:
             offered: of `verify_offer`, under which this broker's own evidence was appraised.
 
         Raises:
+            FormatError: the recovery key is none that anything can be sealed to.
             PolicyDenied: a key or a secret that no line of this owner's names (rules `key-named`,
                 `secret-named`), or a newer manifest came into force since `verify_offer`.
             SealError: the change cannot be made durable; nothing changed.
         """
         self._refuse_unfit(offered)
+        if provision.recovery_public is not None:
+            refuse_unusable(bytes.fromhex(provision.recovery_public))
         authority, owner, manifest = self._authority, provision.owner, offered.manifest
         given = _named_by(owner, manifest, provision)
         turns = offered.digest != authority.manifest_digest

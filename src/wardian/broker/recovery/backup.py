@@ -18,6 +18,7 @@ from typing import IO, Annotated, Final
 import msgspec
 
 from wardian._internal import wire
+from wardian._internal.files import replace_file, sync_directory
 from wardian.broker.recovery.package import RecoveryPackage
 from wardian.broker.state.database import Database
 from wardian.broker.state.snapshot import MAX_PIECE_BYTES, Incoming, remove_state, take_snapshot
@@ -101,6 +102,7 @@ def write_backup(target: Path, frames: Iterable[bytes]) -> int:
             os.fsync(file.fileno())
             size = file.tell()
         scratch.rename(target)
+        sync_directory(target.parent)
     except OSError as err:
         raise ConfigError(f"{target}: cannot be written: {err.strerror}") from err
     finally:
@@ -137,28 +139,47 @@ def restore_files(source: Path, path: Path) -> BackupHeader:
         FormatError: `source` is no whole backup.
         SealError: the pieces in it do not fit together.
     """
-    for place in (path, key_path(path), package_path(path)):
-        if place.exists():
-            raise ConfigError(
-                f"{place}: is there already; a restore overwrites nothing. Move the broker's files "
-                "away first"
-            )
+    if path.exists():
+        raise _is_there(path)
     scratch = path.with_name(f"{path.name}.incoming")
     try:
         with source.open("rb") as file:
             frames = _frames(file)
             header = wire.decode(next(frames), BackupHeader, what="broker backup")
+            beside = _beside(path, header)
             _take(frames, scratch)
-        if header.package is not None:
-            _write(package_path(path), wire.encode(header.package))
-        if header.sealed_key:
-            _write(key_path(path), header.sealed_key)
+        for place, content in beside.items():
+            replace_file(place, content, sync=True)
         scratch.rename(path)
+        sync_directory(path.parent)
     except OSError as err:
         raise ConfigError(f"{err.filename or source}: {err.strerror}") from err
     finally:
         remove_state(scratch)
     return header
+
+
+def _beside(path: Path, header: BackupHeader) -> dict[Path, bytes]:
+    """Return what has to be written beside the state at `path`.
+
+    A restore that was cut off may have written it: then it is what the backup holds.
+
+    Raises:
+        ConfigError: something else is there already.
+    """
+    package = b"" if header.package is None else wire.encode(header.package)
+    beside = {package_path(path): package, key_path(path): header.sealed_key}
+    for place, content in beside.items():
+        if place.exists() and place.read_bytes() != content:
+            raise _is_there(place)
+    return {place: content for place, content in beside.items() if content}
+
+
+def _is_there(place: Path) -> ConfigError:
+    return ConfigError(
+        f"{place}: is there already; a restore overwrites nothing. Move the broker's files away "
+        "first"
+    )
 
 
 def _take(frames: Iterator[bytes], scratch: Path) -> None:
@@ -187,13 +208,6 @@ def _frames(file: IO[bytes]) -> Iterator[bytes]:
         yield frame
     if read == 0:
         raise FormatError("broker backup: empty")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb", opener=_private) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _private(path: str, flags: int) -> int:

@@ -8,6 +8,7 @@ from wardian.broker.recovery.package import RecoveryPackage, unwrap, verify_pack
 from wardian.broker.recovery.protocol import Contribution
 from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.replica import Replica
+from wardian.broker.transparency.heads import verify_head
 from wardian.crypto.secret import Secret
 from wardian.crypto.shamir import Share, combine
 from wardian.errors import AuthenticationFailed, PolicyDenied, StateRolledBack
@@ -67,10 +68,14 @@ class Gathering:
 
         Raises:
             PolicyDenied: see `refuse_impossible`; or it is no share (rule `recovery-share`).
-            AuthenticationFailed: it is not the share that this owner was dealt.
+            AuthenticationFailed: it is not the share that this owner was dealt, or the head is not
+                one that this mesh's broker signed: a made-up one would refuse every backup.
         """
         self.refuse_impossible(owner)
         share_of(self.package, owner, contribution)
+        if contribution.head is not None:
+            spki = verify_ca_certificate(self.package.mesh_ca)
+            verify_head(contribution.head, ca_spki=spki, mesh=self.mesh.name)
         self.came[owner] = contribution
 
     def master_key(self) -> MasterKey:
@@ -102,12 +107,15 @@ class Gathering:
             raise PolicyDenied(
                 "the state and the recovery package are of two meshes", rule="recovery-mesh"
             )
+        tree = state.audit_tree()
         for owner, each in self.came.items():
-            head = each.head
-            if head.count and state.audit_digest_at(head.count) != head.digest:
+            if each.head is None:
+                continue
+            head = each.head.audit
+            if head.count > tree.size or tree.root(head.count).hex() != head.root:
                 raise StateRolledBack(
                     f"this backup is older than owner {owner[:16]} knows: that owner saw "
-                    f"{head.count} audit lines, the backup has {state.root.audit.count}, or others "
+                    f"{head.count} audit lines, the backup has {tree.size}, or others "
                     "in their place. Restore a newer one"
                 )
 

@@ -6,6 +6,7 @@ and backups of a running broker, and in a file beside the state, for backups of 
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from wardian._internal import wire
@@ -14,6 +15,8 @@ from wardian.broker.recovery.dealing import deal_package
 from wardian.broker.recovery.package import OwnerPart, RecoveryPackage
 from wardian.broker.state.contents import Place
 from wardian.broker.state.sealer import KEY_ID_BYTES, owner_key_id
+from wardian.crypto.hpke import refuse_unusable
+from wardian.errors import FormatError
 
 PACKAGE: Final[Place] = ("recovery", "package")
 FORMER: Final = "recovery-former"
@@ -71,9 +74,26 @@ def former_part(authority: Authority, owner: str) -> RecoveryPackage | None:
 
 
 def _publics(authority: Authority) -> dict[str, bytes]:
-    """Return the recovery keys of those who are owners now."""
+    """Return the recovery keys of those who are owners now.
+
+    One that nothing can be sealed to is none: else it would end this broker, and the next one on
+    this state, for all.
+    """
     found = {owner: authority.store.get(PUBLIC, owner) for owner in authority.store.keys(PUBLIC)}
-    return {owner: key for owner, key in found.items() if key and owner in authority.owners}
+    return {
+        owner: key
+        for owner, key in found.items()
+        if key and owner in authority.owners and _usable(key)
+    }
+
+
+@lru_cache(maxsize=256)  # asked about the same few, once a second
+def _usable(public: bytes) -> bool:
+    try:
+        refuse_unusable(public)
+    except FormatError:
+        return False
+    return True
 
 
 def _due(authority: Authority, package: RecoveryPackage, publics: dict[str, bytes]) -> bool:

@@ -29,7 +29,7 @@ from wardian.attestation.evidence import Evidence, Purpose, bind
 from wardian.broker.mesh.fields import Hex32, Owner
 from wardian.broker.recovery.package import RecoveryPackage
 from wardian.broker.release.protocol import Key32, Nonce
-from wardian.broker.state.audit import AuditHead
+from wardian.broker.transparency.heads import SignedHead
 from wardian.crypto.secret import Secret
 
 TRANSCRIPT_LABEL: Final = "wardian recovery transcript v1"
@@ -92,8 +92,9 @@ class Contribution:
     """The share, 32 bytes; None where the broker does not wait for it."""
     owner_key: Secret
     """32 bytes: the owner's key of its own secrets, as it was when the package was made."""
-    head: AuditHead
-    """The newest head of the audit log that the owner knows."""
+    head: SignedHead | None
+    """The newest head of the audit log that the owner knows, if any. The mesh's broker signed it:
+    an owner who objects to a backup shows why, and one who has no reason cannot."""
 
 
 class _ContributionRecord(
@@ -101,11 +102,11 @@ class _ContributionRecord(
 ):
     value: Key32 | None
     owner_key: Key32
-    head: AuditHead
+    head: SignedHead | None
 
     @override
     def __repr__(self) -> str:
-        return f"_ContributionRecord(at {self.head.count})"  # never the keys
+        return "_ContributionRecord()"  # never the keys
 
 
 def recovery_report_data(

@@ -25,7 +25,7 @@ from wardian.broker.recovery.protocol import (
 )
 from wardian.broker.refusal import decode_or_raise
 from wardian.broker.release.protocol import NONCE_BYTES
-from wardian.broker.state.audit import AuditHead
+from wardian.broker.transparency.heads import SignedHead
 from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
 from wardian.crypto.signing import Signer, verify_signature
 from wardian.errors import AuthenticationFailed, LocalProtocolError, PeerProtocolError, PolicyDenied
@@ -127,7 +127,7 @@ class OwnerMeans:
         mesh: its name there.
         policy: given the package that was verified, returns what the broker's evidence must
             satisfy; or refuses.
-        head: the newest head of the audit log that the owner knows.
+        head: the newest head of the audit log that the owner knows, if any.
     """
 
     owner: Signer
@@ -136,7 +136,7 @@ class OwnerMeans:
     agreed_toml: bytes
     mesh: str
     policy: Callable[[RecoveryPackage], AppraisalPolicy]
-    head: AuditHead
+    head: SignedHead | None
 
 
 class OwnerVisit:

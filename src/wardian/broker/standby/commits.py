@@ -71,8 +71,7 @@ class CommitsLink:
         frame = self._sender.frame(content)
         deadline = time.monotonic() + self._answer_s
         try:
-            self._until(deadline)
-            self._socket.sendall(HEADER.pack(len(frame)) + frame)
+            self._write(HEADER.pack(len(frame)) + frame, deadline)
             (length,) = HEADER.unpack(self._read(HEADER.size, deadline))
             if length != TAG_BYTES + MARK_BYTES:
                 raise PeerProtocolError("the standby answered in another form")
@@ -81,6 +80,13 @@ class CommitsLink:
             raise Timeout(f"the standby did not answer within {self._answer_s:g} s") from err
         except OSError as err:  # ssl.SSLError is one
             raise ConnectionLost("the standby closed the connection") from err
+
+    def _write(self, raw: bytes, deadline: float) -> None:
+        """Send all of `raw`. `SSLSocket.sendall` grants its timeout to each record of 16 KiB."""
+        rest = memoryview(raw)
+        while rest:
+            self._until(deadline)
+            rest = rest[self._socket.send(rest) :]
 
     def _read(self, size: int, deadline: float) -> bytes:
         content = bytearray()

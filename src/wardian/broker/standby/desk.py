@@ -47,11 +47,12 @@ class StandbyDesk(Desk[StandbyHello]):
         standbys = store.replicas
         if not isinstance(standbys, Standbys):
             raise TransportError("this broker was told of no other broker: it has no standby")
+        under = self._office.authority.manifest_digest
         session = await self._give_keys(stream, place, raw, hello)
         with standbys.joining_one() as joining:
             mark, pieces = store.snapshot()
             await give_state(stream, session, pieces)
-            await self._keep_up(standbys, joining, session, mark=mark)
+            await self._keep_up(standbys, joining, session, mark=mark, under=under)
 
     async def _hand_over(
         self, stream: FrameStream, place: Place, raw: bytes, hello: StandbyHello
@@ -134,14 +135,27 @@ class StandbyDesk(Desk[StandbyHello]):
         return authority.store.master_key.share_with(signers)
 
     async def _keep_up(
-        self, standbys: Standbys, joining: Joining, session: ActiveSession, *, mark: bytes
+        self,
+        standbys: Standbys,
+        joining: Joining,
+        session: ActiveSession,
+        *,
+        mark: bytes,
+        under: bytes,
     ) -> None:
-        """Reach the standby where the operator says it listens, and send it every commit."""
+        """Reach the standby where the operator says it listens, and send it every commit.
+
+        Raises:
+            Timeout: the manifest by which it was admitted, `under`, is not in force any more.
+        """
         link = await asyncio.to_thread(
             dial, standbys.peer, session=session.session, session_key=session.session_key
         )
+        if self._office.authority.manifest_digest != under:
+            link.close()
+            raise Timeout("the mesh manifest changed meanwhile: ask again")
         try:
-            standbys.attach(joining, link, mark=mark)
+            standbys.attach(joining, link, mark=mark, under=under)
         except BaseException:
             link.close()
             raise

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from wardian._internal import wire
 from wardian._internal.log import event
 from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream
+from wardian.broker.limits import peer_of
 from wardian.broker.refusal import refusal_for
 from wardian.errors import ConfigError, TransportError, WardianError
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 MOST: Final = 64
 """Connections at once; more are dropped."""
+MOST_OF_ONE: Final = 16
+"""Of one address: else whoever holds so many keeps the active broker, or the owners, out."""
 FIRST_S: Final = 5.0
 HANDSHAKE_S: Final = 5.0
 
@@ -35,7 +38,7 @@ class Door:
     def __init__(self, answer: Answer, *, context: ssl.SSLContext) -> None:
         """Answer with `answer`; what it raises is told to the peer as a refusal."""
         self._answer, self._context = answer, context
-        self._visits: set[asyncio.Task[None]] = set()
+        self._visits: dict[asyncio.Task[None], str] = {}
         self._server: asyncio.Server | None = None
 
     async def start(self, address: str, port: int) -> tuple[str, int]:
@@ -71,16 +74,18 @@ class Door:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end; whatever happens there stays there."""
         stream, visit = FrameStream(reader, writer), asyncio.current_task()
-        if visit is None or len(self._visits) >= MOST:
+        peer = peer_of(writer.get_extra_info("peername")[0])
+        crowded = tuple(self._visits.values()).count(peer) >= MOST_OF_ONE
+        if visit is None or crowded or len(self._visits) >= MOST:
             stream.abort()
             return
-        self._visits.add(visit)
+        self._visits[visit] = peer
         try:
             await self._serve(stream)
         except asyncio.CancelledError:  # `aclose` asked for it, and nobody waits for this task
             stream.abort()
         finally:
-            self._visits.discard(visit)
+            self._visits.pop(visit, None)
             await stream.close()
 
     async def _serve(self, stream: FrameStream) -> None:

@@ -11,11 +11,13 @@ from typing import Final
 
 from wardian._internal import wire
 from wardian._internal.clock import UnixTime
+from wardian._internal.files import replace_file
 from wardian._internal.log import event
 from wardian._internal.settings import Agreed
 from wardian.attestation.evidence import Evidence
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.frames import FRAME_BYTES, FrameStream, connect
+from wardian.broker.recovery.backup import read_sealed_key
 from wardian.broker.refusal import Refusal, RefusalCode
 from wardian.broker.release.protocol import NONCE_BYTES
 from wardian.broker.standby.channel import TAG_BYTES, Direction, Receiver, Sender
@@ -28,6 +30,7 @@ from wardian.broker.state.replica import Replica, install, last_line
 from wardian.broker.state.snapshot import MAX_PIECE_BYTES, Incoming, remove_state
 from wardian.errors import (
     AuthenticationFailed,
+    ConfigError,
     ConnectionLost,
     FormatError,
     PolicyDenied,
@@ -150,6 +153,7 @@ async def take_state(
     """
     refuse_other_mesh(home, keys.master_key)
     receiver = Receiver(keys.session_key, Direction.STATE)
+    own_key = read_sealed_key(home.path)  # it may hold more of the owners' keys than the one given
     path = home.path.with_name(f"{home.path.name}.incoming")
     incoming = Incoming(path)
     try:
@@ -168,8 +172,22 @@ async def take_state(
         incoming.close()
         remove_state(path)
     if aside is not None:
+        if own_key:
+            _keep_aside(aside.with_name(f"{aside.name}.master"), own_key)
         event(log, "standby.moved-aside", level=logging.WARNING, file=aside.name)
     return replica
+
+
+def _keep_aside(place: Path, sealed_key: bytes) -> None:
+    """Keep the key of a state that was moved aside: without it that state is lost after all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        replace_file(place, sealed_key, sync=True)
+    except OSError as err:
+        raise ConfigError(f"{place}: cannot be written: {err.strerror}") from err
 
 
 def _content(receiver: Receiver, frame: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """The standbys of an active broker: who is kept up, and who is on the way to be. One thread."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 256
 """Commits that are kept for a standby that is still taking the state; then it begins anew."""
+
+CATCH_UP_S: Final = 2.0
+"""How long a standby may take over them; nothing is decided meanwhile."""
 
 _KEPT_UP: Final = "a standby has every commit"
 _ALONE: Final = "no standby is kept up: what is decided now is lost with this machine"
@@ -39,16 +43,18 @@ class Joining:
 class Standbys(Replicas):
     """The copies of this broker's state that standbys keep."""
 
-    __slots__ = ("_joining", "_links", "on_lost", "peer")
+    __slots__ = ("_joining", "_links", "on_lost", "peer", "under")
 
     on_lost: Callable[[], None]
     """Told, in the middle of a commit, that a standby is not kept up any more."""
     peer: tuple[str, int]
     """Where the standby listens, from the operator."""
+    under: bytes
+    """Digest of the manifest by which the standby that is kept up was admitted."""
 
     def __init__(self, peer: tuple[str, int]) -> None:
         """Keep up the standby that listens at `peer`, once it has asked to be."""
-        self.peer = peer
+        self.peer, self.under = peer, b""
         self._joining, self._links = list[Joining](), list[CommitsLink]()
         self.on_lost = lambda: None
 
@@ -88,13 +94,16 @@ class Standbys(Replicas):
         finally:
             self._joining.remove(joining)
 
-    def attach(self, joining: Joining, link: CommitsLink, *, mark: bytes) -> None:
+    def attach(
+        self, joining: Joining, link: CommitsLink, *, mark: bytes, under: bytes = b""
+    ) -> None:
         """Keep up one more standby, from the next commit on.
 
         Args:
             joining: what was committed since it was sent the state.
             link: to it.
             mark: of the copy that it was sent.
+            under: digest of the manifest by which it was admitted.
 
         Raises:
             TransportError, AuthenticationFailed: it has another copy, or does not answer.
@@ -103,11 +112,14 @@ class Standbys(Replicas):
             raise Timeout("too much was committed while the standby took the state: ask again")
         if link.beat() != mark:
             raise AuthenticationFailed("the standby has another copy than it was sent")
+        deadline = time.monotonic() + CATCH_UP_S
         for commit in joining.waiting:
+            if time.monotonic() > deadline:
+                raise Timeout("the standby is slower than what is committed: ask again")
             link.ship(commit)
         for other in self._links:  # the same standby, come back; there is one address
             other.close()
-        self._links = [link]
+        self._links, self.under = [link], under
 
     def close(self) -> None:
         """Close all connections."""

@@ -10,8 +10,16 @@ from wardian.broker.standby.standbys import Standbys
 BEAT_S: Final = 1.0
 
 
+_LOST: Final = "lost"
+_MANIFEST: Final = "manifest"
+
+
 async def watch(standbys: Standbys, authority: Authority, *, beat_s: float = BEAT_S) -> None:
     """Beat until cancelled; write an audit line when a standby is not kept up any more.
+
+    A standby was admitted by the manifest of then. Under a new one it has to show again what it is,
+    or its copy is not the newest from the line on that says so: it may be on a platform, or of
+    code, that the owners withdrew.
 
     Raises:
         SealError: the line cannot be made durable: this broker is not the newest, or in doubt.
@@ -23,6 +31,10 @@ async def watch(standbys: Standbys, authority: Authority, *, beat_s: float = BEA
             async with asyncio.timeout(beat_s):
                 await lost.wait()
         standbys.beat()
-        if lost.is_set():
-            lost.clear()
-            authority.record([authority.entry(event="standby", outcome="refused", rule="lost")])
+        rule = _LOST if lost.is_set() else ""
+        if standbys.kept_up and standbys.under != authority.manifest_digest:
+            standbys.close()
+            rule = _MANIFEST
+        lost.clear()
+        if rule:
+            authority.record([authority.entry(event="standby", outcome="refused", rule=rule)])

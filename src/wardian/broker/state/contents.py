@@ -195,13 +195,3 @@ def verify_audit(
             return follow_chain(opened(rows), head=root.audit)
         except (AuthenticationFailed, FormatError) as err:
             raise SealError(f"the broker's audit log: {err}") from err
-
-
-def audit_digest_at(database: Database, sealer: Sealer, sequence: int) -> str | None:
-    """Return SHA-256 in hex of the audit line `sequence` of a verified log; None if it has none."""
-    query = "SELECT sequence, generation, sealed FROM audit WHERE sequence = ?"
-    with database.select(query, sequence) as found:
-        row = found.fetchone()
-    if row is None:
-        return None
-    return digest(sealer.open(row[2], "audit", str(row[0]), row[1]))

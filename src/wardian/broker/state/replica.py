@@ -9,17 +9,17 @@ state ends here.
 """
 
 import hashlib
-import os
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from wardian._internal.files import sync_directory
 from wardian.broker.state.audit import Chain
 from wardian.broker.state.contents import (
     Commit,
     Root,
     SealedLine,
     SealedRow,
-    audit_digest_at,
     decode_commit,
     open_root,
     read_root,
@@ -29,6 +29,7 @@ from wardian.broker.state.contents import (
 )
 from wardian.broker.state.database import Database, journal_of, sqlite_as_seal_error
 from wardian.broker.state.master_key import MasterKey
+from wardian.broker.state.merkle import Tree
 from wardian.broker.state.sealer import ALTERED, Sealer, digest
 from wardian.errors import AuthenticationFailed, ConfigError, FormatError, SealError
 
@@ -85,16 +86,34 @@ class Replica:
         self._database = Database(path)
 
     def get(self, place: str, key: str) -> bytes | None:
-        """Return the value at (`place`, `key`), which is no owner's own; None if there is none."""
+        """Return the value at (`place`, `key`), which is no owner's own; None if there is none.
+
+        Raises:
+            SealError: the row was altered since the copy was verified.
+        """
+        expected = self._root.rows.get(f"{place}/{key}")
+        if expected is None:
+            return None
         query = "SELECT generation, sealed FROM rows WHERE place = ? AND key = ?"
         with sqlite_as_seal_error(), self._database.select(query, place, key) as found:
             row = found.fetchone()
-        return None if row is None else self._sealer.open(row[1], "rows", f"{place}/{key}", row[0])
+        if row is None or digest(row[1]) != expected:
+            raise SealError(ALTERED)
+        return self._sealer.open(row[1], "rows", f"{place}/{key}", row[0])
 
-    def audit_digest_at(self, sequence: int) -> str | None:
-        """Return SHA-256 in hex of the audit line `sequence`; None if the log is not that long."""
+    def audit_tree(self) -> Tree:
+        """Return the Merkle tree over the audit log, which is read and verified for it.
+
+        Single lines are not to be had: the host may put another one in the file after the log was
+        verified, of a newer copy or of a fork, sealed as well as those.
+
+        Raises:
+            SealError: the log was altered since the copy was verified.
+        """
+        tree = Tree()
         with sqlite_as_seal_error():
-            return audit_digest_at(self._database, self._sealer, sequence)
+            verify_audit(self._database, self._sealer, self._root, tree=tree)
+        return tree
 
     def includes(self, line: SealedLine) -> bool:
         """Return whether `line` stands in the copy's audit log, as it was sealed.
@@ -197,10 +216,11 @@ def install(
     keep_key(master_key)
     try:
         if aside is not None:
+            aside = _unused(aside)
             path.replace(aside)
         journal_of(path).unlink(missing_ok=True)
         incoming.replace(path)
-        _sync(path.parent)
+        sync_directory(path.parent)
     except OSError as err:
         raise ConfigError(f"{path}: the copy cannot be put in place: {err.strerror}") from err
     replica.reopen(path)
@@ -245,10 +265,9 @@ def _aside(replica: Replica, path: Path, *, master_key: MasterKey) -> Path | Non
     return path.with_name(f"{path.name}.forked-{before.generation}")
 
 
-def _sync(directory: Path) -> None:
-    """Return when the names in `directory` are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _unused(aside: Path) -> Path:
+    """Return `aside`, with a number if something of before lies there."""
+    if not aside.exists():
+        return aside
+    names = (aside.with_name(f"{aside.name}.{number}") for number in itertools.count(2))
+    return next(name for name in names if not name.exists())

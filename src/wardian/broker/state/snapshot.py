@@ -27,7 +27,7 @@ from wardian.broker.state.database import (
     sqlite_as_seal_error,
 )
 from wardian.broker.state.sealer import ALTERED
-from wardian.errors import FormatError, SealError
+from wardian.errors import ConfigError, FormatError, SealError
 
 PIECE_BYTES: Final = 1024 * 1024
 """A piece ends with the value that brings it to this."""
@@ -135,13 +135,22 @@ class Incoming:
         """Begin the file at `path` anew.
 
         Raises:
-            ConfigError: it cannot be written there.
+            ConfigError: it cannot be opened there.
+            SealError: it cannot be written, for example because the disk is full.
         """
-        remove_state(path)
+        try:
+            remove_state(path)
+        except OSError as err:
+            raise ConfigError(f"{path}: cannot be removed: {err.strerror}") from err
         self.done = False
         self._database = Database(path)
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.make()
+        try:
+            with sqlite_as_seal_error():
+                self._database.execute("BEGIN IMMEDIATE")
+                self._database.make()
+        except BaseException:
+            self._database.close()
+            raise
 
     def take(self, raw: bytes) -> None:
         """Write the next piece.

@@ -9,11 +9,12 @@ from wardian._internal import wire
 from wardian._internal.clock import unix_time
 from wardian.attestation.policy import AppraisalPolicy
 from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.mesh.manifest import manifest_digest, parse_manifest
 from wardian.broker.mesh.verify import verify_manifest_for
 from wardian.broker.recovery.client import give_share
 from wardian.broker.recovery.package import RecoveryPackage
 from wardian.broker.recovery.sessions import OwnerMeans
-from wardian.broker.state.audit import AuditHead
+from wardian.broker.transparency.heads import SignedHead
 from wardian.cli.audit.files import load_memory
 from wardian.cli.audit.source import MEMORY, load_ca
 from wardian.cli.files import path_option, read_secret
@@ -23,7 +24,7 @@ from wardian.cli.owner.keys import read_owner_key
 from wardian.cli.owner.signer import CommandSigner
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.signing import Signer
-from wardian.errors import ConfigError
+from wardian.errors import ConfigError, PolicyDenied
 
 
 @click.command()
@@ -72,14 +73,15 @@ def recover(
         owner = CommandSigner(sign_with, public=public)
     else:
         owner = read_owner_key(place.own(key, "owner_key"), passphrase_file)
+    newest = _newest(head, place)
     means = OwnerMeans(
         owner=owner,
         recovery_key=HpkePrivateKey.from_secret(read_secret(recovery_key)),
         ca_spki=load_ca(place.own(mesh_ca, "mesh_ca")),
         agreed_toml=place.agreed_toml,
         mesh=place.agreed.mesh.name,
-        policy=lambda package: _policy(package, manifest, place),
-        head=_newest(head, place),
+        policy=lambda package: _policy(package, manifest, place, newest),
+        head=newest,
     )
     receipt, found = asyncio.run(give_share(place.address, means=means, now=unix_time))
     if as_json:
@@ -93,16 +95,37 @@ def recover(
         click.echo(f"Recovery  {receipt.have} of {receipt.threshold} owners came")
 
 
-def _policy(package: RecoveryPackage, manifest: Path | None, place: OwnersPlace) -> AppraisalPolicy:
+def _policy(
+    package: RecoveryPackage, manifest: Path | None, place: OwnersPlace, newest: SignedHead
+) -> AppraisalPolicy:
     """Return what the broker must be: as the manifest says that the owner names, or the backup's.
 
-    Either counts only as far as enough owners signed it.
+    Either counts only as far as enough owners signed it. The backup's does only while it is the one
+    that the owner saw in force last: an old backup comes with an old manifest, and with it would
+    come code, or platforms, that the owners withdrew since.
+
+    Raises:
+        PolicyDenied: the backup's is another, or newer than the one that the owner names (rule
+            `recovery-manifest`).
     """
-    signed = package.signed_manifest if manifest is None else read_manifest(manifest)[0]
+    if manifest is not None:
+        signed, named = read_manifest(manifest)
+        if named.version < parse_manifest(package.signed_manifest).version:
+            raise PolicyDenied(
+                "--manifest: it is older than the one in the backup", rule="recovery-manifest"
+            )
+    else:
+        signed = package.signed_manifest
+        if manifest_digest(signed).hex() != newest.manifest:
+            raise PolicyDenied(
+                "the manifest in the backup is not the one that you saw in force last: name the "
+                "newest one with --manifest, or let `wardian audit verify` bring --head up to date",
+                rule="recovery-manifest",
+            )
     return appraisal_policy(verify_manifest_for(signed, agreed=place.agreed).manifest, "broker")
 
 
-def _newest(memory: Path | None, place: OwnersPlace) -> AuditHead:
+def _newest(memory: Path | None, place: OwnersPlace) -> SignedHead:
     """Return the newest head of the audit log that the owner remembers.
 
     Raises:
@@ -112,10 +135,10 @@ def _newest(memory: Path | None, place: OwnersPlace) -> AuditHead:
         memory = place.state.root / MEMORY
     if memory is None:
         raise ConfigError("--head: name the file in which you remember the audit log")
-    known = [head.audit for head in load_memory(memory).known]
+    known = load_memory(memory).known
     if not known:
         raise ConfigError(
             f"{memory}: remembers nothing of the audit log, so nobody could tell an old backup "
             "from the newest; your visits to the broker write it down (`wardian mesh propose`)"
         )
-    return max(known, key=lambda head: head.count)
+    return max(known, key=lambda head: (head.audit.count, head.time))

@@ -79,7 +79,8 @@ class EvidenceDesk:
             clock: monotonic seconds, for the ration.
         """
         self._attest = attest
-        self.use(papers)
+        self._papers = papers
+        self._ca_spki = verify_ca_certificate(papers.mesh_ca)
         self._clock = clock
         self._tokens = float(BURST)
         self._refilled = clock()
@@ -89,9 +90,16 @@ class EvidenceDesk:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wardian-quote")
 
     def use(self, papers: Papers) -> None:
-        """Show `papers` beside evidence that is asked for from now on."""
+        """Show `papers` beside evidence that is made from now on.
+
+        Under another manifest those who wait are told to connect again (421): evidence of it does
+        not fit the keys of their connections, and their clients would take that for an attack.
+        """
+        moved = papers.manifest.digest != self._papers.manifest.digest
         self._papers = papers
         self._ca_spki = verify_ca_certificate(papers.mesh_ca)
+        for _, _, done in self._line.clear() if moved else ():
+            done(error_response(421, "the mesh manifest changed: connect again"))
 
     def answer(
         self,

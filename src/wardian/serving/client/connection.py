@@ -5,7 +5,8 @@ The order is fixed here, for the sync and the async client alike:
     TLS handshake -> certificate -> evidence asked for and verified -> requests
 
 `request` refuses to make a byte before `verify` accepted the other end, or before it was known
-already that this very key had been verified a short while ago.
+already that this very key had been verified a short while ago; and from when the certificate ends,
+by the client's clock: the one of the front end is its host's (TRUST T21).
 """
 
 import secrets
@@ -18,7 +19,7 @@ import h11
 
 from wardian._internal import wire
 from wardian._internal.clock import Monotonic, UnixTime, monotonic, unix_time
-from wardian.broker.certificates import spki_of
+from wardian.broker.certificates import spki_of, valid_until
 from wardian.errors import (
     ConfigError,
     ConnectionLost,
@@ -198,21 +199,29 @@ class ClientConnection:
         self._now = now
         self._certificate = certificate
         self._tls_spki = spki_of(certificate)
+        self._ends_at = valid_until(certificate)
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
         self._head: h11.Response | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self.frontend = keys.find(self._tls_spki)
+        self.frontend: VerifiedFrontend | None = None
+        self.recheck()
 
     @property
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
-        return self._h11.our_state is h11.IDLE and self._h11.their_state is h11.IDLE
+        idle = self._h11.our_state is h11.IDLE and self._h11.their_state is h11.IDLE
+        return idle and not self._over
+
+    @property
+    def _over(self) -> bool:
+        """Whether the other end's lease has ended, by this side's clock (TRUST T21)."""
+        return self._now() > self._ends_at
 
     def recheck(self) -> bool:
         """Return whether the other end is verified; looks again among the client's keys."""
-        if self.frontend is None:
+        if self.frontend is None and not self._over:
             self.frontend = self._keys.find(self._tls_spki)
         return self.frontend is not None
 
@@ -238,9 +247,12 @@ class ClientConnection:
 
         Raises:
             LocalProtocolError: the other end is not verified.
+            ConnectionLost: its lease ended since; one that goes on has another certificate by now.
         """
         if self.frontend is None:
             raise LocalProtocolError("a request before the evidence was verified")
+        if self._over:
+            raise ConnectionLost("the lease of the front end on this connection has ended")
         return self._send(call)
 
     def receive(self, data: bytes) -> Answer | None:
