@@ -780,6 +780,21 @@ async def test_a_connection_that_gives_way_before_its_first_step_leaves_nothing_
             await Broker(mesh, service, address).ask()
 
 
+async def test_t24_whose_crowd_fills_the_line_makes_room_for_another(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = iter(["stranger"] * 3 + ["auditor"])
+    monkeypatch.setattr("wardian.broker.service.peer_of", lambda _: next(peers))
+    limits = ServiceLimits(connections=1, connections_per_peer=1, waiting=2, waiting_per_peer=2)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        address = await service.start("127.0.0.1", 0)
+        crowd = [await asyncio.open_connection(*address) for _ in range(3)]
+        await eventually(lambda: len(service._waiting) == 2)
+        await read_status(address)
+        for _, writer in crowd:
+            writer.close()
+
+
 async def test_a_bug_stays_in_its_connection(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -258,28 +258,19 @@ async def test_a_standby_that_comes_back_replaces_itself(
 # Other code, which the owners admitted beside the active one's
 
 
-async def test_other_code_gets_the_secrets_of_the_owners_who_signed_for_it(
-    mesh: ToyMesh, active: Active, tmp_path: Path
-) -> None:
-    """Of two owners one signed the manifest that lists it (TRUST T7)."""
-    new, authority = digest("new broker"), active.service.authority
+async def test_other_code_does_not_stand_by(mesh: ToyMesh, active: Active, tmp_path: Path) -> None:
+    """It could never take over, for the counter is not its own, and gets no key for it."""
+    new = digest("new broker")
     roles = mesh.manifest().roles
     both = RoleReference(measurements=(*roles["broker"].measurements, new.hex()))
     active.provision(version=2, roles={**roles, "broker": both})
-    stranger = "cc" * 32
-    authority.record(
-        [authority.entry(event="provision", outcome="granted")],
-        {("model-key", f"{stranger}/k"): b"of an owner who signed nothing"},
-    )
     second = SecondBroker(mesh, tmp_path / "new.db", attest=mesh.attest("broker", measurement=new))
     active.standbys.peer = second.address
     try:
-        await follow(active, second)
-        signer = mesh.owners[0].public.hex()
-        assert second.key is not None
-        assert second.key.mesh == MASTER_KEY.mesh
-        assert second.key.owner_key(signer) == MASTER_KEY.owner_key(signer)
-        assert second.key.owner_key(stranger) != MASTER_KEY.owner_key(stranger)
+        assert await heard(active, second) is Heard.REFUSES
+        assert second.key is None
+        assert b'"standby-other"' in active.store.audit_lines(limit=1000)[-1]
+        assert not active.standbys.kept_up
     finally:
         second.close()
 

@@ -18,7 +18,7 @@ from wardian.broker.standby.handover import last_changes, refuse_own
 from wardian.broker.standby.messages import StandbyHello
 from wardian.broker.standby.standbys import Joining, Standbys
 from wardian.crypto.secret import Secret
-from wardian.errors import Timeout, TransportError
+from wardian.errors import PolicyDenied, Timeout, TransportError
 
 
 class StandbyDesk(Desk[StandbyHello]):
@@ -107,8 +107,13 @@ class StandbyDesk(Desk[StandbyHello]):
     ) -> Secret:
         """Return what the attested broker may have of the master key, once that is written down.
 
-        This very code has it all already. Other code that the manifest lists for the broker gets
-        the mesh's key, and each owner's own key if that owner signed the manifest (TRUST T7).
+        This very code has it all already, and only it can stand by: the counter that decides who
+        goes on belongs to a measurement. Other code that the manifest lists for the broker takes
+        over, and gets the mesh's key, and each owner's own key if that owner signed the manifest
+        (TRUST T7).
+
+        Raises:
+            PolicyDenied: other code that wants to follow (rule `standby-other`).
         """
         authority = self._office.authority
         own, other = authority.measurement, result.claims.measurement
@@ -125,6 +130,11 @@ class StandbyDesk(Desk[StandbyHello]):
             changes = last_changes(own, other)
             entries.append(
                 authority.entry(event="standby", outcome="granted", rule="handed-over", **about)
+            )
+        elif own != other:
+            raise PolicyDenied(
+                "other code than the active broker's cannot stand by: it can take over",
+                rule="standby-other",
             )
         authority.record(entries, changes, tee=hello.tee, simulated=result.claims.simulated)
         if changes is not None:
