@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from mesh import DIGITS, RunningMesh
 from simulators.kbs_client import KbsError, RcarClient, TokenClient, Transport
+from simulators.pccs import FakePccs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 
@@ -55,6 +56,7 @@ from wardian.roles import kbs as roles
 from wardian.roles.host import HostSettings
 from wardian.roles.kbs import HTTP_LIMITS, KbsListener, listening
 from wardian.serving.http.server import Crowd
+from wardian.tee import open_platform
 from wardian.tee.launch.simulation import load_platform
 
 NO_CHECK_TIME = 0x200000
@@ -507,3 +509,37 @@ async def test_a_measured_broker_serves_them_where_its_operator_says(tmp_path: P
     assert stopped == 0, mesh.screen
     said = [json.loads(line) for line in state.log("broker").read_text().splitlines()]
     assert [line["port"] for line in said if line["event"] == "broker.kbs-listening"] == [port]
+
+
+async def test_a_measured_broker_asks_the_pccs_of_its_operator(tmp_path: Path) -> None:
+    """Confined to the ports of the operator's file, and without a resolver."""
+    state, port = StateDir.open(tmp_path / "state"), free_port(["127.0.0.1"])
+    example, cache = tmp_path / "digits", tmp_path / "collateral"
+    shutil.copytree(DIGITS, example)
+    platform = open_platform(state.simulation)
+    with FakePccs([platform.collateral()]) as pccs:
+        (example / "operator.toml").write_text(
+            f'[broker]\nkbs_port = {port}\n[collateral]\npccs = "{pccs.url}"\ncache = "{cache}"\n',
+            encoding="utf-8",
+        )
+        mesh = RunningMesh(state=state.root, example=example)
+        await asyncio.to_thread(mesh.start)
+        try:
+            signed = wire.decode(state.manifest.read_bytes(), SignedManifest, what="manifest")
+            (worker,) = parse_manifest(signed).roles["worker"].measurements
+            context = ssl.create_default_context(cafile=str(mesh.ca))
+
+            def transport(method, path, headers, body):
+                connection = http.client.HTTPSConnection("localhost", port, context=context)
+                with contextlib.closing(connection):
+                    connection.request(method, path, body=body, headers=headers)
+                    answer = connection.getresponse()
+                    return answer.status, answer.getheaders(), answer.read()
+
+            quote = quote_of(bytes.fromhex(worker), platform=platform)
+            client = RcarClient(transport=transport, quote=quote)
+            await asyncio.to_thread(client.handshake)
+        finally:
+            stopped = await asyncio.to_thread(mesh.stop)
+        assert stopped == 0, mesh.screen
+    assert list(cache.iterdir())  # it keeps what it fetched
