@@ -111,3 +111,21 @@ def test_and_not_beyond_the_time_that_it_was_given(front: Moving) -> None:
     with front.client(moves=MOVES) as client, pytest.raises((Timeout, ConnectionLost)):
         client.infer("digits", {"pixels": PIXELS}, timeout_s=1e-3)
     assert front.dispatcher.seen == []
+
+
+async def test_t21_a_kept_connection_is_replaced_when_its_certificate_ends(front: Moving) -> None:
+    with Client(front.url, policy=front.policy()) as client:
+        client.infer("digits", {"pixels": PIXELS})
+        (kept,) = client._idle
+        kept.protocol._ends_at = 0
+        client.infer("digits", {"pixels": PIXELS})
+        assert kept.sock.fileno() == -1
+        assert kept not in client._idle
+    async with AsyncClient(front.url, policy=front.policy()) as async_client:
+        await async_client.infer("digits", {"pixels": PIXELS})
+        (link,) = async_client._idle
+        link.protocol._ends_at = 0
+        await async_client.infer("digits", {"pixels": PIXELS})
+        assert link.writer.is_closing()
+        assert link not in async_client._idle
+    assert len(front.dispatcher.seen) == 4

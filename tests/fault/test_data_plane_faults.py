@@ -458,3 +458,20 @@ async def test_a_worker_survives_a_front_end_that_talks_nonsense(tmp_path, garba
         await asyncio.sleep(0.005)
     assert await plane.answer(1)
     await plane.close()
+
+
+async def test_a_front_end_that_says_nothing_keeps_no_worker_that_stops(tmp_path, monkeypatch):
+    """TRUST T21: its host holds the socket open, and the worker has a model in its memory."""
+    monkeypatch.setattr(worker_queue, "STOP_GRACE_S", 0.3)
+    path = str(tmp_path / "q.sock")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(path)
+        silent.listen()
+        queue = worker_queue.SocketWorkerQueue(
+            Address.parse(path), lane=Lane(model="digits", version=1)
+        )
+        taking = asyncio.ensure_future(asyncio.to_thread(queue.take))
+        held, _ = await asyncio.to_thread(silent.accept)
+        with held:
+            queue.stop()
+            assert await asyncio.wait_for(taking, 10) is None

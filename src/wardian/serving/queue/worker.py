@@ -34,6 +34,9 @@ DEFAULT_CREDIT = 2
 REFUSED_GRACE_S = 5.0
 """How long a message that did not open may stay unanswered, before the connection is dropped."""
 
+STOP_GRACE_S = 30.0
+"""How long a front end may keep a worker that said that it stops: it has what it holds by then."""
+
 _REMEMBERED = 1024  # numbers of messages: the largest credit
 _POLL_S = 0.25  # how soon `stop` is noticed by a worker that has nothing to do
 _SEND_TIMEOUT_S = 30
@@ -70,6 +73,7 @@ class SocketWorkerQueue(WorkerQueue):
         self._pause_s = 0.0
         self._stopping = False
         self._said_so = False
+        self._leave_at = 0.0
         self._answered: deque[int] = deque(maxlen=_REMEMBERED)
         self._refused: dict[int, float] = {}  # when the connection is to be dropped for it
 
@@ -86,7 +90,11 @@ class SocketWorkerQueue(WorkerQueue):
                 self._back_off()
             elif self._stopping and not self._said_so:
                 self._said_so = True
+                self._leave_at = time.monotonic() + STOP_GRACE_S
                 self._send(credit_frame(0))
+            elif self._said_so and time.monotonic() >= self._leave_at:
+                self._disconnect()
+                return None
             elif messages := self._receive(self._socket):
                 if messages[-1].message != CHALLENGE:  # admitted: the next loss is another one
                     self._pause_s = 0.0
