@@ -60,10 +60,16 @@ class Placement:
         places = {str(place): name for name, place in self.files.items()}
         store, sealed = self.settings.store, self.settings.sealed_models
         backup, collateral = self.settings.backup, self.settings.collateral
-        cache = None if collateral.cache is None else places[collateral.cache]
+        if collateral.cache is not None and collateral.pccs is None:
+            raise ConfigError(
+                "operator.toml: under Gramine the broker reads no directory of the host: give "
+                "[collateral] a pccs, whose answers it keeps beside its state"
+            )
+        kept = places.get(str(Path(store).parent), "") if store else ""
+        cache = None if collateral.cache is None else f"{kept}/collateral"
         return msgspec.structs.replace(
             self.settings,
-            store=store and f"{places.get(str(Path(store).parent), '')}/{Path(store).name}",
+            store=store and f"{kept}/{Path(store).name}",
             backup=None if backup is None else places[backup],
             sealed_models={key: places[path] for key, path in sealed.items() if path in places},
             collateral=msgspec.structs.replace(collateral, cache=cache),
@@ -100,8 +106,6 @@ def place_broker(
     asked = _collateral_hosts(collateral)
     cache = () if collateral.cache is None else (Path(collateral.cache),)
     files = {"state": store.parent}
-    if collateral.cache is not None:
-        files["collateral"] = Path(collateral.cache)
     restores = operator.tee != "simulated" and state.to_restore.exists() and not here
     if restores:
         files["backup"] = state.to_restore

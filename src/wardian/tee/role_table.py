@@ -41,11 +41,6 @@ _SETTINGS = (
         "security decision reads them",
     ),
 )
-_COLLATERAL = HostFile(
-    path="collateral/",
-    reason="the vendor's statements about platforms: each is signed, and verified under the root "
-    "that the policy names",
-)
 _PROCESSORS = (
     HostFile(path="/sys/devices/system/cpu/online", reason="how many threads a pool gets"),
     HostFile(path="/sys/devices/system/cpu/possible", reason="how many threads a pool gets"),
@@ -176,7 +171,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             distributions=(*_BASE_DISTRIBUTIONS, "httptools"),
             product_id=1,
             keeps_state=True,
-            allowed=(*_SETTINGS, _COLLATERAL, _BACKUP),
+            allowed=(*_SETTINGS, _BACKUP),
         ),
         "frontend": RoleSpec(
             entry="wardian.roles.frontend",
