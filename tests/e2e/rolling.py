@@ -266,7 +266,7 @@ class Load:
         before = [len(asked) for asked in self.asked]
         end = time.monotonic() + PATIENCE_S
         while any(len(a) < b + answers for a, b in zip(self.asked, before, strict=True)):
-            assert self.failures == []
+            assert self.failures == [], self.failures[:3]
             assert time.monotonic() < end, self.told()
             time.sleep(0.02)
         recent = (asked[then:] for asked, then in zip(self.asked, before, strict=True))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from mesh import DIGITS, REPOSITORY
 
+from wardian.cli.host import free_port
 from wardian.cli.main import COMMANDS
 
 QUOTES = REPOSITORY.parent / "shared" / "data" / "quotes"
@@ -255,8 +256,8 @@ def up(example: Path, *more: str) -> "subprocess.CompletedProcess[str]":
 
 def test_a_taken_port_says_what_to_do(example: Path) -> None:
     with socket.socket(socket.AF_INET6) as taken, socket.socket() as also:
-        taken.bind(("::1", 0))
-        port = taken.getsockname()[1]
+        port = free_port(["::1", "127.0.0.1"])  # one that is free on both
+        taken.bind(("::1", port))
         also.bind(("127.0.0.1", port))
         taken.listen()
         also.listen()
