@@ -145,8 +145,8 @@ class Mesh:
         site.run(MEASURED)
         broker, frontend, worker = self.guide.block(BEGIN, 1).splitlines()
         self.broker = site.start(broker)
+        self.broker.until("broker.listening")  # by then it has made the directories of its state
         site.run(SEALED)
-        self.broker.until("broker.listening")
         site.run(IN_FORCE)
         self.serving = [site.start(frontend), site.start(worker)]
         self.balancer = Balancer(self.serving[0].until("frontend.ready")["port"])
