@@ -24,8 +24,7 @@ from wardian.serving.api.evidence_desk import Papers
 from wardian.serving.api.json_tensors import parse_rows
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.frontend import Frontend
-from wardian.serving.http.messages import HttpRequest
-from wardian.serving.http.reader import RequestReader
+from wardian.serving.http.reader import read_one
 from wardian.serving.http.tls import TlsIdentity
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.front import SocketFrontQueue
@@ -49,24 +48,8 @@ def main(enclave: Enclave) -> int:
 
 def _try_http(_: HostSettings) -> str:
     """Read one request and its tensor."""
-    found: list[HttpRequest] = []
-
-    def take(request: HttpRequest, _: bool) -> bool:  # noqa: FBT001 (the reader's signature)
-        found.append(request)
-        return True
-
-    reader = RequestReader(
-        max_body_bytes=1024,
-        tls_spki=b"",
-        connection=0,
-        peer="",
-        deliver=take,
-        acquire=lambda _: True,
-        send_continue=lambda: None,
-    )
-    reader.feed(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[[1.5, 2.5]]")
-    reader.close()
-    rows = parse_rows(found[0].body, dtype=np.dtype(np.float32), rank=2, name="x")
+    request = read_one(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[[1.5, 2.5]]")
+    rows = parse_rows(request.body, dtype=np.dtype(np.float32), rank=2, name="x")
     return f"a request with {rows.size} numbers"
 
 

@@ -29,7 +29,7 @@ from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import ConfigError, FormatError
 from wardian.roles.host import HostSettings
 from wardian.serving.http.messages import HttpRequest, HttpResponse
-from wardian.serving.http.reader import RequestReader
+from wardian.serving.http.reader import read_one
 from wardian.serving.http.server import Crowd, HttpServer
 from wardian.serving.http.tls import TlsIdentity, server_context
 from wardian.tee.backend import Enclave
@@ -200,25 +200,9 @@ async def listening(enclave: Enclave, host: HostSettings) -> AsyncIterator[Answe
 
 def try_protocol(_: HostSettings) -> str:
     """Read one request and seal one answer, for the self-test."""
-    found: list[HttpRequest] = []
-
-    def take(request: HttpRequest, _: bool) -> bool:  # noqa: FBT001 (the reader's signature)
-        found.append(request)
-        return True
-
-    reader = RequestReader(
-        max_body_bytes=1024,
-        tls_spki=b"",
-        connection=0,
-        peer="",
-        deliver=take,
-        acquire=lambda _: True,
-        send_continue=lambda: None,
-    )
-    reader.feed(b"GET /kbs/v0/resource/default/secret/x HTTP/1.1\r\nHost: x\r\n\r\n")
-    reader.close()
+    request = read_one(b"GET /kbs/v0/resource/default/secret/x HTTP/1.1\r\nHost: x\r\n\r\n")
     sealed = seal_jwe(Secret(b"self-test"), recipient=jwk_of(TlsKey.generate().spki))
-    return f"a request for {found[0].target.decode()}, an answer of {len(sealed)} parts"
+    return f"a request for {request.target.decode()}, an answer of {len(sealed)} parts"
 
 
 def _demand_names(names: tuple[str, ...]) -> None:

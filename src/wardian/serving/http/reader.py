@@ -312,3 +312,25 @@ def _malformed(err: httptools.HttpParserError) -> HttpResponse:
     if isinstance(err, httptools.HttpParserInvalidURLError):
         return error_response(400, "not an HTTP/1.1 request: invalid URL", close=True)
     return error_response(400, f"not an HTTP/1.1 request: {err}"[:200], close=True)
+
+
+def read_one(raw: bytes) -> HttpRequest:
+    """Return the one whole request in `raw`, of at most 1 KiB body: for a self-test."""
+    found: list[HttpRequest] = []
+
+    def take(request: HttpRequest, _: bool) -> bool:  # noqa: FBT001 (the reader's signature)
+        found.append(request)
+        return True
+
+    reader = RequestReader(
+        max_body_bytes=1024,
+        tls_spki=b"",
+        connection=0,
+        peer="",
+        deliver=take,
+        acquire=lambda _: True,
+        send_continue=lambda: None,
+    )
+    reader.feed(raw)
+    reader.close()
+    return found[0]
