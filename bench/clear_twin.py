@@ -15,8 +15,8 @@ from pathlib import Path
 
 import uvloop
 
+from wardian._internal.agreed import Limits
 from wardian._internal.metrics import Metrics
-from wardian._internal.settings import Limits
 from wardian.crypto.message_header import RequestHeader
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey

@@ -21,7 +21,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "broker"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from simulators.keepers import (  # type: ignore[import-not-found]
+    CODE,
+    ToyKeeper,
+    as_it_is,
+    line_of,
+)
 from toy_mesh import (  # type: ignore[import-not-found]  # beside the tests, not installed
     MASTER_KEY,
     NOW,
@@ -30,9 +37,11 @@ from toy_mesh import (  # type: ignore[import-not-found]  # beside the tests, no
     ToyMesh,
 )
 
+from wardian._internal.agreed import Counter, Keeper
 from wardian._internal.counter import MonotonicCounter
 from wardian.attestation.verifier import verify_quote
 from wardian.broker.certificates import build_csr, parse_csr
+from wardian.broker.keeping.own_counter import OwnCounter, asker_key
 from wardian.broker.limits import ServiceLimits
 from wardian.broker.release.client import obtain
 from wardian.broker.service import BrokerService
@@ -51,16 +60,46 @@ GENEROUS = ServiceLimits(
 """One machine plays a thousand; what is measured is the broker, not what strangers may cost."""
 
 
-def serve(mesh: ToyMesh, directory: Path, pipe: Connection, limits: ServiceLimits) -> None:
-    """Run a broker until the pipe says stop; answer each message on it with CPU seconds."""
-    asyncio.run(_serve(mesh, directory, pipe, limits))
+Keepers = dict[str, tuple[Keeper, tuple[str, int]]]
+"""By name: what `wardian.toml` says of one, and where it listens."""
 
 
-async def _serve(mesh: ToyMesh, directory: Path, pipe: Connection, limits: ServiceLimits) -> None:
+def keep(name: str, directory: Path, pipe: Connection) -> None:
+    """Run a keeper until the pipe says stop."""
+    keeper = ToyKeeper(name, directory)
+    pipe.send((line_of(keeper), ("127.0.0.1", keeper.port)))
+    pipe.recv()
+    keeper.stop()
+
+
+def counter_in(directory: Path, keepers: Keepers) -> MonotonicCounter:
+    """Return the counter of the broker's state: at `keepers`, or in a file."""
+    if keepers:
+        lines = tuple(line for line, _ in keepers.values())
+        return OwnCounter(
+            Counter(keepers=lines, measurements=(CODE.hex(),)),
+            {name: address for name, (_, address) in keepers.items()},
+            asker=asker_key(MASTER_KEY),
+            complete=as_it_is,
+            now=lambda: NOW,
+        ).counter(b"broker")
     counters = FileCounters(directory / "counters")
-    counter = MonotonicCounter(
+    return MonotonicCounter(
         read=lambda: counters.read("store"), advance=lambda to: counters.advance("store", to)
     )
+
+
+def serve(
+    mesh: ToyMesh, directory: Path, pipe: Connection, limits: ServiceLimits, keepers: Keepers
+) -> None:
+    """Run a broker until the pipe says stop; answer each message on it with CPU seconds."""
+    asyncio.run(_serve(mesh, directory, pipe, limits, keepers))
+
+
+async def _serve(
+    mesh: ToyMesh, directory: Path, pipe: Connection, limits: ServiceLimits, keepers: Keepers
+) -> None:
+    counter = counter_in(directory, keepers)
     service = BrokerService(
         store=Store(directory / "broker.db", master_key=MASTER_KEY, counter=counter),
         attest=mesh.attest("broker"),
@@ -142,6 +181,7 @@ def main() -> None:
     parser.add_argument("--workloads", type=int, default=400)
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--default-limits", action="store_true")
+    parser.add_argument("--keepers", type=int, default=0, help="who keeps the counter; 0: a file")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     mesh = ToyMesh()
@@ -149,12 +189,19 @@ def main() -> None:
         directory = Path(scratch)
         with closing(ToyBroker(mesh, directory / "broker.db")) as broker:
             value = broker.counter.value
-        FileCounters(directory / "counters").advance("store", value)
-        here, there = multiprocessing.get_context("fork").Pipe()
+        fork = multiprocessing.get_context("fork")
+        keepers, pipes = {}, []
+        for number in range(args.keepers):
+            ours, theirs = fork.Pipe()
+            fork.Process(target=keep, args=(f"k{number}", directory, theirs)).start()
+            keepers[f"k{number}"] = ours.recv()
+            pipes.append(ours)
+        counter = counter_in(directory, keepers)
+        counter.read()
+        counter.advance(value)
+        here, there = fork.Pipe()
         limits = ServiceLimits() if args.default_limits else GENEROUS
-        process = multiprocessing.get_context("fork").Process(
-            target=serve, args=(mesh, directory, there, limits)
-        )
+        process = fork.Process(target=serve, args=(mesh, directory, there, limits, keepers))
         process.start()
         host, port, least = here.recv()
         asyncio.run(crowd(mesh, (host, port), workloads=20, at_once=4))  # warm
@@ -168,10 +215,13 @@ def main() -> None:
         cpu = (here.recv() - cpu) / args.workloads
         here.send("stop")
         process.join()
+        for pipe in pipes:
+            pipe.send("stop")
     waited = sorted(seconds for _, seconds in found)
     total = sum(least.values())
     result = {
         "workloads": args.workloads,
+        "keepers": args.keepers,
         "admitted": len({digest for digest, _ in found}),
         "per_s": args.workloads / took,
         "wait_s": {"p50": waited[len(waited) // 2], "max": waited[-1]},

@@ -39,6 +39,7 @@ EXAMPLE = REPOSITORY / "examples" / "digits"
 WORKLOAD = (
     *("tests/e2e/test_up.py", "tests/e2e/test_bad_input.py", "tests/e2e/test_triton_on_mesh.py"),
     *("tests/e2e/test_kbs.py", "tests/fault/test_broker_killed.py"),
+    "tests/fault/test_keepers_killed.py",
     *(
         "tests/e2e/test_readme.py",
         "tests/e2e/test_key_refused.py",
@@ -63,6 +64,10 @@ def main() -> int:
         state = Path(scratch) / "state"
         run("up", Path(scratch), sys.executable, "-m", "wardian.cli", "up", str(EXAMPLE),
             "--state", str(state), "--once", "--port", "0")  # fmt: skip
+        keeper = Path(scratch) / "keeper.toml"
+        keeper.write_text('service = "keeper"\n')
+        run("build", Path(scratch), sys.executable, "-m", "wardian.cli", "enclave", "build",
+            "keeper", "--deployment", str(keeper), "-o", str(state / "keeper-enclave"))  # fmt: skip
         for role in ROLES:
             run(role, Path(scratch), sys.executable, "-m", "wardian.cli", "enclave", "run", role,
                 "--state", str(state), "--self-test")  # fmt: skip

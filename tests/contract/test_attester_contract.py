@@ -15,9 +15,9 @@ import pytest
 from simulators.attestation_devices import GramineDevice, TsmDevice
 from simulators.td_quotes import TdxPlatform, td_body
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.verifier import verify_evidence
 from wardian.errors import ConfigError, LocalProtocolError, SealError, WardianError
 from wardian.tee.backend import BACKENDS, SealTo, enter

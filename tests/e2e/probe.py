@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "tee"))
 from enclave_directory import AGREED
 
 import wardian
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
+from wardian.attestation.appraisal.policy import AppraisalPolicy, MeasurementIn
 from wardian.tee.launch.launcher import launch_simulated
 from wardian.tee.launch.reach import Reach
 from wardian.tee.launch.simulation import load_platform

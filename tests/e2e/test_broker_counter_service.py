@@ -327,7 +327,7 @@ async def test_one_certificate_does_not_hold_all_places_of_its_address(broker: B
     hogs = [Hog() for _ in range(ServiceLimits().connections_per_peer)]
     try:
         await asyncio.gather(*(hog.read_once() for hog in hogs))
-        held = broker.service._places._held
+        held = broker.service._doorway._places._held
         assert held
         assert not any(place.firm for place in held)
         await broker.ask("frontend")

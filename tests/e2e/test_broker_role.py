@@ -20,7 +20,8 @@ from simulators.two_brokers import free_port
 from toy_mesh import NOW, ToyMesh, digest, goods_of
 
 from wardian._internal import wire
-from wardian._internal.settings import Agreed
+from wardian._internal.agreed import Agreed
+from wardian.attestation.collateral.source import NoCollateral
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.manifest import SignedManifest, parse_manifest
 from wardian.broker.mesh.trust import RoleReference
@@ -45,6 +46,7 @@ from wardian.errors import (
 )
 from wardian.roles import broker as role
 from wardian.roles import recovering, standing_by, succeeding
+from wardian.roles.broker_counter import Counting
 from wardian.roles.broker_home import BrokerHome
 from wardian.roles.host import HostSettings
 from wardian.roles.standing_by import StandingBy
@@ -52,6 +54,10 @@ from wardian.tee.launch.simulation import generate_platform
 
 NEW = digest("new broker")
 Address = tuple[str, int]
+
+
+def counting_of(enclave: BrokerEnclave) -> Counting:
+    return Counting(enclave, None, {}, collateral=NoCollateral())
 
 
 class World:
@@ -68,7 +74,7 @@ class World:
     def home(self, enclave: BrokerEnclave, name: str = "first") -> BrokerHome:
         path = self.directory / name / "broker.db"
         path.parent.mkdir(exist_ok=True)
-        return BrokerHome(enclave, path)
+        return BrokerHome(enclave, path, counting=counting_of(enclave))
 
     def host(self, name: str = "first", **changes: Any) -> HostSettings:
         store = self.home(self.enclave(), name).path
@@ -255,10 +261,13 @@ async def test_what_comes_of_asking_and_of_opening(
         Heard.REFUSES,
         Heard.SILENT,
         Heard.SILENT,
+        Heard.SILENT,
+        Heard.SILENT,  # the state is old: it is not opened again
         Heard.COPIED,
         Heard.SILENT,
     )
-    home, errors = world.home(enclave), [CounterUnavailable("away"), StateRolledBack("old")]
+    home = world.home(enclave)
+    errors = [CounterUnavailable("away"), SealError("disk is full"), StateRolledBack("old")]
 
     def open_state():
         if errors:
@@ -280,9 +289,9 @@ async def test_what_comes_of_asking_and_of_opening(
     )
     store = await standing.until_active(("127.0.0.1", 0))
     store.close()
-    assert pauses == [0.4, 0.8, 0.2, 0.2, 0.4]
+    assert pauses == [0.4, 0.8, 0.2, 0.2, 0.2, 0.2, 0.4]
     kinds = [fields["kind"] for name, fields in enclave.announced if name == "broker.not-newest"]
-    assert kinds == ["CounterUnavailable", "StateRolledBack"]
+    assert kinds == ["CounterUnavailable", "SealError", "StateRolledBack"]
 
 
 def follower(world: World, home: BrokerHome) -> Home:
@@ -370,10 +379,10 @@ async def test_a_key_of_another_machine_does_not_open(world: World) -> None:
     home.open().close()
     assert recovering.opens(home)
     assert home.is_own()
-    other = BrokerHome(
-        BrokerEnclave(world.mesh, Machine(generate_platform(clock=lambda: NOW), secret=b"z" * 32)),
-        home.path,
+    elsewhere = BrokerEnclave(
+        world.mesh, Machine(generate_platform(clock=lambda: NOW), secret=b"z" * 32)
     )
+    other = BrokerHome(elsewhere, home.path, counting=counting_of(elsewhere))
     assert not recovering.opens(other)
     with pytest.raises(SealError):
         other.is_own()
@@ -506,10 +515,13 @@ def test_a_key_is_sealed_and_comes_back(world: World, monkeypatch: pytest.Monkey
     key = home.load_key()
     assert key is not None
     assert key.mesh.reveal() not in home.key_path.read_bytes()
-    missing = BrokerHome(world.enclave(), world.directory / "missing" / "broker.db")
+    enclave = world.enclave()
+    missing = BrokerHome(
+        enclave, world.directory / "missing" / "broker.db", counting=counting_of(enclave)
+    )
     with pytest.raises(ConfigError, match="keeps its state there"):
         missing.keep_key(key)
     with pytest.raises(SealError, match="no broker's state here"):
-        missing.adopt(NEW)
+        missing.adopt()
     with contextlib.closing(home.open()) as store:
         assert handed_to(store) is None

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 from toy_mesh import MASTER_KEY, NOW, OTHER_PLATFORM, Counter, ToyMesh, digest
 
 from wardian._internal import wire
+from wardian.attestation.collateral.source import NoCollateral
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.certificates import spki_of
@@ -61,6 +62,7 @@ from wardian.errors import (
     EvidenceInvalid,
     PeerProtocolError,
     PolicyDenied,
+    SealError,
     Timeout,
     TransportError,
 )
@@ -519,7 +521,7 @@ async def test_64_idle_connections_do_not_starve_a_workload(broker: Broker) -> N
     idle = [await connect(broker.address) for _ in range(64)]
     async with asyncio.timeout(4):  # less than the 5 s after which the idle ones are cut off
         await broker.ask()
-    assert len(broker.service._places._held) <= ServiceLimits().connections_per_peer
+    assert len(broker.service._doorway._places._held) <= ServiceLimits().connections_per_peer
     with pytest.raises(ConnectionLost):
         await idle[0].receive(most=10)
     for stream in idle:
@@ -531,10 +533,10 @@ async def test_who_presented_something_does_not_give_way(mesh: ToyMesh, tmp_path
     async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
         address = await service.start("127.0.0.1", 0)
         stream = await connect(address)
-        await eventually(lambda: len(service._places._held) == 1)
-        service._places._held[0].firm = True
+        await eventually(lambda: len(service._doorway._places._held) == 1)
+        service._doorway._places._held[0].firm = True
         asked = asyncio.ensure_future(read_status(address))
-        await eventually(lambda: len(service._places._waiting) == 1)
+        await eventually(lambda: len(service._doorway._places._waiting) == 1)
         await asyncio.sleep(2 * GRACE_S)
         assert not asked.done()
         await stream.close()
@@ -574,7 +576,7 @@ async def test_bad_evidence_is_audited_even_if_its_sender_crowds_itself_out(
         await newcomer
         with pytest.raises(PolicyDenied):
             await asked
-        await eventually(lambda: not service._serving)
+        await eventually(lambda: not service._doorway._serving)
         assert (await lines(broker))[-1].entry.rule == "MeasurementIn"
 
 
@@ -740,7 +742,7 @@ async def test_t21_idle_visits_of_one_address_keep_no_owner_out(
     mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peers = iter(["stranger", "stranger", "owner"])
-    monkeypatch.setattr("wardian.broker.service.peer_of", lambda _: next(peers))
+    monkeypatch.setattr("wardian.broker.doorway.peer_of", lambda _: next(peers))
     async with service_of(mesh, tmp_path / "b.db", limits=ServiceLimits(owners=2)) as service:
         broker = Broker(mesh, service, await service.start("127.0.0.1", 0))
         held = [await connect(broker.address) for _ in range(2)]
@@ -751,7 +753,7 @@ async def test_t21_idle_visits_of_one_address_keep_no_owner_out(
         await broker.give()
         with pytest.raises(ConnectionLost):
             await held[0].receive(most=FRAME_BYTES, timeout_s=5)
-        await eventually(lambda: len(service._serving) == 1)  # the other one, still idle
+        await eventually(lambda: len(service._doorway._serving) == 1)  # the other one, still idle
         for stream in held:
             await stream.close()
 
@@ -767,15 +769,15 @@ async def test_a_connection_that_gives_way_before_its_first_step_leaves_nothing_
         pairs = [socket.socketpair() for _ in range(2)]
         for ours, _ in pairs:
             place = Place(peer="stranger")
-            service._places.arrive(place)
-            service._waiting[place] = ours
-            service._seat()
+            service._doorway._places.arrive(place)
+            service._doorway._waiting[place] = ours
+            service._doorway._seat()
             now += 2 * GRACE_S
         for _, theirs in pairs:
             theirs.close()
-        await eventually(lambda: not service._serving)
+        await eventually(lambda: not service._doorway._serving)
         assert pairs[0][0].fileno() == -1
-        assert not service._waiting
+        assert not service._doorway._waiting
         with pytest.raises(TransportError, match="no mesh manifest"):
             await Broker(mesh, service, address).ask()
 
@@ -784,15 +786,88 @@ async def test_t24_whose_crowd_fills_the_line_makes_room_for_another(
     mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peers = iter(["stranger"] * 3 + ["auditor"])
-    monkeypatch.setattr("wardian.broker.service.peer_of", lambda _: next(peers))
+    monkeypatch.setattr("wardian.broker.doorway.peer_of", lambda _: next(peers))
     limits = ServiceLimits(connections=1, connections_per_peer=1, waiting=2, waiting_per_peer=2)
     async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
         address = await service.start("127.0.0.1", 0)
         crowd = [await asyncio.open_connection(*address) for _ in range(3)]
-        await eventually(lambda: len(service._waiting) == 2)
+        await eventually(lambda: len(service._doorway._waiting) == 2)
         await read_status(address)
         for _, writer in crowd:
             writer.close()
+
+
+async def test_who_finds_the_line_full_is_sent_away_at_once(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told by the end of the connection, and holds no descriptor of the broker's."""
+    limits = ServiceLimits(connections=1, connections_per_peer=1, waiting=1, waiting_per_peer=1)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        address = await service.start("127.0.0.1", 0)
+        served, waiting = [await asyncio.open_connection(*address) for _ in range(2)]
+        await eventually(lambda: len(service._doorway._waiting) == 1)
+        reader, writer = await asyncio.open_connection(*address)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert len(service._doorway._waiting) == 1
+        for _, each in (served, waiting, (reader, writer)):
+            each.close()
+
+
+async def test_who_waits_when_the_broker_stops_is_cut_off(mesh: ToyMesh, tmp_path: Path) -> None:
+    limits = ServiceLimits(connections=1, connections_per_peer=1)
+    async with service_of(mesh, tmp_path / "b.db", limits=limits) as service:
+        address = await service.start("127.0.0.1", 0)
+        served, waits = [await asyncio.open_connection(*address) for _ in range(2)]
+        await eventually(lambda: len(service._doorway._waiting) == 1)
+        await service.aclose()
+    for reader, writer in (served, waits):
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+class Shelf(NoCollateral):
+    """A source whose collateral is refreshed, or cannot be."""
+
+    def __init__(self) -> None:
+        self.refreshed: list[int] = []
+
+    def refresh(self, now: int) -> None:
+        self.refreshed.append(now)
+
+
+async def test_collateral_is_refreshed_while_nobody_asks(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wardian.broker.service.COLLATERAL_S", 0.01)
+    shelf = Shelf()
+    async with service_of(mesh, tmp_path / "b.db", collateral=shelf) as service:
+        await service.start("127.0.0.1", 0)
+        await eventually(lambda: len(shelf.refreshed) >= 2)
+    assert set(shelf.refreshed) == {NOW}
+
+
+async def test_what_fails_unasked_and_changes_nothing_is_tried_again(
+    mesh: ToyMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk: the line is not written, the state is in no doubt, and the broker goes on."""
+    monkeypatch.setattr("wardian.broker.service.SETTLE_S", 0.01)
+    failures, turned = [SealError("database or disk is full")], list[str]()
+
+    def turn(*, rule: str) -> None:
+        if failures:
+            raise failures.pop()
+        turned.append(rule)
+
+    async with service_of(mesh, tmp_path / "b.db") as service:
+        await service.start("127.0.0.1", 0)
+        monkeypatch.setattr(type(service._epoch_age), "over", lambda *_, **__: True)
+        monkeypatch.setattr(type(service.authority), "turn_epoch", lambda _, **what: turn(**what))
+        await eventually(lambda: len(turned) >= 1)
+        assert not service.in_doubt.is_set()
+        assert service._store.usable
+    told = [record for record in caplog.records if record.getMessage() == "broker.bug"]
+    assert [record.fields["error"] for record in told] == ["SealError"]
 
 
 async def test_a_bug_stays_in_its_connection(

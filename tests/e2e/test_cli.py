@@ -58,6 +58,7 @@ def test_seal_and_open_by_key_identity_and_passphrase(tmp_path: Path) -> None:
     content = os.urandom(700_000)
     (tmp_path / "model.onnx").write_bytes(content)
     (tmp_path / "words").write_text("correct horse battery staple\n")
+    (tmp_path / "words").chmod(0o600)
     public = run("keygen", "id.key", cwd=tmp_path).stdout.strip()
     sealed = run(
         "seal",
@@ -98,6 +99,32 @@ def test_seal_and_open_by_key_identity_and_passphrase(tmp_path: Path) -> None:
         )
         assert opened.returncode == 0, opened.stderr
         assert (tmp_path / f"out{number}").read_bytes() == content
+
+
+def test_a_passphrase_comes_out_of_another_program(tmp_path: Path) -> None:
+    """By a pipe: nothing lies on a disk. A file that others can read is refused."""
+    (tmp_path / "model.onnx").write_bytes(b"content")
+    words = tmp_path / "words"
+    words.write_text("correct horse battery staple\n")
+    words.chmod(0o644)
+    seal = ("seal", "model.onnx", "--passphrase-file")
+    assert_one_line(run(*seal, "words", cwd=tmp_path), 2, "mode 0644", "chmod 600")
+    assert not (tmp_path / "model.onnx.sealed").exists()
+    done = subprocess.run(
+        [sys.executable, "-m", "wardian.cli", *seal, "/dev/stdin"],
+        input="correct horse battery staple\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    words.chmod(0o600)
+    opened = ("open", "model.onnx.sealed", "--pin", "model.onnx.sealed.pin", "--name", "model")
+    done = run(*opened, "-o", "out", "--passphrase-file", "words", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").read_bytes() == b"content"
 
 
 @pytest.fixture

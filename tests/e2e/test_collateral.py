@@ -25,14 +25,15 @@ from simulators.pccs import (
 )
 
 from wardian._internal import settings, wire
-from wardian.attestation.collateral_cache import CollateralCache, file_name
+from wardian._internal.operator import CollateralPlace, Operator
+from wardian.attestation.collateral.cache import CollateralCache, file_name
+from wardian.attestation.collateral.pccs import parse_pccs
+from wardian.attestation.collateral.pccs_client import MAX_ANSWER_BYTES, PccsClient
+from wardian.attestation.collateral.pccs_source import PccsCollateral, fetch_into, open_source
+from wardian.attestation.collateral.platform_model import verify_model
+from wardian.attestation.collateral.signed import verify_collateral
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.pccs import parse_pccs
-from wardian.attestation.pccs_client import MAX_ANSWER_BYTES, PccsClient
-from wardian.attestation.pccs_source import PccsCollateral, fetch_into, open_source
-from wardian.attestation.platform_model import verify_model
-from wardian.attestation.quote import parse_quote
-from wardian.attestation.signed_collateral import verify_collateral
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import (
     CollateralUnavailable,
@@ -102,13 +103,13 @@ def test_a_quote_verifies_with_what_was_fetched(platform, quote, tmp_path, tls):
 
 def test_what_the_operator_configured(platform, quote, pccs, tmp_path):
     text = f'[collateral]\npccs = "{pccs.url}/sgx/certification/v4/"\ncache = "{tmp_path / "c"}"\n'
-    place = settings.parse(text.encode(), settings.Operator, name="operator.toml").collateral
+    place = settings.parse(text.encode(), Operator, name="operator.toml").collateral
     evidence = Evidence(quote=quote, collateral=b"")
     roots, now = frozenset({platform.root_sha256}), int(time.time())
     completed = open_source(place).complete(evidence, roots=roots, now=now)
     verify_quote(quote, completed.collateral, root=platform.root_der, now=now)
     pccs.mischief = silent
-    offline = settings.CollateralPlace(cache=place.cache)
+    offline = CollateralPlace(cache=place.cache)
     assert open_source(offline).complete(evidence, roots=roots, now=now) == completed
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -60,10 +61,10 @@ class OldBroker:
     def open(self) -> Store:
         return Store(self.path, master_key=MASTER_KEY, counter=self.counter.seam)
 
-    def provision(self) -> None:
+    def provision(self, **changes: object) -> None:
         roles = self.mesh.manifest().roles
         both = RoleReference(measurements=(*roles["broker"].measurements, NEW.hex()))
-        signed = self.mesh.signed(roles={**roles, "broker": both})
+        signed = self.mesh.signed(roles={**roles, "broker": both}, **changes)
         offers = Offers(self.service.authority)
         offer = OpenedProvision(
             owner=self.mesh.owners[0].public.hex(),
@@ -72,6 +73,7 @@ class OldBroker:
             recovery_public=None,
         )
         offers.accept(offer, offered=offers.verify_offer(signed))
+        self.mesh.in_force(signed)
 
     async def restart(self) -> "tuple[Door, Store]":
         """Start it again, as the engine does: there is nothing left to decide."""
@@ -224,6 +226,32 @@ async def test_a_handover_that_breaks_off_is_finished_after_a_restart(
     finally:
         await door.aclose()
         store.close()
+
+
+async def test_a_successor_does_not_take_an_old_state_for_a_newer_one(
+    old: OldBroker, new: NewBroker, tmp_path: Path
+) -> None:
+    """It was handed the mesh before; then its host shows it a broker on a state of before that."""
+    before = tmp_path / "before.db"
+    shutil.copy(old.path, before)
+    counter = Counter(old.counter.value)
+    old.provision(version=2)
+    await new.take_over(old.address)
+    await old.service.aclose()
+    taken = new.path.read_bytes()
+    service = BrokerService(
+        store=Store(before, master_key=MASTER_KEY, counter=counter.seam),
+        attest=old.mesh.attest("broker"),
+        agreed_toml=old.mesh.agreed_toml,
+        clock=lambda: NOW,
+    )
+    async with service:
+        address = await service.start("127.0.0.1", 0)
+        with pytest.raises(PolicyDenied) as caught:
+            await new.take_over(address)
+        assert caught.value.rule == "standby-manifest"
+        assert not service.authority.store.retired
+    assert new.path.read_bytes() == taken
 
 
 async def test_a_retired_broker_is_rationed(old: OldBroker, new: NewBroker) -> None:

@@ -33,14 +33,14 @@ from toy_clerk import (
 from toy_mesh import MASTER_KEY, NOW, Counter, ToyMesh
 
 from wardian._internal import wire
+from wardian._internal.agreed import Limits
 from wardian._internal.clock import unix_time
-from wardian._internal.settings import Limits
-from wardian.attestation.collateral_cache import CollateralCache
-from wardian.attestation.collateral_source import CachedCollateral
-from wardian.attestation.ear import TrustTier
-from wardian.attestation.ear_key import parse_ear_key, verify_ear_key
-from wardian.attestation.ear_token import verify_ear
-from wardian.attestation.signed_collateral import verify_collateral
+from wardian.attestation.collateral.cache import CollateralCache
+from wardian.attestation.collateral.signed import verify_collateral
+from wardian.attestation.collateral.source import CachedCollateral
+from wardian.attestation.results.ear import TrustTier
+from wardian.attestation.results.ear_key import parse_ear_key, verify_ear_key
+from wardian.attestation.results.ear_token import verify_ear
 from wardian.broker.certificates import chain_pem, spki_of
 from wardian.broker.kbs.sessions import KbsLimits
 from wardian.broker.mesh.manifest import SignedManifest, manifest_digest, parse_manifest

@@ -171,8 +171,12 @@ async def test_refusals_at_a_broker_that_waits(world: RecoveryWorld, waiting: Wa
         await stream.send(first)
         assert b'"recovering"' in await stream.receive(most=FIRST_FRAME_BYTES)
         await stream.close()
-    for _ in range(200):
-        waiting.place._quotes.take(waiting.ticks)
+    for _ in range(200):  # somebody at another address takes what it can: the owner still comes
+        waiting.place._quotes.take("10.0.0.1", waiting.ticks)
+    with pytest.raises(PolicyDenied):
+        await waiting.give(0)
+    for number in range(200):
+        waiting.place._quotes.take(f"10.0.1.{number}", waiting.ticks)
     with pytest.raises(TransportError, match="more evidence"):
         await waiting.give(1)
     waiting.ticks += 10

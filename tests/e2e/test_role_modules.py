@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from keeper_process import Keeper
 from mesh import RunningMesh
 
 import wardian
@@ -27,8 +28,11 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     with wardian.connect(mesh.url, policy=mesh.policy) as client:
         client.metadata("digits")
     assert mesh.stop() == 0
+    keeper = Keeper(tmp_path_factory.mktemp("keeper") / "state")
+    keeper.show("k")
+    assert keeper.end() == 0
     found = {}
-    for log in (mesh.state / "logs").glob("*.jsonl"):
+    for log in (*(mesh.state / "logs").glob("*.jsonl"), keeper.log):
         for line in log.read_text().splitlines():
             record = json.loads(line)
             if record["event"] == "role.stopped":
@@ -72,6 +76,13 @@ def test_a_role_loads_what_the_table_says(loaded: dict[str, set[str]], role: str
                 "broker.store",
                 "broker.authority",
                 "crypto.sealed_file",
+            ),
+        ),
+        (
+            "keeper",
+            (
+                *("attestation.verifier", "attestation.quotes", "broker.authority", "serving"),
+                *("broker.mesh", "broker.state", "broker.keeping.keeper_link", "cli"),
             ),
         ),
         (

@@ -2,6 +2,10 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import errno
+import shutil
+import sqlite3
 import ssl
 import sys
 import threading
@@ -18,6 +22,7 @@ from toy_mesh import MASTER_KEY, NOW, OTHER_PLATFORM, Counter, ToyMesh, digest, 
 
 from wardian._internal import wire
 from wardian.broker.frames import FRAME_BYTES, connect
+from wardian.broker.limits import SharedBucket
 from wardian.broker.mesh.trust import RoleReference
 from wardian.broker.owners.offers import Offers
 from wardian.broker.owners.provisioning import OpenedProvision
@@ -30,7 +35,9 @@ from wardian.broker.standby import follower as followers
 from wardian.broker.standby import place as places
 from wardian.broker.standby.commits import CommitsLink
 from wardian.broker.standby.course import Heard
+from wardian.broker.standby.follower import known_manifest
 from wardian.broker.standby.messages import CommitsHello, StandbyHello
+from wardian.broker.standby.standby_session import KnownManifest
 from wardian.broker.standby.standbys import Standbys
 from wardian.broker.standby.watch import watch
 from wardian.broker.state.audit import verify_chain
@@ -284,6 +291,14 @@ async def test_a_standby_that_says_something_else_than_that_it_took_the_state(
     assert not active.standbys.kept_up
 
 
+def fork(active: Active, second: SecondBroker, counter: Counter) -> int:
+    """Let the standby write what was never shipped or counted; return that generation."""
+    with contextlib.closing(second.open(Counter(counter.value))) as store:
+        entry = active.service.authority.entry(event="start", outcome="granted")
+        store.commit({("t", "never acted upon"): b"1"}, audit=[entry], now=NOW)
+        return store.generation
+
+
 async def test_a_copy_that_does_not_go_on_from_the_state_here_moves_it_aside(
     active: Active, second: SecondBroker, counter: Counter, tmp_path: Path
 ) -> None:
@@ -291,16 +306,66 @@ async def test_a_copy_that_does_not_go_on_from_the_state_here_moves_it_aside(
     seeking = await follow(active, second)
     active.standbys.close()
     assert await asyncio.wait_for(seeking, 10) is Heard.FOLLOWED
-    alone = Counter(counter.value)
-    with contextlib.closing(second.open(alone)) as store:
-        entry = active.service.authority.entry(event="start", outcome="granted")
-        store.commit({("t", "never acted upon"): b"1"}, audit=[entry], now=NOW)
-        generation = store.generation
+    generation = fork(active, second, counter)
     key_path(second.path).write_bytes(b"sealed, with all that this broker knew of owners' keys")
     await follow(active, second)
     assert second.path.with_name(f"broker.db.forked-{generation}").exists()
     kept = second.path.with_name(f"broker.db.forked-{generation}.master")
     assert kept.read_bytes() == b"sealed, with all that this broker knew of owners' keys"
+
+
+async def test_a_standby_that_cannot_be_attached_is_hung_up_on(
+    active: Active, second: SecondBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has another copy than it was sent: it hears that it is lost at once, and begins anew."""
+    links: list[CommitsLink] = []
+    real, mark = desks.dial, CommitsLink.beat
+
+    def dial(address: Address, **session: object) -> CommitsLink:
+        links.append(real(address, **session))  # type: ignore[arg-type]
+        return links[-1]
+
+    monkeypatch.setattr(desks, "dial", dial)
+    monkeypatch.setattr(CommitsLink, "beat", lambda self: mark(self)[::-1])
+    assert await heard(active, second) is Heard.FOLLOWED  # it was called, and hung up on
+    (link,) = links
+    assert link._socket.fileno() == -1
+    assert not active.standbys.kept_up
+    monkeypatch.undo()
+    await follow(active, second)
+
+
+async def test_a_state_without_a_key_beside_it_is_moved_aside_alone(
+    active: Active, second: SecondBroker, counter: Counter
+) -> None:
+    seeking = await follow(active, second)
+    active.standbys.close()
+    assert await asyncio.wait_for(seeking, 10) is Heard.FOLLOWED
+    generation = fork(active, second, counter)
+    assert not key_path(second.path).exists()
+    await follow(active, second)
+    aside = second.path.with_name(f"broker.db.forked-{generation}")
+    assert aside.exists()
+    assert not aside.with_name(f"{aside.name}.master").exists()
+
+
+async def test_a_key_that_cannot_be_kept_aside_is_told(
+    active: Active, second: SecondBroker, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the state that was moved aside is lost: nobody goes on as if nothing was."""
+    seeking = await follow(active, second)
+    active.standbys.close()
+    assert await asyncio.wait_for(seeking, 10) is Heard.FOLLOWED
+    fork(active, second, counter)
+    key_path(second.path).write_bytes(b"sealed")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(followers, "replace_file", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        followers._keep_aside(second.path, b"sealed")
+    assert await heard(active, second) is Heard.BROKE_OFF
 
 
 # Who is refused
@@ -338,6 +403,74 @@ async def test_an_active_of_other_code_is_not_followed(
         fake.provision()
         assert await heard(fake, second) is Heard.NOT_ACTIVE
     assert second.key is None
+
+
+async def test_a_broker_on_an_old_state_is_not_followed(
+    mesh: ToyMesh,
+    second: SecondBroker,
+    counter: Counter,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its host put back state and counter, with a manifest that lists what was withdrawn since.
+
+    It is attested code with the owners' signatures; what lies here is newer, and stays here.
+    """
+    old, old_counter = tmp_path / "old.db", Counter()
+    active = Active(mesh, tmp_path / "broker.db", second.address, counter)
+    async with active.service:
+        active.address = await active.service.start("127.0.0.1", 0)
+        active.provision()
+        shutil.copy(active.store.path, old)
+        old_counter.value = counter.value
+        active.provision(version=2)
+        seeking = await follow(active, second)
+    active.standbys.close()
+    assert await asyncio.wait_for(seeking, 10) is Heard.FOLLOWED
+    kept, before = list(second.kept), second.path.read_bytes()
+    rolled_back = Active(mesh, old, second.address, old_counter)
+    async with rolled_back.service:
+        rolled_back.address = await rolled_back.service.start("127.0.0.1", 0)
+        assert rolled_back.service.authority.manifest_version == 1
+        caplog.clear()
+        assert await heard(rolled_back, second) is Heard.NOT_ACTIVE
+        told = [record.fields for record in caplog.records if record.msg == "standby.no-broker"]
+        assert told == [{"error": "PolicyDenied", "rule": "standby-manifest"}]
+        assert (second.kept, second.path.read_bytes()) == (kept, before)
+        # What lies here does not open: there is nothing to tell an old manifest by.
+        key, second.key = second.key, None
+        assert await asyncio.wait_for(second.seek(rolled_back.address), 15) is not Heard.NOT_ACTIVE
+    rolled_back.standbys.close()
+    second.key = key
+
+
+async def test_a_standby_s_own_state_that_cannot_be_read_says_nothing_of_a_manifest(
+    mesh: ToyMesh, active: Active, second: SecondBroker
+) -> None:
+    assert known_manifest(second.home) is None  # neither key nor state
+    second.key = MASTER_KEY
+    assert known_manifest(second.home) is None  # no state
+    second.path.write_bytes(b"what a crash left")
+    assert known_manifest(second.home) is None
+    second.path.unlink()
+    with contextlib.closing(Store(second.path, master_key=MASTER_KEY, counter=Counter().seam)):
+        pass
+    assert known_manifest(second.home) is None  # nothing was ever decided in it
+    second.path.unlink()
+    await follow(active, second)
+    copy = second.path.with_name("copy.db")
+    shutil.copy(second.path, copy)
+    home = dataclasses.replace(second.home, path=copy)
+    manifest = active.service.authority.manifest
+    assert known_manifest(home) == KnownManifest(version=1, digest=manifest.digest)
+    with contextlib.closing(sqlite3.connect(copy)) as altered, altered:
+        altered.execute("UPDATE rows SET sealed = x'00' WHERE place = 'manifest'")
+    assert known_manifest(home) is None
+
+    def broken() -> None:
+        raise SealError("sealed by another enclave")
+
+    assert known_manifest(dataclasses.replace(home, load_key=broken)) is None
 
 
 async def test_a_broker_of_another_mesh_does_not_replace_the_state(
@@ -425,9 +558,41 @@ async def test_the_manifest_changes_while_the_standby_proves_itself(
     assert second.key is None
 
 
+async def test_the_manifest_changes_while_the_standby_is_called(
+    mesh: ToyMesh,
+    active: Active,
+    second: SecondBroker,
+    counter: Counter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was admitted by the manifest of before, which may be why there is another: not kept up."""
+    links: list[CommitsLink] = []
+    changed, real = threading.Event(), desks.dial
+
+    def dial_late(address: Address, **session: object) -> CommitsLink:
+        changed.wait(10)
+        links.append(real(address, **session))  # type: ignore[arg-type]
+        return links[-1]
+
+    monkeypatch.setattr(desks, "dial", dial_late)
+    monkeypatch.setattr(followers, "CALLED_BACK_S", 1.0)
+    seeking = second.seek(active.address)
+    await eventually(lambda: second.place.following is not None)
+    active.provision(version=2)
+    changed.set()
+    assert await asyncio.wait_for(seeking, 10) is Heard.COPIED
+    (link,) = links
+    assert link._socket.fileno() == -1
+    assert not active.standbys.kept_up
+    with pytest.raises(StateRolledBack):  # what it has is of before
+        second.open(counter)
+    await follow(active, second)  # and it shows again what it is
+
+
 async def test_asking_is_rationed_like_any_quote(active: Active, second: SecondBroker) -> None:
-    active.service._office._quotes._left = 0.0
-    active.service._office._quotes._per_s = 0.0
+    active.service._office._quotes = SharedBucket(
+        per_s=0, burst=0, peer_per_s=0, peer_burst=0, now=0.0
+    )
     assert await heard(active, second) is Heard.REFUSES
 
 

@@ -30,8 +30,13 @@ import wardian.attestation
 import wardian.broker
 import wardian.crypto
 from wardian._internal import wire
-from wardian._internal.settings import Agreed, Operator, parse
-from wardian.attestation.collateral import parse_collateral
+from wardian._internal.agreed import Agreed
+from wardian._internal.operator import Operator
+from wardian._internal.settings import parse
+from wardian.attestation.appraisal.policy import AppraisalPolicy, NotDebug
+from wardian.attestation.appraisal.policy_file import load_policy
+from wardian.attestation.collateral.bundle import parse_collateral
+from wardian.attestation.collateral.signed import verify_collateral
 from wardian.attestation.dice import (
     TaggedEvidence,
     build_claims,
@@ -39,13 +44,10 @@ from wardian.attestation.dice import (
     parse_claims,
     parse_tagged_evidence,
 )
-from wardian.attestation.ear_key import parse_ear_key
-from wardian.attestation.policy import AppraisalPolicy, NotDebug
-from wardian.attestation.policy_file import load_policy
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.ra_tls import Layout, verify_certificate
-from wardian.attestation.signed_collateral import verify_collateral
-from wardian.attestation.statements import read_statements
+from wardian.attestation.results.ear_key import parse_ear_key
+from wardian.attestation.verification.statements import read_statements
 from wardian.broker.certificates import (
     MeshIdentity,
     build_csr,

@@ -23,10 +23,8 @@ from policy_cases import (
     enclave_claims,
 )
 
-from wardian.attestation.bit_mask import BitMask
-from wardian.attestation.claims import Claims, TcbStatus, TeeKind
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.policy import (
+from wardian.attestation.appraisal.bit_mask import BitMask
+from wardian.attestation.appraisal.policy import (
     AdvisoriesNoneOf,
     AdvisoriesWithin,
     AllOf,
@@ -43,9 +41,11 @@ from wardian.attestation.policy import (
     TcbEvaluationAtLeast,
     TcbStatusIn,
 )
-from wardian.attestation.policy_file import load_policy
-from wardian.attestation.rules_sgx import ConfigIdIn, SignedBy, XfrmMatch
-from wardian.attestation.rules_tdx import TdAttributesMatch, TdRegisterIn
+from wardian.attestation.appraisal.policy_file import load_policy
+from wardian.attestation.appraisal.rules_sgx import ConfigIdIn, SignedBy, XfrmMatch
+from wardian.attestation.appraisal.rules_tdx import TdAttributesMatch, TdRegisterIn
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
+from wardian.attestation.claims import Claims, TcbStatus, TeeKind
 from wardian.errors import ConfigError, PolicyDenied
 
 # Few values of each kind, so that claims and rules meet.

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulators.td_quotes import TdxPlatform, td_body
 
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_DER
 from wardian.attestation.claims import Claims
-from wardian.attestation.intel_root import INTEL_ROOT_DER
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import AttestationError, FormatError
 from wardian.tee.launch.simulation import generate_platform

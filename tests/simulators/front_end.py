@@ -15,8 +15,8 @@ import numpy as np
 import uvloop
 
 from wardian._internal import settings
-from wardian._internal.settings import Limits, Mesh
-from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
+from wardian._internal.agreed import Limits, Mesh
+from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
 from wardian.broker.ca import IssuingCa, MeshCa
 from wardian.broker.certificates import MeshIdentity, build_csr, chain_pem, parse_csr
 from wardian.broker.mesh.manifest import MeshManifest, sign_manifest

@@ -134,7 +134,7 @@ class FakePccs:
     """A PCCS, listening from `__enter__` to `__exit__`.
 
     Attributes:
-        shelf: the collateral that it has, as `attestation.collateral` reads it.
+        shelf: the collateral that it has, as `attestation.collateral.bundle` reads it.
         mischief: what it does instead of answering; None: it answers.
         asked: the path and query of each request so far.
     """

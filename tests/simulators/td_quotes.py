@@ -15,8 +15,8 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from wardian.attestation.quote_sgx import SGX_BODY
-from wardian.attestation.quote_tdx import TD15_BODY, TD_BODY
+from wardian.attestation.quotes.sgx import SGX_BODY
+from wardian.attestation.quotes.tdx import TD15_BODY, TD_BODY
 from wardian.tee.launch.simulation_pki import (
     CPU_SVN,
     FMSPC,

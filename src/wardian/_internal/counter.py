@@ -171,12 +171,19 @@ def count(counter: MonotonicCounter, *, at: int, to: int) -> None:
         CounterUnavailable: unknown; the same call may be repeated.
     """
     found = counter.read()
-    if found != to:
-        if found != at:
-            raise SealError(
-                "another process counted in this one's place: two of them run on one state"
-            )
-        counter.advance(to)
-        found = counter.read()
-    if found != to:
+    if found == to:
+        return
+    if found != at:
+        raise SealError("another process counted in this one's place: two of them run on one state")
+    count_on(counter, to=to)
+
+
+def count_on(counter: MonotonicCounter, *, to: int) -> None:
+    """Advance `counter` to `to` from where this process read it last, and see that it did.
+
+    Raises:
+        SealError, CounterUnavailable: as `count`.
+    """
+    counter.advance(to)
+    if counter.read() != to:
         raise SealError("the monotonic counter did not take the new value")

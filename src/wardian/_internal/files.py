@@ -1,10 +1,16 @@
-"""Files that a reader sees whole: the old content or the new."""
+"""Files that a reader sees whole, the old content or the new; and files for one user alone."""
 
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final
+
+from wardian.errors import ConfigError
+
+MAX_PRIVATE_BYTES: Final = 1024 * 1024
+_HAS_MODES: Final = os.name == "posix"
 
 _NO_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 """What file systems say that know no sync of a directory; Gramine's are among them."""
@@ -47,3 +53,39 @@ def sync_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def read_private(path: Path, *, limit_bytes: int = MAX_PRIVATE_BYTES) -> bytes:
+    """Return the bytes of the file `path`, which holds a secret: it is for its user alone.
+
+    Args:
+        path: a file, or a pipe, which is read to its end (`/dev/stdin` too).
+        limit_bytes: the most that it may hold.
+
+    Raises:
+        ConfigError: it cannot be read, holds more, or is open to others.
+    """
+    try:
+        with path.open("rb") as file:
+            refuse_shared(path, os.fstat(file.fileno()))
+            raw = file.read(limit_bytes + 1)
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
+    if len(raw) > limit_bytes:
+        raise ConfigError(f"{path}: larger than {limit_bytes:,} bytes")
+    return raw
+
+
+def refuse_shared(path: Path, status: os.stat_result) -> None:
+    """Return if the file `path`, which has `status`, is for its user alone, as `ssh` demands.
+
+    What is no regular file, a pipe for example, keeps nothing that somebody could read later.
+
+    Raises:
+        ConfigError: its group, or others, can read, change or execute it.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    if _HAS_MODES and stat.S_ISREG(status.st_mode) and mode & 0o077:
+        raise ConfigError(
+            f"{path}: other users can read or change it (mode {mode:04o}); run chmod 600 on it"
+        )

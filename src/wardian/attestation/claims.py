@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wardian._internal import wire
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 
 ATTRIBUTE_DEBUG = 0x02
 """DEBUG in the first byte of ATTRIBUTES (Intel SDM, volume 3D, table 38-3)."""

@@ -20,7 +20,7 @@ class Evidence(wire.Message, frozen=True, kw_only=True):
     Attributes:
         quote: an SGX quote, version 3, or a TDX quote, version 4 or 5; untrusted.
         collateral: what the vendor signed about the platform (PCK CRLs, TCB info, QE identity),
-            as the JSON that `attestation.collateral` describes; untrusted, and empty where the
+            as the JSON that `collateral.bundle` describes; untrusted, and empty where the
             attester cannot get it.
     """
 
@@ -41,6 +41,8 @@ class Purpose(enum.StrEnum):
     """Two brokers of one mesh show themselves to each other."""
     RECOVERY = "wardian recovery v1"
     """A broker without its keys shows itself to the owners who can give them back."""
+    KEEPER = "wardian keeper v1"
+    """A keeper of counters shows itself to a broker, on the TLS connection that they speak over."""
 
 
 def bind(label: str, *parts: bytes) -> bytes:

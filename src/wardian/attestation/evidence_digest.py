@@ -12,10 +12,10 @@ from typing import Final
 from cryptography import x509
 
 from wardian._internal import wire
-from wardian.attestation.collateral import parse_collateral
+from wardian.attestation.certificates.x509_errors import X509_ERRORS
+from wardian.attestation.collateral.bundle import parse_collateral
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.quote import Quote, parse_quote
-from wardian.attestation.refusal import X509_ERRORS
+from wardian.attestation.quotes.quote import Quote, parse_quote
 from wardian.errors import FormatError
 
 LABEL: Final = "wardian evidence digest v1"

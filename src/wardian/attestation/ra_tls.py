@@ -33,12 +33,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy
+from wardian.attestation.certificates.x509_errors import X509_ERRORS
 from wardian.attestation.dice import TaggedEvidence, parse_claims, parse_tagged_evidence
 from wardian.attestation.evidence import REPORT_DATA_BYTES, Evidence
-from wardian.attestation.policy import AppraisalPolicy
-from wardian.attestation.quote import parse_quote
-from wardian.attestation.refusal import X509_ERRORS
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.quotes.quote import parse_quote
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.errors import EvidenceInvalid, EvidenceStale, FormatError, LocalProtocolError
 

@@ -19,17 +19,17 @@ their place alone: all but (6) is ours. `docs/reference/quote.md` has each step 
 import hmac
 from typing import Final
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, demand
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_DER, INTEL_ROOT_SHA256
 from wardian.attestation.claims import Claims, TcbStatus
-from wardian.attestation.collateral import parse_collateral
-from wardian.attestation.dcap import SAID, Refused, Verified, verify_signatures
+from wardian.attestation.collateral.bundle import parse_collateral
 from wardian.attestation.evidence import REPORT_DATA_BYTES, Evidence
-from wardian.attestation.intel_root import INTEL_ROOT_DER, INTEL_ROOT_SHA256
-from wardian.attestation.issuers import demand_issuers
-from wardian.attestation.policy import AppraisalPolicy, demand
-from wardian.attestation.quote import Quote, parse_quote
-from wardian.attestation.refusal import refusal
-from wardian.attestation.result import AttestationResult
-from wardian.attestation.statements import Statements, read_statements
+from wardian.attestation.quotes.quote import Quote, parse_quote
+from wardian.attestation.results.result import AttestationResult
+from wardian.attestation.verification.dcap import SAID, Refused, Verified, verify_signatures
+from wardian.attestation.verification.issuers import demand_issuers
+from wardian.attestation.verification.refusal import refusal
+from wardian.attestation.verification.statements import Statements, read_statements
 from wardian.errors import EvidenceInvalid, LocalProtocolError, TcbUnacceptable
 
 __all__ = [

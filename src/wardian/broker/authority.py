@@ -14,13 +14,14 @@ from typing import Final
 import msgspec
 
 from wardian._internal import wire
+from wardian._internal.agreed import Agreed
 from wardian._internal.clock import UnixTime
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed, parse
+from wardian._internal.settings import parse
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.evidence import Evidence, Purpose, bind
 from wardian.attestation.evidence_digest import evidence_digest
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.broker.ca import IssuingCa, MeshCa
 from wardian.broker.certificates import (
     BROKER,
@@ -316,7 +317,7 @@ class Authority:
         Raises:
             SealError: it cannot be made durable: nothing changed, or the store is in doubt.
         """
-        changes = {**(changes or {}), **self.clock.unkept()}
+        changes = {**self.clock.unkept(), **(changes or {})}  # these may raise the floor further
         self.store.commit(changes, audit=entries, now=self.clock())
         for entry in entries:
             fields = {key: value for key, value in msgspec.structs.asdict(entry).items() if value}

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from wardian.attestation.refusal import X509_ERRORS
+from wardian.attestation.certificates.x509_errors import X509_ERRORS
 from wardian.crypto.tls_keys import TlsKey, verify_ecdsa
 from wardian.errors import AuthenticationFailed, FormatError
 

@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from wardian.attestation.refusal import X509_ERRORS
+from wardian.attestation.certificates.x509_errors import X509_ERRORS
 from wardian.broker.certificate_form import (
     basic_constraints,
     demand_p256,

@@ -12,15 +12,22 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from wardian._internal.clock import Monotonic
-from wardian.attestation.collateral_source import CollateralSource, NoCollateral
+from wardian.attestation.appraisal.policy import AppraisalPolicy
+from wardian.attestation.collateral.source import CollateralSource, NoCollateral
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy
-from wardian.attestation.quote import parse_quote
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.quotes.quote import parse_quote
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.authority import Authority
 from wardian.broker.frames import FrameStream
-from wardian.broker.limits import Bucket, Place, Ration, ServiceLimits
+from wardian.broker.limits import (
+    NO_QUOTE_LEFT,
+    Bucket,
+    Place,
+    Ration,
+    ServiceLimits,
+    SharedBucket,
+)
 from wardian.errors import CollateralUnavailable, PolicyDenied, QueueFull
 
 ROOT_RULE: Final = "Root"
@@ -101,7 +108,13 @@ class Office:
         self._attest = attest
         self._collateral = collateral or NoCollateral()
         self._judged = Bucket(per_s=limits.judged_per_s, burst=limits.judged_burst, now=now)
-        self._quotes = Bucket(per_s=limits.quotes_per_s, burst=limits.quote_burst, now=now)
+        self._quotes = SharedBucket(
+            per_s=limits.quotes_per_s,
+            burst=limits.quote_burst,
+            peer_per_s=limits.peer_quotes_per_s,
+            peer_burst=limits.peer_quote_burst,
+            now=now,
+        )
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="evidence")
         # A source may wait for a service: who waits with it holds up nobody who brought collateral.
         self._fetching = ThreadPoolExecutor(max_workers=4, thread_name_prefix="collateral")
@@ -120,13 +133,19 @@ class Office:
         if not bucket.take(self.ticks()):
             raise QueueFull(f"the broker is asked for more {what}: ask later")
 
-    def spend_quote(self) -> None:
-        """Take one quote out of those that strangers may cause (TRUST T24).
+    def spend_quote(self, peer: str) -> None:
+        """Take one quote for `peer` out of those that strangers may cause (TRUST T24).
+
+        One address does not use up what is for all; see `limits.SharedBucket`.
+
+        Args:
+            peer: of `Place`.
 
         Raises:
-            QueueFull: there is none left for now (retryable).
+            QueueFull: there is none left for it now (retryable).
         """
-        self.spend(self._quotes, "evidence than it can make")
+        if not self._quotes.take(peer, self.ticks()):
+            raise QueueFull(NO_QUOTE_LEFT)
 
     async def evidence(self, report_data: bytes) -> Evidence:
         """Return this broker's evidence over `report_data` (64 bytes).

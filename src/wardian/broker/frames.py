@@ -34,6 +34,11 @@ class FrameStream:
         self._reader = reader
         self._writer = writer
 
+    @property
+    def host(self) -> str:
+        """The IP address at the other end."""
+        return str(self._writer.get_extra_info("peername")[0])
+
     async def receive(self, *, most: int, timeout_s: float = FRAME_TIMEOUT_S) -> bytes:
         """Return the next frame's content, 1 to `most` bytes.
 

@@ -7,6 +7,7 @@ from typing import Final
 
 GRACE_S: Final = 0.6
 """How long a connection may do nothing while others wait; a release's steps take a tenth."""
+NO_QUOTE_LEFT: Final = "the broker is asked for more evidence than it can make: ask later"
 MOST_PEERS: Final = 1024
 """Whose buckets are kept. Who comes from more addresses than that pays with TLS handshakes."""
 
@@ -24,6 +25,11 @@ class ServiceLimits:
         connection_s: the longest that one connection lives, seconds.
         first_message_s: within which a peer says what it wants.
         quotes_per_s, quote_burst: quotes that strangers may cause, on average and at once.
+        peer_quotes_per_s, peer_quote_burst: of those, what one address is sure of. For more it
+            leaves `peer_quote_burst` of them to others, so that it alone never uses them up; see
+            `SharedBucket`. 64 and one a second are more than a machine's workloads ask for, but at
+            the start of a crowd, which gets 256 at once and all 50 a second while nobody else asks:
+            exactly what it got before there was a ration for each address.
         statuses_per_s, status_burst: likewise, answers to who asks for the status.
         proofs_per_s, proof_burst: likewise, answers to who asks for proofs, and witnesses' visits.
         polls_per_s, poll_burst: answers to one address that asks what is in force. A front end asks
@@ -42,7 +48,9 @@ class ServiceLimits:
     connection_s: float = 60.0
     first_message_s: float = 5.0
     quotes_per_s: float = 50.0
-    quote_burst: int = 256
+    quote_burst: int = 320
+    peer_quotes_per_s: float = 1.0
+    peer_quote_burst: int = 64
     statuses_per_s: float = 20.0
     status_burst: int = 200
     proofs_per_s: float = 20.0
@@ -178,11 +186,11 @@ class Bucket:
         self._per_s, self._burst = per_s, burst
         self._left, self._at = float(burst), now
 
-    def take(self, now: float) -> bool:
-        """Take one out of the bucket; return whether there was one."""
+    def take(self, now: float, *, leave: int = 0) -> bool:
+        """Take one out of the bucket if that leaves at least `leave`; return whether it did."""
         self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
         self._at = max(self._at, now)
-        if self._left < 1:
+        if self._left < 1 + leave:
             return False
         self._left -= 1
         return True
@@ -206,6 +214,30 @@ class PeerBuckets:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(peer)
         return bucket.take(now)
+
+
+class SharedBucket:
+    """One bucket for all, in which those who take much leave some for those who take little.
+
+    Each peer is sure of its own ration as long as there is anything. Beyond that it takes what is
+    above the ration of one, which whoever comes next finds there. So one peer alone gets nearly
+    everything, and uses up nothing; who means to keep others out needs as many addresses as peers'
+    rations make up the whole. Pure: time is an argument.
+    """
+
+    __slots__ = ("_all", "_leave", "_peers")
+
+    def __init__(
+        self, *, per_s: float, burst: int, peer_per_s: float, peer_burst: int, now: float
+    ) -> None:
+        self._all = Bucket(per_s=per_s, burst=burst, now=now)
+        self._peers = PeerBuckets(per_s=peer_per_s, burst=peer_burst)
+        self._leave = peer_burst
+
+    def take(self, peer: str, now: float) -> bool:
+        """Take one for `peer`; return whether there was one for it."""
+        sure = self._peers.take(peer, now)
+        return self._all.take(now, leave=0 if sure else self._leave)
 
 
 class Ration:

@@ -6,6 +6,7 @@ and the worst that a forged one achieves is no service.
 
 import enum
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, TypeVar, cast
 
 import msgspec
@@ -66,6 +67,14 @@ _CODES: Final[tuple[tuple[type[WardianError], RefusalCode], ...]] = (
     (Timeout, RefusalCode.STALE),
     (TransportError, RefusalCode.UNAVAILABLE),
 )
+_ERRORS: Final[Mapping[RefusalCode, type[WardianError]]] = {
+    RefusalCode.EVIDENCE: EvidenceInvalid,
+    RefusalCode.MALFORMED: PeerProtocolError,
+    RefusalCode.STALE: TransportError,  # retryable, as the two below
+    RefusalCode.BUSY: TransportError,
+    RefusalCode.UNAVAILABLE: TransportError,
+}
+"""What the asking side raises; a denial names its rule besides."""
 
 
 def refusal_for(error: Exception) -> Refusal:
@@ -93,15 +102,9 @@ def refusal_for(error: Exception) -> Refusal:
 def error_of(refusal: Refusal) -> WardianError:
     """Return `refusal` as the error that the asking side raises."""
     text = f"the broker refuses: {refusal.message} [{refusal.rule}]"
-    match refusal.code:
-        case RefusalCode.DENIED:
-            return PolicyDenied(text, rule=refusal.rule)
-        case RefusalCode.EVIDENCE:
-            return EvidenceInvalid(text)
-        case RefusalCode.MALFORMED:
-            return PeerProtocolError(text)
-        case RefusalCode.STALE | RefusalCode.BUSY | RefusalCode.UNAVAILABLE:
-            return TransportError(text)  # retryable
+    if refusal.code is RefusalCode.DENIED:
+        return PolicyDenied(text, rule=refusal.rule)
+    return _ERRORS[refusal.code](text)
 
 
 def decode_or_raise(raw: bytes, kind: type[T], *, what: str) -> T:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import or_
@@ -22,17 +22,18 @@ import msgspec
 from wardian._internal import wire
 from wardian._internal.clock import Monotonic, UnixTime, monotonic
 from wardian._internal.log import event
-from wardian.attestation.collateral_source import CollateralSource
+from wardian.attestation.collateral.source import CollateralSource
 from wardian.attestation.evidence import Evidence
 from wardian.broker.audit_log.desks import ProofDesk, WitnessDesk
 from wardian.broker.authority import Authority
 from wardian.broker.counting.counters import CounterDesk
 from wardian.broker.counting.protocol import CounterHello
 from wardian.broker.desk import Desk, Office
+from wardian.broker.doorway import Doorway, shake_hands
 from wardian.broker.epochs import EpochAge
 from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream, server_context
 from wardian.broker.lease import Lease, Moment, Standing
-from wardian.broker.limits import Bucket, Place, Places, ServiceLimits, peer_of
+from wardian.broker.limits import Bucket, Place, ServiceLimits
 from wardian.broker.owners.desk import OwnerDesk
 from wardian.broker.owners.log_desk import ManifestLogDesk
 from wardian.broker.owners.manifest_log import ManifestLogRequest
@@ -54,11 +55,10 @@ from wardian.broker.status_desk import StatusDesk
 from wardian.broker.transparency.proofs import ProofRequest
 from wardian.broker.transparency.witnessing import WitnessHello
 from wardian.crypto.tls_keys import load_identity
-from wardian.errors import ConfigError, Timeout, TransportError, WardianError
+from wardian.errors import Timeout, TransportError, WardianError
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_TIMEOUT_S: Final = 5.0
 COLLATERAL_S: Final = 3600.0
 """How often collateral that is used is looked after."""
 SETTLE_S: Final = 10.0
@@ -134,15 +134,10 @@ class BrokerService:
         self._desks = {kind: desk(self._office) for kind, desk in DESKS.items()}
         most = self._limits
         self._logs = Bucket(per_s=most.logs_per_s, burst=most.log_burst, now=ticks())
-        self._places = Places(most)
-        self._waiting: dict[Place, socket.socket] = {}
-        self._seating: asyncio.TimerHandle | None = None
-        self._stopped = False
-        self._serving: dict[Place, asyncio.Task[None]] = {}
+        self._doorway = Doorway(most, ticks=ticks, serve=self._serve, served=self._served)
         self._identity = self._new_identity()
         self._epoch_age = EpochAge(life_s=self._authority.epoch_s)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._listening: socket.socket | None = None
+        self._chores: set[asyncio.Task[None]] = set()
 
     @property
     def authority(self) -> Authority:
@@ -164,20 +159,9 @@ class BrokerService:
         Raises:
             ConfigError: it cannot listen there.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM)
-            family, _, _, _, where = found[0]
-            self._listening = socket.create_server(where[:2], family=family, backlog=128)
-        except OSError as err:
-            raise ConfigError(
-                f"the broker cannot listen at {address} port {port}: {err.strerror or err}"
-            ) from err
-        self._listening.setblocking(False)  # noqa: FBT003 (the signature is Python's)
-        self._spawn(self._accept(self._listening))
-        self._spawn(self._settle())
-        self._spawn(self._refresh_collateral())
-        host, bound = self._listening.getsockname()[:2]
+        host, bound = await self._doorway.open(address, port)
+        for chore in (self._settle(), self._refresh_collateral()):
+            self._chores.add(asyncio.get_running_loop().create_task(chore))
         event(
             log, "broker.listening", address=host, port=bound, simulated=self._authority.simulated
         )
@@ -185,17 +169,10 @@ class BrokerService:
 
     async def aclose(self) -> None:
         """Stop: no new connection, open ones are cut, the state is closed."""
-        self._stopped = True
-        if self._listening is not None:
-            self._listening.close()
-        if self._seating is not None:
-            self._seating.cancel()
-        await asyncio.sleep(0)  # what was spawned begins, and can then clear up after itself
-        for task in self._tasks:
-            task.cancel()
-        for connection in self._waiting.values():
-            connection.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._doorway.aclose()
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         self._office.close()
         count = self._office.lines.close()
         self._unasked(partial(self._write_left_out, count))
@@ -208,13 +185,6 @@ class BrokerService:
     async def __aexit__(self, *_: object) -> None:
         """Close the service."""
         await self.aclose()
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        self._keep(asyncio.get_running_loop().create_task(work))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _moment(self) -> Moment:
         return Moment(ticks=self._ticks(), now=self._authority.clock())
@@ -294,89 +264,23 @@ class BrokerService:
             if not self._store.usable:
                 self.in_doubt.set()
 
-    async def _accept(self, listening: socket.socket) -> None:
-        """Give every connection a place, handshakes included; see `Places` for who gives way."""
-        loop = asyncio.get_running_loop()
-        while True:
+    async def _serve(self, connection: socket.socket, place: Place) -> None:
+        """Serve one connection to its end."""
+        async with asyncio.timeout(self._limits.connection_s):
+            identity = self._current_identity()
+            stream = await shake_hands(connection, identity.context)
+            place.since = self._ticks()
             try:
-                connection, address = await loop.sock_accept(listening)
-            except OSError as err:  # out of descriptors, or the peer left already
-                event(log, "broker.accept", level=logging.WARNING, error=type(err).__name__)
-                await asyncio.sleep(0.1)
-                continue
-            place = Place(peer=peer_of(address[0]))
-            gone = self._places.crowded_out(place)
-            if gone is not None:
-                self._waiting.pop(gone).close()
-            if self._places.arrive(place):
-                self._waiting[place] = connection
-                self._seat()
-            else:
-                connection.close()
-            await asyncio.sleep(0)  # others run too, and what was spawned begins before it can end
+                await self._answer(stream, place, identity)
+            except asyncio.CancelledError:  # it gives way, or its time is over
+                stream.abort()
+                raise
+            finally:
+                await stream.close()
 
-    def _seat(self) -> None:
-        """Serve those who wait, as far as there is room for them; see `Places`."""
-        now = self._ticks()
-        while (found := self._places.enter(now)) is not None:
-            newcomer, leaving = found
-            if leaving is not None:
-                self._serving[leaving].cancel()
-            task = asyncio.get_running_loop().create_task(self._serve(newcomer))
-            task.add_done_callback(partial(self._served, newcomer))
-            self._serving[newcomer] = task
-            self._keep(task)
-        due = self._places.due(now)
-        if due is not None and self._seating is None:
-            self._seating = asyncio.get_running_loop().call_later(due, self._seat_again)
-
-    def _seat_again(self) -> None:
-        self._seating = None
-        self._seat()
-
-    def _served(self, place: Place, _: asyncio.Task[None]) -> None:
-        """Clear up after a connection: also after one that had to go before its first step."""
-        never_begun = self._waiting.pop(place, None)
-        if never_begun is not None:
-            never_begun.close()
-        self._places.leave(place)
-        self._serving.pop(place, None)
-        if not self._stopped:
-            self._seat()
+    def _served(self) -> None:
         if not self._store.usable:
             self.in_doubt.set()
-
-    async def _serve(self, place: Place) -> None:
-        """Serve one connection to its end; whatever happens there stays there."""
-        connection = self._waiting.pop(place)
-        try:
-            async with asyncio.timeout(self._limits.connection_s):
-                identity = self._current_identity()
-                stream = await self._handshake(connection, identity.context)
-                place.since = self._ticks()
-                try:
-                    await self._answer(stream, place, identity)
-                except asyncio.CancelledError:  # it gives way, or its time is over
-                    stream.abort()
-                    raise
-                finally:
-                    await stream.close()
-        except (OSError, TimeoutError) as err:
-            event(log, "broker.connection", level=logging.DEBUG, error=type(err).__name__)
-        except Exception as err:  # noqa: BLE001 (the outermost loop: a bug stays in its connection)
-            event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
-
-    async def _handshake(self, connection: socket.socket, context: ssl.SSLContext) -> FrameStream:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol,
-            connection,
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-        )
-        return FrameStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     async def _answer(self, stream: FrameStream, place: Place, identity: _Identity) -> None:
         """Answer the first message, or say why not."""

@@ -11,22 +11,22 @@ import click
 from wardian._internal import settings, wire
 from wardian._internal.clock import unix_time
 from wardian._internal.files import replace_file
-from wardian.attestation.collateral import MAX_COLLATERAL_BYTES
-from wardian.attestation.collateral_cache import CollateralCache
-from wardian.attestation.collateral_term import Part, Term
-from wardian.attestation.evidence import Evidence
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.pccs import Update, parse_pccs
-from wardian.attestation.pccs_client import PccsClient
-from wardian.attestation.pccs_source import fetch_into
-from wardian.attestation.platform_model import verify_model
-from wardian.attestation.quote import MAX_QUOTE_BYTES, Quote, parse_quote
-from wardian.attestation.signed_collateral import (
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
+from wardian.attestation.collateral.bundle import MAX_COLLATERAL_BYTES
+from wardian.attestation.collateral.cache import CollateralCache
+from wardian.attestation.collateral.pccs import Update, parse_pccs
+from wardian.attestation.collateral.pccs_client import PccsClient
+from wardian.attestation.collateral.pccs_source import fetch_into
+from wardian.attestation.collateral.platform_model import verify_model
+from wardian.attestation.collateral.signed import (
     SignedCollateral,
     expires_soon,
     root_of,
     verify_collateral,
 )
+from wardian.attestation.collateral.term import Part, Term
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.quotes.quote import MAX_QUOTE_BYTES, Quote, parse_quote
 from wardian.errors import AttestationError, ConfigError, EvidenceInvalid, FormatError
 
 REFUSED: Final = 3

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from wardian._internal import wire
+from wardian._internal.files import read_private
 from wardian.cli.progress import progress
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import (
@@ -25,15 +26,14 @@ KEY_BYTES = 32
 
 
 def read_secret(path: Path) -> Secret:
-    """Return the secret that stands in hex on the first line of `path`."""
+    """Return the secret that stands in hex on the first line of `path`.
+
+    Raises:
+        ConfigError: as `read_private`; or no key stands there.
+    """
+    lines = read_private(path).splitlines()
     try:
-        with path.open() as file:
-            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
-                raise ConfigError(f"{path}: other users can read this key; run chmod 600 on it")
-            lines = file.read(1024).splitlines()
-        raw = bytes.fromhex(lines[0]) if lines else b""
-    except OSError as err:
-        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
+        raw = bytes.fromhex(lines[0].decode("ascii")) if lines else b""
     except ValueError as err:
         raise ConfigError(f"{path}: holds no key in hex on its first line") from err
     if len(raw) != KEY_BYTES:
@@ -42,11 +42,12 @@ def read_secret(path: Path) -> Secret:
 
 
 def read_passphrase(path: Path) -> Secret:
-    """Return the first line of `path`, without the line's end."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as err:
-        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
+    """Return the first line of `path`, without the line's end.
+
+    Raises:
+        ConfigError: as `read_private`; or the line is empty.
+    """
+    lines = read_private(path).splitlines()
     if not lines or not lines[0]:
         raise ConfigError(f"{path}: its first line, which is the passphrase, is empty")
     return Secret(lines[0])

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from wardian._internal.settings import CollateralPlace, Operator
-from wardian.attestation.pccs import parse_pccs
+from wardian._internal.operator import CollateralPlace, Operator
+from wardian.attestation.collateral.pccs import parse_pccs
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings
@@ -54,7 +54,7 @@ class Placement:
                 "operator.toml: under Gramine the queue has to be TCP: give [queue] a port"
             )
         if any(port == 0 for _, port in self.settings.listen):
-            raise ConfigError("operator.toml: under Gramine give [broker] a port")
+            raise ConfigError("operator.toml: under Gramine give [broker] or [keeper] a port")
         if self.settings.kbs_listen is not None and self.settings.kbs_listen[1] == 0:
             raise ConfigError("operator.toml: under Gramine give [broker] a kbs_port above 0")
         places = {str(place): name for name, place in self.files.items()}
@@ -65,6 +65,8 @@ class Placement:
                 "operator.toml: under Gramine the broker reads no directory of the host: give "
                 "[collateral] a pccs, whose answers it keeps beside its state"
             )
+        if store in places:  # a keeper's store is the mount itself
+            return msgspec.structs.replace(self.settings, store=places[store])
         kept = places.get(str(Path(store).parent), "") if store else ""
         cache = None if collateral.cache is None else f"{kept}/collateral"
         return msgspec.structs.replace(
@@ -102,6 +104,7 @@ def place_broker(
     store = state.second_store if here else state.store
     kbs_port = place.standby_kbs_port if here else place.kbs_port
     kbs_listen = None if kbs_port is None else (addresses[here][0], kbs_port)
+    keepers = {name: _resolved(text) for name, text in place.keepers.items()}
     collateral = _collateral(operator)
     asked = _collateral_hosts(collateral)
     cache = () if collateral.cache is None else (Path(collateral.cache),)
@@ -119,6 +122,7 @@ def place_broker(
             peer=peer,
             standby=second,
             takeover_s=place.takeover_s,
+            keepers=keepers,
             backup=str(state.to_restore) if restores else None,
             take_over=older,
             recover=recover,
@@ -129,9 +133,22 @@ def place_broker(
             read=() if asked else cache,
             write=(store.parent, *(cache if asked else ())),
             bind=(addresses[here][1], *(() if kbs_port is None else (kbs_port,))),
-            connect=tuple(port for _, port in filter(None, (peer, older, *asked.values()))),
+            connect=tuple(
+                port for _, port in filter(None, (peer, older, *keepers.values(), *asked.values()))
+            ),
         ),
         files=files,
+    )
+
+
+def place_keeper(state: StateDir) -> Placement:
+    """Return the settings of a keeper of counters, which reaches nobody."""
+    operator = state.load_operator()
+    listen = resolve(operator.keeper.address, operator.keeper.port)[:1]
+    return Placement(
+        settings=HostSettings(log_level=operator.log_level, listen=listen, store=str(state.keeper)),
+        reach=Reach(write=(state.keeper,), bind=(listen[0][1],)),
+        files={"state": state.keeper},
     )
 
 

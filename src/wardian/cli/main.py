@@ -26,6 +26,7 @@ COMMANDS = {
     "enclave": ("wardian.cli.enclave.group", "enclave"),
     "doctor": ("wardian.cli.doctor", "doctor"),
     "broker": ("wardian.cli.processes", "broker"),
+    "keeper": ("wardian.cli.keeper.group", "keeper"),
     "frontend": ("wardian.cli.processes", "frontend"),
     "worker": ("wardian.cli.processes", "worker"),
 }

@@ -12,7 +12,13 @@ from wardian._internal import log as logs
 from wardian._internal import wire
 from wardian._internal.files import replace_file
 from wardian._internal.log import Field
-from wardian.cli.host import Placement, place_broker, place_frontend, place_worker
+from wardian.cli.host import (
+    Placement,
+    place_broker,
+    place_frontend,
+    place_keeper,
+    place_worker,
+)
 from wardian.cli.lazy import LazyGroup
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
@@ -63,7 +69,7 @@ def run(
             launch_gramine(
                 role,
                 tool={"gramine": "gramine-sgx"}.get(kind, kind),
-                directory=state.enclave,
+                directory=state.enclave_of(role),
                 run_directory=state.root / "run" / f"{role}-{os.getpid()}",
                 host_settings=wire.encode(placement.inside()),
                 files=placement.files,
@@ -79,7 +85,7 @@ def run(
     sys.exit(
         launch_simulated(
             role,
-            directory=state.enclave,
+            directory=state.enclave_of(role),
             state=state.machine,
             host_settings=wire.encode(placement.settings),
             reach=placement.reach,
@@ -114,15 +120,22 @@ def place(role: str, state: StateDir, *, model: str | None, port: int | None) ->
         if model is None:
             raise ConfigError("a worker serves one model: name it with --model")
         return place_worker(state, model=model)
-    raise ConfigError(f"no role is called {role!r}; there are broker, frontend, worker")
+    if role == "keeper":
+        return place_keeper(state)
+    raise ConfigError(f"no role is called {role!r}; there are broker, frontend, keeper, worker")
 
 
 def place_self_test(role: str, state: StateDir) -> Placement:
     """Return the settings of a `role` that only tries what it needs."""
     operator = state.load_operator()
+    store, written = state.store, {"broker": (state.store.parent,)}.get(role, ())
+    if role == "keeper":
+        store = state.root / "run" / "keeper-self-test"
+        store.mkdir(mode=0o700, exist_ok=True)
+        written = (store,)
     return Placement(
-        settings=HostSettings(log_level=operator.log_level, store=str(state.store), self_test=True),
-        reach=Reach(write=(state.store.parent,) if role == "broker" else ()),
+        settings=HostSettings(log_level=operator.log_level, store=str(store), self_test=True),
+        reach=Reach(write=written),
         files={},
     )
 

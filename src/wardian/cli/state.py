@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardian._internal.settings import Operator, load
+from wardian._internal.operator import Operator
+from wardian._internal.settings import load
 from wardian.errors import ConfigError
 
 LONGEST_SOCKET_PATH = 100
@@ -35,7 +36,16 @@ class StateDir:
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             demand_private(root)  # before anything is made in somebody else's directory
-            for name in ("models", "run", "run/queue", "logs", "broker", "broker-2", "enclave"):
+            for name in (
+                "models",
+                "run",
+                "run/queue",
+                "logs",
+                "broker",
+                "broker-2",
+                "keeper",
+                "enclave",
+            ):
                 (root / name).mkdir(mode=0o700, exist_ok=True)
         except FileExistsError as err:
             raise ConfigError(f"--state {path}: is a file; name a directory") from err
@@ -108,6 +118,16 @@ class StateDir:
         return self.root / "broker-2" / "broker.db"
 
     @property
+    def keeper(self) -> Path:
+        """Where a keeper of counters keeps them, sealed; nothing else is there."""
+        return self.root / "keeper"
+
+    @property
+    def keeper_toml(self) -> Path:
+        """What is agreed of a keeper, measured."""
+        return self.root / "keeper.toml"
+
+    @property
     def to_restore(self) -> Path:
         """A backup that the broker puts in place itself: under Gramine its files are its own."""
         return self.root / "restore.backup"
@@ -116,6 +136,10 @@ class StateDir:
     def enclave(self) -> Path:
         """The roles' manifests, with the bytecode and the `wardian.toml` that they measure."""
         return self.root / "enclave"
+
+    def enclave_of(self, role: str) -> Path:
+        """The directory of `role`: a keeper has one of its own, and agrees on other settings."""
+        return self.root / "keeper-enclave" if role == "keeper" else self.enclave
 
     @property
     def broker_address(self) -> Path:

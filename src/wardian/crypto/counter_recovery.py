@@ -15,8 +15,9 @@ from typing import Annotated, Final
 import msgspec
 
 from wardian._internal import wire
+from wardian._internal.agreed import Mesh
 from wardian._internal.counter import MAX_COUNT, MAX_GENERATION
-from wardian._internal.settings import Mesh, Name, PublicKey
+from wardian._internal.settings import Name, PublicKey
 from wardian.crypto.signing import SigningKey, verify_signature
 from wardian.errors import AuthenticationFailed, FormatError, LocalProtocolError, PolicyDenied
 

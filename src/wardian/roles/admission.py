@@ -6,9 +6,9 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from wardian._internal.agreed import Agreed
 from wardian._internal.clock import unix_time
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed
 from wardian.broker.lease import Lease, Moment, elapsed
 from wardian.broker.release.admission import Admission
 from wardian.broker.release.client import obtain

@@ -3,18 +3,17 @@
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from wardian._internal.agreed import Agreed
 from wardian._internal.clock import monotonic, unix_time
 from wardian._internal.counter import MonotonicCounter
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed
-from wardian.attestation.pccs_source import open_source
+from wardian.attestation.collateral.pccs_source import open_source
+from wardian.attestation.collateral.source import CollateralSource
 from wardian.broker.recovery.backup import restore_files
 from wardian.broker.service import BrokerService
 from wardian.broker.standby.course import Course
@@ -27,7 +26,8 @@ from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.store import Store
 from wardian.errors import ConfigError, SealError
 from wardian.roles import start
-from wardian.roles.broker_home import BrokerHome
+from wardian.roles.broker_counter import Counting
+from wardian.roles.broker_home import BrokerHome, opened
 from wardian.roles.host import Address, HostSettings
 from wardian.roles.kbs import Answering, listening, try_protocol
 from wardian.roles.recovering import keep_recoverable, opens, until_recovered
@@ -45,7 +45,8 @@ def main(enclave: Enclave) -> int:
     return start.run(
         enclave,
         ROLE,
-        lambda host, agreed: asyncio.run(_until_signalled(_serve(enclave, host, agreed))),
+        lambda host, agreed: asyncio.run(start.until_signalled(_serve(enclave, host, agreed))),
+        kind=Agreed,
         trials={"store": _try_store, "kbs": try_protocol},
     )
 
@@ -69,23 +70,15 @@ def _try_store(host: HostSettings) -> str:
         path.unlink(missing_ok=True)
 
 
-async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work` until it ends, or SIGTERM or SIGINT cancels it."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
 async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     """Be the mesh's broker, or its standby until the other one is gone."""
     if len(host.listen) != 1 or host.store is None:
         raise ConfigError("host settings: a broker needs an address and a place for its state")
-    home = BrokerHome(enclave, Path(host.store))
+    collateral = open_source(host.collateral, addresses=host.collateral_hosts)
+    counting = Counting(enclave, agreed.counter, host.keepers, collateral=collateral)
+    home = BrokerHome(enclave, Path(host.store), counting=counting)
     async with listening(enclave, host) as answering:
-        await _Broker(enclave, host, agreed, home, answering).run()
+        await _Broker(enclave, host, agreed, home, collateral, answering).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +89,7 @@ class _Broker:
     host: HostSettings
     agreed: Agreed
     home: BrokerHome
+    collateral: CollateralSource
     answering: Answering
 
     async def run(self) -> NoReturn:
@@ -111,9 +105,9 @@ class _Broker:
         if host.recover and not opens(home):
             await until_recovered(self.enclave, home, self.agreed, host.listen[0])
         if host.take_over is not None:
-            await succeed(self.enclave, home, self._follower(), host.take_over)
+            await succeed(home, self._follower(), host.take_over)
         if host.peer is None:
-            await self._decide(home.open(), None)
+            await self._decide(await opened(home), None)
         standbys = Standbys(host.peer)
         try:
             await self._decide(await self._until_active(host.peer, standbys), standbys)
@@ -157,7 +151,7 @@ class _Broker:
                 attest=enclave.evidence,
                 agreed_toml=enclave.agreed_config(),
                 clock=unix_time,
-                collateral=open_source(host.collateral, addresses=host.collateral_hosts),
+                collateral=self.collateral,
             )
             undo.pop_all()  # from here on the service closes it
         async with service:

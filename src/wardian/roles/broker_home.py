@@ -1,13 +1,16 @@
 """Where a broker keeps what it is: the key of its state, sealed to it, and the counter."""
 
+import asyncio
 import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import Final
 
 from wardian._internal.clock import unix_time
-from wardian._internal.counter import CounterKeeper, MonotonicCounter, tell_keeper
+from wardian._internal.counter import tell_keeper
 from wardian._internal.files import sync_directory
+from wardian._internal.log import event
 from wardian.broker.recovery.backup import key_path
 from wardian.broker.recovery.gathering import Gathering
 from wardian.broker.standby.handover import first_changes, handed_to, took_over
@@ -19,23 +22,25 @@ from wardian.broker.state.replicas import NO_REPLICAS, Replicas
 from wardian.broker.state.store import Store
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, CounterUnavailable, SealError
+from wardian.roles.broker_counter import Counting
 from wardian.tee.backend import Enclave
 from wardian.tee.sealing import seal_state, unseal_state
 
 log = logging.getLogger(__name__)
 
 MASTER_KEY_LABEL = "wardian broker master key v1"
-COUNTER = "store"
+AWAIT_S: Final = 1.0
+"""How often the counter's keepers are asked again at the start."""
 
 
 class BrokerHome:
     """The broker's files at one place, and what opens them in this enclave."""
 
-    __slots__ = ("_enclave", "path")
+    __slots__ = ("_counting", "_enclave", "path")
 
-    def __init__(self, enclave: Enclave, path: Path) -> None:
-        """Keep the state at `path`, and its key beside it."""
-        self._enclave, self.path = enclave, path
+    def __init__(self, enclave: Enclave, path: Path, *, counting: Counting) -> None:
+        """Keep the state at `path`, and its key beside it; `counting` says which is the newest."""
+        self._enclave, self.path, self._counting = enclave, path, counting
 
     @property
     def key_path(self) -> Path:
@@ -107,7 +112,7 @@ class BrokerHome:
         begin_life(
             self.path,
             master_key=key,
-            counter=self.counter(),
+            counter=self._counting.counter(key),
             changes={},
             audit=entries,
             now=unix_time(),
@@ -129,19 +134,17 @@ class BrokerHome:
         except SealError:
             return False
 
-    def adopt(self, own: bytes) -> None:
+    def adopt(self) -> None:
         """Begin this code's life of its counter on the state here, which was handed over to it.
-
-        Args:
-            own: this code's measurement, 32 bytes.
 
         Raises:
             PolicyDenied, StateRolledBack: it was not handed over to this code; see `handover`.
             SealError: it is not whole, or another one began meanwhile.
         """
-        key, counter = self.load_key(), self.counter()
+        key = self.load_key()
         if key is None or not self.has_state:
             raise SealError("there is no broker's state here")
+        counter, own = self._counting.counter(key), self._counting.measurement
         with contextlib.closing(Replica(self.path, master_key=key)) as state:
             changes = first_changes(state, own=own, counted=counter.read())
         begin_life(
@@ -151,14 +154,6 @@ class BrokerHome:
             changes=changes,
             audit=[took_over(own)],
             now=unix_time(),
-        )
-
-    def counter(self) -> MonotonicCounter:
-        """Return the counter of the state, which every broker of this code shares."""
-        return MonotonicCounter(
-            read=lambda: self._enclave.read_counter(COUNTER),
-            advance=lambda to: self._enclave.advance_counter(COUNTER, to),
-            kept_by=CounterKeeper.HOST,
         )
 
     def open(self, *, replicas: Replicas = NO_REPLICAS) -> Store:
@@ -171,7 +166,24 @@ class BrokerHome:
         if key is None:
             key = MasterKey.random()
             self.keep_key(key)
-        counter = self.counter()
+        counter = self._counting.counter(key)
         store = Store(self.path, master_key=key, counter=counter, replicas=replicas)
         tell_keeper(log, counter, state="the broker's state")
         return store
+
+
+async def opened(home: BrokerHome) -> Store:
+    """Return the state at `home` as the newest; waits while nobody can say which one is.
+
+    Raises:
+        ConfigError, SealError: as `Store`.
+    """
+    told = False
+    while True:
+        try:
+            return home.open()
+        except CounterUnavailable as err:
+            level = logging.DEBUG if told else logging.WARNING
+            event(log, "broker.counter-awaited", level=level, reason=str(err)[:200])
+            told = True
+            await asyncio.sleep(AWAIT_S)

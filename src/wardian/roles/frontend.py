@@ -10,9 +10,9 @@ import numpy as np
 import uvloop
 from typing_extensions import override
 
+from wardian._internal.agreed import Agreed
 from wardian._internal.log import event
 from wardian._internal.metrics import Metrics
-from wardian._internal.settings import Agreed
 from wardian.broker.release.admission import Admission
 from wardian.crypto.message import QueueSender
 from wardian.errors import AdmissionRefused, ConfigError, RequestError, WardianError
@@ -42,6 +42,7 @@ def main(enclave: Enclave) -> int:
         enclave,
         ROLE,
         lambda host, agreed: uvloop.run(_serve(enclave, host, agreed)),
+        kind=Agreed,
         trials={"http": _try_http, "event loop": _try_loop, "metrics": _try_metrics},
     )
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import msgspec
 
 from wardian._internal import wire
-from wardian._internal.settings import CollateralPlace, Name
+from wardian._internal.operator import CollateralPlace
+from wardian._internal.settings import Name
 
 Address = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=65535)]]
 """Host and port; port 0 where the role may choose and announces what it chose."""
@@ -20,7 +21,7 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
 
     log_level: str = "info"
     listen: tuple[Address, ...] = ()
-    """Broker and front end: where to listen, IP addresses; a broker has one."""
+    """Broker, keeper and front end: where to listen, IP addresses; the first two have one."""
     names: tuple[str, ...] = ()
     """Broker and front end: DNS names and IP addresses for the certificate that strangers see."""
     kbs_listen: Address | None = None
@@ -30,13 +31,15 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     queues: tuple[str, ...] = ()
     """A path, or `tcp:HOST:PORT`: a front end listens on the first, a worker dials all."""
     store: str | None = None
-    """Broker: the file that holds its encrypted state."""
+    """Broker: the file that holds its encrypted state. Keeper: the directory that holds its own."""
     peer: Address | None = None
     """Broker: where the mesh's other broker listens, an IP address; None where there is none."""
     standby: bool = False
     """Broker: whether it leaves the other one time to be the active one, when both start."""
     takeover_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 5.0
     """Broker: how long the active one may be away before this one takes over."""
+    keepers: dict[str, Address] = msgspec.field(default_factory=dict)
+    """Broker: where the keepers of its counter listen, IP addresses, by their names."""
     backup: str | None = None
     """Broker: a backup to put in place where there is no state yet."""
     take_over: Address | None = None

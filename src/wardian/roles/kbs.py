@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias
 
+from wardian._internal.agreed import Limits
 from wardian._internal.clock import unix_time
 from wardian._internal.log import event
-from wardian._internal.settings import Limits
 from wardian.broker.certificates import build_csr, parse_csr
 from wardian.broker.kbs.answers import KbsRequest, KbsResponse, problem
 from wardian.broker.kbs.clerk import KbsClerk

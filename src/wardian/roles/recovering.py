@@ -7,10 +7,10 @@ import logging
 from typing import Final
 
 from wardian._internal import wire
+from wardian._internal.agreed import Agreed
 from wardian._internal.clock import monotonic, unix_time
 from wardian._internal.files import replace_file
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed
 from wardian.broker.authority import Authority
 from wardian.broker.recovery.backup import package_path, read_package
 from wardian.broker.recovery.gathering import Gathering

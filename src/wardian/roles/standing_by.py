@@ -12,7 +12,7 @@ from wardian.broker.standby.follower import Home, seek
 from wardian.broker.standby.identity import nobody
 from wardian.broker.standby.place import StandbyPlace
 from wardian.broker.state.store import Store
-from wardian.errors import CounterUnavailable, SealError
+from wardian.errors import SealError
 from wardian.roles.host import Address
 from wardian.tee.backend import Enclave
 
@@ -75,15 +75,13 @@ class StandingBy:
             return None
         try:
             return self._open_state()
-        except CounterUnavailable as err:
-            self._refused(err, for_good=False)
         except SealError as err:
-            self._refused(err, for_good=True)
+            self._refused(err)
         return None
 
-    def _refused(self, err: SealError, *, for_good: bool) -> None:
+    def _refused(self, err: SealError) -> None:
         """Say that this broker does not take over, and go on looking for the active one."""
         kind, reason = type(err).__name__, str(err)[:500]
         event(log, "standby.not-newest", level=logging.WARNING, error=kind)
         self._enclave.announce("broker.not-newest", kind=kind, reason=reason)
-        self._course.refused(for_good=for_good, now=monotonic())
+        self._course.refused(err, now=monotonic())

@@ -1,14 +1,17 @@
 """What every role does first and last: read its settings, log, and end with a status."""
 
+import asyncio
 import contextlib
 import logging
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from wardian._internal import log as logs
 from wardian._internal import settings, wire
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed
+from wardian._internal.settings import Settings
 from wardian.errors import (
     AttestationError,
     ConfigError,
@@ -23,14 +26,16 @@ from wardian.tee.backend import Enclave
 log = logging.getLogger(__name__)
 
 STATUS_FAILED, STATUS_SETTINGS, STATUS_REFUSED = 1, 2, 3
+S = TypeVar("S", bound=Settings)
 LOG_LEVELS = frozenset({"debug", "info", "warning", "error"})
 
 
 def run(
     enclave: Enclave,
     role: str,
-    body: Callable[[HostSettings, Agreed], None],
+    body: Callable[[HostSettings, S], None],
     *,
+    kind: type[S],
     trials: self_test.Trials,
 ) -> int:
     """Run `body` with this process's settings and return the exit status of the process.
@@ -39,13 +44,14 @@ def run(
         enclave: the TEE that this process runs in.
         role: its name, for the log.
         body: the role; returns when it was told to stop.
+        kind: what its measured settings are.
         trials: what the role tries instead when the host asks for a self-test.
     """
     try:
         host = wire.decode(enclave.host_settings(), HostSettings, what="host settings")
         level = host.log_level if host.log_level in LOG_LEVELS else "info"
         logs.configure(role=role, level=level)
-        agreed = settings.parse(enclave.agreed_config(), Agreed, name="wardian.toml")
+        agreed = settings.parse(enclave.agreed_config(), kind, name="wardian.toml")
         event(log, "role.started", tee=enclave.name, simulated=enclave.simulated)
         if host.self_test:
             self_test.run(enclave, host, trials)
@@ -73,3 +79,13 @@ def exit_status(err: WardianError) -> int:
         return STATUS_SETTINGS
     final = isinstance(err, PolicyDenied | AttestationError | CryptoError) and not err.retryable
     return STATUS_REFUSED if final else STATUS_FAILED
+
+
+async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` until it ends, or SIGTERM or SIGINT cancels it."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -4,11 +4,9 @@ import asyncio
 import logging
 from typing import Final, NoReturn
 
+from wardian._internal.agreed import Agreed
 from wardian._internal.clock import monotonic, unix_time
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed
-from wardian.attestation.evidence import Purpose, bind
-from wardian.attestation.quote import parse_quote
 from wardian.broker.standby.door import Door
 from wardian.broker.standby.follower import Home
 from wardian.broker.standby.identity import nobody
@@ -25,7 +23,7 @@ log = logging.getLogger(__name__)
 PAUSE_S: Final = 1.0
 
 
-async def succeed(enclave: Enclave, home: BrokerHome, follower: Home, peer: Address) -> None:
+async def succeed(home: BrokerHome, follower: Home, peer: Address) -> None:
     """Return once the state at `home` is this code's to decide with.
 
     So it is already where this broker was started before. Else the old broker at `peer` is asked
@@ -35,8 +33,7 @@ async def succeed(enclave: Enclave, home: BrokerHome, follower: Home, peer: Addr
         PolicyDenied: the old broker refuses, or is not acceptable.
         SealError, ConfigError: the state that it gave cannot be taken up here.
     """
-    own = parse_quote(enclave.evidence(bind(Purpose.BROKER, b"self")).quote).report.measurement
-    if home.is_own() or _adopted(home, own):
+    if home.is_own() or _adopted(home):
         return
     while True:
         try:
@@ -47,14 +44,14 @@ async def succeed(enclave: Enclave, home: BrokerHome, follower: Home, peer: Addr
         except WardianError as err:  # what a carrier can do once must not end it for good
             event(log, "handover.awaited", level=logging.WARNING, error=type(err).__name__)
             await asyncio.sleep(PAUSE_S)
-    home.adopt(own)
+    home.adopt()
     event(log, "handover.done", level=logging.WARNING)
 
 
-def _adopted(home: BrokerHome, own: bytes) -> bool:
+def _adopted(home: BrokerHome) -> bool:
     """Return whether a state that was handed over lies at `home`, and was taken up now."""
     try:
-        home.adopt(own)
+        home.adopt()
     except (SealError, PolicyDenied) as err:
         event(log, "handover.none-here", level=logging.DEBUG, error=type(err).__name__)
         return False

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import override
 
+from wardian._internal.agreed import Agreed
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed
 from wardian.broker.mesh.lines import ModelLine
 from wardian.broker.release.admission import Admission
 from wardian.crypto.recipients import BrokerKey
@@ -48,6 +48,7 @@ def main(enclave: Enclave) -> int:
         enclave,
         ROLE,
         lambda host, agreed: _serve(enclave, host, agreed),
+        kind=Agreed,
         trials={"model": _try_model},
     )
 

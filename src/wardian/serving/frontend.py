@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from wardian._internal import metrics as names
+from wardian._internal.agreed import Limits
 from wardian._internal.log import event
 from wardian._internal.metrics import Labels, Metrics
-from wardian._internal.settings import Limits
 from wardian.attestation.evidence import Evidence
 from wardian.serving.api.evidence_desk import EvidenceDesk, Papers
 from wardian.serving.api.routes import Api, Dispatching

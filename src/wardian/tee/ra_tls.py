@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from wardian.attestation.dice import TaggedEvidence, build_claims, build_tagged_evidence
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.ra_tls import (
     BOTH,
     CURVES,

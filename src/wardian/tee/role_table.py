@@ -70,6 +70,8 @@ class RoleSpec:
         svn: ISVSVN; raised when a flaw in this role is fixed that reference values shall exclude.
         environment: the whole environment of the process, but for what the builder finds out.
         keeps_state: whether it gets an encrypted mount for state.
+        of_mesh: whether its measured settings are a mesh's (`agreed.Agreed`); a keeper of
+            counters serves any mesh, and has `agreed.KeeperTerms`.
         allowed: files of the operator that it reads.
         kernel: read-only files of `/proc` and `/sys` that it reads. Gramine makes its own; the
             simulation opens the host's to it.
@@ -84,6 +86,7 @@ class RoleSpec:
     svn: int = 1
     environment: Mapping[str, str] = field(default_factory=lambda: _ENVIRONMENT)
     keeps_state: bool = False
+    of_mesh: bool = True
     allowed: tuple[HostFile, ...] = _SETTINGS
     kernel: tuple[HostFile, ...] = _PROCESSORS
 
@@ -92,27 +95,35 @@ def _within(room: str, *modules: str) -> tuple[str, ...]:
     return tuple(f"wardian.{room}.{module}" for module in modules)
 
 
-_EVERY_ROLE = (
+_EVERY_PROCESS = (
     "wardian.errors",
-    *_within("_internal", "clock", "log", "settings", "wire"),
-    *_within("attestation", "claims", "collateral", "dcap", "evidence", "intel_root", "policy"),
-    *_within("attestation", "quote_sgx", "refusal", "result", "verifier"),
-    *_within("attestation", "issuers", "pem_chain", "quote", "quote_tdx", "statements"),
-    "wardian.attestation.vendor_chain",
-    *_within("attestation", "rule", "rules_identity", "rules_platform"),
-    *_within("broker", "certificate_form", "certificates", "frames", "lease", "refusal"),
-    *_within("broker.mesh", "appraisal", "fields", "lines", "manifest", "trust", "verify"),
-    *_within("broker.release", "in_force", "protocol", "turns"),
-    *_within("broker.state", "audit", "merkle"),
-    *_within("broker.transparency", "cosigning", "following", "heads", "proofs"),
-    *_within("crypto", "aead_stream", "hpke", "kdf", "recipients", "sealed_header", "secret"),
-    *_within("crypto", "signing", "tls_keys"),
+    *_within("_internal", "agreed", "clock", "log", "operator", "settings", "wire"),
+    *_within("attestation", "evidence"),
+    *_within("broker", "frames", "message_fields", "refusal"),
+    *_within("crypto", "hpke", "kdf", "secret", "signing", "tls_keys"),
     *_within("roles", "host", "self_test", "start"),
     *_within("tee", "backend", "bootstrap", "gramine", "gramine_direct"),
     *_within("tee", "seccomp", "simulated"),
 )
+_OF_MESH = (
+    *_EVERY_PROCESS,
+    *_within("attestation", "claims", "verifier"),
+    *_within("attestation.appraisal", "policy", "rule", "rules_identity", "rules_platform"),
+    *_within("attestation.certificates", "intel_root", "pem_chain", "vendor_chain", "x509_errors"),
+    "wardian.attestation.collateral.bundle",
+    *_within("attestation.quotes", "quote", "sgx", "tdx"),
+    "wardian.attestation.results.result",
+    *_within("attestation.verification", "dcap", "issuers", "refusal", "statements"),
+    *_within("broker", "certificate_form", "certificates", "lease"),
+    *_within("broker.mesh", "appraisal", "fields", "lines", "manifest", "trust", "verify"),
+    *_within("broker.release", "in_force", "protocol", "turns"),
+    *_within("broker.state", "audit", "merkle"),
+    *_within("broker.transparency", "cosigning", "following", "heads", "proofs"),
+    *_within("crypto", "aead_stream", "recipients", "sealed_header"),
+)
+"""What verifies evidence against a mesh's manifest: all but a keeper, which knows no mesh."""
 _ADMITTED = (
-    *_EVERY_ROLE,
+    *_OF_MESH,
     *_within("broker.release", "admission", "client", "workload_session"),
     *_within("crypto", "message", "message_header", "message_keys"),
     *_within("inference", "dtypes", "spec"),  # the shape of tensors, no engine
@@ -128,16 +139,19 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
         "broker": RoleSpec(
             entry="wardian.roles.broker",
             modules=(
-                *_EVERY_ROLE,
+                *_OF_MESH,
                 *_within("_internal", "counter", "files"),
-                *_within("attestation", "collateral_cache", "collateral_source"),
-                *_within("attestation", "collateral_term", "ear", "ear_key", "ear_token"),
-                *_within("attestation", "evidence_digest", "pccs", "pccs_client", "pccs_source"),
-                *_within("attestation", "platform_model", "signed_collateral"),
-                *_within("broker", "authority", "ca", "desk", "epochs", "limits", "service"),
+                "wardian.attestation.evidence_digest",
+                *_within("attestation.collateral", "cache", "pccs", "pccs_client", "pccs_source"),
+                *_within("attestation.collateral", "platform_model", "signed", "source", "term"),
+                *_within("attestation.results", "ear", "ear_key", "ear_token"),
+                *_within(
+                    "broker", "authority", "ca", "desk", "doorway", "epochs", "limits", "service"
+                ),
                 "wardian.broker.status",
                 *_within("broker", "audit_log.desks", "status_desk"),
-                *_within("broker.counting", "counters", "protocol"),
+                *_within("broker.counting", "counters", "protocol", "quorum"),
+                *_within("broker.keeping", "keeper_link", "keeper_peer", "messages", "own_counter"),
                 *_within("broker.kbs", "answers", "clerk", "desk", "errands", "messages"),
                 *_within("broker.kbs", "openapi", "sessions", "tokens"),
                 "wardian.broker.mesh.chain",
@@ -163,8 +177,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 "wardian.crypto.shamir",
                 *_within("broker.transparency", "log", "sender", "witnessing"),
                 *_within("crypto", "jose", "strict_text"),
-                *_within("roles", "broker", "broker_home", "kbs", "recovering", "standing_by"),
-                "wardian.roles.succeeding",
+                *_within("roles", "broker", "broker_counter", "broker_home", "kbs", "recovering"),
+                *_within("roles", "standing_by", "succeeding"),
                 *_within("serving.http", "connection", "messages", "reader", "server", "tls"),
                 "wardian.tee.sealing",
             ),
@@ -172,6 +186,23 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             product_id=1,
             keeps_state=True,
             allowed=(*_SETTINGS, _BACKUP),
+        ),
+        "keeper": RoleSpec(
+            entry="wardian.roles.keeper",
+            modules=(
+                *_EVERY_PROCESS,
+                "wardian._internal.files",
+                *_within("broker", "doorway", "limits"),
+                "wardian.broker.counting.protocol",
+                *_within("broker.keeping", "ledger", "messages", "service"),
+                "wardian.broker.standby.identity",
+                "wardian.roles.keeper",
+                "wardian.tee.sealing",
+            ),
+            distributions=("cffi", "cryptography", "msgspec", "typing_extensions"),
+            product_id=4,
+            keeps_state=True,
+            of_mesh=False,
         ),
         "frontend": RoleSpec(
             entry="wardian.roles.frontend",

@@ -4,9 +4,9 @@ import hashlib
 import logging
 from dataclasses import dataclass
 
+from wardian._internal.agreed import Mesh
 from wardian._internal.counter import count, generation_of, standing
 from wardian._internal.log import event
-from wardian._internal.settings import Mesh
 from wardian.crypto.counter_recovery import CounterRecovery, SignedRecovery, verify_recovery
 from wardian.errors import CounterLost, PolicyDenied, StateRolledBack
 from wardian.tee.sealed_state import SealedPlace, SealedState, Unsealed

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from simulators.td_quotes import QE_SIGNER, TdxPlatform, stamp
 
 from wardian.attestation.claims import TeeKind
-from wardian.attestation.platform_model import PckCa, PlatformModel
-from wardian.attestation.signed_collateral import SignedCollateral, verify_collateral
+from wardian.attestation.collateral.platform_model import PckCa, PlatformModel
+from wardian.attestation.collateral.signed import SignedCollateral, verify_collateral
 from wardian.tee.launch.simulation_pki import (
     FMSPC,
     Issuer,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from attestation_cases import MEASUREMENT, NOW, REPORT_DATA
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
 from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
+from wardian.attestation.appraisal.rules_tdx import RTMRS
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.claims import Claims, SgxReport, TcbStatus, TdReport
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.rules_tdx import RTMRS
 
 NOW = 1_800_000_000
 DAY = 86_400

@@ -8,9 +8,9 @@ import pytest
 from attestation_cases import NOW
 from simulators.td_quotes import TdxPlatform, td_body
 
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.claims import TcbStatus, TeeKind
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.quote_tdx import TD15_BODY, parse_td15_body, parse_td_body
+from wardian.attestation.quotes.tdx import TD15_BODY, parse_td15_body, parse_td_body
 from wardian.attestation.verifier import verify_quote
 
 PLATFORM = TdxPlatform(now=NOW)

@@ -11,10 +11,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from simulators.td_quotes import TdxPlatform
 
-from wardian.attestation.collateral import MAX_COLLATERAL_BYTES, parse_collateral
-from wardian.attestation.pem_chain import render_pem_chain
-from wardian.attestation.quote import parse_quote
-from wardian.attestation.statements import read_statements
+from wardian.attestation.certificates.pem_chain import render_pem_chain
+from wardian.attestation.collateral.bundle import MAX_COLLATERAL_BYTES, parse_collateral
+from wardian.attestation.quotes.quote import parse_quote
+from wardian.attestation.verification.statements import read_statements
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import CollateralUnavailable, EvidenceInvalid, FormatError
 from wardian.tee.launch.simulation_pki import sign_raw

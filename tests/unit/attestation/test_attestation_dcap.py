@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from wardian.attestation.claims import TcbStatus
-from wardian.attestation.dcap import worst_status
+from wardian.attestation.verification.dcap import worst_status
 
 ALL = tuple(TcbStatus)
 UP_TO_DATE = TcbStatus.UP_TO_DATE

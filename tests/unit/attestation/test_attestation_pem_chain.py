@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 
-from wardian.attestation.pem_chain import parse_pem_chain, render_pem_chain
+from wardian.attestation.certificates.pem_chain import parse_pem_chain, render_pem_chain
 from wardian.errors import FormatError
 
 CHAIN = (secrets.token_bytes(600), secrets.token_bytes(601), secrets.token_bytes(48))

@@ -3,9 +3,7 @@
 import pytest
 from policy_cases import MR_ENCLAVE, MR_SIGNER, domain_claims, enclave_claims
 
-from wardian.attestation.claims import TcbStatus, TeeKind
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.policy import (
+from wardian.attestation.appraisal.policy import (
     AllOf,
     AnyOf,
     AnyPlatform,
@@ -15,7 +13,9 @@ from wardian.attestation.policy import (
     PerKind,
     TcbStatusIn,
 )
-from wardian.attestation.rules_sgx import SignedBy
+from wardian.attestation.appraisal.rules_sgx import SignedBy
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
+from wardian.attestation.claims import TcbStatus, TeeKind
 from wardian.errors import ConfigError, PolicyDenied
 
 OTHER = bytes(32)

@@ -20,12 +20,17 @@ from policy_cases import (
     enclave_claims,
 )
 
-from wardian.attestation import policy, rules_hardware, rules_sgx, rules_tdx  # all rules there are
+from wardian.attestation.appraisal import (
+    policy,
+    rules_hardware,
+    rules_sgx,
+    rules_tdx,  # all rules there are
+)
+from wardian.attestation.appraisal.policy_file import PolicyFile, default_policy, load_policy
+from wardian.attestation.appraisal.policy_keys import SgxTable, TdxTable
+from wardian.attestation.appraisal.rule import NamedRule
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.claims import TcbStatus
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.policy_file import PolicyFile, default_policy, load_policy
-from wardian.attestation.policy_keys import SgxTable, TdxTable
-from wardian.attestation.rule import NamedRule
 from wardian.attestation.verifier import verify_evidence
 from wardian.errors import AttestationError, ConfigError, FormatError, PolicyDenied
 

@@ -14,9 +14,8 @@ from policy_cases import (
     enclave_claims,
 )
 
-from wardian.attestation.bit_mask import BitMask
-from wardian.attestation.claims import TcbStatus, TeeKind
-from wardian.attestation.policy import (
+from wardian.attestation.appraisal.bit_mask import BitMask
+from wardian.attestation.appraisal.policy import (
     AdvisoriesNoneOf,
     AdvisoriesWithin,
     AnyMeasurement,
@@ -31,26 +30,27 @@ from wardian.attestation.policy import (
     TcbEvaluationAtLeast,
     TcbStatusIn,
 )
-from wardian.attestation.rules_hardware import (
+from wardian.attestation.appraisal.rules_hardware import (
     FmspcIn,
     NoCachedKeys,
     NoSmt,
     NotDynamicPlatform,
     SgxTypeIn,
 )
-from wardian.attestation.rules_sgx import (
+from wardian.attestation.appraisal.rules_sgx import (
     ConfigIdIn,
     FlagsMatch,
     MiscSelectMatch,
     SignedBy,
     XfrmMatch,
 )
-from wardian.attestation.rules_tdx import (
+from wardian.attestation.appraisal.rules_tdx import (
     TdAttributesMatch,
     TdRegisterIn,
     TeeTcbSvnAtLeast,
     XfamMatch,
 )
+from wardian.attestation.claims import TcbStatus, TeeKind
 from wardian.errors import ConfigError
 
 SET = frozenset

@@ -8,8 +8,8 @@ from attestation_cases import MEASUREMENT, NOW, REPORT_DATA
 from simulators.td_quotes import SGX, TD15, TDX, TdxPlatform, td_body
 
 from wardian.attestation.claims import SgxReport, TdReport
-from wardian.attestation.quote import MAX_QUOTE_BYTES, parse_quote
-from wardian.attestation.quote_sgx import SGX_BODY, parse_sgx_body
+from wardian.attestation.quotes.quote import MAX_QUOTE_BYTES, parse_quote
+from wardian.attestation.quotes.sgx import SGX_BODY, parse_sgx_body
 from wardian.errors import FormatError
 
 PLATFORM = TdxPlatform(now=NOW)

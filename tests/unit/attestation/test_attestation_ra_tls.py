@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wardian
+from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.dice import TaggedEvidence, build_claims, build_tagged_evidence
 from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
 from wardian.attestation.ra_tls import (
     BOTH,
     MAX_CERTIFICATE_BYTES,

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, MeasurementIn
+from wardian.attestation.appraisal.policy_file import load_policy
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_DER, INTEL_ROOT_SHA256
 from wardian.attestation.claims import TcbStatus, TeeKind
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.intel_root import INTEL_ROOT_DER, INTEL_ROOT_SHA256
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
-from wardian.attestation.policy_file import load_policy
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.verifier import verify_evidence, verify_quote
 from wardian.errors import (
     CollateralUnavailable,

@@ -17,11 +17,11 @@ from simulators.td_quotes import (
     td_body,
 )
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.claims import TcbStatus, TeeKind
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
-from wardian.attestation.quote_sgx import SGX_BODY
-from wardian.attestation.quote_tdx import parse_td_body
+from wardian.attestation.quotes.sgx import SGX_BODY
+from wardian.attestation.quotes.tdx import parse_td_body
 from wardian.attestation.verifier import verify_evidence, verify_quote
 from wardian.errors import (
     CollateralUnavailable,

@@ -7,11 +7,12 @@ import ssl
 import pytest
 from attestation_cases import MEASUREMENT, NOW, REPORT_DATA
 
-from wardian.attestation import dcap, intel_root
+from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy, MeasurementIn
+from wardian.attestation.certificates import intel_root
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_DER, INTEL_ROOT_SHA256
 from wardian.attestation.claims import TcbStatus
 from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.attestation.intel_root import INTEL_ROOT_DER, INTEL_ROOT_SHA256
-from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn
+from wardian.attestation.verification import dcap
 from wardian.attestation.verifier import verify_evidence, verify_quote
 from wardian.errors import (
     EvidenceInvalid,

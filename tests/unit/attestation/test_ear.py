@@ -11,26 +11,8 @@ from attestation_cases import MEASUREMENT, NOW, REPORT_DATA
 from simulators.td_quotes import TdxPlatform, td_body
 
 from wardian._internal import wire
-from wardian.attestation import ear, policy, rules_sgx, rules_tdx
-from wardian.attestation.claims import TcbStatus
-from wardian.attestation.ear import TrustTier, build_appraisal, tier_of, trust_vector, worst_tier
-from wardian.attestation.ear_key import (
-    KEY_LIFE_S,
-    SKEW_S,
-    EarKeyStatement,
-    parse_ear_key,
-    verify_ear_key,
-)
-from wardian.attestation.ear_token import (
-    MAX_TOKEN_LIFE_S,
-    TOKEN_LIFE_S,
-    EarSigner,
-    encode_nonce,
-    verify_ear,
-)
-from wardian.attestation.evidence import Evidence
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.policy import (
+from wardian.attestation.appraisal import policy, rules_sgx, rules_tdx
+from wardian.attestation.appraisal.policy import (
     AllOf,
     AnyMeasurement,
     AnyOf,
@@ -39,8 +21,33 @@ from wardian.attestation.policy import (
     MeasurementIn,
     PlatformIn,
 )
-from wardian.attestation.result import AttestationResult
-from wardian.attestation.rules_sgx import SignedBy
+from wardian.attestation.appraisal.rules_sgx import SignedBy
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
+from wardian.attestation.claims import TcbStatus
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.results import ear
+from wardian.attestation.results.ear import (
+    TrustTier,
+    build_appraisal,
+    tier_of,
+    trust_vector,
+    worst_tier,
+)
+from wardian.attestation.results.ear_key import (
+    KEY_LIFE_S,
+    SKEW_S,
+    EarKeyStatement,
+    parse_ear_key,
+    verify_ear_key,
+)
+from wardian.attestation.results.ear_token import (
+    MAX_TOKEN_LIFE_S,
+    TOKEN_LIFE_S,
+    EarSigner,
+    encode_nonce,
+    verify_ear,
+)
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.crypto.jose import sign_jws
 from wardian.crypto.strict_text import from_b64url

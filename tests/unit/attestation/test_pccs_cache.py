@@ -7,11 +7,11 @@ import json
 import pytest
 from collateral_cases import DAY, HOUR, NOW, changed, fields_of, impostor, made, model, signed
 
-from wardian.attestation import collateral_cache
-from wardian.attestation.collateral import MAX_COLLATERAL_BYTES
-from wardian.attestation.collateral_cache import CollateralCache, file_name
-from wardian.attestation.collateral_term import Part
-from wardian.attestation.signed_collateral import newest
+from wardian.attestation.collateral import cache as collateral_cache
+from wardian.attestation.collateral.bundle import MAX_COLLATERAL_BYTES
+from wardian.attestation.collateral.cache import CollateralCache, file_name
+from wardian.attestation.collateral.signed import newest
+from wardian.attestation.collateral.term import Part
 
 OLD, NEW = signed(issued=NOW - 9 * DAY, number=16), signed(issued=NOW - DAY, number=17)
 

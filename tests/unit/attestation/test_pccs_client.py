@@ -8,9 +8,9 @@ import pytest
 from collateral_cases import fields_of, made, model
 from simulators.pccs import answer_for
 
-from wardian.attestation import pccs_client
-from wardian.attestation.pccs import INTEL_PCS, Question, parse_pccs
-from wardian.attestation.pccs_client import (
+from wardian.attestation.collateral import pccs_client
+from wardian.attestation.collateral.pccs import INTEL_PCS, Question, parse_pccs
+from wardian.attestation.collateral.pccs_client import (
     MAX_ANSWER_BYTES,
     PccsClient,
     connect_resolved,

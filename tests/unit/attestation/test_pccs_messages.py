@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from simulators.pccs import answer_for
 
 from wardian.attestation.claims import TeeKind
-from wardian.attestation.collateral_term import Part
-from wardian.attestation.pccs import Answer, build_collateral, parse_pccs
-from wardian.attestation.platform_model import PckCa, PlatformModel
-from wardian.attestation.signed_collateral import verify_collateral
+from wardian.attestation.collateral.pccs import Answer, build_collateral, parse_pccs
+from wardian.attestation.collateral.platform_model import PckCa, PlatformModel
+from wardian.attestation.collateral.signed import verify_collateral
+from wardian.attestation.collateral.term import Part
 from wardian.errors import ConfigError, EvidenceInvalid, FormatError
 
 SGX = PlatformModel(

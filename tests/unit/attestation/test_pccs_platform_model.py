@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from wardian.attestation.claims import TeeKind
-from wardian.attestation.platform_model import ca_of, verify_model
-from wardian.attestation.quote import Quote, parse_quote
+from wardian.attestation.collateral.platform_model import ca_of, verify_model
+from wardian.attestation.quotes.quote import Quote, parse_quote
 from wardian.errors import EvidenceInvalid
 from wardian.tee.launch.simulation_pki import FMSPC, _pair, _sgx_extension
 

@@ -28,19 +28,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from simulators.td_quotes import stamp
 
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_DER, INTEL_ROOT_SHA256
+from wardian.attestation.certificates.pem_chain import render_pem_chain
 from wardian.attestation.claims import TeeKind
-from wardian.attestation.collateral_term import WARN_BEFORE_S, Part
-from wardian.attestation.intel_root import INTEL_ROOT_DER, INTEL_ROOT_SHA256
-from wardian.attestation.pem_chain import render_pem_chain
-from wardian.attestation.platform_model import PckCa, verify_model
-from wardian.attestation.quote import parse_quote
-from wardian.attestation.signed_collateral import (
+from wardian.attestation.collateral.platform_model import PckCa, verify_model
+from wardian.attestation.collateral.signed import (
     expires_soon,
     newest,
     older,
     root_of,
     verify_collateral,
 )
+from wardian.attestation.collateral.term import WARN_BEFORE_S, Part
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import (
     CollateralUnavailable,

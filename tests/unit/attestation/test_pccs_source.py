@@ -19,13 +19,20 @@ from collateral_cases import (
 )
 
 from wardian._internal import settings
-from wardian.attestation import collateral_source, pccs_source
-from wardian.attestation.collateral_cache import CollateralCache, file_name
-from wardian.attestation.collateral_source import SOON_S, CachedCollateral, NoCollateral
-from wardian.attestation.collateral_term import Part
+from wardian._internal.operator import Operator
+from wardian.attestation.collateral import pccs_source
+from wardian.attestation.collateral import source as collateral_source
+from wardian.attestation.collateral.cache import CollateralCache, file_name
+from wardian.attestation.collateral.pccs_source import (
+    REFRESH_S,
+    RETRY_S,
+    PccsCollateral,
+    open_source,
+)
+from wardian.attestation.collateral.signed import verify_collateral
+from wardian.attestation.collateral.source import SOON_S, CachedCollateral, NoCollateral
+from wardian.attestation.collateral.term import Part
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.pccs_source import REFRESH_S, RETRY_S, PccsCollateral, open_source
-from wardian.attestation.signed_collateral import verify_collateral
 from wardian.attestation.verifier import verify_quote
 from wardian.errors import (
     CollateralUnavailable,
@@ -447,7 +454,7 @@ def test_without_a_source_what_was_sent_has_to_do(events):
 
 
 def opened(text):
-    return open_source(settings.parse(text, settings.Operator, name="operator.toml").collateral)
+    return open_source(settings.parse(text, Operator, name="operator.toml").collateral)
 
 
 def test_what_is_configured(tmp_path):

@@ -70,6 +70,7 @@ class Desks:
         self.carry: Callable[[bytes], bytes] = lambda raw: raw
         self.certificate: Callable[[], bytes] = self._own_certificate
         self.served = 0
+        self.peer = "x"
         self._tasks: list[asyncio.Task[None]] = []
 
     async def connect(self, _: tuple[str, int], **__: object) -> Pipe:
@@ -102,7 +103,7 @@ class Desks:
             raw = await stream.receive(most=2**16)
             kinds = tuple(DESKS)
             first: Any = wire.decode(raw, _union(kinds), what="first message")
-            await self.desks[type(first)].serve(stream, Place(peer="x"), raw, first)
+            await self.desks[type(first)].serve(stream, Place(peer=self.peer), raw, first)
         except ConnectionLost:
             return
         except Exception as err:  # noqa: BLE001 (as in the service)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toy_mesh import NOW, Counter, ToyBroker, ToyMesh
 
-from wardian.attestation.policy import AppraisalPolicy
+from wardian.attestation.appraisal.policy import AppraisalPolicy
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.verify import verify_manifest_for
 from wardian.broker.recovery.gathering import Gathering

@@ -16,6 +16,7 @@ from wardian.broker.limits import (
     Places,
     Ration,
     ServiceLimits,
+    SharedBucket,
     peer_of,
 )
 
@@ -45,6 +46,39 @@ def test_what_was_counted_is_told_at_the_end_whatever_the_bucket_says() -> None:
     ration = Ration(Bucket(per_s=0, burst=0, now=0))
     assert not ration.grants_line(0)
     assert (ration.settle(10**9), ration.close(), ration.close()) == (0, 1, 0)
+
+
+def test_one_address_does_not_use_up_what_is_for_all() -> None:
+    """It gets what nobody else asks for, and the others always find some."""
+    shared = SharedBucket(per_s=50, burst=320, peer_per_s=1, peer_burst=64, now=0)
+    assert sum(shared.take("greedy", 0) for _ in range(10_000)) == 256
+    assert sum(shared.take("other", 0) for _ in range(65)) == 64
+    assert not shared.take("other", 0)
+    now = 0.0
+    for _ in range(1000):  # it asks all the time, and somebody comes now and then
+        now += 0.5
+        while shared.take("greedy", now):
+            pass
+        assert shared.take(f"address {now:.0f}", now)
+
+
+def test_an_address_alone_loses_nothing() -> None:
+    """Many behind one address, or all of a mesh on one machine, get all that there is."""
+    shared = SharedBucket(per_s=50, burst=320, peer_per_s=1, peer_burst=64, now=0)
+    taken = sum(shared.take("crowd", second) for second in range(16) for _ in range(1000))
+    assert taken >= 256 + 15 * 50
+
+
+def test_many_addresses_get_no_more_than_there_is() -> None:
+    shared = SharedBucket(per_s=2, burst=10, peer_per_s=1, peer_burst=4, now=0)
+    assert sum(shared.take(f"peer {number}", 0) for number in range(100)) == 10
+    assert sum(shared.take(f"late {number}", 1) for number in range(100)) == 2
+
+
+def test_a_small_burst_is_for_all_who_are_entitled() -> None:
+    """What one address may take for certain is more than there is at all."""
+    shared = SharedBucket(per_s=0, burst=2, peer_per_s=1, peer_burst=64, now=0)
+    assert [shared.take("one", 0) for _ in range(3)] == [True, True, False]
 
 
 # Places
@@ -227,6 +261,10 @@ def number(value: float) -> str:
         ("the first message", "within {first_message_s} s"),
         ("one connection", "{connection_s} s"),
         ("quotes", "{quote_burst} at once, then {quotes_per_s} a second"),
+        (
+            "quotes",
+            "{peer_quote_burst} at once and {peer_quotes_per_s} a second are each address's",
+        ),
         ("answers to who asks for the status", "{status_burst} at once, then {statuses_per_s} a"),
         ("answers to one address that asks", "{poll_burst} at once, then {polls_per_s} a second"),
         ("answers to who asks for proofs", "{proof_burst} at once, then {proofs_per_s} a second"),

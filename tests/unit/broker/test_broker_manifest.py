@@ -7,8 +7,8 @@ import pytest
 from toy_mesh import PLATFORM, ToyMesh, digest
 
 from wardian._internal import wire
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn
+from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy, MeasurementIn
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 from wardian.broker.mesh.appraisal import appraisal_policy, interop_policy
 from wardian.broker.mesh.manifest import (
     MANIFEST_LABEL,

@@ -12,7 +12,7 @@ import pytest
 from toy_mesh import NOW, ToyBroker, ToyMesh, digest
 
 from wardian._internal import wire
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.frames import FRAME_BYTES
 from wardian.broker.mesh.appraisal import appraisal_policy

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from toy_mesh import NOW, PLATFORM, ToyBroker, ToyMesh
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, NotDebug
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy, NotDebug
 from wardian.broker.desk import Office
 from wardian.broker.limits import ServiceLimits
 from wardian.errors import CollateralUnavailable

@@ -19,7 +19,7 @@ from wardian.broker.state.clock import (
     agreed_time,
 )
 from wardian.crypto.signing import SigningKey
-from wardian.errors import EvidenceStale, PolicyDenied, TransportError
+from wardian.errors import EvidenceStale, PolicyDenied, SealError, TransportError
 
 HOUR = 3600
 
@@ -78,6 +78,36 @@ def test_a_beacon_moves_the_time_of_a_mesh_of_one(mesh: ToyMesh, broker: ToyBrok
     assert receipt.time == broker.authority.clock() == NOW + 60
     last = entries(broker)[-1]
     assert (last.event, last.rule, last.owner) == ("order", "beacon", mesh.owners[0].public.hex())
+
+
+def test_a_beacon_that_is_not_written_down_moves_nothing(broker: ToyBroker) -> None:
+    """The disk is full: a floor that stood only here would end leases that no line explains."""
+    database, before = broker.store._database, broker.authority.clock.floor
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(SealError, match="full"):
+        for second in range(1, 301):  # a page has room for some lines yet
+            broker.order("beacon", time=NOW + second)
+            before = broker.authority.clock.floor
+    assert broker.authority.clock.floor == before
+    assert broker.authority.clock.unkept() == {}
+    database.execute("PRAGMA max_page_count = 100000")
+    assert broker.order("beacon", time=NOW + 300).time == NOW + 300
+    broker.host_time = 0
+    broker.restart()
+    assert broker.authority.clock() == NOW + 300
+
+
+def test_a_beacon_is_kept_beside_what_the_vendor_said_meanwhile(broker: ToyBroker) -> None:
+    """Both raise the floor in one commit: the later of the two is what lasts."""
+    broker.authority.clock.raise_to(NOW + 30)
+    broker.order("beacon", time=NOW + 60)
+    broker.authority.clock.raise_to(NOW + 90)
+    broker.order("beacon", time=NOW + 70)
+    broker.host_time = 0
+    assert broker.authority.clock() == NOW + 90
+    broker.restart()
+    assert broker.authority.clock() == NOW + 90
 
 
 def test_t9_the_floor_outlives_restarts_and_a_clock_set_back(broker: ToyBroker) -> None:

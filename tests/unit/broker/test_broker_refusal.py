@@ -48,6 +48,14 @@ def test_each_error_has_its_code_and_comes_back(
     assert again.retryable == (code in {"busy", "stale", "unavailable"})
 
 
+@pytest.mark.parametrize("code", list(RefusalCode))
+def test_every_code_is_an_error_of_the_asking_side(code: RefusalCode) -> None:
+    """A code that is added here and forgotten there would be a bug in whoever asks."""
+    error = error_of(Refusal(code=code, rule="r", message="no"))
+    assert str(error) == "the broker refuses: no [r]"
+    assert isinstance(error, PolicyDenied) == (code is RefusalCode.DENIED)
+
+
 def test_the_brokers_own_troubles_are_not_told() -> None:
     for error in (SealError("/secret/path"), ConfigError("/secret/path"), WardianError("x")):
         refusal = refusal_for(error)

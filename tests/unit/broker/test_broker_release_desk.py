@@ -115,6 +115,20 @@ async def test_renewals_use_up_no_more_quotes_than_there_are(asking: Asking) -> 
         await asking.ask(renewal=True)
 
 
+async def test_t24_quotes_that_one_address_uses_up_are_not_all(
+    broker: ToyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = ServiceLimits(quotes_per_s=0, quote_burst=10, peer_quotes_per_s=0, peer_quote_burst=3)
+    asking = Asking(broker, monkeypatch, limits=limits)
+    for peer, quotes in (("10.0.0.1", 7), ("10.0.0.2", 3)):
+        asking.desks.peer = peer
+        for _ in range(quotes):
+            await asking.ask()
+        with pytest.raises(TransportError, match="more evidence than it can make"):
+            await asking.ask()
+    await asking.desks.close()
+
+
 async def test_evidence_of_other_code_is_refused_and_audited(asking: Asking, mesh: ToyMesh) -> None:
     trojan = mesh.attest("worker", measurement=digest("trojan"))
     with pytest.raises(AdmissionRefused) as caught:

@@ -114,7 +114,7 @@ def test_a_copy_that_followed_is_the_newest_state(pair: Pair) -> None:
         assert {key: newest.get("t", key) for key in newest.keys("t")} == {"a": b"3", "c": b"4"}
         assert newest.audit_head == pair.store.audit_head
         newest.commit(audit=[ENTRY], now=NOW)
-    with pytest.raises(SealError, match="another process counted"):  # the old one is fenced
+    with pytest.raises(SealError, match="another broker counted"):  # the old one is fenced
         pair.put(a=b"5")
     assert not pair.store.usable
 

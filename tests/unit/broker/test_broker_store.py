@@ -420,7 +420,7 @@ def test_two_futures_of_one_generation_are_told_apart(path: Path, counter: Count
 def test_another_broker_counts_in_between(path: Path, counter: Counter) -> None:
     store = opened(path, counter)
     counter.value += 1 << 32
-    with pytest.raises(SealError, match="another process counted"):
+    with pytest.raises(SealError, match="another broker counted"):
         put(store, a=b"1")
     store.close()
 

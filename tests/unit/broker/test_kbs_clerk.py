@@ -20,11 +20,11 @@ from toy_clerk import (
 )
 from toy_mesh import NOW, OTHER_PLATFORM, PLATFORM, ToyBroker, digest
 
-from wardian.attestation.collateral_source import NoCollateral
-from wardian.attestation.ear import TrustTier
-from wardian.attestation.ear_key import KEY_LIFE_S, parse_ear_key, verify_ear_key
-from wardian.attestation.ear_token import verify_ear
-from wardian.attestation.policy import MeasurementIn
+from wardian.attestation.appraisal.policy import MeasurementIn
+from wardian.attestation.collateral.source import NoCollateral
+from wardian.attestation.results.ear import TrustTier
+from wardian.attestation.results.ear_key import KEY_LIFE_S, parse_ear_key, verify_ear_key
+from wardian.attestation.results.ear_token import verify_ear
 from wardian.broker.kbs import clerk as clerks
 from wardian.broker.kbs.answers import KbsRequest
 from wardian.broker.kbs.sessions import KbsLimits

@@ -22,11 +22,11 @@ from toy_kbs import (
     td_quote,
 )
 
-from wardian.attestation.ear import TrustTier
-from wardian.attestation.ear_key import parse_ear_key, verify_ear_key
-from wardian.attestation.ear_token import EarSigner, verify_ear
 from wardian.attestation.evidence import Purpose, bind
 from wardian.attestation.evidence_digest import evidence_digest
+from wardian.attestation.results.ear import TrustTier
+from wardian.attestation.results.ear_key import parse_ear_key, verify_ear_key
+from wardian.attestation.results.ear_token import EarSigner, verify_ear
 from wardian.broker.kbs.answers import KbsRequest, KbsResponse, refuse
 from wardian.broker.kbs.errands import Appraisal, Delivery, carry_out
 from wardian.broker.kbs.sessions import KbsLimits

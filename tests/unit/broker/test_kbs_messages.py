@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from simulators.kbs_client import TeeKeyPair
 from toy_kbs import NOW, PLATFORM, WORKER
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.claims import TeeKind
 from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.kbs.messages import (
     MAX_QUOTE_BYTES,

@@ -15,7 +15,7 @@ from wardian.broker.state.replica import Replica, install
 from wardian.broker.state.replicas import Replicas
 from wardian.broker.state.snapshot import Incoming
 from wardian.broker.state.store import Store
-from wardian.errors import SealError
+from wardian.errors import CounterLost, CounterUnavailable, SealError, StateRolledBack
 
 PATIENCE = 5.0
 
@@ -47,11 +47,12 @@ def test_an_active_peer_is_waited_for_anew(heard: Heard) -> None:
     assert at.heard(Heard.SILENT, now=205.0) is Step.OPEN
 
 
-def test_a_state_that_was_refused_is_not_tried_again() -> None:
+@pytest.mark.parametrize("error", [StateRolledBack("old"), CounterLost("lost")])
+def test_a_state_that_is_old_or_lost_is_not_tried_again(error: SealError) -> None:
     """To ask the counter is to take it over: for nothing, and from whoever is active."""
     at = course(first=True)
     at.heard(Heard.SILENT, now=100.0)
-    assert at.refused(for_good=True, now=100.0) is Step.SEEK
+    assert at.refused(error, now=100.0) is Step.SEEK
     assert at.stale
     for heard in (Heard.SILENT, Heard.NOT_ACTIVE, Heard.REFUSES, Heard.BROKE_OFF):
         assert at.heard(heard, now=1e6) is Step.SEEK
@@ -60,7 +61,7 @@ def test_a_state_that_was_refused_is_not_tried_again() -> None:
 @pytest.mark.parametrize("heard", [Heard.COPIED, Heard.FOLLOWED])
 def test_until_there_is_a_fresh_copy(heard: Heard) -> None:
     at = course()
-    at.refused(for_good=True, now=100.0)
+    at.refused(StateRolledBack("old"), now=100.0)
     at.heard(heard, now=200.0)
     assert not at.stale
     assert at.heard(Heard.SILENT, now=205.0) is Step.OPEN
@@ -68,13 +69,44 @@ def test_until_there_is_a_fresh_copy(heard: Heard) -> None:
 
 def test_a_counter_that_cannot_be_reached_is_asked_again() -> None:
     at = course(first=True)
-    assert at.refused(for_good=False, now=100.0) is Step.SEEK
-    assert not at.stale
-    assert at.heard(Heard.SILENT, now=104.0) is Step.SEEK
-    assert at.heard(Heard.SILENT, now=105.0) is Step.OPEN
-    at.refused(for_good=True, now=105.0)
-    at.refused(for_good=False, now=105.0)
+    for begun in (100.0, 105.0, 110.0):  # nobody lost the counter by it: no need to wait longer
+        assert at.refused(CounterUnavailable("away"), now=begun) is Step.SEEK
+        assert not at.stale
+        assert at.heard(Heard.SILENT, now=begun + 4.0) is Step.SEEK
+        assert at.heard(Heard.SILENT, now=begun + 5.0) is Step.OPEN
+    at.refused(StateRolledBack("old"), now=115.0)
+    at.refused(CounterUnavailable("away"), now=115.0)
     assert at.stale
+
+
+def test_a_full_disk_is_no_old_state() -> None:
+    """It is tried again, each time later: the counter is taken from whoever is active each time."""
+    at, now = course(first=True), 100.0
+    for pause in (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 320.0, 320.0):
+        assert at.refused(SealError("database or disk is full"), now=now) is Step.SEEK
+        assert not at.stale
+        assert at.heard(Heard.SILENT, now=now + pause - 0.1) is Step.SEEK
+        now += pause
+        assert at.heard(Heard.NOT_ACTIVE, now=now) is Step.OPEN
+
+
+def test_an_active_that_was_heard_shortens_no_pause() -> None:
+    at = course(first=True)
+    for now in (100.0, 105.0, 115.0):
+        at.refused(SealError("disk I/O error"), now=now)
+    assert at.heard(Heard.BROKE_OFF, now=116.0) is Step.SEEK
+    assert at.heard(Heard.SILENT, now=134.9) is Step.SEEK
+    assert at.heard(Heard.SILENT, now=135.0) is Step.OPEN
+
+
+def test_a_fresh_copy_is_tried_with_the_patience_of_the_beginning() -> None:
+    at = course(first=True)
+    for now in (100.0, 105.0, 115.0):
+        at.refused(SealError("altered"), now=now)
+    at.heard(Heard.FOLLOWED, now=116.0)
+    assert at.heard(Heard.SILENT, now=121.0) is Step.OPEN
+    at.refused(SealError("altered"), now=121.0)
+    assert at.heard(Heard.SILENT, now=126.0) is Step.OPEN
 
 
 # Two brokers, one counter, a hostile network, and crashes: a model that plays them
@@ -173,7 +205,7 @@ class TwoBrokers:
                 opening = node.store is None
                 node.crash(self.now)
                 if opening and isinstance(err, SealError):
-                    node.course.refused(for_good=True, now=self.now)
+                    node.course.refused(err, now=self.now)
             finally:
                 self.counter.fails = False
 

@@ -47,7 +47,7 @@ async def take_over(mesh: ToyMesh, desks: Desks, attest: Callable[[bytes], Evide
     session = StandbySession(wish="take over", agreed=mesh.agreed, nonce=bytes(32))
     stream = await desks.connect(("broker", 1))
     await stream.send(session.hello(tee="simulated"))
-    report_data = session.receive_challenge(await stream.receive(most=2**22), now=NOW)
+    report_data = session.receive_challenge(await stream.receive(most=2**22), now=NOW, known=None)
     await stream.send(session.proof(attest(report_data)))
     answer = await stream.receive(most=2**22)
     await stream.close()

@@ -25,7 +25,7 @@ from wardian.broker.standby.messages import (
     active_report_data,
     standby_report_data,
 )
-from wardian.broker.standby.standby_session import StandbySession
+from wardian.broker.standby.standby_session import KnownManifest, StandbySession
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.secret import Secret
 from wardian.errors import (
@@ -74,7 +74,7 @@ class Exchange:
         return self.active.challenge(self.broker.attest(self.active.report_data()))
 
     def proof(self, *, attest=None) -> bytes:
-        report_data = self.standby.receive_challenge(self.challenge(), now=NOW)
+        report_data = self.standby.receive_challenge(self.challenge(), now=NOW, known=None)
         return self.standby.proof((attest or self.broker.attest)(report_data))
 
     def verify(self, raw: bytes) -> None:
@@ -121,7 +121,7 @@ def test_an_active_without_evidence_gets_no_evidence(broker: ToyBroker) -> None:
         exchange = Exchange(broker)
         raw = exchange.active.challenge(attest(exchange.active.report_data()))
         with pytest.raises((PolicyDenied, AttestationError)):
-            exchange.standby.receive_challenge(raw, now=NOW)
+            exchange.standby.receive_challenge(raw, now=NOW, known=None)
         with pytest.raises(LocalProtocolError, match="no active broker"):
             _ = exchange.standby.ca_spki
 
@@ -164,7 +164,7 @@ def test_evidence_for_another_use_session_or_wish_is_refused(broker: ToyBroker) 
             )
         )
         with pytest.raises(EvidenceInvalid):
-            exchange.standby.receive_challenge(raw, now=NOW)
+            exchange.standby.receive_challenge(raw, now=NOW, known=None)
 
 
 def test_an_active_with_another_mesh_s_manifest_or_ca(broker: ToyBroker, tmp_path: Path) -> None:
@@ -180,9 +180,50 @@ def test_an_active_with_another_mesh_s_manifest_or_ca(broker: ToyBroker, tmp_pat
             fresh = Exchange(broker)
             raw = wire.encode(msgspec.structs.replace(challenge, **change))
             with pytest.raises((PolicyDenied, EvidenceInvalid, AuthenticationFailed)):
-                fresh.standby.receive_challenge(raw, now=NOW)
+                fresh.standby.receive_challenge(raw, now=NOW, known=None)
     finally:
         other.close()
+
+
+def test_a_broker_of_a_manifest_of_before_is_not_followed(broker: ToyBroker) -> None:
+    """It is attested, under a manifest that the owners signed once: with code since withdrawn."""
+    manifest = broker.authority.manifest
+    version = manifest.manifest.version
+    for wish in ("follow", "take over"):
+        for known in (
+            KnownManifest(version=version + 1, digest=manifest.digest),
+            KnownManifest(version=version, digest=digest("another of that version")),
+        ):
+            exchange = Exchange(broker, wish=wish)
+            with pytest.raises(PolicyDenied) as caught:
+                exchange.standby.receive_challenge(exchange.challenge(), now=NOW, known=known)
+            assert caught.value.rule == "standby-manifest"
+            with pytest.raises(LocalProtocolError, match="no active broker"):
+                _ = exchange.standby.ca_spki
+            with pytest.raises(PeerProtocolError, match="out of turn"):
+                exchange.standby.proof(Evidence(quote=b"", collateral=b""))
+
+
+def test_a_broker_of_the_known_manifest_or_a_newer_one_is_followed(broker: ToyBroker) -> None:
+    manifest = broker.authority.manifest
+    version = manifest.manifest.version
+    for known in (
+        KnownManifest(version=version, digest=manifest.digest),
+        KnownManifest(version=version - 1, digest=digest("the one before")),
+    ):
+        exchange = Exchange(broker)
+        exchange.standby.receive_challenge(exchange.challenge(), now=NOW, known=known)
+        assert exchange.standby.ca_spki == broker.authority.ca.spki
+
+
+def test_only_an_attested_broker_is_refused_for_its_manifest(broker: ToyBroker) -> None:
+    """A successor gives up at a policy's refusal: whoever carries the bytes does not make one."""
+    exchange = Exchange(broker)
+    exchange.active.report_data()
+    raw = exchange.active.challenge(broker.mesh.attest("broker")(bytes(64)))
+    known = KnownManifest(version=2**53, digest=bytes(32))
+    with pytest.raises(EvidenceInvalid):
+        exchange.standby.receive_challenge(raw, now=NOW, known=known)
 
 
 def test_an_answer_that_the_attested_broker_did_not_sign(broker: ToyBroker, tmp_path: Path) -> None:
@@ -272,7 +313,7 @@ def test_a_session_does_each_step_once_and_in_turn(broker: ToyBroker) -> None:
         lambda: exchange.active.receive(b"", now=1.0),
         lambda: exchange.active.answer(MASTER_KEY.to_secret(), sign=lambda m: m, now=1.0),
         lambda: exchange.standby.hello(tee="x"),
-        lambda: exchange.standby.receive_challenge(b"", now=NOW),
+        lambda: exchange.standby.receive_challenge(b"", now=NOW, known=None),
         lambda: exchange.standby.proof(Evidence(quote=b"", collateral=b"")),
     ):
         with pytest.raises(PeerProtocolError, match="out of turn"):
@@ -295,7 +336,7 @@ def test_refusals_and_garbage(broker: ToyBroker) -> None:
     refused = wire.encode(refusal_for(TransportError("not now")))
     for raw, error in ((refused, TransportError), (b"{}", PeerProtocolError)):
         with pytest.raises(error):
-            Exchange(broker).standby.receive_challenge(raw, now=NOW)
+            Exchange(broker).standby.receive_challenge(raw, now=NOW, known=None)
         exchange = Exchange(broker)
         exchange.proof()
         with pytest.raises(error):

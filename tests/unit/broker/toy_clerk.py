@@ -11,9 +11,9 @@ from pathlib import Path
 from simulators.kbs_client import RcarClient, TokenClient, Transport
 from toy_mesh import PLATFORM, ToyBroker, ToyMesh, digest
 
-from wardian.attestation.collateral_cache import CollateralCache
-from wardian.attestation.collateral_source import CachedCollateral, CollateralSource
-from wardian.attestation.signed_collateral import verify_collateral
+from wardian.attestation.collateral.cache import CollateralCache
+from wardian.attestation.collateral.signed import verify_collateral
+from wardian.attestation.collateral.source import CachedCollateral, CollateralSource
 from wardian.broker.desk import Office
 from wardian.broker.kbs.answers import KbsRequest, KbsResponse
 from wardian.broker.kbs.clerk import KbsClerk

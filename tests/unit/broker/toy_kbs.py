@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from simulators.kbs_client import RcarClient, TokenClient, Transport
 from simulators.td_quotes import TdxPlatform, td_body
 
-from wardian.attestation.ear_token import EarSigner
+from wardian.attestation.appraisal.policy import AnyOf, AppraisalPolicy, MeasurementIn
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AnyOf, AppraisalPolicy, MeasurementIn
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.ear_token import EarSigner
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.kbs.answers import KbsRequest, KbsResponse
 from wardian.broker.kbs.desk import KbsDesk
@@ -129,7 +129,7 @@ class ToyKbs:
 
 def measurement_of(quote: bytes) -> bytes:
     """Return the measurement of a guest, as the verifier finds it."""
-    from wardian.attestation.policy import AnyMeasurement
+    from wardian.attestation.appraisal.policy import AnyMeasurement
 
     found = verify_evidence(
         Evidence(quote=quote, collateral=TDX.collateral()),

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wardian._internal.agreed import Agreed
 from wardian._internal.counter import MonotonicCounter
-from wardian._internal.settings import Agreed, parse
+from wardian._internal.settings import parse
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.authority import Authority

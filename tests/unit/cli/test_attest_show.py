@@ -20,15 +20,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from simulators.front_end import MEASUREMENTS, make_manifest
 
 from wardian._internal import wire
-from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.policy import (
+from wardian.attestation.appraisal.policy import (
     AllOf,
     AnyMeasurement,
     AnyPlatform,
     AppraisalPolicy,
     PlatformIn,
 )
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
+from wardian.attestation.evidence import Evidence, Purpose, bind
 from wardian.broker.ca import MeshCa
 from wardian.broker.certificates import MeshIdentity, build_csr, parse_csr, spki_of
 from wardian.broker.mesh.trust import TrustAnchor

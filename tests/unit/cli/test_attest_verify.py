@@ -11,8 +11,8 @@ from attest_cases import MEASUREMENT, NAMES_IT, NAMES_ROOT, NOW, PLATFORM, Done,
 from cryptography.hazmat.primitives.asymmetric import ec
 from simulators.td_quotes import TdxPlatform, td_body
 
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
 from wardian.tee.ra_tls import GRAMINE_NOT_AFTER, GRAMINE_NOT_BEFORE, build_certificate
 
 __all__ = ["attest"]  # a fixture

@@ -274,7 +274,9 @@ def test_verify_remembers_and_notices(
     said = wire.decode(kept.read_bytes(), LogExport, what="x")
     assert said.witnessed.head.audit == broker.store.audit_head
     told = run("verify", *BROKER, "--ca", ca, "--head", str(memory), "--json", expect=3)
-    assert json.loads(told.output)["verified"] is False
+    refused = json.loads(told.output)
+    assert set(refused) == {"verified", "rule", "reason"}
+    assert refused["verified"] is False
 
 
 def test_what_is_noted_while_a_log_is_read_is_not_forgotten(
@@ -330,7 +332,22 @@ def test_verify_without_anything_says_so(broker: ToyBroker, desks: Desks) -> Non
     assert "UNVERIFIED" in shown
     assert "nothing remembered" in shown
     told = json.loads(run("verify", *BROKER, "--json").output)
-    assert (told["verified"], told["ca"], told["witnesses"]) == (True, False, [])
+    assert (told["verified"], told["whole"], told["witnesses"]) == (False, True, [])
+    assert "UNVERIFIED" in told["reason"]
+
+
+def test_json_says_one_truth(broker: ToyBroker, desks: Desks, ca: str, tmp_path: Path) -> None:
+    """A program reads one field: what nobody vouches for is not verified, however whole it is."""
+    exported, proof = tmp_path / "log.jsonl", tmp_path / "proof.json"
+    run("export", str(exported), *BROKER)
+    run("prove", "1", *BROKER, "--out", str(proof))
+    for arguments in (BROKER, (str(exported),), ("--proof", str(proof))):
+        told = json.loads(run("verify", *arguments, "--json").output)
+        assert (told["verified"], told["whole"]) == (False, True)
+        assert "ca" not in told
+        told = json.loads(run("verify", *arguments, "--ca", ca, "--json").output)
+        assert (told["verified"], told["whole"]) == (True, True)
+        assert "mesh CA" in told["reason"]
 
 
 def test_verify_another_ca(broker: ToyBroker, desks: Desks, tmp_path: Path) -> None:
@@ -693,6 +710,7 @@ def test_a_witness_without_a_ca(broker: ToyBroker, desks: Desks, tmp_path: Path)
 def test_keys_of_witnesses(broker: ToyBroker, desks: Desks, ca: str, tmp_path: Path) -> None:
     key, words = tmp_path / "witness-1.key", tmp_path / "words"
     words.write_text("correct horse\n")
+    words.chmod(0o600)
     locked = encode_owner_key(WITNESSES[1], passphrase=Secret(b"correct horse")).reveal()
     key.write_bytes(locked)
     key.chmod(0o600)

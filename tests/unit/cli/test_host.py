@@ -25,7 +25,7 @@ def test_what_cannot_leave_an_enclave_is_refused(state: StateDir) -> None:
     with pytest.raises(ConfigError, match=r"give \[queue\] a port"):
         host.place_frontend(state, port=9000).inside()
     state.broker_address.unlink()
-    with pytest.raises(ConfigError, match=r"give \[broker\] a port"):
+    with pytest.raises(ConfigError, match=r"give \[broker\] or \[keeper\] a port"):
         host.place_broker(state).inside()
 
 
@@ -36,6 +36,36 @@ def test_a_self_test_writes_only_where_its_role_does(state: StateDir) -> None:
     for role in ("frontend", "worker"):
         assert place_self_test(role, state).reach == host.Reach()
     assert place_self_test("broker", state).inside().store == "/broker.db"
+
+
+def test_a_broker_reaches_its_keepers_and_a_keeper_nobody(state: StateDir) -> None:
+    operator(state, "[broker]\nkeepers = { a = '127.0.0.1:7001', b = 'localhost:7002' }\n")
+    placed = host.place_broker(state)
+    assert placed.settings.keepers["a"] == ("127.0.0.1", 7001)
+    assert placed.settings.keepers["b"][1] == 7002
+    assert set(placed.reach.connect) == {7001, 7002}
+    operator(state, "[keeper]\nport = 7003\n")
+    keeper = host.place_keeper(state)
+    assert keeper.reach == host.Reach(write=(state.keeper,), bind=(7003,))
+    assert keeper.inside().store == "state"
+    operator(state, "[keeper]\n")
+    with pytest.raises(ConfigError, match=r"\[keeper\] a port"):
+        host.place_keeper(state).inside()
+
+
+def test_a_keeper_s_self_test_leaves_its_numbers_alone(state: StateDir) -> None:
+    from wardian.cli.processes import place_self_test
+
+    (written,) = place_self_test("keeper", state).reach.write
+    assert written != state.keeper
+    assert not any(state.keeper.iterdir())
+
+
+@pytest.mark.parametrize("text", ["a = ':7001'", "a = 'host'", "a = 'no such host:7001'"])
+def test_a_keeper_s_address_is_one(state: StateDir, text: str) -> None:
+    operator(state, f"[broker]\nkeepers = {{ {text} }}\n")
+    with pytest.raises(ConfigError):
+        host.place_broker(state)
 
 
 def test_a_broker_writes_its_state_and_listens(state: StateDir) -> None:

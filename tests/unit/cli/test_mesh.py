@@ -670,7 +670,9 @@ def test_an_owner_does_not_go_to_a_broker_with_a_manifest_that_does_not_count(
     ("options", "text"),
     [
         (("--secret", "license"), "NAME=FILE"),
-        (("--secret", "license=/dev/null"), "regular file"),
+        (("--secret", "license=/dev/null"), "is empty"),
+        (("--secret", "license=open"), r"open: other users can read .*mode 0644.*chmod 600"),
+        (("--model-key", "open"), r"open: other users can read .*mode 0644.*chmod 600"),
         (("--secret", "license=empty"), "is empty"),
         (("--secret", "license=long"), "larger than"),
         (("--recovery-public", "zz"), "not hex"),
@@ -685,6 +687,7 @@ def test_what_propose_does_not_take(
     desk.sign(0, 1)
     desk.file("empty", b"")
     desk.file("long", bytes(64 * 1024 + 1))
+    desk.file("open", b"value of the license").chmod(0o644)
     monkeypatch.chdir(desk.root)
     with pytest.raises(ConfigError, match=text):
         visit(desk, "propose", desk.manifest, *options)

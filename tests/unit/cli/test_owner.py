@@ -73,12 +73,19 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_key_under_a_passphrase_from_a_file(tmp_path: Path) -> None:
     phrase = tmp_path / "phrase"
     phrase.write_text("correct horse\nsecond line\n")
+    phrase.chmod(0o644)  # whoever reads it has the key
+    with pytest.raises(ConfigError, match=r"mode 0644\); run chmod 600"):
+        keygen(tmp_path, "--passphrase-file", phrase)
+    phrase.chmod(0o600)
     path = keygen(tmp_path, "--passphrase-file", phrase)
     assert b"private" not in path.read_bytes()
     key = read_owner_key(path, phrase)
     assert run("owner", "public", path).strip() == key.public.hex()  # needs no passphrase
     phrase.write_text("wrong\n")
     with pytest.raises(ConfigError, match="not its passphrase"):
+        read_owner_key(path, phrase)
+    phrase.chmod(0o660)
+    with pytest.raises(ConfigError, match=r"phrase: .* \(mode 0660\)"):
         read_owner_key(path, phrase)
 
 

@@ -13,7 +13,7 @@ from recovery_world import RecoveryWorld
 from toy_mesh import NOW, digest
 
 from wardian._internal import wire
-from wardian.attestation.policy import AppraisalPolicy
+from wardian.attestation.appraisal.policy import AppraisalPolicy
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.mesh.trust import RoleReference
 from wardian.broker.recovery.keeper import refresh

@@ -55,6 +55,23 @@ def test_there_and_back():
         assert pending.open(opened.answer(b"output")) == b"output"
 
 
+@pytest.mark.parametrize("end", ["request", "answer"])
+def test_keys_that_another_thread_erases_meanwhile_open_nothing(monkeypatch, end):
+    """Between the look at the place and the derivation: a lease ends at any moment."""
+    ours, theirs = (side(queue_key=Secret(KEY.reveal())) for side in (sender, receiver))
+    sealed, pending = ours.seal_request(b"input", header=HEADER)
+    answer = receiver().open_request(sealed).answer(b"output")
+
+    def erased_meanwhile(raw):
+        ours.erase()
+        theirs.erase()
+        return parse_header(raw)
+
+    monkeypatch.setattr(message, "parse_header", erased_meanwhile)
+    with pytest.raises(AuthenticationFailed, match="keys were erased"):
+        theirs.open_request(sealed) if end == "request" else pending.open(answer)
+
+
 def test_erased_keys_seal_and_open_nothing():
     key, other = Secret(bytes(range(32))), Secret(bytes(range(32)))
     ours, theirs = sender(queue_key=key), receiver(queue_key=other)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from wardian._internal import settings
+from wardian._internal.agreed import Agreed
+from wardian._internal.operator import Operator
 from wardian.errors import ConfigError
 
 AGREED = b"""
@@ -19,13 +21,13 @@ threads = 2
 
 
 def test_agreed_reads() -> None:
-    agreed = settings.parse(AGREED, settings.Agreed, name="wardian.toml")
+    agreed = settings.parse(AGREED, Agreed, name="wardian.toml")
     assert agreed.models["digits"].threads == 2
     assert agreed.limits.deadline_ms == 10_000
 
 
 def test_operator_needs_nothing() -> None:
-    assert settings.parse(b"", settings.Operator, name="o").frontend.port == 8443
+    assert settings.parse(b"", Operator, name="o").frontend.port == 8443
 
 
 @pytest.mark.parametrize(
@@ -39,18 +41,18 @@ def test_operator_needs_nothing() -> None:
 )
 def test_an_unknown_key_is_refused_with_its_line(extra: bytes, line: int) -> None:
     with pytest.raises(ConfigError, match=rf"^wardian.toml, line {line}: .*unknown field"):
-        settings.parse(AGREED + extra, settings.Agreed, name="wardian.toml")
+        settings.parse(AGREED + extra, Agreed, name="wardian.toml")
 
 
 def test_a_key_of_any_depth_is_refused() -> None:
     """The search for the line does not end in the recursion limit."""
     with pytest.raises(ConfigError):
-        settings.parse(b"mesh.x" + b".a" * 5000 + b" = 1\n", settings.Agreed, name="wardian.toml")
+        settings.parse(b"mesh.x" + b".a" * 5000 + b" = 1\n", Agreed, name="wardian.toml")
 
 
 def test_a_wrong_value_is_refused_with_its_line() -> None:
     with pytest.raises(ConfigError, match=r"line 3: Expected `int` <= 65535"):
-        settings.parse(b"\n[frontend]\nport = 70000\n", settings.Operator, name="o")
+        settings.parse(b"\n[frontend]\nport = 70000\n", Operator, name="o")
 
 
 @pytest.mark.parametrize(
@@ -59,12 +61,12 @@ def test_a_wrong_value_is_refused_with_its_line() -> None:
 )
 def test_what_is_no_settings_file_is_refused(raw: bytes) -> None:
     with pytest.raises(ConfigError, match=r"^wardian\.toml"):
-        settings.parse(raw, settings.Agreed, name="wardian.toml")
+        settings.parse(raw, Agreed, name="wardian.toml")
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        settings.load(tmp_path / "wardian.toml", settings.Agreed)
+        settings.load(tmp_path / "wardian.toml", Agreed)
 
 
 @pytest.mark.parametrize(
@@ -79,12 +81,12 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 )
 def test_owners_that_are_none_and_toml_that_is_hostile(raw: bytes) -> None:
     with pytest.raises(ConfigError, match=r"^w"):
-        settings.parse(raw, settings.Agreed, name="w")
+        settings.parse(raw, Agreed, name="w")
 
 
 @pytest.mark.parametrize("owner", ["ab" * 32, "02" + "ab" * 32, "03" + "ab" * 32])
 def test_owners_on_either_curve(owner: str) -> None:
-    agreed = settings.parse(_owned_by(owner), settings.Agreed, name="w")
+    agreed = settings.parse(_owned_by(owner), Agreed, name="w")
     assert agreed.mesh.owners == (owner,)
 
 
@@ -104,7 +106,7 @@ def test_nobody_counts_twice(who: str, keys: tuple[str, str]) -> None:
     text = "".join(f"{name} = {each}\n" for name, each in named.items()).replace("'", '"')
     with pytest.raises(ConfigError, match=f"`{who}` names one key twice"):
         settings.parse(
-            f'[mesh]\nname = "m"\n{text}[models.m]\n'.encode(), settings.Agreed, name="wardian.toml"
+            f'[mesh]\nname = "m"\n{text}[models.m]\n'.encode(), Agreed, name="wardian.toml"
         )
 
 
@@ -114,7 +116,7 @@ def test_nobody_counts_twice(who: str, keys: tuple[str, str]) -> None:
 )
 def test_what_is_no_owners_public_key(owner: str) -> None:
     with pytest.raises(ConfigError, match="owners"):
-        settings.parse(_owned_by(owner), settings.Agreed, name="w")
+        settings.parse(_owned_by(owner), Agreed, name="w")
 
 
 def _owned_by(owner: str) -> bytes:
@@ -126,7 +128,7 @@ def test_no_more_of_a_file_is_read_than_may_be_in_it(tmp_path: Path) -> None:
     with file.open("wb") as opened:
         opened.truncate(2**33)  # sparse: it takes no room until it is read
     with pytest.raises(ConfigError, match=r"wardian\.toml: larger than 1,048,576 bytes"):
-        settings.load(file, settings.Agreed)
+        settings.load(file, Agreed)
     with pytest.raises(ConfigError, match="larger than 10 bytes"):
         settings.read(file, limit_bytes=10)
     file.write_bytes(b"x" * 10)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from wardian._internal.settings import Agreed, parse
+from wardian._internal.agreed import Agreed
+from wardian._internal.settings import parse
 from wardian.broker.transparency.cosigning import HeadDemand
 from wardian.broker.transparency.following import demand_of
 from wardian.errors import ConfigError

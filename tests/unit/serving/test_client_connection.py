@@ -16,7 +16,7 @@ from simulators.front_end import (
 )
 
 from wardian._internal import wire
-from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
+from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
 from wardian.broker.ca import MeshCa
 from wardian.broker.certificates import valid_until
 from wardian.errors import (

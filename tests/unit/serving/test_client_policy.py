@@ -17,8 +17,8 @@ from simulators.front_end import (
     make_papers,
 )
 
+from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
 from wardian.attestation.evidence import Purpose, bind
-from wardian.attestation.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
 from wardian.broker.ca import SKEW_S, IssuingCa, MeshCa
 from wardian.broker.certificate_form import sign_certificate
 from wardian.broker.mesh.manifest import SignedManifest

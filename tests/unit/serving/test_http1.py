@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardian._internal.settings import Limits
+from wardian._internal.agreed import Limits
 from wardian.errors import LocalProtocolError
 from wardian.serving.http.connection import MAX_PIPELINED, PIECE_BYTES, Connection, ServerState
 from wardian.serving.http.messages import (

@@ -18,6 +18,13 @@ from wardian.tee.manifest.builder import Builder
 from wardian.tee.manifest.candidates import find_candidates
 from wardian.tee.role_table import ROLES
 
+KEEPER = b'service = "keeper"\n'
+
+
+def agreed_of(role: str) -> bytes:
+    """Return settings that a role of this kind agrees on."""
+    return AGREED if ROLES[role].of_mesh else KEEPER
+
 
 @pytest.fixture
 def package(tmp_path) -> Path:
@@ -45,21 +52,23 @@ def test_the_same_twice_and_in_any_directory(tmp_path):
 
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_every_role_in_two_checkouts_at_the_same_path(package, tmp_path, role):
-    before = Builder(tmp_path / "a", deployment=AGREED, package=package).build(role)
+    before = Builder(tmp_path / "a", deployment=agreed_of(role), package=package).build(role)
     shutil.move(package, tmp_path / "kept")
     shutil.copytree(tmp_path / "kept", package)
-    assert Builder(tmp_path / "b", deployment=AGREED, package=package).build(role) == before
+    assert (
+        Builder(tmp_path / "b", deployment=agreed_of(role), package=package).build(role) == before
+    )
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_one_byte_of_any_own_file_changes_it(package, tmp_path, role):
     module = ROLES[role].entry.removeprefix("wardian.").replace(".", "/") + ".py"
-    before = Builder(tmp_path / "d", deployment=AGREED, package=package).build(role)
+    before = Builder(tmp_path / "d", deployment=agreed_of(role), package=package).build(role)
     for victim in (module, "__init__.py", "_internal/wire.py", "tee/bootstrap.py"):
         path = package / victim
         content = path.read_bytes()
         path.write_bytes(content + b"\nX_ADDED = 1\n")
-        after = Builder(tmp_path / "d", deployment=AGREED, package=package).build(role)
+        after = Builder(tmp_path / "d", deployment=agreed_of(role), package=package).build(role)
         assert after.mr_enclave != before.mr_enclave, victim
         path.write_bytes(content)
 
@@ -107,7 +116,20 @@ def test_the_agreed_settings_change_every_role_and_the_operator_s_none(tmp_path)
     before = Builder(tmp_path / "a", deployment=AGREED)
     after = Builder(tmp_path / "b", deployment=AGREED.replace(b"1000000", b"1000001"))
     for role in ROLES:
-        assert before.build(role).mr_enclave != after.build(role).mr_enclave
+        if ROLES[role].of_mesh:
+            assert before.build(role).mr_enclave != after.build(role).mr_enclave
+    keepers = [
+        Builder(tmp_path / "c", deployment=terms).build("keeper").mr_enclave
+        for terms in (KEEPER, KEEPER.replace(b"keeper", b"others"), b"")
+    ]
+    assert len(set(keepers)) == len(keepers)
+
+
+def test_each_role_takes_the_settings_of_its_kind_alone(tmp_path):
+    with pytest.raises(ConfigError, match="unknown field `mesh`"):
+        Builder(tmp_path, deployment=AGREED).build("keeper")
+    with pytest.raises(ConfigError, match="unknown field `service`"):
+        Builder(tmp_path, deployment=KEEPER).build("broker")
 
 
 def test_the_manifest_says_what_is_started(tmp_path):
@@ -157,7 +179,7 @@ def test_trusted_files_are_what_lies_there_and_all_of_it(tmp_path):
 def test_a_traced_role_is_small(tmp_path, role):
     if file_lists.load_lists() is None:
         pytest.skip(f"nobody has traced on such a machine yet: no {file_lists.list_name()}")
-    built = Builder(tmp_path, deployment=AGREED).build(role)
+    built = Builder(tmp_path, deployment=agreed_of(role)).build(role)
     if not built.minimal:
         pytest.fail("the file list does not fit what is installed: run `make trace`, commit it")
     assert len(built.text.encode()) <= 200_000
@@ -264,7 +286,9 @@ def in_another_interpreter(tmp_path, changes):
 
 
 def test_what_cannot_be_built(package, tmp_path):
-    with pytest.raises(ConfigError, match="no role is called 'nobody'.*broker, frontend, worker"):
+    with pytest.raises(
+        ConfigError, match="no role is called 'nobody'.*broker, frontend, keeper, worker"
+    ):
         Builder(tmp_path, deployment=AGREED).build("nobody")
     with pytest.raises(ConfigError, match="needs not-there.*pip install"):
         build(tmp_path, roles=spec(distributions=("not-there",)))

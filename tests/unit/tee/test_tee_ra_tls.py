@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from typing_extensions import override
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.ra_tls import BOTH, Layout, verify_certificate
 from wardian.crypto.tls_keys import TlsKey, load_identity
 from wardian.errors import EvidenceInvalid, FormatError, LocalProtocolError, SealError

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulators.gramine_signer import MODE64BIT, build_sigstruct, mr_signer, signing_key
 
-from wardian._internal.settings import Mesh
+from wardian._internal.agreed import Mesh
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.lines import sign_model_line

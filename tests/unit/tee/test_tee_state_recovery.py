@@ -8,7 +8,7 @@ import pytest
 from simulators.sealed_world import PATH, World
 
 from wardian._internal import wire
-from wardian._internal.settings import Mesh
+from wardian._internal.agreed import Mesh
 from wardian.crypto.counter_recovery import (
     CounterRecovery,
     RecoverySignature,

@@ -10,10 +10,10 @@ import pytest
 from simulators.attestation_devices import TsmDevice, tdx_quote
 from simulators.td_quotes import TdxPlatform, td_body
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, MeasurementIn
 from wardian.attestation.claims import TeeKind
 from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.attestation.policy import AppraisalPolicy, MeasurementIn
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.verifier import verify_evidence
 from wardian.errors import (
     CollateralUnavailable,

@@ -29,9 +29,9 @@ from wardian.broker.counting.protocol import (
     request_signed_bytes,
 )
 from wardian.broker.frames import FRAME_BYTES, FrameStream, connect
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.refusal import decode_or_raise
 from wardian.broker.release.admission import Admission
-from wardian.broker.release.protocol import NONCE_BYTES
 from wardian.errors import (
     CounterUnavailable,
     LocalProtocolError,

@@ -37,7 +37,7 @@ from wardian.broker.counting.protocol import (
 from wardian.broker.desk import Desk, Office
 from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream
 from wardian.broker.limits import Bucket, Place
-from wardian.broker.release.protocol import NONCE_BYTES
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.state.audit import AuditEntry
 from wardian.broker.state.store import Store
 from wardian.crypto.tls_keys import verify_ecdsa

@@ -24,7 +24,7 @@ from typing import Annotated, Final
 import msgspec
 
 from wardian._internal import wire
-from wardian.broker.release.protocol import Der, Nonce
+from wardian.broker.message_fields import Der, Nonce
 
 VALUE_BYTES: Final = 16
 MAX_VALUE: Final = 2**127 - 1

@@ -91,7 +91,7 @@ class QuorumPeer:
 def in_threads(steps: Sequence[Step]) -> Sequence[int | WardianError]:
     """Do all `steps` at once, each in a thread of its own, and wait for all."""
     with ThreadPoolExecutor(max_workers=len(steps), thread_name_prefix="quorum") as pool:
-        return list(pool.map(_outcome, steps))
+        return list(pool.map(outcome, steps))
 
 
 class QuorumCounter:
@@ -335,7 +335,7 @@ class QuorumCounter:
                 raise result
             if isinstance(result, WardianError):
                 if at not in self._away:
-                    event(log, "counter.peer-away", peer=peer, error=type(result).__name__)
+                    event(log, "counter.peer-away", peer=peer, reason=str(result)[:300])
                 self._away.add(at)
                 continue
             self._away.discard(at)
@@ -348,7 +348,8 @@ class QuorumCounter:
         return votes
 
 
-def _outcome(step: Step) -> int | WardianError:
+def outcome(step: Step) -> int | WardianError:
+    """Return what `step` returns, or why it does not: one peer's trouble is not the others'."""
     try:
         return step()
     except WardianError as err:

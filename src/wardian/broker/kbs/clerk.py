@@ -12,11 +12,11 @@ import logging
 from typing import Final
 
 from wardian._internal.log import event
-from wardian.attestation.ear_key import KEY_LIFE_S, EarKeyStatement
-from wardian.attestation.ear_token import EarSigner
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.evidence_digest import evidence_digest
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.ear_key import KEY_LIFE_S, EarKeyStatement
+from wardian.attestation.results.ear_token import EarSigner
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.authority import Authority
 from wardian.broker.desk import Office
 from wardian.broker.kbs.answers import KbsRequest, KbsResponse, refuse

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from wardian.attestation.claims import SgxReport, TdReport
-from wardian.attestation.ear_key import EarKeyStatement
-from wardian.attestation.ear_token import EarSigner
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.evidence_digest import evidence_digest
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.ear_key import EarKeyStatement
+from wardian.attestation.results.ear_token import EarSigner
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.kbs.answers import (
     KbsRequest,
     KbsResponse,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.kbs.messages import Attestation, ResourcePath
 from wardian.broker.kbs.sessions import Attested, Session
 from wardian.crypto.secret import Secret

@@ -21,8 +21,8 @@ from typing_extensions import override
 
 from wardian._internal import wire
 from wardian.attestation.claims import TeeKind
-from wardian.attestation.ear_key import NAME_PATTERN
 from wardian.attestation.evidence import REPORT_DATA_BYTES
+from wardian.attestation.results.ear_key import NAME_PATTERN
 from wardian.crypto.jose import ECDH_ES_A256KW, PublicJwk, parse_jwk
 from wardian.crypto.strict_text import from_b64url, parse_json
 from wardian.errors import FormatError, PeerProtocolError, RequestError

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from wardian.attestation.ear import PROFILE
-from wardian.attestation.ear_key import NAME_PATTERN
+from wardian.attestation.results.ear import PROFILE
+from wardian.attestation.results.ear_key import NAME_PATTERN
 from wardian.broker.kbs.messages import PROTOCOL_VERSION
 
 _Schema = dict[str, Any]

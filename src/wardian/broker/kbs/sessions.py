@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wardian.attestation.claims import TeeKind
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.limits import Bucket
 from wardian.crypto.jose import PublicJwk
 from wardian.errors import EvidenceInvalid, QueueFull

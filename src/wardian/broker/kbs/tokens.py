@@ -3,9 +3,9 @@
 import secrets
 from typing import Any, Final
 
-from wardian.attestation.ear import TrustTier, build_appraisal
-from wardian.attestation.ear_key import EarKeyStatement
-from wardian.attestation.ear_token import ANOTHER_POLICY, EarSigner, verify_ear
+from wardian.attestation.results.ear import TrustTier, build_appraisal
+from wardian.attestation.results.ear_key import EarKeyStatement
+from wardian.attestation.results.ear_token import ANOTHER_POLICY, EarSigner, verify_ear
 from wardian.broker.kbs.messages import runtime_data
 from wardian.broker.kbs.sessions import Attested, Session
 from wardian.errors import AuthenticationFailed, EvidenceStale, PolicyDenied, WardianError

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 
-from wardian.attestation.claims import TcbStatus
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
-from wardian.attestation.policy import (
+from wardian.attestation.appraisal.policy import (
     AdvisoriesWithin,
     AllOf,
     AnyPlatform,
@@ -19,6 +17,8 @@ from wardian.attestation.policy import (
     TcbEvaluationAtLeast,
     TcbStatusIn,
 )
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
+from wardian.attestation.claims import TcbStatus
 from wardian.broker.mesh.manifest import MeshManifest
 from wardian.broker.mesh.trust import TrustAnchor
 from wardian.errors import PolicyDenied

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from wardian._internal.settings import Mesh
+from wardian._internal.agreed import Mesh
 from wardian.broker.mesh.lines import line_mark
 from wardian.broker.mesh.manifest import MeshManifest, SignedManifest
 from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from wardian._internal import wire
-from wardian._internal.settings import Agreed
+from wardian._internal.agreed import Agreed
 from wardian.broker.mesh.fields import Name
 from wardian.broker.mesh.lines import Line, ModelLine, SecretLine
 from wardian.broker.mesh.manifest import MeshManifest, SignedManifest, manifest_digest

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from wardian._internal.settings import Agreed, Mesh
-from wardian.attestation.intel_root import INTEL_ROOT_SHA256
+from wardian._internal.agreed import Agreed, Mesh
+from wardian.attestation.certificates.intel_root import INTEL_ROOT_SHA256
 from wardian.broker.mesh.lines import Line
 from wardian.broker.mesh.manifest import (
     MeshManifest,

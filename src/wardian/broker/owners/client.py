@@ -6,10 +6,10 @@ from collections.abc import Callable
 from wardian._internal.clock import UnixTime
 from wardian.broker.frames import FRAME_BYTES, connect
 from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.owners.goods import Goods
 from wardian.broker.owners.protocol import OrderKind
 from wardian.broker.owners.session import Demands, OwnerSession, Provisioned
-from wardian.broker.release.protocol import NONCE_BYTES
 from wardian.crypto.signing import Signer
 
 

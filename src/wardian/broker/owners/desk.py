@@ -11,12 +11,12 @@ from wardian.broker.desk import Desk, Office
 from wardian.broker.frames import FRAME_BYTES, FrameStream
 from wardian.broker.limits import PeerBuckets, Place
 from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.owners.offers import Offers
 from wardian.broker.owners.orders import Orders
 from wardian.broker.owners.protocol import OwnerHello
 from wardian.broker.owners.provisioning import BrokerProvisioning, Opened, OpenedOrder
 from wardian.broker.owners.visits import Visit, Visits
-from wardian.broker.release.protocol import NONCE_BYTES
 from wardian.errors import PolicyDenied, QueueFull, TransportError
 
 
@@ -46,7 +46,7 @@ class OwnerDesk(Desk[OwnerHello]):
         visit = Visit(place=place, leave=_cancel_this())
         self._visits.enter(visit)
         try:
-            office.spend_quote()
+            office.spend_quote(place.peer)
             receipt = await self._change(stream, place, raw, first)
         except (TransportError, QueueFull):
             raise  # the owner left, was slow or must come again: nothing was decided

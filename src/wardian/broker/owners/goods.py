@@ -13,7 +13,7 @@ from typing_extensions import override
 from wardian._internal import wire
 from wardian.broker.mesh.fields import Hex16, Name
 from wardian.broker.mesh.lines import MAX_SECRET_BYTES
-from wardian.broker.release.protocol import Key32
+from wardian.broker.message_fields import Key32
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError

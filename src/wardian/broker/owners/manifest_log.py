@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from wardian._internal import wire
-from wardian._internal.settings import Mesh
+from wardian._internal.agreed import Mesh
 from wardian.broker.frames import FRAME_BYTES, connect
 from wardian.broker.mesh.chain import follow
 from wardian.broker.mesh.manifest import SignedManifest

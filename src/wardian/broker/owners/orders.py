@@ -49,9 +49,11 @@ class Orders:
         It counts at once for this owner's own lines, whose end and whose freshness its owner may
         decide. For all of the mesh (collateral, certificates, other owners' lines) only that counts
         which as many owners vouch for as it takes to change the mesh: one alone ends nothing of the
-        others' by naming a year to come, and cannot be undone.
+        others' by naming a year to come, and cannot be undone. The floor is raised once that is
+        written down: a time that no line explains would end leases, and be forgotten at a restart.
 
         Raises:
+            SealError: it cannot be made durable; time stays what it was.
             PolicyDenied: `beacon-order` for one before an earlier one of the same owner;
                 `beacon-ahead` for one that is far ahead of what the broker takes for the time,
                 which may be the owner's mistake or the host's: the owner may insist.
@@ -71,7 +73,6 @@ class Orders:
             )
         known = {each: at for each, at in clock.beacons().items() if each in authority.owners}
         agreed = agreed_time(known | {owner: time}, quorum=authority.quorum)
-        if agreed is not None:
-            clock.raise_to(agreed)
         entry = authority.entry(event="order", outcome="granted", rule="beacon", owner=owner)
-        authority.record([entry], beacon_change(owner, time))
+        authority.record([entry], beacon_change(owner, time) | clock.raised(agreed or 0))
+        clock.raise_to(agreed or 0)

@@ -27,7 +27,7 @@ from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
 from wardian.broker.mesh.fields import Hex32, Owner
 from wardian.broker.mesh.manifest import SignedManifest
-from wardian.broker.release.protocol import Der, Key32, Nonce
+from wardian.broker.message_fields import Der, Key32, Nonce
 from wardian.broker.transparency.heads import SignedHead
 
 TRANSCRIPT_LABEL: Final = "wardian provision transcript v1"

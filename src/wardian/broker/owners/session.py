@@ -7,8 +7,8 @@ import hashlib
 from dataclasses import dataclass
 
 from wardian._internal import wire
-from wardian.attestation.policy import AppraisalPolicy
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.appraisal.policy import AppraisalPolicy
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.frames import FRAME_BYTES

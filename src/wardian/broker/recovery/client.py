@@ -1,7 +1,7 @@
 """An owner gives a broker back what only owners can give, once it is verified."""
 
 from wardian._internal.clock import UnixTime
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.frames import FRAME_BYTES, connect
 from wardian.broker.recovery.protocol import RecoveryReceipt
 from wardian.broker.recovery.sessions import OwnerMeans, OwnerVisit

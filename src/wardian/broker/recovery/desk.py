@@ -41,7 +41,7 @@ class RecoveryDesk(Desk[RecoveryHello]):
                 "nothing of this owner's is locked, or no package has its key",
                 rule="recovery-nothing",
             )
-        office.spend_quote()
+        office.spend_quote(place.peer)
         visit = BrokerVisit(
             raw, first, package=package, agreed_digest=authority.agreed_digest, waits=False
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from wardian._internal.settings import Mesh
+from wardian._internal.agreed import Mesh
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.recovery.package import RecoveryPackage, unwrap, verify_package
 from wardian.broker.recovery.protocol import Contribution

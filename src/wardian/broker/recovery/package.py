@@ -22,7 +22,7 @@ from wardian._internal import wire
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.mesh.fields import Name, Owner
 from wardian.broker.mesh.manifest import SignedManifest
-from wardian.broker.release.protocol import Der, Key32
+from wardian.broker.message_fields import Der, Key32
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret

@@ -12,7 +12,7 @@ from wardian._internal.clock import Monotonic
 from wardian._internal.log import event
 from wardian.attestation.evidence import Evidence
 from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream
-from wardian.broker.limits import Bucket
+from wardian.broker.limits import NO_QUOTE_LEFT, SharedBucket, peer_of
 from wardian.broker.recovery.gathering import Gathering
 from wardian.broker.recovery.protocol import Contribution, RecoveryHello, RecoveryReceipt
 from wardian.broker.recovery.sessions import BrokerVisit
@@ -22,7 +22,10 @@ from wardian.errors import FormatError, QueueFull
 log = logging.getLogger(__name__)
 
 QUOTES_PER_S: Final = 2.0
-QUOTE_BURST: Final = 64
+QUOTE_BURST: Final = 80
+PEER_QUOTES_PER_S: Final = 0.5
+PEER_QUOTE_BURST: Final = 16
+"""What one address is sure of, and leaves to others: who holds it keeps no owner out."""
 NOT_YET: Final = Refusal(
     code=RefusalCode.UNAVAILABLE,
     rule="recovering",
@@ -58,7 +61,13 @@ class RecoveryPlace:
     def __init__(self, gathering: Gathering, means: RecoveryMeans) -> None:
         """Wait for the owners that `gathering` is about."""
         self._gathering, self._means = gathering, means
-        self._quotes = Bucket(per_s=QUOTES_PER_S, burst=QUOTE_BURST, now=means.ticks())
+        self._quotes = SharedBucket(
+            per_s=QUOTES_PER_S,
+            burst=QUOTE_BURST,
+            peer_per_s=PEER_QUOTES_PER_S,
+            peer_burst=PEER_QUOTE_BURST,
+            now=means.ticks(),
+        )
         self.recovered = asyncio.Event()
 
     async def answer(self, stream: FrameStream, raw: bytes) -> None:
@@ -67,6 +76,7 @@ class RecoveryPlace:
         Raises:
             PolicyDenied, AuthenticationFailed, FormatError: it is refused, and not counted.
             StateRolledBack, SealError: the last one came, and the backup is not to be opened.
+            QueueFull: it is asked for more quotes than it makes (retryable).
         """
         hello: RecoveryHello | None = None
         with contextlib.suppress(FormatError):
@@ -76,8 +86,8 @@ class RecoveryPlace:
             return
         gathering, means = self._gathering, self._means
         gathering.refuse_impossible(hello.owner)
-        if not self._quotes.take(means.ticks()):
-            raise QueueFull("the broker is asked for more evidence than it can make: ask later")
+        if not self._quotes.take(peer_of(stream.host), means.ticks()):
+            raise QueueFull(NO_QUOTE_LEFT)
         visit = BrokerVisit(
             raw,
             hello,

@@ -27,8 +27,8 @@ from typing_extensions import override
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
 from wardian.broker.mesh.fields import Hex32, Owner
+from wardian.broker.message_fields import Key32, Nonce
 from wardian.broker.recovery.package import RecoveryPackage
-from wardian.broker.release.protocol import Key32, Nonce
 from wardian.broker.transparency.heads import SignedHead
 from wardian.crypto.secret import Secret
 

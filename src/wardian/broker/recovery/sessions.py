@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wardian._internal import wire
+from wardian.attestation.appraisal.policy import AppraisalPolicy
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.recovery.package import RecoveryPackage, open_part, verify_package
 from wardian.broker.recovery.protocol import (
     Contribution,
@@ -24,7 +25,6 @@ from wardian.broker.recovery.protocol import (
     share_signed_bytes,
 )
 from wardian.broker.refusal import decode_or_raise
-from wardian.broker.release.protocol import NONCE_BYTES
 from wardian.broker.transparency.heads import SignedHead
 from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
 from wardian.crypto.signing import Signer, verify_signature

@@ -4,13 +4,13 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
+from wardian._internal.agreed import Agreed
 from wardian._internal.clock import UnixTime
-from wardian._internal.settings import Agreed
 from wardian.attestation.evidence import Evidence
 from wardian.broker.certificates import BROKER, verify_peer_certificate
 from wardian.broker.frames import FRAME_BYTES, connect
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.release.admission import Admission
-from wardian.broker.release.protocol import NONCE_BYTES
 from wardian.broker.release.workload_session import WorkloadSession
 from wardian.broker.state.audit import AuditHead
 

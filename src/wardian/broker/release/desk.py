@@ -8,9 +8,10 @@ from wardian.broker.desk import Desk, Office
 from wardian.broker.frames import ATTESTATION_FRAME_BYTES, FrameStream
 from wardian.broker.limits import Place
 from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.release.broker_session import BrokerSession
 from wardian.broker.release.policy import refuse_impossible
-from wardian.broker.release.protocol import NONCE_BYTES, Request
+from wardian.broker.release.protocol import Request
 from wardian.broker.release.releases import Releases
 from wardian.errors import PolicyDenied, TransportError
 
@@ -40,7 +41,7 @@ class ReleaseDesk(Desk[Request]):
         except PolicyDenied as err:  # it cost no quote, hence is rationed by itself
             office.refuse_rationed(err, role=role, models=models)
             raise
-        office.spend_quote()
+        office.spend_quote(place.peer)
         session = BrokerSession(nonce=secrets.token_bytes(NONCE_BYTES), opened_at=office.ticks())
         report_data = session.begin(
             raw,

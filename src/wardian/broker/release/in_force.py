@@ -26,8 +26,8 @@ from wardian.broker.certificates import (
 )
 from wardian.broker.frames import FIRST_FRAME_BYTES, connect
 from wardian.broker.mesh.fields import Hex32
+from wardian.broker.message_fields import Der
 from wardian.broker.refusal import decode_or_raise
-from wardian.broker.release.protocol import Der
 from wardian.errors import PolicyDenied
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ Whether a line's terms allow it now is `terms`; this knows neither counts nor th
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.mesh.lines import Line, ModelLine, SecretLine
 from wardian.broker.mesh.manifest import MeshManifest
 from wardian.errors import PolicyDenied

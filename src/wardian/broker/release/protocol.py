@@ -29,12 +29,12 @@ from wardian.attestation.evidence import Evidence, Purpose, bind
 from wardian.broker.mesh.fields import Hex16, Name
 from wardian.broker.mesh.lines import MAX_SECRET_BYTES
 from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.message_fields import Der, Key32, Nonce
 from wardian.broker.state.audit import Count
 from wardian.broker.transparency.following import ShownLog
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
 
-NONCE_BYTES: Final = 32
 KEY_ID_BYTES: Final = 16
 SESSION_LIFE_S: Final = 30
 """A session that is older answers nothing: seconds, by the broker's clock."""
@@ -43,9 +43,6 @@ TRANSCRIPT_LABEL: Final = "wardian release transcript v1"
 RESPONSE_LABEL: Final = "wardian release response v1"
 RELEASE_INFO: Final = "wardian release hpke v1"
 
-Nonce = Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
-Key32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Der = Annotated[bytes, msgspec.Meta(min_length=1, max_length=16 * 1024)]
 Models = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=256)]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 
 from wardian.attestation.evidence_digest import evidence_digest
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.authority import Authority
 from wardian.broker.certificates import MeshIdentity
 from wardian.broker.mesh.lines import ModelLine

@@ -7,7 +7,7 @@ its evidence against the manifest, the manifest against the owners in the measur
 from dataclasses import dataclass
 
 from wardian._internal import wire
-from wardian._internal.settings import Agreed
+from wardian._internal.agreed import Agreed
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.certificates import (

@@ -11,7 +11,8 @@ from wardian._internal import wire
 from wardian.attestation.evidence import Evidence
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.mesh.verify import VerifiedManifest
-from wardian.broker.release.protocol import NONCE_BYTES, SESSION_LIFE_S
+from wardian.broker.message_fields import NONCE_BYTES
+from wardian.broker.release.protocol import SESSION_LIFE_S
 from wardian.broker.release.turns import State, Turns
 from wardian.broker.standby.messages import (
     SESSION_BYTES,

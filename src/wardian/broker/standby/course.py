@@ -12,10 +12,20 @@ one of two brokers commit, and none on a state that is not the newest.
                    peer is active            peer is not, for `patience_s`
     SEEK --------> (follow it) --lost--> SEEK ------------------------------> OPEN --> active
                         ^                                                      |
-                        `------------------- SEEK <--- refused: not the newest-'
+                        `------------------- SEEK <-------- refused -----------'
+
+A state that is old or lost is opened again only after a copy of the active's. Whatever else was in
+the way, a full disk for example, may be over the next time.
 """
 
 import enum
+from typing import Final
+
+from wardian.errors import CounterLost, CounterUnavailable, SealError, StateRolledBack
+
+_NOT_THE_NEWEST: Final = (StateRolledBack, CounterLost)
+"""What says that this very state will never be the newest."""
+_MOST_DOUBLINGS: Final = 6
 
 
 class Heard(enum.Enum):
@@ -45,7 +55,7 @@ class Step(enum.Enum):
 class Course:
     """Where a broker with a peer stands on the way to be active."""
 
-    __slots__ = ("_deadline", "_patience_s", "_stale")
+    __slots__ = ("_deadline", "_failed", "_patience_s", "_stale")
 
     def __init__(self, *, patience_s: float, first: bool, now: float) -> None:
         """Begin.
@@ -58,29 +68,39 @@ class Course:
         self._patience_s = patience_s
         self._deadline = now if first else now + patience_s
         self._stale = False
+        self._failed = 0
 
     @property
     def stale(self) -> bool:
-        """Whether the own state was refused as not the newest, and none was copied since."""
+        """Whether the own state was refused as old or lost, and none was copied since."""
         return self._stale
 
     def heard(self, heard: Heard, *, now: float) -> Step:
         """Return what to do after `heard` came of asking the peer."""
         if heard in (Heard.COPIED, Heard.FOLLOWED):
-            self._stale = False
-        if heard not in (Heard.SILENT, Heard.NOT_ACTIVE):
-            self._deadline = now + self._patience_s  # it was there a moment ago
+            self._stale, self._failed = False, 0
+            self._deadline = now
+        if heard not in (Heard.SILENT, Heard.NOT_ACTIVE):  # it was there a moment ago
+            self._deadline = max(self._deadline, now + self._patience_s)
             return Step.SEEK
         return Step.SEEK if self._stale or now < self._deadline else Step.OPEN
 
-    def refused(self, *, for_good: bool, now: float) -> Step:
+    def refused(self, error: SealError, *, now: float) -> Step:
         """Return what to do after the own state could not be opened.
 
+        Nothing more is tried with one that is old or lost. A counter that nobody can reach is asked
+        again after `patience_s`. Anything else is tried again after that, after twice as long the
+        next time, and so on up to 64 times as long: each try takes the counter over, perhaps from
+        a broker that is active and cannot be reached from here.
+
         Args:
-            for_good: whether asking the counter again cannot help: the state is not the newest, or
-                not whole. Else nobody could say.
+            error: why it could not.
             now: see above.
         """
-        self._stale = self._stale or for_good
-        self._deadline = now + self._patience_s
+        self._stale = self._stale or isinstance(error, _NOT_THE_NEWEST)
+        pause_s = self._patience_s
+        if not isinstance(error, CounterUnavailable):
+            pause_s *= 2**self._failed
+            self._failed = min(self._failed + 1, _MOST_DOUBLINGS)
+        self._deadline = now + pause_s
         return Step.SEEK

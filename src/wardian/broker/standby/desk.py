@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.evidence_digest import evidence_digest
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.certificates import BROKER
 from wardian.broker.desk import Desk, Office
 from wardian.broker.frames import FrameStream
@@ -72,7 +72,7 @@ class StandbyDesk(Desk[StandbyHello]):
         """Return the session of a broker that has the keys now."""
         office, authority = self._office, self._office.authority
         manifest = authority.manifest
-        office.spend_quote()
+        office.spend_quote(place.peer)
         shown: Evidence | None = None
 
         def presented(evidence: Evidence) -> None:

@@ -74,7 +74,7 @@ class Door:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end; whatever happens there stays there."""
         stream, visit = FrameStream(reader, writer), asyncio.current_task()
-        peer = peer_of(writer.get_extra_info("peername")[0])
+        peer = peer_of(stream.host)
         crowded = tuple(self._visits.values()).count(peer) >= MOST_OF_ONE
         if visit is None or crowded or len(self._visits) >= MOST:
             stream.abort()

@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Final
 
 from wardian._internal import wire
+from wardian._internal.agreed import Agreed
 from wardian._internal.clock import UnixTime
 from wardian._internal.files import replace_file
 from wardian._internal.log import event
-from wardian._internal.settings import Agreed
 from wardian.attestation.evidence import Evidence
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.frames import FRAME_BYTES, FrameStream, connect
+from wardian.broker.mesh.manifest import SignedManifest, manifest_digest, parse_manifest
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.recovery.backup import read_sealed_key
 from wardian.broker.refusal import Refusal, RefusalCode
-from wardian.broker.release.protocol import NONCE_BYTES
 from wardian.broker.standby.channel import TAG_BYTES, Direction, Receiver, Sender
 from wardian.broker.standby.course import Heard
 from wardian.broker.standby.messages import STANDBY_RULE, TAKEN, Keys
 from wardian.broker.standby.place import Following, StandbyPlace
-from wardian.broker.standby.standby_session import StandbySession
+from wardian.broker.standby.standby_session import KnownManifest, StandbySession
 from wardian.broker.state.master_key import MasterKey
-from wardian.broker.state.replica import Replica, install, last_line
+from wardian.broker.state.replica import Replica, install, kept_value, last_line
 from wardian.broker.state.snapshot import MAX_PIECE_BYTES, Incoming, remove_state
 from wardian.errors import (
     AuthenticationFailed,
@@ -120,9 +121,11 @@ async def _join(
 ) -> Heard:
     """Go on from message 2."""
     try:
-        report_data = session.receive_challenge(raw, now=home.now())
-    except WardianError as err:  # whatever answers there, it is no broker of this mesh
-        event(log, "standby.no-broker", level=logging.WARNING, error=type(err).__name__)
+        report_data = session.receive_challenge(raw, now=home.now(), known=known_manifest(home))
+    except WardianError as err:  # whatever answers there, it is no broker to follow
+        rule = err.rule if isinstance(err, PolicyDenied) else ""
+        kind = type(err).__name__
+        event(log, "standby.no-broker", level=logging.WARNING, error=kind, rule=rule)
         return Heard.NOT_ACTIVE
     try:
         evidence = await asyncio.to_thread(home.attest, report_data)
@@ -139,6 +142,23 @@ async def _join(
         return await _follow(stream, keys, replica, place)
     finally:
         replica.close()
+
+
+def known_manifest(home: Home) -> KnownManifest | None:
+    """Return the manifest in the state that lies at `home`, newest or not; None if none opens.
+
+    It was in force once, so no broker of the newest state is under one of before.
+    """
+    try:
+        own = home.load_key()
+        raw = own and kept_value(home.path, "manifest", "current", master_key=own)
+        if not raw:
+            return None
+        signed = wire.decode(raw, SignedManifest, what="kept manifest")
+        version = parse_manifest(signed).version
+    except (SealError, FormatError, ConfigError):  # and so it says nothing
+        return None
+    return KnownManifest(version=version, digest=manifest_digest(signed))
 
 
 async def take_state(

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.broker.certificates import BROKER
 from wardian.broker.frames import ATTESTATION_FRAME_BYTES, FrameStream
 from wardian.broker.mesh.appraisal import appraisal_policy

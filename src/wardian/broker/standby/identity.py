@@ -8,7 +8,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from wardian.broker.certificates import chain_pem
 from wardian.broker.frames import server_context
 from wardian.crypto.tls_keys import TlsKey, load_identity
 
@@ -24,13 +23,23 @@ def nobody(*, now: int) -> ssl.SSLContext:
     Args:
         now: Unix seconds.
     """
-    key = TlsKey.generate()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Wardian broker, not active")])
+    return self_signed(TlsKey.generate(), name="Wardian broker, not active", now=now)
+
+
+def self_signed(key: TlsKey, *, name: str, now: int) -> ssl.SSLContext:
+    """Return a TLS server context with `key` and a certificate that nobody else vouches for.
+
+    Args:
+        key: who connects knows it already, or nothing depends on it.
+        name: what the certificate says of its holder.
+        now: Unix seconds.
+    """
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     begins = datetime.fromtimestamp(now, UTC) - timedelta(days=1)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.private_key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(begins)
@@ -38,5 +47,5 @@ def nobody(*, now: int) -> ssl.SSLContext:
         .sign(key.private_key, hashes.SHA256())
     )
     context = server_context()
-    load_identity(context, chain_pem((certificate.public_bytes(Encoding.DER),)), key)
+    load_identity(context, certificate.public_bytes(Encoding.PEM), key)
     return context

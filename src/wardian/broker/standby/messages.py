@@ -32,7 +32,7 @@ from typing_extensions import override
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
 from wardian.broker.mesh.manifest import SignedManifest
-from wardian.broker.release.protocol import Der, Key32, Nonce
+from wardian.broker.message_fields import Der, Key32, Nonce
 from wardian.broker.state.master_key import MasterKey
 from wardian.crypto.secret import Secret
 

@@ -8,15 +8,15 @@ from typing import Final
 from typing_extensions import override
 
 from wardian._internal import wire
+from wardian._internal.agreed import Agreed
 from wardian._internal.clock import Monotonic, UnixTime
-from wardian._internal.settings import Agreed
+from wardian.attestation.appraisal.policy import AppraisalPolicy
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AppraisalPolicy
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.ca import MeshCa
 from wardian.broker.frames import FrameStream
-from wardian.broker.limits import Bucket
+from wardian.broker.limits import NO_QUOTE_LEFT, SharedBucket, peer_of
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.verify import verify_manifest_for
 from wardian.broker.refusal import Refusal, RefusalCode
@@ -29,7 +29,10 @@ from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import FormatError, PolicyDenied, QueueFull, SealError
 
 QUOTES_PER_S: Final = 1.0
-QUOTE_BURST: Final = 16
+QUOTE_BURST: Final = 20
+PEER_QUOTES_PER_S: Final = 0.2
+PEER_QUOTE_BURST: Final = 4
+"""What one address is sure of, and leaves to others: who holds it keeps no successor out."""
 HANDED_OVER: Final = Refusal(
     code=RefusalCode.UNAVAILABLE,
     rule=STANDBY_RULE,
@@ -93,7 +96,13 @@ class RetiredPlace:
         self._ca = MeshCa(key=TlsKey.from_secret(Secret(key)), certificate=certificate)
         self._manifest = verify_manifest_for(signed, agreed=agreed)
         self._attesting = _InThreads(attest, now)
-        self._quotes = Bucket(per_s=QUOTES_PER_S, burst=QUOTE_BURST, now=ticks())
+        self._quotes = SharedBucket(
+            per_s=QUOTES_PER_S,
+            burst=QUOTE_BURST,
+            peer_per_s=PEER_QUOTES_PER_S,
+            peer_burst=PEER_QUOTE_BURST,
+            now=ticks(),
+        )
 
     async def answer(self, stream: FrameStream, raw: bytes) -> None:
         """Give the successor the state once more; tell everybody else to ask there.
@@ -108,8 +117,8 @@ class RetiredPlace:
         if hello is None or hello.wish != "take over":
             await stream.send(wire.encode(HANDED_OVER))
             return
-        if not self._quotes.take(self._ticks()):
-            raise QueueFull("the broker is asked for more evidence than it can make: ask later")
+        if not self._quotes.take(peer_of(stream.host), self._ticks()):
+            raise QueueFull(NO_QUOTE_LEFT)
         giver = Giver(
             attesting=self._attesting,
             manifest=self._manifest,

@@ -1,18 +1,20 @@
 """The standby's end of becoming one, as a pure state machine: bytes in, bytes out, or an error.
 
 No socket, clock or thread. The active is verified before the standby's own evidence is made: its
-evidence against the manifest, the manifest against the owners in the measured `wardian.toml`.
+evidence against the manifest, the manifest against the owners in the measured `wardian.toml`, and
+against the newest one that was known here before.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from wardian._internal import wire
-from wardian._internal.settings import Agreed
+from wardian._internal.agreed import Agreed
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.certificates import BROKER, verify_ca_certificate
 from wardian.broker.mesh.appraisal import appraisal_policy
-from wardian.broker.mesh.verify import verify_manifest_for
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
 from wardian.broker.refusal import decode_or_raise
 from wardian.broker.release.turns import State, Turns
 from wardian.broker.standby.messages import (
@@ -31,7 +33,23 @@ from wardian.broker.standby.messages import (
 )
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.tls_keys import verify_ecdsa
-from wardian.errors import AuthenticationFailed, LocalProtocolError
+from wardian.errors import AuthenticationFailed, LocalProtocolError, PolicyDenied
+
+MANIFEST_RULE: Final = "standby-manifest"
+"""What refuses an active under a manifest of before the one that is known here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownManifest:
+    """The manifest in the state that lies here: the mesh was at least as far once.
+
+    Attributes:
+        version: of the manifest.
+        digest: SHA-256, 32 bytes.
+    """
+
+    version: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +86,24 @@ class StandbySession:
         self._turns.enter(State.ASKED)
         return self._hello
 
-    def receive_challenge(self, raw: bytes, *, now: int) -> bytes:
+    def receive_challenge(self, raw: bytes, *, now: int, known: KnownManifest | None) -> bytes:
         """Take message 2 and return the report data (64 bytes) for the standby's evidence.
 
         The active is trusted from here on: its evidence is fresh for our nonce, of a measurement
-        that the owners in `wardian.toml` signed, and binds the CA key and exactly this manifest.
+        that the owners in `wardian.toml` signed, and binds the CA key and exactly this manifest,
+        which is not older than the one that is known here.
 
         Args:
             raw: message 2, untrusted.
             now: Unix seconds, for the validity of the collateral.
+            known: the manifest in the state that lies here; None on a fresh machine, where any
+                manifest that the owners ever signed is believed. What refuses an old state there
+                is its counter, and the heads that owners remember.
 
         Raises:
             PeerProtocolError: it is neither a challenge nor a refusal.
-            PolicyDenied: the manifest, or the active's evidence, is not acceptable.
+            PolicyDenied: the manifest, or the active's evidence, is not acceptable; or the active
+                is attested, under a manifest of before (rule `standby-manifest`).
             AttestationError: the active's evidence is not genuine, not current, or binds another
                 nonce, CA key or manifest than it shows.
             AuthenticationFailed: a signature in the manifest is wrong.
@@ -103,6 +126,7 @@ class StandbySession:
             ),
             now=now,
         )
+        _refuse_older(manifest, known)  # last: whoever carries the bytes does not bring it about
         self._shown = _Shown(raw=raw, ca_spki=ca_spki)
         self._turns.enter(State.CHALLENGED)
         return standby_report_data(
@@ -157,3 +181,26 @@ class StandbySession:
         if self._shown is None:
             raise LocalProtocolError("no active broker has been verified in this session")
         return self._shown
+
+
+def _refuse_older(manifest: VerifiedManifest, known: KnownManifest | None) -> None:
+    """Return if `manifest` is `known`, or of a higher version.
+
+    Raises:
+        PolicyDenied: it is not (rule `standby-manifest`): the owners may have withdrawn since what
+            it lists, this very broker for example.
+    """
+    version = manifest.manifest.version
+    if known is None or version > known.version:
+        return
+    if version < known.version:
+        raise PolicyDenied(
+            f"the other broker is under manifest version {version}, and the state here under "
+            f"{known.version}: it is not the newest",
+            rule=MANIFEST_RULE,
+        )
+    if manifest.digest != known.digest:
+        raise PolicyDenied(
+            f"the other broker is under another manifest of version {version} than the state here",
+            rule=MANIFEST_RULE,
+        )

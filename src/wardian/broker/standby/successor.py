@@ -4,9 +4,9 @@ import asyncio
 import secrets
 
 from wardian.broker.frames import FRAME_BYTES, connect
-from wardian.broker.release.protocol import NONCE_BYTES
+from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.standby.channel import Direction, Sender
-from wardian.broker.standby.follower import DIAL_S, Home, take_state
+from wardian.broker.standby.follower import DIAL_S, Home, known_manifest, take_state
 from wardian.broker.standby.messages import TAKEN
 from wardian.broker.standby.standby_session import StandbySession
 
@@ -21,7 +21,8 @@ async def take_over(peer: tuple[str, int], home: Home) -> None:
     Raises:
         TransportError: the old broker cannot be reached, or was lost; ask again (retryable).
         PolicyDenied, AttestationError, AuthenticationFailed, FormatError: the old broker is not
-            acceptable, or refuses; or what lies at home is of another mesh.
+            acceptable, or refuses; or what lies at home is of another mesh, or under a newer
+            manifest.
         SealError, ConfigError: the state is not whole, or cannot be written here.
     """
     session = StandbySession(
@@ -31,7 +32,8 @@ async def take_over(peer: tuple[str, int], home: Home) -> None:
     try:
         await stream.send(session.hello(tee=home.tee))
         challenge = await stream.receive(most=FRAME_BYTES)
-        report_data = session.receive_challenge(challenge, now=home.now())
+        known = known_manifest(home)
+        report_data = session.receive_challenge(challenge, now=home.now(), known=known)
         evidence = await asyncio.to_thread(home.attest, report_data)
         await stream.send(session.proof(evidence))
         keys = session.receive_answer(await stream.receive(most=FRAME_BYTES))

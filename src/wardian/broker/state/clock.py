@@ -56,9 +56,15 @@ class FlooredClock:
 
     def unkept(self) -> Changes:
         """Return what the next commit has to write for the floor to last; empty if it does."""
-        if self._floor <= _decode(self._store.get(*_FLOOR)):
-            return {}
-        return {_FLOOR: _encode(self._floor)}
+        return self.raised(self._floor)
+
+    def raised(self, moment: int) -> Changes:
+        """Return what a commit has to write for the floor to last and to be at `moment` or later.
+
+        Where the moment itself has to be written down first, `raise_to` it after that commit.
+        """
+        floor = max(self._floor, moment)
+        return {} if floor <= _decode(self._store.get(*_FLOOR)) else {_FLOOR: _encode(floor)}
 
     def beacon_of(self, owner: str) -> int | None:
         """Return the time in the newest beacon of `owner`; None if there was none."""

@@ -8,9 +8,10 @@ of the copy exactly what the root lists. So a stream that was cut, replayed or t
 state ends here.
 """
 
+import contextlib
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wardian._internal.files import sync_directory
@@ -91,15 +92,8 @@ class Replica:
         Raises:
             SealError: the row was altered since the copy was verified.
         """
-        expected = self._root.rows.get(f"{place}/{key}")
-        if expected is None:
-            return None
-        query = "SELECT generation, sealed FROM rows WHERE place = ? AND key = ?"
-        with sqlite_as_seal_error(), self._database.select(query, place, key) as found:
-            row = found.fetchone()
-        if row is None or digest(row[1]) != expected:
-            raise SealError(ALTERED)
-        return self._sealer.open(row[1], "rows", f"{place}/{key}", row[0])
+        with sqlite_as_seal_error():
+            return _value(self._database, self._sealer, self._root, place, key)
 
     def audit_tree(self) -> Tree:
         """Return the Merkle tree over the audit log, which is read and verified for it.
@@ -236,22 +230,67 @@ def last_line(path: Path, *, master_key: MasterKey) -> SealedLine | None:
         SealError: what lies there is not under `master_key`, or damaged.
         ConfigError: it cannot be opened.
     """
-    if not path.exists():
-        return None
-    database = Database(path)  # and SQLite takes back what a crash left half done
-    try:
-        with sqlite_as_seal_error():
-            if database.empty():
-                return None
-            root, _ = read_root(database, Sealer(master_key))
-            query = "SELECT sequence, generation, sealed FROM audit WHERE sequence = ?"
-            with database.select(query, root.audit.count) as found:
-                row = found.fetchone()
-    finally:
-        database.close()
+    with _kept(path, Sealer(master_key)) as kept:
+        if kept is None:
+            return None
+        database, root = kept
+        query = "SELECT sequence, generation, sealed FROM audit WHERE sequence = ?"
+        with database.select(query, root.audit.count) as found:
+            row = found.fetchone()
     if row is None and root.audit.count:
         raise SealError(ALTERED)
     return None if row is None else SealedLine(*row)
+
+
+def kept_value(path: Path, place: str, key: str, *, master_key: MasterKey) -> bytes | None:
+    """Return a value, which is no owner's own, in the state at `path`, newest or not.
+
+    Returns:
+        The value; None if there is none, or no state.
+
+    Raises:
+        SealError: what lies there is not under `master_key`, or damaged.
+        ConfigError: it cannot be opened.
+    """
+    sealer = Sealer(master_key)
+    with _kept(path, sealer) as kept:
+        return None if kept is None else _value(kept[0], sealer, kept[1], place, key)
+
+
+@contextlib.contextmanager
+def _kept(path: Path, sealer: Sealer) -> Iterator[tuple[Database, Root] | None]:
+    """Yield the opened file at `path` and its root, of which no row is verified; None if no state.
+
+    Raises:
+        SealError: what lies there is not of `sealer`, or damaged.
+        ConfigError: it cannot be opened.
+    """
+    if not path.exists():
+        yield None
+        return
+    database = Database(path)  # and SQLite takes back what a crash left half done
+    try:
+        with sqlite_as_seal_error():
+            yield None if database.empty() else (database, read_root(database, sealer)[0])
+    finally:
+        database.close()
+
+
+def _value(database: Database, sealer: Sealer, root: Root, place: str, key: str) -> bytes | None:
+    """Return the value that `root` lists at (`place`, `key`), None if it lists none.
+
+    Raises:
+        SealError: the row is not the one that it lists.
+    """
+    expected = root.rows.get(f"{place}/{key}")
+    if expected is None:
+        return None
+    query = "SELECT generation, sealed FROM rows WHERE place = ? AND key = ?"
+    with database.select(query, place, key) as found:
+        row = found.fetchone()
+    if row is None or digest(row[1]) != expected:
+        raise SealError(ALTERED)
+    return sealer.open(row[1], "rows", f"{place}/{key}", row[0])
 
 
 def _aside(replica: Replica, path: Path, *, master_key: MasterKey) -> Path | None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from wardian._internal.counter import (
     CounterKeeper,
     MonotonicCounter,
-    count,
+    count_on,
 )
 from wardian.broker.state.audit import AuditEntry, AuditHead
 from wardian.broker.state.contents import (
@@ -214,8 +214,7 @@ class Store:
         Raises:
             SealError: the state cannot be written, or another broker counted meanwhile.
         """
-        self._refuse_unusable()
-        self._refuse_retired()
+        self.confirm()  # without its keepers the state can be read: nothing is begun that may count
         basis = Basis(
             sealer=self._sealer,
             root=self._root,
@@ -273,7 +272,7 @@ class Store:
         commit = drafted.commit
         self.replicas.ship(commit)
         stamped = self._sealer.stamp(commit.root, generation=commit.generation)
-        count(self._counter, at=self._value, to=stamped)
+        count_on(self._counter, to=stamped)
         self._value = stamped
         self._root, self._chain = drafted.root, drafted.chain
         for line in drafted.lines:

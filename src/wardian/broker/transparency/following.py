@@ -1,7 +1,7 @@
 """What a party is shown of the log with another message, and how it follows the log with that."""
 
 from wardian._internal import wire
-from wardian._internal.settings import Mesh
+from wardian._internal.agreed import Mesh
 from wardian.broker.state.audit import AuditHead
 from wardian.broker.transparency.cosigning import HeadDemand, Path, WitnessedHead
 from wardian.broker.transparency.heads import verify_head

@@ -9,8 +9,8 @@ from typing import Final, NoReturn
 import click
 
 from wardian._internal import wire
+from wardian.attestation.appraisal.policy import Outcome
 from wardian.attestation.claims import Claims
-from wardian.attestation.policy import Outcome
 from wardian.cli.attest.verdict import Verdict, document
 
 _DATES: Final = {"tcb_date", "collateral_issued", "collateral_expires"}

@@ -10,9 +10,9 @@ import click
 
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
-from wardian.attestation.policy import AnyMeasurement, AppraisalPolicy
-from wardian.attestation.policy_file import default_policy
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.appraisal.policy import AnyMeasurement, AppraisalPolicy
+from wardian.attestation.appraisal.policy_file import default_policy
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.broker.certificates import chain_pem
 from wardian.broker.mesh.manifest import manifest_digest
 from wardian.cli.attest.screen import (

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from wardian.attestation.appraisal.policy import AppraisalPolicy, Outcome
+from wardian.attestation.appraisal.rules_tdx import REGISTERS, register_of
 from wardian.attestation.claims import Claims, SgxReport
-from wardian.attestation.policy import AppraisalPolicy, Outcome
-from wardian.attestation.rules_tdx import REGISTERS, register_of
 from wardian.errors import AttestationError, FormatError, PolicyDenied, WardianError
 
 REFUSED: Final = 3

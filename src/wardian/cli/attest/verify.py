@@ -6,11 +6,11 @@ from typing import Final
 import click
 
 from wardian._internal.clock import unix_time
+from wardian.attestation.appraisal.policy import AnyMeasurement, AppraisalPolicy
+from wardian.attestation.appraisal.policy_file import default_policy, load_policy
 from wardian.attestation.claims import Claims
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.policy import AnyMeasurement, AppraisalPolicy
-from wardian.attestation.policy_file import default_policy, load_policy
-from wardian.attestation.quote import parse_quote
+from wardian.attestation.quotes.quote import parse_quote
 from wardian.attestation.ra_tls import verify_certificate
 from wardian.attestation.verifier import verify_quote
 from wardian.cli.attest.screen import (

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from wardian._internal.settings import Agreed, load
+from wardian._internal.agreed import Agreed
+from wardian._internal.settings import load
 from wardian.broker.transparency.cosigning import HeadDemand
 from wardian.cli.audit.source import existing
 from wardian.errors import ConfigError

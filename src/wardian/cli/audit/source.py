@@ -139,15 +139,19 @@ def _ca_in(state: Path) -> Path | None:
     return own if own.is_file() else None
 
 
-def parse_address(text: str) -> tuple[str, int]:
+def parse_address(text: str, *, what: str = "--broker") -> tuple[str, int]:
     """Return host and port of HOST:PORT; an IPv6 address stands in brackets.
+
+    Args:
+        text: as a person wrote it.
+        what: what it is the value of, for the message.
 
     Raises:
         ConfigError: something else.
     """
     found = _ADDRESS.match(text)
     if found is None or int(found[2]) > MAX_PORT:
-        raise ConfigError(f"--broker {text!r}: HOST:PORT was expected")
+        raise ConfigError(f"{what} {text!r}: HOST:PORT was expected")
     return found[1], int(found[2])
 
 

@@ -43,7 +43,8 @@ def verify(
 
     Every line has to follow the one before it, the Merkle tree over all of them to have the root
     that the mesh CA's key signed, and every head seen before to be a beginning of it. Ends with 0
-    if that is so, 3 if it is not.
+    if that is so, 3 if it is not. Without the mesh CA's certificate nobody vouches for that key:
+    the log may be whole, and is UNVERIFIED.
     """
     if proof is not None and (exported is not None or demand is not None):
         raise ConfigError(
@@ -128,7 +129,7 @@ def _verify_proof(path: Path, source: Source, *, head: Path | None, as_json: boo
             )
         refuse_contradiction(fits[0].audit, proof.head.audit)
     if as_json:
-        click.echo(wire.encode({"verified": True, "ca": source.ca is not None, "lines": lines}))
+        click.echo(wire.encode({**_known(source), "lines": lines}))
         return
     _say_proof(proof, lines, source)
 
@@ -145,8 +146,7 @@ def _report(found: Audited, source: Source, *, remembered: Path | None, as_json:
     head, vouched = found.witnessed.head, found.vouched
     if as_json:
         told = {
-            "verified": True,
-            "ca": source.ca is not None,
+            **_known(source),
             "read": found.read,
             "head": head,
             "witnesses": () if vouched is None else vouched.witnesses,
@@ -168,6 +168,15 @@ def _report(found: Audited, source: Source, *, remembered: Path | None, as_json:
         click.echo("nothing remembered: give --head FILE to notice a fork the next time")
     else:
         click.echo(f"remembered in {remembered}")
+
+
+def _known(source: Source) -> dict[str, object]:
+    """Return what JSON says first of a log, or lines of one, that fit the head above them.
+
+    It is verified only where a CA that the caller knows vouches for that head: a host can make a
+    whole log of its own.
+    """
+    return {"verified": source.ca is not None, "whole": True, "reason": source.ca_said}
 
 
 def _say_ca(source: Source) -> None:

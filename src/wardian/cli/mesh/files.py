@@ -8,8 +8,9 @@ from typing import Final
 import click
 
 from wardian._internal import wire
+from wardian._internal.agreed import Agreed
 from wardian._internal.files import replace_file
-from wardian._internal.settings import Agreed, parse, read
+from wardian._internal.settings import parse, read
 from wardian.broker.mesh.changes import Change
 from wardian.broker.mesh.manifest import MeshManifest, SignedManifest, parse_manifest
 from wardian.errors import ConfigError, FormatError

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from wardian._internal.settings import Agreed
+from wardian._internal.agreed import Agreed
 from wardian.cli.audit.source import parse_address
 from wardian.cli.mesh.files import read_agreed
 from wardian.cli.state import StateDir

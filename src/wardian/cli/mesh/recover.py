@@ -7,7 +7,7 @@ import click
 
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
-from wardian.attestation.policy import AppraisalPolicy
+from wardian.attestation.appraisal.policy import AppraisalPolicy
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.manifest import manifest_digest, parse_manifest
 from wardian.broker.mesh.verify import verify_manifest_for

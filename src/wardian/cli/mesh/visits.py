@@ -10,7 +10,7 @@ import click
 
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
-from wardian._internal.settings import read
+from wardian._internal.files import read_private
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.lines import MAX_SECRET_BYTES
 from wardian.broker.mesh.manifest import SignedManifest
@@ -183,13 +183,17 @@ def _demands(path: Path, place: OwnersPlace, known: KnownCa) -> tuple[SignedMani
 
 
 def _named(option: str) -> tuple[str, Secret]:
-    """Return name and value of `--secret NAME=FILE`; the value is the file's exact bytes."""
+    """Return name and value of `--secret NAME=FILE`; the value is the file's exact bytes.
+
+    Raises:
+        ConfigError: as `read_private`; or the option names no file, or an empty one.
+    """
     name, equals, path = option.partition("=")
     if not equals:
         raise ConfigError(
             "--secret: NAME=FILE was expected; a value never stands on a command line"
         )
-    raw = read(Path(path), limit_bytes=MAX_SECRET_BYTES)
+    raw = read_private(Path(path), limit_bytes=MAX_SECRET_BYTES)
     if not raw:
         raise ConfigError(f"--secret {name}: {path} is empty")
     return name, Secret(raw)

@@ -7,9 +7,9 @@ from typing import Final
 
 import click
 
+from wardian._internal.files import read_private
 from wardian.cli.files import path_option, read_passphrase
 from wardian.crypto.owner_key import (
-    MAX_OWNER_KEY_BYTES,
     decode_owner_key,
     encode_owner_key,
     needs_passphrase,
@@ -81,7 +81,7 @@ def read_owner_key(path: Path, passphrase_file: Path | None = None) -> SigningKe
         ConfigError: the file cannot be read, other users can read it, it holds no owner's key, or
             its passphrase is another or cannot be asked for.
     """
-    file = _read_private(path)
+    file = Secret(read_private(path) or b"\n")
     try:
         passphrase = read_passphrase(passphrase_file) if passphrase_file else None
         if passphrase is None and needs_passphrase(file):
@@ -105,16 +105,6 @@ def write_owner_key(path: Path, file: Secret) -> None:
         raise ConfigError(f"{path}: cannot be written: {err.strerror}") from err
     with os.fdopen(descriptor, "wb") as opened:
         opened.write(file.reveal())
-
-
-def _read_private(path: Path) -> Secret:
-    try:
-        with path.open("rb") as opened:
-            if os.name == "posix" and os.fstat(opened.fileno()).st_mode & 0o077:
-                raise ConfigError(f"{path}: other users can read this key; run chmod 600 on it")
-            return Secret(opened.read(MAX_OWNER_KEY_BYTES + 1) or b"\n")
-    except OSError as err:
-        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
 
 
 def _ask(path: Path) -> Secret:

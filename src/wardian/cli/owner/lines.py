@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from wardian._internal.settings import Agreed, load
+from wardian._internal.agreed import Agreed
+from wardian._internal.settings import load
 from wardian.broker.mesh.lines import ModelLine, ReleaseTerms, SecretLine, sign_line
 from wardian.cli.files import path_option, read_secret
 from wardian.cli.owner.files import well_formed, write_line_file

@@ -16,7 +16,8 @@ from wardian._internal import wire
 from wardian._internal.clock import unix_time
 from wardian._internal.files import replace_file
 from wardian._internal.log import configure
-from wardian._internal.settings import Operator, parse
+from wardian._internal.operator import Operator
+from wardian._internal.settings import parse
 from wardian.broker.certificates import chain_pem
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.owners.client import provision

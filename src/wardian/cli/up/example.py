@@ -12,7 +12,9 @@ from typing import Annotated
 
 import msgspec
 
-from wardian._internal.settings import Agreed, Name, Operator, PositiveInt, Settings, parse, read
+from wardian._internal.agreed import Agreed
+from wardian._internal.operator import Operator
+from wardian._internal.settings import Name, PositiveInt, Settings, parse, read
 from wardian.errors import ConfigError
 
 _NOBODY = re.compile(r"^owners\s*=\s*\[\s*\][^\n]*$", re.MULTILINE)

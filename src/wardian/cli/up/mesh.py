@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from wardian._internal.settings import Operator
+from wardian._internal.operator import Operator
 from wardian._internal.wire import printable
 from wardian.cli.state import StateDir
 from wardian.cli.up.screen import Screen

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardian._internal import wire
+from wardian._internal.agreed import Agreed
 from wardian._internal.files import replace_file
-from wardian._internal.settings import Agreed, parse
+from wardian._internal.settings import parse
 from wardian.attestation.claims import TcbStatus
 from wardian.broker.mesh.lines import ModelLine, sign_model_line
 from wardian.broker.mesh.manifest import (

@@ -19,9 +19,9 @@ from typing import Annotated, Final
 import msgspec
 
 from wardian._internal import settings
-from wardian.attestation.policy import AppraisalPolicy
-from wardian.attestation.policy_file import Digest, PolicyFile, build_policy
-from wardian.attestation.result import AttestationResult
+from wardian.attestation.appraisal.policy import AppraisalPolicy
+from wardian.attestation.appraisal.policy_file import Digest, PolicyFile, build_policy
+from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.certificates import (
     FRONTEND,

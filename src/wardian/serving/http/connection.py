@@ -15,8 +15,8 @@ from typing import Final, TypeAlias, cast
 
 from typing_extensions import override
 
+from wardian._internal.agreed import Limits
 from wardian._internal.log import event
-from wardian._internal.settings import Limits
 from wardian.errors import LocalProtocolError
 from wardian.serving.http.messages import (
     CONTINUE,

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
 
+from wardian._internal.agreed import Limits
 from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.log import event
-from wardian._internal.settings import Limits
 from wardian.errors import ConfigError
 from wardian.serving.http.connection import Connection, Handler, ServerState
 

@@ -8,7 +8,6 @@ quotes are complete and only a policy that names this platform's root accepts th
 import contextlib
 import datetime as dt
 import hashlib
-import os
 import secrets
 import shutil
 import struct
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from wardian._internal import wire
 from wardian._internal.clock import UnixTime, unix_time
+from wardian._internal.files import read_private
 from wardian.attestation.claims import ATTRIBUTE_DEBUG, TcbStatus
 from wardian.attestation.evidence import REPORT_DATA_BYTES, Evidence
 from wardian.crypto.kdf import hkdf
@@ -149,7 +149,7 @@ class SimulatedPlatform:
         svn: int = 0,
         debug: bool = False,
     ) -> bytes:
-        """Return an SGX quote, version 3, as `attestation.quote` lays it out.
+        """Return an SGX quote, version 3, as `attestation.quotes.quote` lays it out.
 
         Args:
             mr_enclave: the measurement, 32 bytes.
@@ -309,13 +309,7 @@ def load_platform(directory: Path, *, clock: UnixTime = unix_time) -> SimulatedP
         ConfigError: it is not there, open to other users, or damaged; says what to do.
     """
     path = directory / _SECRETS_FILE
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise ConfigError(f"{path}: other users can read it; run chmod 600 on it")
-            raw = file.read()
-    except OSError as err:
-        raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
+    raw = read_private(path)
     try:
         return _restore(wire.decode(raw, _Stored, what="simulated platform"), clock)
     except (FormatError, ValueError, TypeError) as err:

@@ -86,7 +86,7 @@ def build_collateral(
     advisories: Sequence[str] = (),
     revoked: Sequence[int] = (),
 ) -> bytes:
-    """Return signed collateral as the JSON that `attestation.collateral` reads.
+    """Return signed collateral as the JSON that `attestation.collateral.bundle` reads.
 
     Args:
         pki: who signs.

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wardian._internal.agreed import Agreed, KeeperTerms
 from wardian._internal.files import replace_file
-from wardian._internal.settings import Agreed, parse
+from wardian._internal.settings import parse
 from wardian.errors import ConfigError
 from wardian.tee.manifest.bytecode import (
     FOLDER,
@@ -87,16 +88,15 @@ class Builder:
 
         Args:
             directory: made if it is not there; gets `ROLE.manifest`, `wardian.toml`, `bytecode/`.
-            deployment: the bytes of `wardian.toml`.
+            deployment: the bytes of `wardian.toml`; of a keeper's `keeper.toml`.
             package: the directory of the package `wardian`; by default the one that is running.
             roles: the role table.
             gramine: where Gramine's libraries lie; by default where its packages put them.
             edmm: whether memory and threads are added while an enclave runs (SGX 2).
 
         Raises:
-            ConfigError: `deployment` is wrong, or there is no Gramine where it shall be.
+            ConfigError: there is no Gramine where it shall be.
         """
-        self._agreed = parse(deployment, Agreed, name=AGREED)
         self._directory = directory
         self._package = (package or running_package()).resolve()
         self._roles = roles
@@ -109,9 +109,11 @@ class Builder:
         """Write the manifest of `role` and the bytecode that it needs; return what was built.
 
         Raises:
-            ConfigError: no such role, or something that it needs is missing or cannot be read.
+            ConfigError: no such role, `deployment` is not what such a role agrees on, or something
+                that it needs is missing or cannot be read.
         """
         spec = spec_of(role, self._roles)
+        agreed = self._parse(spec)
         demand_debug_ranges()
         self._know(AGREED, self._deployment)
         candidates = find_candidates(role, package=self._package, roles=self._roles)
@@ -134,10 +136,8 @@ class Builder:
             trusted=trusted,
             allowed=spec.allowed,
             keeps_state=spec.keeps_state,
-            enclave_bytes=enclave_bytes(spec, self._agreed, runs_models=_runs_models(spec)),
-            max_threads=max_threads(
-                spec, self._agreed, runs_models=_runs_models(spec), edmm=self._edmm
-            ),
+            enclave_bytes=enclave_bytes(spec, agreed, runs_models=_runs_models(spec)),
+            max_threads=max_threads(spec, agreed, runs_models=_runs_models(spec), edmm=self._edmm),
             edmm=self._edmm,
             product_id=spec.product_id,
             svn=spec.svn,
@@ -154,6 +154,13 @@ class Builder:
             minimal=minimal,
             patched_libc=self._gramine.runtime is not None,
         )
+
+    def _parse(self, spec: RoleSpec) -> Agreed | None:
+        """Return the mesh that the role is of, if it is of one, once its settings were read."""
+        if spec.of_mesh:
+            return parse(self._deployment, Agreed, name=AGREED)
+        parse(self._deployment, KeeperTerms, name=AGREED)
+        return None
 
     def _trusted(
         self, chosen: Mapping[str, Path], native: Iterable[Path]

@@ -6,7 +6,6 @@ that asks a hardware module or a key service. This process never sees the key.
 Source: Gramine's documentation, "Writing plugins for signing SGX enclaves".
 """
 
-import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from wardian._internal import settings
+from wardian._internal.files import refuse_shared
 from wardian.errors import ConfigError
 from wardian.tee.manifest.canonical import (
     MAX_MANIFEST_BYTES,
@@ -90,8 +90,7 @@ def file_signer(key: Path) -> Signer:
         raise ConfigError(f"{key}: cannot be read: {err.strerror}") from err
     if not key.is_file():
         raise ConfigError(f"{key}: is not a file")
-    if os.name == "posix" and status.st_mode & 0o077:
-        raise ConfigError(f"{key}: other users can read this key; run chmod 600 on it")
+    refuse_shared(key, status)
     return Signer(plugin=FILE_PLUGIN, arguments=("--key", str(key.absolute())))
 
 

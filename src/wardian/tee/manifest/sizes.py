@@ -5,7 +5,7 @@ process that dies for want of memory; too large costs start-up time without EDMM
 is added to the enclave first (about 16 s for 16 GiB).
 """
 
-from wardian._internal.settings import Agreed
+from wardian._internal.agreed import Agreed
 from wardian.tee.role_table import RoleSpec
 
 LIBRARY_OS_BYTES = 64 * 1024**2
@@ -21,23 +21,27 @@ the layout that the processor wants."""
 SMALLEST_BYTES = 256 * 1024**2
 
 
-def enclave_bytes(spec: RoleSpec, agreed: Agreed, *, runs_models: bool) -> int:
+def enclave_bytes(spec: RoleSpec, agreed: Agreed | None, *, runs_models: bool) -> int:
     """Return the size of the enclave of `spec`, a power of two in bytes.
 
     Args:
         spec: the role.
-        agreed: how large models and requests may be.
+        agreed: how large models and requests may be; None: it has neither.
         runs_models: whether the role opens a model; any of those agreed on, so the largest counts.
     """
-    needed = LIBRARY_OS_BYTES + spec.heap_bytes + 2 * agreed.limits.max_body_bytes
-    if runs_models:
+    needed = LIBRARY_OS_BYTES + spec.heap_bytes
+    if agreed is not None:
+        needed += 2 * agreed.limits.max_body_bytes
+    if agreed is not None and runs_models:
         needed += MODEL_COPIES * max(terms.max_model_bytes for terms in agreed.models.values())
     return max(SMALLEST_BYTES, 1 << (needed - 1).bit_length())
 
 
-def max_threads(spec: RoleSpec, agreed: Agreed, *, runs_models: bool, edmm: bool) -> int:
+def max_threads(spec: RoleSpec, agreed: Agreed | None, *, runs_models: bool, edmm: bool) -> int:
     """Return how many threads the enclave of `spec` has at once; with EDMM, how many at first."""
     if edmm:
         return 1
-    engine = max(terms.threads for terms in agreed.models.values()) if runs_models else 0
+    engine = 0
+    if agreed is not None and runs_models:
+        engine = max(terms.threads for terms in agreed.models.values())
     return GRAMINE_THREADS + 1 + spec.threads + engine

@@ -1,0 +1,146 @@
+"""`wardian.toml`, and a keeper's `keeper.toml`: agreed between the owners, and measured.
+
+The digest is part of a role's measurement, so what stands there can be trusted by whoever accepts
+the measurement. It names models, limits, the owners' public keys and the keepers of the broker's
+counter, and nothing that scaling changes.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from wardian._internal.settings import Name, PositiveInt, PublicKey, Settings, Sha256
+
+KeeperTcb = Literal[
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+]
+"""Intel's words for the state of a keeper's platform."""
+
+
+class Mesh(Settings, frozen=True, kw_only=True):
+    """`[mesh]`: who owns it. `owners` are their public keys in hex, `threshold` of them sign."""
+
+    name: Name
+    owners: Annotated[tuple[PublicKey, ...], msgspec.Meta(min_length=1, max_length=64)]
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    lease_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 3600
+    """How long a certificate is valid, and how long a process serves that no broker renewed. It
+    renews at half of it."""
+    epoch_s: Annotated[int, msgspec.Meta(ge=60, le=2_592_000)] = 86_400
+    """After which time the broker replaces the queue keys. A new manifest, and an owner's order,
+    do so at once."""
+    witnesses: Annotated[tuple[PublicKey, ...], msgspec.Meta(max_length=16)] = ()
+    """Who countersigns heads of the audit log; owners may be among them."""
+    head_threshold: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    """How many witnesses have to have seen the log before a process takes keys from its broker; 0:
+    none, and then one broker that runs twice can show each process a log of its own (TRUST T22)."""
+    head_max_lines: PositiveInt = 10_000
+    """By how many lines the log may have gone on since they saw it."""
+    head_max_age_s: Annotated[int, msgspec.Meta(ge=60, le=2_592_000)] = 86_400
+    """How long ago that may be, by the witnesses' clocks."""
+
+    def __post_init__(self) -> None:
+        """Refuse a mesh whose owners, or witnesses, could never be enough, or are fewer than said.
+
+        Whoever has a P-256 key has the one of the other sign, too: 02 and 03 before one number.
+        """
+        for who, keys in (("owners", self.owners), ("witnesses", self.witnesses)):
+            if len({key[-64:] for key in keys}) < len(keys):
+                raise ValueError(f"`{who}` names one key twice")
+        if self.threshold > len(self.owners):
+            raise ValueError("`threshold` is above the number of owners")
+        if self.head_threshold > len(self.witnesses):
+            raise ValueError("`head_threshold` is above the number of witnesses")
+
+
+class ModelTerms(Settings, frozen=True, kw_only=True):
+    """`[models.NAME]`: how a model is run, whatever its version."""
+
+    media_type: Literal["application/onnx"] = "application/onnx"
+    engine: Literal["openvino"] = "openvino"
+    threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
+    """Most rows that one inference takes; 1 runs each request by itself, whole."""
+    batch_across_tenants: bool = False
+    """Whether the owner says that a row's answer never depends on its neighbours, so that rows of
+    strangers may share an inference (TRUST T19)."""
+    max_model_bytes: PositiveInt = 2 * 1024**3
+
+
+class Limits(Settings, frozen=True, kw_only=True):
+    """`[limits]`: what one front end accepts."""
+
+    max_body_bytes: PositiveInt = 16 * 1024**2
+    max_waiting: PositiveInt = 4096
+    """Requests accepted and not yet answered, over all connections; then 429."""
+    deadline_ms: Annotated[int, msgspec.Meta(ge=10, le=600_000)] = 10_000
+    """Within this time an accepted request has its answer or a typed error."""
+    header_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
+    body_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
+    idle_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 75.0
+    max_connections: PositiveInt = 1024
+
+
+class Keeper(Settings, frozen=True, kw_only=True):
+    """`[[counter.keepers]]`: one keeper of the broker's counter, as `wardian keeper show` says."""
+
+    name: Name
+    key: Sha256
+    """Of its key, DER SubjectPublicKeyInfo. A keeper that lost its state has another one."""
+    platform: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    """PPID of the machine that it runs on."""
+    simulation_root_sha256: Sha256 | None = None
+    """Of the root of a simulated one; None: Intel's, and nothing else."""
+
+
+class Counter(Settings, frozen=True, kw_only=True):
+    """`[counter]`: who keeps the counter that says which state of the broker is the newest.
+
+    On hardware there is no broker without it; in a simulation a file of the host stands in.
+    """
+
+    keepers: Annotated[tuple[Keeper, ...], msgspec.Meta(min_length=3, max_length=16)]
+    measurements: Annotated[tuple[Sha256, ...], msgspec.Meta(min_length=1, max_length=16)]
+    """Of the keepers' code."""
+    put_back: Annotated[int, msgspec.Meta(ge=0, le=15)] = 0
+    """How many of the keepers' hosts may put older files back, while others cannot be reached, and
+    still no old state of the broker opens. N keepers bear it from 3 * put_back + 1 on."""
+    tcb_statuses: Annotated[tuple[KeeperTcb, ...], msgspec.Meta(min_length=1)] = (
+        "UpToDate",
+        "SWHardeningNeeded",
+    )
+    advisories: Annotated[tuple[str, ...], msgspec.Meta(max_length=256)] = ()
+    """Advisories that are accepted; any other that a keeper's evidence carries is refused."""
+
+    def __post_init__(self) -> None:
+        """Refuse keepers that are one, and a quorum that they cannot be."""
+        for what in ("name", "key", "platform"):
+            if len({getattr(keeper, what) for keeper in self.keepers}) < len(self.keepers):
+                raise ValueError(f"two `keepers` have one `{what}`")
+        if (len(self.keepers) + self.put_back) // 2 + 1 > len(self.keepers):
+            raise ValueError("`put_back` is above what so many keepers can bear")
+        simulated = {keeper.simulation_root_sha256 is not None for keeper in self.keepers}
+        if len(simulated) > 1:
+            raise ValueError("`keepers` are all on hardware, or all simulated")
+
+
+class Agreed(Settings, frozen=True, kw_only=True):
+    """`wardian.toml`."""
+
+    mesh: Mesh
+    counter: Counter | None = None
+    models: Annotated[dict[Name, ModelTerms], msgspec.Meta(min_length=1, max_length=256)]
+    limits: Limits = Limits()
+
+
+class KeeperTerms(Settings, frozen=True, kw_only=True):
+    """`keeper.toml`: what is agreed of a keeper of counters. It serves any broker, so it is little.
+
+    It is measured, as `wardian.toml` is.
+    """
+
+    service: Name = "keeper"
+    """What the keepers of one group are called; another name is another measurement."""

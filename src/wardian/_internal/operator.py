@@ -1,0 +1,125 @@
+"""`operator.toml`: the operator's, not measured.
+
+Whatever it says may be a lie; it can cost service, never secrecy or integrity. No security decision
+reads it.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from wardian._internal.settings import Name, Port, Settings
+
+HostPort = Annotated[str, msgspec.Meta(pattern=r"\A\S+:[0-9]{1,5}\Z")]
+
+
+class KeeperPlace(Settings, frozen=True, kw_only=True):
+    """`[keeper]`: where a keeper listens."""
+
+    address: str = "127.0.0.1"
+    port: Port = 0
+
+
+class FrontendPlace(Settings, frozen=True, kw_only=True):
+    """`[frontend]`: where it listens and under which names it is reached."""
+
+    address: str = "localhost"
+    port: Port = 8443
+    names: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    """DNS names and IP addresses for the server certificate."""
+
+
+class WorkerPlace(Settings, frozen=True, kw_only=True):
+    """`[worker]`: how many processes serve each model."""
+
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+
+
+class BrokerPlace(Settings, frozen=True, kw_only=True):
+    """`[broker]`: where it listens; port 0 takes a free one, noted in the state directory.
+
+    A second broker stands by on this machine (`standby`), or on another one (`peer`).
+    """
+
+    address: str = "127.0.0.1"
+    port: Port = 0
+    standby: bool = False
+    """Whether a second broker of this state directory stands by: `wardian broker --standby`."""
+    standby_port: Port = 0
+    """Where that one listens, at the same address; 0 takes a free port."""
+    peer: HostPort | None = None
+    """`HOST:PORT` of the other broker, where it runs from another state directory."""
+    takeover_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 5.0
+    """How long the active broker may be away before the standby takes over."""
+    keepers: dict[Name, HostPort] = msgspec.field(default_factory=dict)
+    """`HOST:PORT` of each keeper of `[counter]` in wardian.toml, by its name there."""
+    kbs_port: Port | None = None
+    """Where clients of the KBS protocol are served, at the same address; None: nowhere."""
+    standby_kbs_port: Port | None = None
+    """Likewise by the second broker of this state directory, once it is the active one."""
+    names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=16)] = (
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    )
+    """DNS names and IP addresses by which those clients know the broker, for its certificate."""
+
+    def __post_init__(self) -> None:
+        """Refuse two standbys, and a broker that its peer cannot find."""
+        if self.peer is not None and (self.standby or not self.port):
+            raise ValueError("with `peer` there is no `standby`, and `port` is given")
+
+
+class QueuePlace(Settings, frozen=True, kw_only=True):
+    """`[queue]`: a TCP address, or by default a Unix socket in the state directory.
+
+    Under Gramine it has to be TCP: Gramine's Unix sockets do not leave the enclave.
+    """
+
+    address: str = "127.0.0.1"
+    port: Port = 0
+    """0: the Unix socket."""
+
+
+class CollateralPlace(Settings, frozen=True, kw_only=True):
+    """`[collateral]`: where the vendor's statements about platforms come from. Default: nowhere.
+
+    It may be the operator's because no decision reads it. Each statement is signed by the vendor
+    and verified under the root that a policy names, whoever brought it. A lie here withholds
+    statements, or brings old ones: the host can do both by pulling a cable, and how old a statement
+    may be is for its own end, the policy's `max_collateral_age_s` and its
+    `min_tcb_evaluation_number` to say.
+    """
+
+    pccs: str | None = None
+    """The address of a PCCS or of Intel's own service; None: nobody is ever asked."""
+    update: Literal["standard", "early"] = "standard"
+    """Which TCB info is asked for: weeks to months after a TCB recovery, or at once."""
+    cache: str | None = None
+    """A directory that keeps what was fetched; None: in memory alone."""
+    warn_before_s: Annotated[int, msgspec.Meta(ge=3600, le=30 * 24 * 3600)] | None = None
+    """How long before its end collateral is warned of; None: a week, or a quarter of its life."""
+
+
+class SimulationPlace(Settings, frozen=True, kw_only=True):
+    """`[simulation]`: on which simulated machine the processes of this state directory run."""
+
+    machine: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Another state directory, by default this one; a path that is not absolute begins here. It
+    holds the simulated platform's keys and its counters, as a real machine's processor does, and a
+    mesh names one simulated platform."""
+
+
+class Operator(Settings, frozen=True, kw_only=True):
+    """`operator.toml`; every table may be left out: the defaults are one machine."""
+
+    tee: Literal["simulated", "gramine"] = "simulated"
+    engine: Literal["local"] = "local"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    frontend: FrontendPlace = FrontendPlace()
+    worker: WorkerPlace = WorkerPlace()
+    broker: BrokerPlace = BrokerPlace()
+    queue: QueuePlace = QueuePlace()
+    collateral: CollateralPlace = CollateralPlace()
+    keeper: KeeperPlace = KeeperPlace()
+    simulation: SimulationPlace = SimulationPlace()

@@ -1,0 +1,1 @@
+"""Certificates of the platforms' vendor: its root, the form of a chain, who signed what."""

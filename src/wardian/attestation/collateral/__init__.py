@@ -1,0 +1,1 @@
+"""What the vendor signs about a model of platform: read, verified, kept, and asked of a service."""

@@ -1,0 +1,1 @@
+"""What an attester's TEE signs: the structure of quotes. Nothing is verified here."""

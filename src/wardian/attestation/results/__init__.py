@@ -1,0 +1,1 @@
+"""What the verifier says: its verdict, and the same in everybody's words, signed (EAR)."""

@@ -1,0 +1,175 @@
+"""One keeper of a broker's counter: `MonotonicCounter`s at it, over connections that come and go.
+
+A keeper that does not answer in time counts as away, and is not tried again for a little while, so
+that one that is gone holds nothing up.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from wardian._internal.clock import UnixTime, monotonic
+from wardian._internal.counter import CounterKeeper, MonotonicCounter
+from wardian.attestation.appraisal.policy import AppraisalPolicy
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.verifier import verify_evidence
+from wardian.broker.counting.protocol import MAX_VALUE, Advance, encode_value
+from wardian.broker.keeping.keeper_link import KeeperLink
+from wardian.broker.keeping.messages import keeper_id
+from wardian.crypto.signing import SigningKey
+from wardian.errors import (
+    AuthenticationFailed,
+    CounterUnavailable,
+    PolicyDenied,
+    SealError,
+    WardianError,
+)
+
+AWAY_S: Final = 2.0
+"""How long a keeper that failed is left alone."""
+
+Complete = Callable[[Evidence, frozenset[bytes], int], Evidence]
+"""Adds collateral to evidence that brings none; see `CollateralSource.complete`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownKeeper:
+    """A keeper as the measured `wardian.toml` names it, and where the operator says it listens.
+
+    Attributes:
+        name: for messages.
+        address: IP address and port; a lie costs service and nothing else. None: the operator
+            says none, so it counts as away.
+        key_sha256: SHA-256 of the SubjectPublicKeyInfo (DER) of its key.
+        policy: what its evidence has to satisfy.
+    """
+
+    name: str
+    address: tuple[str, int] | None
+    key_sha256: bytes
+    policy: AppraisalPolicy
+
+
+class KeeperPeer:
+    """One keeper, asked under one key. Used by one thread at a time."""
+
+    __slots__ = ("_asker", "_away_until", "_complete", "_keeper", "_link", "_now", "_ticks")
+
+    def __init__(
+        self,
+        keeper: KnownKeeper,
+        *,
+        asker: SigningKey,
+        complete: Complete,
+        now: UnixTime,
+        ticks: Callable[[], float] = monotonic,
+    ) -> None:
+        """Ask `keeper` for the counters of `asker`; nothing is dialled yet.
+
+        Args:
+            keeper: whom to ask.
+            asker: an Ed25519 key, whose counters they are.
+            complete: adds collateral to the keeper's evidence.
+            now: the clock, Unix seconds, for the dates of collateral.
+            ticks: seconds that never go back.
+        """
+        self._keeper, self._asker, self._complete = keeper, asker, complete
+        self._now, self._ticks = now, ticks
+        self._link: KeeperLink | None = None
+        self._away_until = ticks()
+
+    def counter(self, name: str) -> MonotonicCounter:
+        """Return the counter `name` of this asker at this keeper.
+
+        Its calls raise CounterUnavailable where the keeper cannot be asked now, SealError where
+        it did not advance, and PolicyDenied, AttestationError or AuthenticationFailed where it is
+        not the keeper that is named, or not as it has to be.
+        """
+        remote = _KeptCounter(self, name)
+        return MonotonicCounter(
+            read=remote.read,
+            advance=remote.advance,
+            kept_by=CounterKeeper.BROKER,
+            keeper_id=self.keeper_id,
+            most=MAX_VALUE,
+        )
+
+    @property
+    def keeper_id(self) -> bytes:
+        """The 32 bytes that name this keeper, whether it can be reached or not."""
+        return keeper_id(self._keeper.key_sha256)
+
+    def ask(self, counter: str, advance: Advance | None) -> int:
+        """Return where `counter` stands after `advance`, or as it is; see `counter`."""
+        if self._ticks() < self._away_until:
+            raise CounterUnavailable(f"the keeper {self._keeper.name} is away")
+        try:
+            return self._connected().take(counter, advance)
+        except WardianError as err:
+            self.close()  # a keeper says one thing and hangs up when it refuses
+            if isinstance(err, PolicyDenied) and err.rule in {"counter-moved", "counter-range"}:
+                raise SealError(f"the keeper {self._keeper.name} did not advance: {err}") from err
+            self._away_until = self._ticks() + AWAY_S
+            if err.retryable:
+                raise CounterUnavailable(f"the keeper {self._keeper.name}: {err}") from err
+            raise  # `counter.peer-away` names the keeper
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _connected(self) -> KeeperLink:
+        """Return a connection to the very keeper, which has proved what it is."""
+        if self._link is not None:
+            return self._link
+        keeper = self._keeper
+        if keeper.address is None:
+            raise CounterUnavailable("operator.toml says no address of it in [broker] keepers")
+        link = KeeperLink(keeper.address)
+        try:
+            self._demand_genuine(link)
+        except BaseException:
+            link.close()
+            raise
+        self._link = link
+        return link
+
+    def _demand_genuine(self, link: KeeperLink) -> None:
+        """Return if `link` ends at the very keeper, and that is what it has to be."""
+        keeper = self._keeper
+        if hashlib.sha256(link.spki).digest() != keeper.key_sha256:
+            raise AuthenticationFailed(
+                "who listens there is not the keeper of wardian.toml: it has another key"
+            )
+        shown, now = link.introduce(self._asker), self._now()
+        verify_evidence(
+            self._complete(shown.evidence, keeper.policy.roots, now),
+            policy=keeper.policy,
+            report_data=shown.report_data,
+            now=now,
+        )
+
+
+class _KeptCounter:
+    """One counter, and where this process last knew it to stand."""
+
+    __slots__ = ("_known", "_name", "_peer")
+
+    def __init__(self, peer: KeeperPeer, name: str) -> None:
+        self._peer, self._name = peer, name
+        self._known: int | None = None
+
+    def read(self) -> int:
+        """Return where the counter stands."""
+        self._known = self._peer.ask(self._name, None)
+        return self._known
+
+    def advance(self, to: int) -> None:
+        """Advance it to `to` from where this process last knew it to stand, nowhere else."""
+        at = self.read() if self._known is None else self._known
+        if not at < to <= MAX_VALUE:
+            raise SealError(f"the counter {self._name} only goes up, and not beyond 2**127 - 1")
+        self._known = self._peer.ask(self._name, Advance(at=encode_value(at), to=encode_value(to)))

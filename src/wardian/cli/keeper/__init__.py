@@ -1,0 +1,1 @@
+"""`wardian keeper`: keep a broker's counter, and look at who does."""
