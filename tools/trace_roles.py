@@ -139,7 +139,7 @@ def sought(path: Path) -> str:
 
 def source_of(opened: str) -> str:
     """Return the source whose bytecode was `opened`, or the path itself."""
-    _, found, place = opened.partition(f"/enclave/{FOLDER}/")
+    _, found, place = opened.partition(f"enclave/{FOLDER}/")  # also keeper-enclave/
     if not found:
         return opened
     folder, _, name = place.rpartition("/")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import signal
 import sys
@@ -45,7 +46,7 @@ from wardian.errors import (
     TransportError,
 )
 from wardian.roles import broker as role
-from wardian.roles import recovering, standing_by, succeeding
+from wardian.roles import broker_home, recovering, standing_by, start, succeeding
 from wardian.roles.broker_counter import Counting
 from wardian.roles.broker_home import BrokerHome
 from wardian.roles.host import HostSettings
@@ -186,7 +187,7 @@ async def test_a_signal_ends_it(world: World) -> None:
         finally:
             ended.append("closed")
 
-    task = asyncio.create_task(role._until_signalled(serve()))
+    task = asyncio.create_task(start.until_signalled(serve()))
     await listening(enclave)
     signal.raise_signal(signal.SIGTERM)
     await asyncio.wait_for(task, 10)
@@ -417,6 +418,57 @@ async def test_a_broker_that_cannot_use_its_state_deals_nothing(world: World) ->
     task.cancel()
 
 
+@pytest.mark.parametrize("usable", [True, False])
+async def test_a_package_that_is_due_while_the_counter_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, usable: bool
+) -> None:
+    """It waits, unless the state is in doubt: then this process has to end."""
+    tried = []
+
+    class Authority:
+        def __init__(self) -> None:
+            self.usable = True
+
+    authority = Authority()
+
+    def due(_: object) -> None:
+        tried.append(1)
+        authority.usable = usable
+        raise CounterUnavailable("1 of 3 peers answer")
+
+    monkeypatch.setattr(recovering, "refresh", due)
+    monkeypatch.setattr(recovering, "LOOK_S", 0.01)
+    task = asyncio.create_task(
+        recovering.keep_recoverable(authority, world.home(world.enclave()))  # type: ignore[arg-type]
+    )
+    if usable:
+        await eventually(lambda: len(tried) > 2)
+        assert not task.done()
+        task.cancel()
+    else:
+        with pytest.raises(CounterUnavailable):
+            await asyncio.wait_for(task, 5)
+
+
+async def test_a_start_waits_for_the_counter(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(broker_home, "AWAIT_S", 0.01)
+    enclave = world.enclave()
+    enclave.counter_away = True
+    home = world.home(enclave)
+    opening = asyncio.create_task(broker_home.when_counted(home.open))
+    await eventually(lambda: caplog.text.count("broker.counter-awaited") > 2)
+    assert not opening.done()
+    enclave.counter_away = False
+    (await opening).close()
+    assert [record.levelname for record in caplog.records if "awaited" in record.msg][:2] == [
+        "WARNING",
+        "DEBUG",
+    ]
+
+
 # New code
 
 
@@ -500,7 +552,7 @@ async def test_a_key_without_a_state_begins_no_mesh_of_its_own(world: World) -> 
         assert not home.is_own()
         assert not recovering.opens(home)
         with pytest.raises(SealError, match="no broker's state here"):
-            home.adopt(NEW)
+            home.adopt()
         home.path.touch()
     assert world.machine.counters == {}
 

@@ -59,6 +59,7 @@ from wardian.errors import (
     AuthenticationFailed,
     ConfigError,
     ConnectionLost,
+    CounterUnavailable,
     EvidenceInvalid,
     PeerProtocolError,
     PolicyDenied,
@@ -636,6 +637,26 @@ async def test_a_line_of_what_was_left_out_that_cannot_be_written(
     assert not broker.service._store.usable
     assert broker.service.in_doubt.is_set()
     assert "broker.bug" in [record.getMessage() for record in caplog.records]
+
+
+async def test_what_was_left_out_is_not_forgotten_while_the_counter_is_away(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+
+    def away() -> int:
+        raise CounterUnavailable("1 of 3 peers answer")
+
+    service = broker.service
+    counter, office = service._store._counter, service._office
+    office.lines.close()
+    service._store._counter = dataclasses.replace(counter, read=away)
+    service._unasked(functools.partial(service._write_left_out, 500))
+    assert not service.in_doubt.is_set()
+    assert "broker.counter-awaited" in [record.getMessage() for record in caplog.records]
+    service._store._counter = counter
+    service._unasked(functools.partial(service._write_left_out, office.lines.close()))
+    assert (await lines(broker))[-1].entry.count == 500
 
 
 async def test_statuses_are_rationed(mesh: ToyMesh, tmp_path: Path) -> None:

@@ -102,9 +102,8 @@ def test_a_counter_is_kept_and_survives_its_keeper(one: ToyKeeper) -> None:
     counter.advance(9)
     assert counter.read() == 9
     one.stop()
-    for told in ("closed the connection", "no keeper answers"):
-        with pytest.raises(CounterUnavailable, match=told):
-            counter.read()
+    with pytest.raises(CounterUnavailable, match="no keeper answers"):
+        counter.read()
     one.start()
     assert counter.read() == 9
     assert counter.kept_by is CounterKeeper.BROKER

@@ -165,4 +165,4 @@ def test_status_tells_processes_evidence_and_audit(shared_mesh: RunningMesh) -> 
 def test_a_second_up_on_the_same_state_is_told_off(shared_mesh: RunningMesh) -> None:
     second = wardian_command("up", str(DIGITS), "--state", str(shared_mesh.state), "--once")
     assert second.returncode == 2
-    assert "another `wardian up` runs there" in second.stderr
+    assert "another Wardian runs there" in second.stderr

@@ -62,7 +62,7 @@ class Peer:
         )
 
 
-def in_turn(steps: Sequence[Step]) -> Sequence[int | WardianError]:
+def in_turn(steps: Sequence[Step], _: int) -> Sequence[int | WardianError]:
     """Do steps one after the other, so that a test knows their order."""
     results: list[int | WardianError] = []
     for step in steps:

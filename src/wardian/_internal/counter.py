@@ -74,6 +74,8 @@ class MonotonicCounter:
             this one read it last; then nothing changed. Raises `CounterUnavailable` when it is
             unknown whether it was advanced: read it, then advance it to that same value and no
             other.
+        look: returns what was counted last, or may count yet, and disturbs nobody: for counters
+            whose `read` takes them over from whoever counts. None where `read` does that anyway.
         kept_by: who keeps it. Where nobody says so it counts as a file of the host.
         keeper_id: 32 bytes that name the keeper; another keeper has another id.
         most: the highest value that it holds.
@@ -81,6 +83,7 @@ class MonotonicCounter:
 
     read: Callable[[], int]
     advance: Callable[[int], None]
+    look: Callable[[], int] | None = None
     kept_by: CounterKeeper = CounterKeeper.HOST
     keeper_id: bytes = NOBODY
     most: int = MAX_COUNT

@@ -81,7 +81,7 @@ class Doorway:
             self._listening = socket.create_server(where[:2], family=family, backlog=128)
         except OSError as err:
             raise ConfigError(
-                f"the broker cannot listen at {address} port {port}: {err.strerror or err}"
+                f"cannot listen at {address} port {port}: {err.strerror or err}"
             ) from err
         self._listening.setblocking(False)  # noqa: FBT003 (the signature is Python's)
         self._keep(loop.create_task(self._accept(self._listening)))

@@ -263,6 +263,10 @@ class Ration:
         """Return for how many refusals one line is to be written now; 0 if none is due yet."""
         return self.close() if self._left_out and self._bucket.take(now) else 0
 
+    def put_back(self, count: int) -> None:
+        """Count `count` refusals again: their line could not be written."""
+        self._left_out += count
+
     def close(self) -> int:
         """Return how many were left out, whatever the bucket says, and begin anew."""
         count, self._left_out = self._left_out, 0

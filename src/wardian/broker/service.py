@@ -55,7 +55,13 @@ from wardian.broker.status_desk import StatusDesk
 from wardian.broker.transparency.proofs import ProofRequest
 from wardian.broker.transparency.witnessing import WitnessHello
 from wardian.crypto.tls_keys import load_identity
-from wardian.errors import Timeout, TransportError, WardianError
+from wardian.errors import (
+    CounterUnavailable,
+    SealError,
+    Timeout,
+    TransportError,
+    WardianError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -243,8 +249,13 @@ class BrokerService:
 
     def _write_left_out(self, count: int) -> None:
         """Write down how many refusals had no audit line of their own."""
-        if count and self._store.usable:
+        if not count or not self._store.usable:
+            return
+        try:
             self._authority.refuse_unwritten(count)
+        except SealError:
+            self._office.lines.put_back(count)
+            raise
 
     def _turn_old_epoch(self) -> None:
         """Turn the epoch if it has lived as long as `wardian.toml` lets it."""
@@ -260,7 +271,10 @@ class BrokerService:
         try:
             work()
         except Exception as err:  # noqa: BLE001 (the next round tries again)
-            event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
+            if isinstance(err, CounterUnavailable):
+                event(log, "broker.counter-awaited", level=logging.WARNING, reason=str(err)[:200])
+            else:
+                event(log, "broker.bug", level=logging.ERROR, error=type(err).__name__)
             if not self._store.usable:
                 self.in_doubt.set()
 

@@ -5,21 +5,25 @@ it UDP. Whatever stands here may be a lie; a role finds things by it and trusts 
 """
 
 import contextlib
+import logging
 import random
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from wardian._internal.log import event
 from wardian._internal.operator import CollateralPlace, Operator
 from wardian.attestation.collateral.pccs import parse_pccs
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings
 from wardian.tee.launch.reach import Reach
+
+log = logging.getLogger(__name__)
 
 _PORTS = range(10_240, 32_768)
 """Where a free port is looked for: below those that the kernel gives to outgoing connections."""
@@ -104,7 +108,7 @@ def place_broker(
     store = state.second_store if here else state.store
     kbs_port = place.standby_kbs_port if here else place.kbs_port
     kbs_listen = None if kbs_port is None else (addresses[here][0], kbs_port)
-    keepers = {name: _resolved(text) for name, text in place.keepers.items()}
+    keepers = _keepers(place.keepers)
     collateral = _collateral(operator)
     asked = _collateral_hosts(collateral)
     cache = () if collateral.cache is None else (Path(collateral.cache),)
@@ -139,6 +143,17 @@ def place_broker(
         ),
         files=files,
     )
+
+
+def _keepers(named: Mapping[str, str]) -> dict[str, Address]:
+    """Return where the keepers listen; without one that does not resolve a broker can go on."""
+    found = {}
+    for name, text in named.items():
+        try:
+            found[name] = _resolved(text)
+        except ConfigError as err:
+            event(log, "keeper.unresolved", level=logging.WARNING, keeper=name, reason=str(err))
+    return found
 
 
 def place_keeper(state: StateDir) -> Placement:
@@ -272,7 +287,7 @@ def _resolved(text: str) -> Address:
         ConfigError: it is none, or does not resolve.
     """
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ConfigError(f"{text!r}: HOST:PORT was expected")
     return resolve(host.strip("[]"), int(port))[0]
 

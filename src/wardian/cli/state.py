@@ -182,7 +182,7 @@ class StateDir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this state directory for one `wardian up` alone.
+        """Hold this state directory for one `wardian up`, or one `wardian keeper`, alone.
 
         Raises:
             ConfigError: another one holds it.
@@ -192,7 +192,7 @@ class StateDir:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as err:
                 raise ConfigError(
-                    f"--state {self.root}: another `wardian up` runs there; stop it or name another"
+                    f"--state {self.root}: another Wardian runs there; stop it or name another"
                 ) from err
             yield
 

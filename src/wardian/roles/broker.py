@@ -27,7 +27,7 @@ from wardian.broker.state.store import Store
 from wardian.errors import ConfigError, SealError
 from wardian.roles import start
 from wardian.roles.broker_counter import Counting
-from wardian.roles.broker_home import BrokerHome, opened
+from wardian.roles.broker_home import BrokerHome, when_counted
 from wardian.roles.host import Address, HostSettings
 from wardian.roles.kbs import Answering, listening, try_protocol
 from wardian.roles.recovering import keep_recoverable, opens, until_recovered
@@ -102,12 +102,12 @@ class _Broker:
         host, home = self.host, self.home
         if host.backup is not None and not home.has_state:
             restore_files(Path(host.backup), home.path)
-        if host.recover and not opens(home):
+        if host.recover and not await when_counted(partial(opens, home)):
             await until_recovered(self.enclave, home, self.agreed, host.listen[0])
         if host.take_over is not None:
             await succeed(home, self._follower(), host.take_over)
         if host.peer is None:
-            await self._decide(await opened(home), None)
+            await self._decide(await when_counted(home.open), None)
         standbys = Standbys(host.peer)
         try:
             await self._decide(await self._until_active(host.peer, standbys), standbys)

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from wardian._internal.clock import unix_time
 from wardian._internal.counter import tell_keeper
@@ -27,6 +28,8 @@ from wardian.tee.backend import Enclave
 from wardian.tee.sealing import seal_state, unseal_state
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MASTER_KEY_LABEL = "wardian broker master key v1"
 AWAIT_S: Final = 1.0
@@ -146,7 +149,8 @@ class BrokerHome:
             raise SealError("there is no broker's state here")
         counter, own = self._counting.counter(key), self._counting.measurement
         with contextlib.closing(Replica(self.path, master_key=key)) as state:
-            changes = first_changes(state, own=own, counted=counter.read())
+            counted = (counter.look or counter.read)()
+            changes = first_changes(state, own=own, counted=counted)
         begin_life(
             self.path,
             master_key=key,
@@ -172,16 +176,16 @@ class BrokerHome:
         return store
 
 
-async def opened(home: BrokerHome) -> Store:
-    """Return the state at `home` as the newest; waits while nobody can say which one is.
+async def when_counted(work: Callable[[], T]) -> T:
+    """Return what `work` returns; does it again while nobody can say which state is the newest.
 
     Raises:
-        ConfigError, SealError: as `Store`.
+        WardianError: what else `work` raises.
     """
     told = False
     while True:
         try:
-            return home.open()
+            return work()
         except CounterUnavailable as err:
             level = logging.DEBUG if told else logging.WARNING
             event(log, "broker.counter-awaited", level=level, reason=str(err)[:200])

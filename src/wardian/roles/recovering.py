@@ -89,7 +89,12 @@ async def keep_recoverable(authority: Authority, home: BrokerHome) -> None:
         SealError: the state is in doubt.
     """
     while True:
-        package = refresh(authority) if authority.usable else None
+        package = None
+        try:
+            package = refresh(authority) if authority.usable else None
+        except CounterUnavailable:
+            if not authority.usable:
+                raise  # in doubt; else nothing was begun, and it is due at the next look
         raw = None if package is None else wire.encode(package)
         path = package_path(home.path)
         with contextlib.suppress(OSError):  # a full disk costs the file, which only helps

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final, NoReturn
 
 from wardian._internal.agreed import Agreed
@@ -13,8 +14,8 @@ from wardian.broker.standby.identity import nobody
 from wardian.broker.standby.retired import RetiredPlace
 from wardian.broker.standby.successor import take_over
 from wardian.broker.state.store import Store
-from wardian.errors import ConfigError, PolicyDenied, SealError, WardianError
-from wardian.roles.broker_home import BrokerHome
+from wardian.errors import ConfigError, CounterUnavailable, PolicyDenied, SealError, WardianError
+from wardian.roles.broker_home import BrokerHome, when_counted
 from wardian.roles.host import Address
 from wardian.tee.backend import Enclave
 
@@ -33,7 +34,7 @@ async def succeed(home: BrokerHome, follower: Home, peer: Address) -> None:
         PolicyDenied: the old broker refuses, or is not acceptable.
         SealError, ConfigError: the state that it gave cannot be taken up here.
     """
-    if home.is_own() or _adopted(home):
+    if await when_counted(home.is_own) or await when_counted(partial(_adopted, home)):
         return
     while True:
         try:
@@ -44,7 +45,7 @@ async def succeed(home: BrokerHome, follower: Home, peer: Address) -> None:
         except WardianError as err:  # what a carrier can do once must not end it for good
             event(log, "handover.awaited", level=logging.WARNING, error=type(err).__name__)
             await asyncio.sleep(PAUSE_S)
-    home.adopt()
+    await when_counted(home.adopt)
     event(log, "handover.done", level=logging.WARNING)
 
 
@@ -52,6 +53,8 @@ def _adopted(home: BrokerHome) -> bool:
     """Return whether a state that was handed over lies at `home`, and was taken up now."""
     try:
         home.adopt()
+    except CounterUnavailable:
+        raise  # nobody can say now: what lies here may be this code's already
     except (SealError, PolicyDenied) as err:
         event(log, "handover.none-here", level=logging.DEBUG, error=type(err).__name__)
         return False

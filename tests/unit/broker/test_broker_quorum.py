@@ -5,6 +5,7 @@ import itertools
 import logging
 import random
 import threading
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from wardian.broker.counting.quorum import (
     MAX_TURN,
     QuorumCounter,
     QuorumPeer,
+    Step,
     Vote,
     in_threads,
     unpack,
@@ -28,6 +30,7 @@ from wardian.errors import (
     LocalProtocolError,
     PolicyDenied,
     SealError,
+    WardianError,
 )
 
 
@@ -646,3 +649,36 @@ def test_whatever_happens_nothing_acknowledged_is_lost(kind: tuple[int, int], se
     for _ in range(200):
         history.happens()
     history.ends_well()
+
+
+def test_who_looks_disturbs_nobody(three: list[Peer]) -> None:
+    counting, looking = process(three), process(three)
+    counting.advance(5)
+    assert looking.look() == 5
+    counting.advance(6)  # it still has the turn
+    three[0].lose = lambda: True
+    away(three[0], of=three)
+    assert looking.look() == 6
+    away(three[0], three[1], of=three)
+    with pytest.raises(CounterUnavailable):
+        looking.look()
+
+
+def test_who_takes_a_turn_waits_for_all_and_who_counts_for_enough(three: list[Peer]) -> None:
+    waited: list[tuple[int, int]] = []
+
+    def together(steps: Sequence[Step], enough: int) -> Sequence[int | WardianError]:
+        waited.append((len(steps), enough))
+        return in_turn(steps, enough)
+
+    peers = [
+        QuorumPeer(name=peer.name, platform=peer.name.encode(), counter=peer.counter())
+        for peer in three
+    ]
+    counter = QuorumCounter(peers, put_back=0, together=together)
+    counter.read()
+    assert waited == [(3, 3), (3, 3), (3, 2)]
+    waited.clear()
+    counter.advance(1)
+    counter.read()
+    assert waited == [(3, 2), (3, 2)]

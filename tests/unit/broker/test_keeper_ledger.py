@@ -158,9 +158,12 @@ def test_a_number_whose_name_may_not_be_on_the_disk_is_looked_up_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "sync_directory", failing)
-        with pytest.raises(SealError):
-            ledger.take(US, "c", step(5, 6))
-    assert stands(ledger) == stands(ledger_at(tmp_path))
+        for _ in range(2):
+            with pytest.raises(SealError):
+                ledger.take(US, "c", step(5, 6))
+            with pytest.raises(SealError):
+                stands(ledger)  # told is only what is sure to stay
+    assert stands(ledger) == stands(ledger_at(tmp_path)) == 6
 
 
 def test_rooms_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,13 @@ from wardian.broker.state.audit import decode_line
 from wardian.broker.state.contents import Commit, decode_commit
 from wardian.broker.state.store import Store
 from wardian.crypto.secret import Secret
-from wardian.errors import AuthenticationFailed, ConnectionLost, PeerProtocolError, Timeout
+from wardian.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    CounterUnavailable,
+    PeerProtocolError,
+    Timeout,
+)
 
 KEY = Secret(bytes(range(32)))
 HERE = ("127.0.0.1", 1)
@@ -197,6 +203,38 @@ async def test_a_standby_is_kept_up_under_the_manifest_that_admitted_it(tmp_path
             ("standby", "refused", "manifest")
         ]
         assert not watching.done()
+        watching.cancel()
+
+
+async def test_a_standby_lost_together_with_the_counter_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One partition takes both away: the line is due when the counter is back."""
+    mesh, standbys, standby = ToyMesh(), Standbys(HERE), Standby()
+    with contextlib.closing(ToyBroker(mesh, tmp_path / "broker.db")) as broker:
+        authority, away = broker.authority, CounterUnavailable("1 of 3 peers answer")
+        standbys.attach(Joining(), link(standby), mark=bytes(32), under=authority.manifest_digest)
+        watching = asyncio.ensure_future(watch(standbys, authority, beat_s=0))
+        await asyncio.sleep(0)
+        before = authority.store.audit_head.count
+
+        def unavailable() -> int:
+            raise away
+
+        with monkeypatch.context() as patch:
+            patch.setattr(broker.counter, "read", unavailable)
+            authority.store._counter = broker.counter.seam
+            standbys._links[0]._socket.answer = lambda _: b""  # type: ignore[attr-defined]
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not watching.done()
+            assert authority.usable
+            assert authority.store.audit_head.count == before
+        authority.store._counter = broker.counter.seam
+        for _ in range(20):
+            await asyncio.sleep(0)
+        lines = [decode_line(raw).entry for raw in authority.store.audit_lines(after=before)]
+        assert [(line.event, line.rule) for line in lines] == [("standby", "lost")]
         watching.cancel()
 
 

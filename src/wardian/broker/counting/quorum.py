@@ -48,8 +48,9 @@ _ATTEMPTS: Final = 3
 
 Step: TypeAlias = Callable[[], int]
 """What is done at one peer; the result is a vote."""
-Together: TypeAlias = Callable[[Sequence[Step]], Sequence[int | WardianError]]
-"""Does steps at several peers and waits for all: for each its result, or why there is none."""
+Together: TypeAlias = Callable[[Sequence[Step], int], Sequence[int | WardianError]]
+"""Does steps at several peers, and returns for each its result, or why there is none. Once so many
+gave a result it need not wait for the others: a step is safe to come late, or twice."""
 
 
 class Vote(NamedTuple):
@@ -88,7 +89,7 @@ class QuorumPeer:
     counter: MonotonicCounter
 
 
-def in_threads(steps: Sequence[Step]) -> Sequence[int | WardianError]:
+def in_threads(steps: Sequence[Step], _: int) -> Sequence[int | WardianError]:
     """Do all `steps` at once, each in a thread of its own, and wait for all."""
     with ThreadPoolExecutor(max_workers=len(steps), thread_name_prefix="quorum") as pool:
         return list(pool.map(outcome, steps))
@@ -166,6 +167,7 @@ class QuorumCounter:
         keepers = sorted(peer.counter.keeper_id for peer in self._peers)
         return MonotonicCounter(
             read=self.read,
+            look=self.look,
             advance=self.advance,
             kept_by=self._kept_by,
             keeper_id=hashlib.sha256(wire.fields(KEEPER_LABEL, *keepers)).digest(),
@@ -190,6 +192,18 @@ class QuorumCounter:
             self._confirm()
         return self._value
 
+    def look(self) -> int:
+        """Return what was accepted last, counted or not, and disturb nobody: no turn is taken.
+
+        A state that is older will never be the newest.
+
+        Raises:
+            CounterUnavailable, CounterLost: as `read`.
+        """
+        votes = self._ask({at: self._reads(at) for at in self._active()}, all_of_them=True)
+        self._demand_quorum(votes)
+        return max(votes.values(), key=lambda vote: (vote.accepted, vote.value)).value
+
     def advance(self, to: int) -> None:
         """Have a quorum accept `to`, 1 to 2**63 - 1.
 
@@ -212,7 +226,8 @@ class QuorumCounter:
     def _take_turn(self) -> None:
         """Own the next turn at a quorum, and have what was newest there accepted under it."""
         for _ in range(_ATTEMPTS):
-            votes = self._ask({at: self._reads(at) for at in self._active()})
+            # All are waited for: what one of them has may outweigh another that was put back.
+            votes = self._ask({at: self._reads(at) for at in self._active()}, all_of_them=True)
             self._demand_quorum(votes)
             turn = 1 + max(vote.promised for vote in votes.values())
             if turn > MAX_TURN:
@@ -220,7 +235,11 @@ class QuorumCounter:
             # Only an advance that succeeded counts here: another process may have asked for the
             # same turn, so that finding it promised says nothing about to whom.
             granted = self._ask(
-                {at: self._advances(at, vote._replace(promised=turn)) for at, vote in votes.items()}
+                {
+                    at: self._advances(at, vote._replace(promised=turn))
+                    for at, vote in votes.items()
+                },
+                all_of_them=True,
             )
             if len(granted) >= self._quorum:
                 self._turn = turn
@@ -321,14 +340,19 @@ class QuorumCounter:
 
         return cast
 
-    def _ask(self, steps: dict[int, Step]) -> dict[int, Vote]:
+    def _ask(self, steps: dict[int, Step], *, all_of_them: bool = False) -> dict[int, Vote]:
         """Return the votes of the peers that gave one; those that went back are left out for good.
+
+        Args:
+            steps: by peer.
+            all_of_them: whether to wait for every peer, and not only for a quorum.
 
         Raises:
             LocalProtocolError: a bug of ours at one of them.
         """
         votes = {}
-        results = self._together(list(steps.values())) if steps else ()
+        enough = len(steps) if all_of_them else self._quorum
+        results = self._together(list(steps.values()), enough) if steps else ()
         for at, result in zip(steps, results, strict=True):
             peer = self._peers[at].name
             if isinstance(result, LocalProtocolError):

@@ -68,14 +68,15 @@ class KeeperLink:
 
         Raises:
             ConnectionLost: nobody listens there, or not with TLS 1.3.
+            FormatError: its certificate does not parse.
         """
         self._address = address
         self._connection = self._dial()
-        shown = self._connection.getpeercert(binary_form=True)
-        if shown is None:
+        try:
+            self.spki = spki_of(self._connection.getpeercert(binary_form=True) or b"")
+        except BaseException:
             self.close()
-            raise ConnectionLost("the keeper showed no certificate")
-        self.spki = spki_of(shown)
+            raise
 
     def introduce(self, asker: SigningKey) -> Shown:
         """Say who asks, and return what the keeper shows of itself. Once.

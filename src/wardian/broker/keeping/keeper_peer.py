@@ -5,6 +5,7 @@ that one that is gone holds nothing up.
 """
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,8 @@ from wardian.errors import (
     CounterUnavailable,
     PolicyDenied,
     SealError,
+    Timeout,
+    TransportError,
     WardianError,
 )
 
@@ -52,9 +55,18 @@ class KnownKeeper:
 
 
 class KeeperPeer:
-    """One keeper, asked under one key. Used by one thread at a time."""
+    """One keeper, asked under one key: one step at a time, whichever thread asks."""
 
-    __slots__ = ("_asker", "_away_until", "_complete", "_keeper", "_link", "_now", "_ticks")
+    __slots__ = (
+        "_asker",
+        "_away_until",
+        "_busy",
+        "_complete",
+        "_keeper",
+        "_link",
+        "_now",
+        "_ticks",
+    )
 
     def __init__(
         self,
@@ -78,6 +90,7 @@ class KeeperPeer:
         self._now, self._ticks = now, ticks
         self._link: KeeperLink | None = None
         self._away_until = ticks()
+        self._busy = threading.Lock()
 
     def counter(self, name: str) -> MonotonicCounter:
         """Return the counter `name` of this asker at this keeper.
@@ -102,10 +115,18 @@ class KeeperPeer:
 
     def ask(self, counter: str, advance: Advance | None) -> int:
         """Return where `counter` stands after `advance`, or as it is; see `counter`."""
+        if not self._busy.acquire(blocking=False):
+            raise CounterUnavailable(f"the keeper {self._keeper.name} still answers another step")
+        try:
+            return self._ask(counter, advance)
+        finally:
+            self._busy.release()
+
+    def _ask(self, counter: str, advance: Advance | None) -> int:
         if self._ticks() < self._away_until:
             raise CounterUnavailable(f"the keeper {self._keeper.name} is away")
         try:
-            return self._connected().take(counter, advance)
+            return self._take(counter, advance)
         except WardianError as err:
             self.close()  # a keeper says one thing and hangs up when it refuses
             if isinstance(err, PolicyDenied) and err.rule in {"counter-moved", "counter-range"}:
@@ -114,6 +135,23 @@ class KeeperPeer:
             if err.retryable:
                 raise CounterUnavailable(f"the keeper {self._keeper.name}: {err}") from err
             raise  # `counter.peer-away` names the keeper
+
+    def _take(self, counter: str, advance: Advance | None) -> int:
+        """Ask; once more on a new connection where the one of before turns out to be gone.
+
+        To ask twice is safe: an advance whose answer was lost is refused the second time, and
+        whoever gets that reads the counter.
+        """
+        if self._link is not None:
+            try:
+                return self._link.take(counter, advance)
+            except Timeout:
+                raise
+            except TransportError as err:
+                if not err.retryable:
+                    raise
+                self.close()
+        return self._connected().take(counter, advance)
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -64,7 +64,16 @@ class _Counters(wire.Message, frozen=True, tag_field="format", tag="wardian keep
 class Ledger:
     """The numbers below one directory, which nothing else writes to. One thread."""
 
-    __slots__ = ("_known", "_newcomers", "_path", "_sealing", "_steps", "_ticks", "key")
+    __slots__ = (
+        "_doubtful",
+        "_known",
+        "_newcomers",
+        "_path",
+        "_sealing",
+        "_steps",
+        "_ticks",
+        "key",
+    )
 
     key: TlsKey
     """Names this keeper for as long as it keeps numbers: without it they are nobody's."""
@@ -77,6 +86,7 @@ class Ledger:
         """
         self._path, self._sealing, self._ticks = path, sealing, ticks
         self._known: dict[bytes, dict[str, bytes]] = {}
+        self._doubtful = False  # whether a file may have a name that the disk does not keep
         self._steps: dict[bytes, Bucket] = {}
         self._newcomers = Bucket(per_s=NEWCOMERS_PER_S, burst=NEWCOMER_BURST, now=ticks())
         self.key = self._open_key()
@@ -149,6 +159,7 @@ class Ledger:
         kept = wire.decode(raw, _Counters, what="kept counters")
         if kept.asker != asker:
             raise SealError("the counters of another asker lie in this one's place")
+        self._settle()
         self._known[asker] = dict(kept.counters)
         return self._known[asker]
 
@@ -176,9 +187,20 @@ class Ledger:
     def _write(self, place: Path, content: bytes) -> None:
         try:
             replace_file(place, content, sync=True)
+        except OSError as err:  # what was there before is there still
+            raise SealError(f"the keeper cannot write its state: {err.strerror}") from err
+        self._doubtful = True
+        self._settle()
+
+    def _settle(self) -> None:
+        """Return if what stands in the files is sure to stay: nothing else is told."""
+        if not self._doubtful:
+            return
+        try:
             sync_directory(self._path)
         except OSError as err:
             raise SealError(f"the keeper cannot write its state: {err.strerror}") from err
+        self._doubtful = False
 
     def _file(self, asker: bytes) -> Path:
         if len(asker) != ASKER_BYTES:

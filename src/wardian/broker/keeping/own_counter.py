@@ -5,7 +5,7 @@ measurement, as a counter of the simulation does.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final
 
 from wardian._internal.agreed import Counter, Keeper
@@ -28,9 +28,11 @@ from wardian.broker.keeping.keeper_peer import Complete, KeeperPeer, KnownKeeper
 from wardian.broker.state.master_key import MasterKey
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.signing import SigningKey
-from wardian.errors import ConfigError, WardianError
+from wardian.errors import ConfigError, CounterUnavailable, WardianError
 
 ASKER_LABEL: Final = "wardian keeper asker v1"
+LATE_S: Final = 0.25
+"""How long a keeper may take longer than those that are enough, before it counts as away."""
 
 
 class OwnCounter:
@@ -75,7 +77,7 @@ class OwnCounter:
             for keeper in terms.keepers
         )
         self._threads = ThreadPoolExecutor(
-            max_workers=len(self._peers), thread_name_prefix="keepers"
+            max_workers=2 * len(self._peers), thread_name_prefix="keepers"
         )
 
     def counter(self, measurement: bytes) -> MonotonicCounter:
@@ -99,8 +101,23 @@ class OwnCounter:
         for peer in self._peers:
             peer.close()
 
-    def _together(self, steps: Sequence[Step]) -> Sequence[int | WardianError]:
-        return list(self._threads.map(outcome, steps))
+    def _together(self, steps: Sequence[Step], enough: int) -> Sequence[int | WardianError]:
+        """Do `steps`; once `enough` gave a result, wait for the others only for a moment.
+
+        A keeper that answers late must not hold the broker up: it counts as away for this step.
+        What it still does is one step from where it was read, and is refused or found later.
+        """
+        asked = [self._threads.submit(outcome, step) for step in steps]
+        pending = set(asked)
+        while pending and sum(_counts(each) for each in asked) < enough:
+            _, pending = wait(pending, return_when=FIRST_COMPLETED)
+        wait(pending, timeout=LATE_S)
+        late = CounterUnavailable("it answers later than those that are enough")
+        return [each.result() if each.done() else late for each in asked]
+
+
+def _counts(asked: "Future[int | WardianError]") -> bool:
+    return asked.done() and isinstance(asked.result(), int)
 
 
 def asker_key(master_key: MasterKey) -> SigningKey:

@@ -41,9 +41,13 @@ log = logging.getLogger(__name__)
 
 FIRST_S: Final = 5.0
 """For each of the first two messages of an asker."""
-IDLE_S: Final = 3600.0
+IDLE_S: Final = 600.0
 """How long a known asker may say nothing; a stranger gives way long before, see `Places`."""
+KEEPALIVE_S: Final = 30
+"""After which the kernel asks whether a silent peer is still there."""
 STRANGER_S: Final = 30.0
+FIRM_OF_ONE: Final = 4
+"""Connections of one asker that do not give way: two brokers, and what was left of before."""
 OWN_QUOTES_PER_S: Final = 1.0
 OWN_QUOTE_BURST: Final = 20
 """Of one asker that counts here: it asks once a connection."""
@@ -62,9 +66,11 @@ class KeeperService:
         "_attest",
         "_context",
         "_doorway",
+        "_firm",
         "_ledger",
         "_limits",
         "_own_quotes",
+        "_strangers",
         "_threads",
         "_ticks",
     )
@@ -92,6 +98,7 @@ class KeeperService:
         self._context = self_signed(ledger.key, name="Wardian keeper", now=clock())
         self._doorway = Doorway(self._limits, ticks=ticks, serve=self._serve)
         self._own_quotes: dict[bytes, Bucket] = {}
+        self._firm: dict[Place, bytes] = {}  # by whom; who took a step last stands last
         self._all_quotes = SharedBucket(
             per_s=ALL_QUOTES_PER_S,
             burst=ALL_QUOTE_BURST,
@@ -99,6 +106,7 @@ class KeeperService:
             peer_burst=QUOTE_BURST,
             now=ticks(),
         )
+        self._strangers = asyncio.Semaphore(1)  # one of their quotes is ahead of a known asker's
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evidence")
 
     async def start(self, address: str, port: int) -> tuple[str, int]:
@@ -124,6 +132,8 @@ class KeeperService:
 
     async def _serve(self, connection: socket.socket, place: Place) -> None:
         """Serve one connection to its end; a refusal of any step ends it."""
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
         stream = await shake_hands(connection, self._context)
         try:
             await self._converse(stream, place)
@@ -137,17 +147,20 @@ class KeeperService:
             with contextlib.suppress(TransportError):
                 await stream.send(wire.encode(refusal_for(err)))
         finally:
+            self._firm.pop(place, None)
             await stream.close()
 
     async def _converse(self, stream: FrameStream, place: Place) -> None:
         asker = await self._prove(stream, place)
         while True:
             known = self._ledger.knows(asker)
-            place.firm = known
+            if known:
+                self._hold(place, asker)
             raw = await stream.receive(
                 most=FIRST_FRAME_BYTES, timeout_s=IDLE_S if known else STRANGER_S
             )
-            place.since = self._ticks()
+            if known:  # a stranger gives way, however much it reads
+                place.since = self._ticks()
             step = wire.decode(raw, Step, what="keeper step")
             value = self._ledger.take(asker, step.counter, step.advance)
             await stream.send(wire.encode(CounterAnswer(value=value)))
@@ -170,12 +183,34 @@ class KeeperService:
         signed = claim_signed_bytes(keeper_spki=spki, hello=raw, challenge=challenge)
         verify_signature(hello.asker, claim.signature, signed)
         self._spend_quote(hello.asker, place.peer)
-        place.firm = self._ledger.knows(hello.asker)
+        if self._ledger.knows(hello.asker):
+            self._hold(place, hello.asker)
         bound = keeper_report_data(keeper_spki=spki, hello=raw, challenge=challenge)
         loop = asyncio.get_running_loop()
-        evidence = await loop.run_in_executor(self._threads, self._attest, bound)
+        turn = contextlib.nullcontext() if place in self._firm else self._strangers
+        async with turn:
+            evidence = await loop.run_in_executor(self._threads, self._attest, bound)
         await stream.send(wire.encode(KeeperProof(evidence=evidence)))
         return hello.asker
+
+    def _hold(self, place: Place, asker: bytes) -> None:
+        """Let `place` not give way, and those that held theirs longest without a step do so.
+
+        So neither an asker's connections that died without a word, nor askers who count here to
+        hold places, keep others out: half of all places, and of each address's, always give way.
+        """
+        self._firm.pop(place, None)
+        self._firm[place], place.firm = asker, True
+        held, limits = list(self._firm), self._limits
+        of_asker = [each for each in held if self._firm[each] == asker]
+        of_peer = [each for each in held if each.peer == place.peer]
+        for each in (
+            *of_asker[:-FIRM_OF_ONE],
+            *of_peer[: -(limits.connections_per_peer // 2)],
+            *held[: -(limits.connections // 2)],
+        ):
+            each.firm = False
+            self._firm.pop(each, None)
 
     def _spend_quote(self, asker: bytes, peer: str) -> None:
         """Take one quote: who counts here has some that no stranger uses up."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from wardian.broker.authority import Authority
 from wardian.broker.standby.standbys import Standbys
+from wardian.errors import CounterUnavailable
 
 BEAT_S: Final = 1.0
 
@@ -26,15 +27,23 @@ async def watch(standbys: Standbys, authority: Authority, *, beat_s: float = BEA
     """
     lost = asyncio.Event()
     standbys.on_lost = lost.set  # in the middle of a commit: the line waits for the next
+    rule = ""
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(beat_s):
                 await lost.wait()
         standbys.beat()
-        rule = _LOST if lost.is_set() else ""
+        rule = _LOST if lost.is_set() else rule
         if standbys.kept_up and standbys.under != authority.manifest_digest:
             standbys.close()
             rule = _MANIFEST
         lost.clear()
         if rule:
-            authority.record([authority.entry(event="standby", outcome="refused", rule=rule)])
+            try:
+                line = authority.entry(event="standby", outcome="refused", rule=rule)
+                authority.record([line])
+            except CounterUnavailable:
+                if not authority.usable:
+                    raise
+                continue  # nothing was begun: the line is due at the next beat
+            rule = ""

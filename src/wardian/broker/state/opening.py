@@ -50,6 +50,27 @@ class Opened:
     locked: frozenset[str] = frozenset()
 
 
+def refuse_older(database: Database, sealer: Sealer, counter: MonotonicCounter) -> None:
+    """Return unless the state is known to be old before the counter is taken over for it.
+
+    Taking it over ends whoever counts now. A state that cannot be the newest is no reason for that.
+
+    Raises:
+        StateRolledBack: it is older.
+        SealError: it is not whole.
+        CounterUnavailable, CounterLost: nobody can say.
+    """
+    if counter.look is None:
+        return
+    found = 0 if database.empty() else read_root(database, sealer)[0].generation
+    newest = generation_of(counter.look())
+    if found < newest:
+        raise StateRolledBack(
+            f"the broker's state is not the newest: generation {found} was found, generation "
+            f"{newest} was counted. Put the newest one back"
+        )
+
+
 def open_newest(
     database: Database, sealer: Sealer, counter: MonotonicCounter, *, counted: int
 ) -> Opened:

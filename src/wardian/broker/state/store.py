@@ -34,7 +34,7 @@ from wardian.broker.state.database import MAX_VALUE_BYTES, Database, sqlite_as_s
 from wardian.broker.state.drafts import Basis, Draft, draft
 from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.merkle import Tree
-from wardian.broker.state.opening import open_newest
+from wardian.broker.state.opening import open_newest, refuse_older
 from wardian.broker.state.replicas import NO_REPLICAS, Replicas
 from wardian.broker.state.sealer import ALTERED, Sealer, digest
 from wardian.broker.state.snapshot import take_snapshot
@@ -96,10 +96,11 @@ class Store:
         self.master_key, self.replicas = master_key, replicas
         self._sealer, self._counter = Sealer(master_key), counter
         self._usable, self._retired = True, False
-        counted = counter.read()
-        self._database = Database(path)
+        self._database = Database(path)  # first: who has it open is not disturbed
         try:
             with sqlite_as_seal_error():
+                refuse_older(self._database, self._sealer, counter)
+                counted = counter.read()
                 opened = open_newest(self._database, self._sealer, counter, counted=counted)
         except BaseException:
             self._database.close()

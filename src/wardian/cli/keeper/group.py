@@ -33,7 +33,8 @@ def keeper(context: click.Context, *, state: Path, lifeline: int | None) -> None
     directory = StateDir.open(state)
     if directory.load_operator().tee == "simulated":
         _build(directory)
-    processes.run("keeper", directory, place_keeper(directory), lifeline=lifeline)
+    with directory.locked():  # two of one directory would answer each other's askers
+        processes.run("keeper", directory, place_keeper(directory), lifeline=lifeline)
 
 
 def _build(state: StateDir) -> None:
