@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from simulators.keepers import (
     ToyKeeper,
+    ToySealing,
     hang_up,
     known,
     own_counter,
@@ -30,11 +31,14 @@ from simulators.keepers import (
 from toy_mesh import MASTER_KEY, NOW, digest
 
 from wardian._internal import wire
+from wardian._internal.clock import monotonic
 from wardian._internal.counter import CounterKeeper, MonotonicCounter
-from wardian.broker.counting.protocol import Advance, encode_value
+from wardian.attestation.evidence import Evidence
+from wardian.broker.counting.protocol import Advance, CounterAnswer, encode_value
 from wardian.broker.frames import FRAME_BYTES, connect
 from wardian.broker.keeping import keeper_peer, service
 from wardian.broker.keeping.keeper_link import KeeperLink
+from wardian.broker.keeping.ledger import Ledger
 from wardian.broker.keeping.messages import (
     KeeperChallenge,
     KeeperClaim,
@@ -57,6 +61,7 @@ from wardian.errors import (
     CounterLost,
     CounterUnavailable,
     EvidenceInvalid,
+    FormatError,
     PeerProtocolError,
     PolicyDenied,
     SealError,
@@ -260,6 +265,91 @@ def test_who_speaks_otherwise_counts_nothing(one: ToyKeeper, said: bytes, error:
     with pytest.raises((error, CounterUnavailable)):
         peer_of(impostor_known(impostor, one), asker=OURS).counter("c").read()
     impostor.close()
+
+
+def answering(keeper: ToyKeeper, *answers: bytes | None):
+    """Return what plays the keeper up to its proof, then gives these answers; None: is silent."""
+
+    def answer(impostor: Impostor, file) -> None:
+        hello = receive(file)
+        challenge = wire.encode(KeeperChallenge(nonce=bytes(32)))
+        send(file, challenge)
+        receive(file)
+        bound = keeper_report_data(keeper_spki=impostor.key.spki, hello=hello, challenge=challenge)
+        send(file, wire.encode(KeeperProof(evidence=keeper.attest(bound))))
+        with contextlib.suppress(OSError):
+            for each in answers:
+                receive(file)
+                if each is None:
+                    time.sleep(0.5)
+                else:
+                    send(file, each)
+
+    return answer
+
+
+ZERO = wire.encode(CounterAnswer(value=bytes(16)))
+
+
+@pytest.mark.parametrize(
+    ("second", "error", "says"),
+    [
+        (b"{}", PeerProtocolError, "counter answer"),
+        (b"x" * 70_000, PeerProtocolError, "a frame of 70000 bytes"),
+        (None, CounterUnavailable, r"within 0\.2 s"),
+    ],
+)
+def test_an_answer_that_is_none_is_not_asked_for_again(
+    one: ToyKeeper, monkeypatch: pytest.MonkeyPatch, second: bytes | None, error: type, says: str
+) -> None:
+    """Only a connection that is gone is made anew at once: who speaks otherwise is left alone."""
+    monkeypatch.setattr("wardian.broker.keeping.keeper_link.ANSWER_S", 0.2)
+    impostor = Impostor(answering(one, ZERO, second))
+    counter = peer_of(impostor_known(impostor, one), asker=OURS).counter("c")
+    assert counter.read() == 0
+    with pytest.raises(error, match=says):
+        counter.read()
+    impostor.close()
+
+
+def test_a_certificate_that_does_not_parse_leaves_no_connection(
+    one: ToyKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: bytes) -> bytes:
+        raise FormatError("certificate: does not parse")
+
+    monkeypatch.setattr("wardian.broker.keeping.keeper_link.spki_of", broken)
+    with pytest.raises(FormatError):
+        counter_at(one).read()
+
+
+def test_a_connection_that_broke_is_lost(one: ToyKeeper) -> None:
+    link = KeeperLink(("127.0.0.1", one.port))
+    link.introduce(OURS)
+    link.close()
+    with pytest.raises(ConnectionLost, match="closed the connection"):
+        link.take("c", None)
+
+
+def test_no_time_left_is_no_answer(one: ToyKeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wardian.broker.keeping.keeper_link.ANSWER_S", 0.0)
+    with pytest.raises(CounterUnavailable, match="no answer within 0 s"):
+        counter_at(one).read()
+
+
+async def test_a_service_that_is_left_listens_no_more(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, sealing=ToySealing(b"x"), ticks=monotonic)
+
+    def never(_: bytes) -> Evidence:
+        raise AssertionError("nobody asked")
+
+    async with service.KeeperService(
+        ledger, attest=never, clock=lambda: NOW, ticks=monotonic
+    ) as keeper:
+        address = await keeper.start("127.0.0.1", 0)
+        await (await connect(address)).close()
+    with pytest.raises(ConnectionLost):
+        await connect(address)
 
 
 def test_a_keeper_that_says_nothing_holds_nothing_up(

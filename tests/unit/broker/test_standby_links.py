@@ -238,6 +238,24 @@ async def test_a_standby_lost_together_with_the_counter_ends_nothing(
         watching.cancel()
 
 
+async def test_a_line_that_may_have_counted_ends_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh, standbys, standby = ToyMesh(), Standbys(HERE), Standby()
+    with contextlib.closing(ToyBroker(mesh, tmp_path / "broker.db")) as broker:
+        authority = broker.authority
+        standbys.attach(Joining(), link(standby), mark=bytes(32), under=authority.manifest_digest)
+
+        def in_doubt(*_: object, **__: object) -> None:
+            authority.store.abandon()
+            raise CounterUnavailable("1 of 3 peers answer")
+
+        monkeypatch.setattr(type(authority), "record", in_doubt)
+        standbys._links[0]._socket.answer = lambda _: b""  # type: ignore[attr-defined]
+        with pytest.raises(CounterUnavailable):
+            await asyncio.wait_for(watch(standbys, authority, beat_s=0), 5)
+
+
 def test_who_is_not_kept_up_any_more_is_told_once(commit: Commit) -> None:
     standbys, lost = Standbys(HERE), list[int]()
     standbys.on_lost = lambda: lost.append(1)

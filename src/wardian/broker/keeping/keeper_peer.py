@@ -145,10 +145,8 @@ class KeeperPeer:
         if self._link is not None:
             try:
                 return self._link.take(counter, advance)
-            except Timeout:
-                raise
             except TransportError as err:
-                if not err.retryable:
+                if isinstance(err, Timeout) or not err.retryable:
                     raise
                 self.close()
         return self._connected().take(counter, advance)
@@ -160,9 +158,7 @@ class KeeperPeer:
             self._link = None
 
     def _connected(self) -> KeeperLink:
-        """Return a connection to the very keeper, which has proved what it is."""
-        if self._link is not None:
-            return self._link
+        """Return a new connection to the very keeper, which has proved what it is."""
         keeper = self._keeper
         if keeper.address is None:
             raise CounterUnavailable("operator.toml says no address of it in [broker] keepers")
