@@ -7,13 +7,16 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench docs fuzz lock trace measure size clean
+.PHONY: help run test check fix bench bench-peers mlperf soak docs fuzz lock trace measure size clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
 	@echo "make test               every test"
 	@echo "make check              format, lint, types, layers, undeclared imports, documentation"
 	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
+	@echo "make bench-peers        the same beside MLServer, KServe, LitServe, BentoML and PyTriton"
+	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
+	@echo "make soak               ten minutes of load while processes are killed and frozen"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
@@ -40,6 +43,18 @@ fix: $(VENV)/dev.installed
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python bench/serving.py $(ARGS)
+
+# Each peer gets an environment of its own, in a scratch directory (--scratch), by pip as it is
+# configured: 2 GB, and ten minutes the first time. Ray Serve and TorchServe only by name:
+# ARGS='--peers ray,torchserve'.
+bench-peers: $(VENV)/dev.installed
+	$(BIN)/python bench/peers/run.py $(ARGS)
+
+mlperf: $(VENV)/dev.installed
+	$(BIN)/python bench/mlperf.py $(ARGS)
+
+soak: $(VENV)/dev.installed
+	$(BIN)/python bench/soak.py $(ARGS)
 
 fuzz: $(VENV)/dev.installed
 	$(BIN)/python tests/fuzz/run.py $(ARGS)

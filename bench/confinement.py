@@ -21,7 +21,8 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
-from serving import DIGITS, PREDICT, Target, free_port, measure, process, requests, wait_for
+from processes import free_port, process, wait_for
+from serving import DIGITS, PREDICT, Target, measure, requests
 
 import wardian
 

@@ -1,116 +1,104 @@
-"""A closed-loop HTTPS load: N connections, each sends its next request when the answer is there.
+"""The load generator of the package, on servers that have no evidence to show.
 
-Runs as a process of its own and prints one JSON line. It speaks just enough HTTP/1.1 (fixed request
-bytes, Content-Length answers) that it costs little beside the server that it measures.
+A process of its own that prints one JSON line, the `Report` of `wardian.serving.loadgen`
+and the server's CPU per answer. What it
+leaves out is the verification: a peer's server cannot be verified, and with our own the paired runs
+must put the same load on both sides. Nothing in the package connects like this.
 
     python bench/load.py https://localhost:8443/path --ca CA --body FILE --connections 16
+    python bench/load.py http://127.0.0.1:8080/path --body FILE --rate 500
 """
 
 import argparse
 import asyncio
 import json
 import ssl
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import uvloop
-from typing_extensions import override
+from processes import cpu_seconds
 
-HEADER_END = b"\r\n\r\n"
-
-
-class Connection(asyncio.Protocol):
-    """Sends `request` over and over until `until`, and notes how long each answer took."""
-
-    def __init__(self, request: bytes, until: float) -> None:
-        self.request, self.until = request, until
-        self.latencies: list[float] = []
-        self.errors = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.buffer = bytearray()
-        self.sent = 0.0
-
-    @override
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class
-        self.send()
-
-    def send(self) -> None:
-        """Send the next request, or finish."""
-        self.sent = time.perf_counter()
-        if self.sent >= self.until:
-            self.transport.close()
-            return
-        self.transport.write(self.request)
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head = self.buffer.find(HEADER_END)
-        if head < 0:
-            return
-        header = bytes(self.buffer[:head]).lower()
-        length = int(header.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        if len(self.buffer) < head + len(HEADER_END) + length:
-            return
-        if header.split(b" ", 2)[1] == b"200":
-            self.latencies.append(time.perf_counter() - self.sent)
-        else:
-            self.errors += 1
-        del self.buffer[:]
-        self.send()
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None:
-            self.errors += 1
-        if not self.done.done():
-            self.done.set_result(None)
+from wardian.errors import ConnectionLost
+from wardian.serving.client.messages import Call
+from wardian.serving.loadgen.drive import Driver
+from wardian.serving.loadgen.link import Link
+from wardian.serving.loadgen.load import ClosedLoad, Load, OpenLoad
+from wardian.serving.loadgen.payload import build_payload
 
 
-async def load(options: argparse.Namespace) -> dict[str, float]:
-    """Return requests a second and latency percentiles in milliseconds."""
+class PlainDial:
+    """Connects, over TLS with a CA or in the clear, to whoever is there."""
+
+    def __init__(self, host: str, port: int, ca: str | None) -> None:
+        """`ca` is a file; without one nothing is encrypted."""
+        self._host, self._port = host, port
+        self._context = None if ca is None else ssl.create_default_context(cafile=ca)
+
+    async def __call__(self, unasked: Callable[[], None]) -> Link:
+        """Return a new connection."""
+        try:
+            _, link = await asyncio.get_running_loop().create_connection(
+                lambda: Link(unasked=unasked), self._host, self._port, ssl=self._context
+            )
+        except OSError as err:
+            raise ConnectionLost(f"cannot connect: {err}") from err
+        return link
+
+
+async def load(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of the load that `options` describe, and the server's CPU per answer."""
     url = urlsplit(options.url)
-    body = Path(options.body).read_bytes()
-    head = f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(body)}\r\n"
-    head += "".join(f"{line}\r\n" for line in options.header) + "\r\n"
-    context = ssl.create_default_context(cafile=options.ca)
-    loop = asyncio.get_running_loop()
-    until = time.perf_counter() + options.seconds
-    connections: list[Connection] = []
-    began = time.perf_counter()
-    for _ in range(options.connections):
-        _, protocol = await loop.create_connection(
-            lambda: Connection(head.encode() + body, until), url.hostname, url.port, ssl=context
+    headers = [line.partition(":") for line in options.header]
+    call = Call(
+        method=b"POST",
+        target=url.path.encode(),
+        headers=tuple((name.encode(), value.strip().encode()) for name, _, value in headers),
+        body=Path(options.body).read_bytes(),
+    )
+    port = url.port or (443 if url.scheme == "https" else 80)
+    driver = Driver(
+        PlainDial(url.hostname or "", port, options.ca),
+        [build_payload(call, authority=url.netloc)],
+        patience_s=options.timeout,
+    )
+    asked: Load = ClosedLoad(connections=options.connections, seconds=options.seconds)
+    if options.rate:
+        asked = OpenLoad(
+            rate=options.rate, seconds=options.seconds, connections=options.connections
         )
-        connections.append(protocol)
-    await asyncio.gather(*(connection.done for connection in connections))
-    seconds = time.perf_counter() - began
-    latencies = sorted(latency for each in connections for latency in each.latencies)
-    if not latencies:
-        raise SystemExit("no request was answered")
-    return {
-        "requests": len(latencies),
-        "errors": sum(each.errors for each in connections),
-        "per_second": len(latencies) / seconds,
-        "p50_ms": 1e3 * latencies[len(latencies) // 2],
-        "p99_ms": 1e3 * latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))],
-    }
+    try:
+        await driver.connect(options.connections)  # before its CPU counts
+        before = cpu_seconds(options.root) if options.root else 0.0
+        report = await driver.run(asked)
+        used = cpu_seconds(options.root) - before if options.root else 0.0
+    finally:
+        await driver.close()
+    figures: dict[str, Any] = msgspec.to_builtins(report)
+    figures["cpu_us"] = 1e6 * used / max(1, report.answered)
+    return figures
 
 
 def main() -> None:
     """Run the load and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
-    parser.add_argument("--ca", required=True)
+    parser.add_argument("--ca")
     parser.add_argument("--body", required=True)
     parser.add_argument("--header", action="append", default=[])
     parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--root", type=int, help="the server's process, whose CPU is counted")
+    parser.add_argument("--timeout", type=float, default=30.0)
     options = parser.parse_args()
-    print(json.dumps(uvloop.run(load(options))))
+    figures = uvloop.run(load(options))
+    print(json.dumps(figures))
+    if not figures["answered"]:
+        raise SystemExit(f"no request was answered: {figures['errors']}")
 
 
 if __name__ == "__main__":

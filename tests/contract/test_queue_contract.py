@@ -1,22 +1,47 @@
-"""What every queue promises to a front end and to a worker, for each implementation."""
+"""What every queue promises to a front end and to a worker, for each implementation.
+
+Last comes what all of it is for, on each wire and under a carrier that drops, delays, duplicates,
+reorders, replays and forges: requests accepted = answers + typed errors, none twice, none wrong.
+"""
 
 import asyncio
 import contextlib
+import threading
+from typing import ClassVar
 
 import pytest
-from simulators.data_plane import LANE, MemoryQueue, RecordingSink
+from simulators import hostile_queue, hostile_redis
+from simulators.data_plane import (
+    LANE,
+    LANES,
+    Collector,
+    MemoryQueue,
+    RecordingSink,
+    ToyModel,
+    image,
+    is_answer,
+    receiver,
+    sender,
+)
+from simulators.redis_plane import RedisPlane
+from simulators.redis_server import RedisServer
 
+from wardian.errors import JobFailed, Timeout
+from wardian.serving.dispatch import Dispatcher
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.front import SocketFrontQueue
 from wardian.serving.queue.lease import Lane
-from wardian.serving.queue.seam import Delivered
+from wardian.serving.queue.redis_front import RedisFrontQueue
+from wardian.serving.queue.redis_worker import RedisWorkerQueue
+from wardian.serving.queue.seam import Delivered, WorkerQueue
 from wardian.serving.queue.worker import SocketWorkerQueue
+from wardian.serving.worker import Worker
 
 
-class SocketWorker:
+class BlockingWorker:
     """A blocking worker's queue, awaited in a thread."""
 
-    def __init__(self, queue: SocketWorkerQueue) -> None:
+    def __init__(self, queue: WorkerQueue) -> None:
         self.queue = queue
 
     async def take(self):
@@ -35,15 +60,15 @@ class SocketWorker:
 class SocketPair:
     def __init__(self, address: str) -> None:
         self.front = SocketFrontQueue(Address.parse(address))
-        self.workers: list[SocketWorker] = []
+        self.workers: list[BlockingWorker] = []
 
     async def start(self, sink) -> None:
         self.front.attach(sink)
         await self.front.start()
 
-    def connect(self, lane: Lane = LANE, credit: int = 2) -> SocketWorker:
+    def connect(self, lane: Lane = LANE, credit: int = 2) -> BlockingWorker:
         queue = SocketWorkerQueue(self.front.address, lane=lane, credit=credit)
-        self.workers.append(SocketWorker(queue))
+        self.workers.append(BlockingWorker(queue))
         return self.workers[-1]
 
     async def close(self) -> None:
@@ -69,15 +94,47 @@ class MemoryPair:
             worker.vanish()
 
 
+class RedisPair:
+    """Both ends over a real redis-server, with TLS and ACL users."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self.front = RedisFrontQueue(server.access("frontend"), look_s=0.02)
+        self.workers: list[BlockingWorker] = []
+
+    async def start(self, sink) -> None:
+        self.front.attach(sink)
+        await self.front.start()
+
+    def connect(self, lane: Lane = LANE, credit: int = 2) -> BlockingWorker:
+        queue = RedisWorkerQueue(self.server.access("worker"), lane=lane, credit=credit)
+        self.workers.append(BlockingWorker(queue))
+        return self.workers[-1]
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            await asyncio.to_thread(worker.vanish)
+        await self.front.close()
+
+
 @pytest.fixture
 def sink():
     return RecordingSink()
 
 
-@pytest.fixture(params=["memory", "unix", "tcp"])
+@pytest.fixture(scope="module")
+def redis(need_program, tmp_path_factory):
+    server = RedisServer(need_program("redis-server"), tmp_path_factory.mktemp("redis"))
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture(params=["memory", "unix", "tcp", "redis"])
 async def pair(request, tmp_path, sink):
     if request.param == "memory":
         pair = MemoryPair()
+    elif request.param == "redis":
+        pair = RedisPair(request.getfixturevalue("redis"))
     else:
         unix = request.param == "unix"
         pair = SocketPair(str(tmp_path / "q") if unix else "tcp:127.0.0.1:0")
@@ -339,3 +396,104 @@ async def test_a_worker_that_stops_while_it_is_asked(pair, sink):
     await worker.answer([Delivered(0, b"one of us"), Delivered(1, b"a")])
     assert await taking is None
     assert sink.answers == [(1, b"a")]
+
+
+# Accepted = answers + typed errors, none twice (`Collector` refuses a second outcome), none wrong
+
+
+class EmbeddedPlane:
+    """Dispatcher, embedded queue and a worker, by way of a relay that may lie."""
+
+    tricks: ClassVar = {
+        "nothing": lambda: lambda _, frame: [frame],
+        "duplicates": lambda: hostile_queue.duplicate,
+        "forges": lambda: hostile_queue.ForgeFirst(1),
+        "reorders": hostile_queue.Reorder,
+        "replays": hostile_queue.Replay,
+        "changes": lambda: hostile_queue.Flip(2),
+        "swaps": hostile_queue.Swap,
+        "truncates": lambda: hostile_queue.truncate,
+        "reflects": hostile_queue.Reflect,
+        "drops": lambda: hostile_queue.drop,
+        "breaks off": lambda: hostile_queue.break_off,
+    }
+
+    def __init__(self, folder) -> None:
+        self.relay = hostile_queue.Relay(str(folder / "relay"), str(folder / "front"))
+        self.queue = SocketFrontQueue(Address.parse(str(folder / "front")))
+        self.dispatcher = Dispatcher(
+            queue=self.queue, codecs={"digits": sender()}, lanes=LANES, max_waiting=999
+        )
+        self.requests = Collector(self.dispatcher)
+
+    async def start(self) -> None:
+        await self.queue.start()
+        await self.relay.start()
+
+    def play(self, trick) -> None:
+        self.relay.trick = hostile_queue.on_work(trick)
+
+    async def worker(self) -> None:
+        queue = SocketWorkerQueue(Address.parse(self.relay.path), lane=LANE)
+        self.running = Worker(
+            model=ToyModel(), lane=LANE, max_batch=64, queue=queue, codec=receiver()
+        )
+        self.thread = threading.Thread(target=self.running.run, daemon=True)
+        self.thread.start()
+        while not self.dispatcher.catalog()["digits"].ready:
+            await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        self.running.stop()
+        await self.relay.close()
+        await self.queue.close()
+        self.dispatcher.close()
+        await asyncio.to_thread(self.thread.join, 10)
+
+
+class RedisCarrier(RedisPlane):
+    tricks: ClassVar = {
+        "nothing": hostile_redis.Trick,
+        "duplicates": hostile_redis.Duplicate,
+        "forges": hostile_redis.ForgeFirst,
+        "reorders": hostile_redis.Reorder,
+        "replays": hostile_redis.Replay,
+        "changes": lambda: hostile_redis.Flip(requests=False),
+        "swaps": hostile_redis.Swap,
+        "truncates": hostile_redis.Truncate,
+        "reflects": hostile_redis.Reflect,
+        "drops": hostile_redis.Drop,
+        "breaks off": hostile_redis.BreakOff,
+    }
+
+    def play(self, trick) -> None:
+        self.relay.play(trick)
+
+
+@pytest.fixture(params=["embedded", "redis"])
+async def carrier(request, tmp_path):
+    if request.param == "redis":
+        plane = RedisCarrier(request.getfixturevalue("redis"))
+    else:
+        plane = EmbeddedPlane(tmp_path)
+    await plane.start()
+    yield plane
+    plane.play(plane.tricks["nothing"]())
+    await plane.close()
+
+
+@pytest.mark.parametrize("trick", EmbeddedPlane.tricks)
+async def test_accepted_is_answers_and_typed_errors_none_twice_none_wrong(carrier, trick):
+    await carrier.worker()
+    carrier.play(carrier.tricks[trick]())
+    for value in range(60):
+        carrier.requests.submit(value, image(value), deadline_s=0.8)
+        if value % 4 == 0:
+            await asyncio.sleep(0.003)
+    outcomes = await carrier.requests.all_done()
+    assert len(outcomes) == 60
+    for value, outcome in outcomes.items():
+        assert outcome.error is not None or is_answer(outcome, value)
+    assert carrier.requests.errors() <= {Timeout, JobFailed}
+    if trick in ("nothing", "duplicates", "forges", "reflects"):
+        assert carrier.requests.errors() == set()

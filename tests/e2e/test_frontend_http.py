@@ -39,19 +39,22 @@ def test_a_prediction(front: FrontEnd) -> None:
         np.testing.assert_allclose(json.loads(body)["predictions"], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("spoken", "line"), [("--http1.1", b"HTTP/1.1 200 OK"), ("--http2", b"HTTP/2 200")]
+)
 def test_the_line_for_curl(
-    front: FrontEnd, need_program: Callable[[str], str], tmp_path: Path
+    front: FrontEnd, need_program: Callable[[str], str], tmp_path: Path, spoken: str, line: bytes
 ) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_text(ssl.DER_cert_to_PEM_cert(front.ca.certificate))
     done = subprocess.run(
-        [need_program("curl"), "-sS", "--cacert", ca, "-d", ROWS,
+        [need_program("curl"), "-sS", spoken, "--cacert", ca, "-d", ROWS,
          f"https://localhost:{front.port}/v1/models/digits:predict",
-         "--next", "-sSI", "--cacert", ca, f"https://localhost:{front.port}/v2"],
+         "--next", "-sSI", spoken, "--cacert", ca, f"https://localhost:{front.port}/v2"],
         capture_output=True, check=True, timeout=30,
     )  # fmt: skip
     assert b'{"predictions":[[' in done.stdout
-    assert b"HTTP/1.1 200 OK" in done.stdout
+    assert line in done.stdout
 
 
 def test_many_connections_at_once(front: FrontEnd) -> None:
@@ -145,7 +148,7 @@ def test_a_slow_reader_gets_all_of_a_large_answer(front: FrontEnd, connection: s
 
 def test_only_tls_1_3_without_resumption(front: FrontEnd) -> None:
     context = ssl.create_default_context(cadata=front.ca.certificate)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     session = None
     for _ in range(2):
         raw = socket.create_connection((HOST, front.port), timeout=10)

@@ -19,6 +19,8 @@ NOT_LOADED = {
     "wardian.tee.bootstrap",  # runs as the main program, not as a module
     "wardian.tee.gramine_direct",
     "wardian.tee.gramine",  # the backend on hardware; which one is entered, the TEE decides
+    "wardian.inference.onnxruntime",  # these two for models that need them
+    "wardian.inference.steps.image",
 }
 
 

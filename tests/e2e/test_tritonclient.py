@@ -164,11 +164,40 @@ def test_a_compressed_request_is_refused(client: Any, pixels: np.ndarray) -> Non
         client.infer("digits", [tensor(pixels, binary=True)], request_compression_algorithm="gzip")
 
 
-def test_bytes_are_refused_with_a_reason(client: Any) -> None:
-    made = httpclient.InferInput("pixels", [1], "BYTES")
-    made.set_data_from_numpy(np.array([b"text"], object))
-    with pytest.raises(InferenceServerException, match="datatype 'BYTES' is not served"):
-        client.infer("digits", [made])
+@pytest.mark.parametrize("binary", [True, False])
+def test_texts_there_and_back(client: Any, *, binary: bool) -> None:
+    texts = np.array(["", "a, b", "[ä]", "\0"], object)
+    made = httpclient.InferInput("texts", [4], "BYTES")
+    made.set_data_from_numpy(texts, binary_data=binary)
+    output = httpclient.InferRequestedOutput("texts", binary_data=binary)
+    got = client.infer("texts", [made], outputs=[output]).as_numpy("texts")
+    assert [each if isinstance(each, str) else each.decode() for each in got] == texts.tolist()
+
+
+def test_bytes_that_are_no_text(client: Any) -> None:
+    made = httpclient.InferInput("texts", [1], "BYTES")
+    made.set_data_from_numpy(np.array([b"\xff\xd8 a picture"], object))
+    assert client.infer("texts", [made]).as_numpy("texts").tolist() == [b"\xff\xd8 a picture"]
+    output = httpclient.InferRequestedOutput("texts", binary_data=False)
+    with pytest.raises(InferenceServerException, match="ask for binary_data_output"):
+        client.infer("texts", [made], outputs=[output])
+
+
+def test_bfloat16_in_binary(client: Any) -> None:
+    made = httpclient.InferInput("halves", [3], "BF16")
+    values = np.array([1.0, -2.5, 3e38], pytest.importorskip("ml_dtypes").bfloat16)
+    made.set_data_from_numpy(values)
+    np.testing.assert_array_equal(client.infer("halves", [made]).as_numpy("halves"), values)
+
+
+def test_the_model_repository(client: Any) -> None:
+    listed = client.get_model_repository_index()
+    states = {(each["name"], each["version"]): each["state"] for each in listed}
+    assert states["digits", "2"] == "READY"
+    assert states["absent", ""] == "UNAVAILABLE"
+    for action in (client.load_model, client.unload_model):
+        with pytest.raises(InferenceServerException, match="by the mesh manifest"):
+            action("digits")
 
 
 async def test_the_asynchronous_client(async_client: Any, pixels: np.ndarray) -> None:

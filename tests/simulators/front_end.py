@@ -35,6 +35,7 @@ from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.dispatch import Counters, Outcome
 from wardian.serving.frontend import Frontend
 from wardian.serving.http.tls import TlsIdentity
+from wardian.serving.queue.lease import Lane
 from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 MEASUREMENTS = {"broker": b"\xbb" * 32, "frontend": b"\xff" * 32, "worker": b"\x77" * 32}
@@ -55,7 +56,12 @@ def model(
     ready: bool = True,
 ) -> ModelInfo:
     return ModelInfo(
-        name=name, versions=versions, inputs=inputs, outputs=outputs, engine="fake 1.0", ready=ready
+        name=name,
+        versions=versions,
+        inputs=inputs,
+        outputs=outputs,
+        engine="fake 1.0",
+        ready_versions=versions if ready else (),
     )
 
 
@@ -73,6 +79,7 @@ class FakeDispatcher:
             spec(name.lower(), name, -1, 2)
             for name in ("BOOL", "UINT8", "INT32", "INT64", "FP16", "FP32", "FP64")
         )
+        texts = (spec("texts", "BYTES", -1),)
         self.models = {
             info.name: info
             for info in (
@@ -80,6 +87,8 @@ class FakeDispatcher:
                 model("pair", (spec("a", "FP32", -1, 2), spec("b", "INT64", -1, 2)),
                       (spec("sum", "FP64", -1, 2), spec("first", "INT64", -1))),
                 model("echo", any_in, any_in),
+                model("texts", texts, texts),
+                model("halves", (spec("halves", "BF16", -1),), (spec("halves", "BF16", -1),)),
                 model("strange", *one),  # answers NaN and infinities
                 model("held", *one),  # answers when told to
                 model("full", *one),
@@ -91,6 +100,12 @@ class FakeDispatcher:
         self.counters = Counters()
         self.held: list[Callable[[Outcome], None]] = []
         self.seen: list[dict[str, Any]] = []
+
+    def waiting(self) -> dict[Lane, int]:
+        return {Lane("held", 1): len(self.held)}
+
+    def delays(self) -> dict[Lane, float]:
+        return {Lane("held", 1): 0.5}
 
     def catalog(self) -> dict[str, ModelInfo]:
         return self.models
@@ -140,7 +155,7 @@ class FakeDispatcher:
             return Outcome(error=JobFailed("the model failed on these inputs"))
         if name == "late":
             return Outcome(error=Timeout("no answer within 10 s"))
-        if name == "echo":
+        if name in ("echo", "texts", "halves"):
             return Outcome(outputs=dict(inputs))
         if name == "pair":
             return Outcome(

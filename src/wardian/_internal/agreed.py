@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wardian._internal.settings import Name, PositiveInt, PublicKey, Settings, Sha256
+from wardian._internal.steps import PostStep, PreStep
 
 KeeperTcb = Literal[
     "UpToDate",
@@ -59,15 +60,33 @@ class Mesh(Settings, frozen=True, kw_only=True):
 class ModelTerms(Settings, frozen=True, kw_only=True):
     """`[models.NAME]`: how a model is run, whatever its version."""
 
-    media_type: Literal["application/onnx"] = "application/onnx"
-    engine: Literal["openvino"] = "openvino"
+    media_type: Literal["application/onnx", "application/vnd.wardian.openvino-ir"] = (
+        "application/onnx"
+    )
+    """The only two that are opened in an enclave; others are converted by `wardian seal --from`."""
+    engine: Literal["openvino", "onnxruntime", "auto"] = "openvino"
+    """auto: the worker measures which is faster, of those whose answers agree."""
+    precision: Literal["f32", "bf16"] = "f32"
+    """bf16 is faster where the processor has it, and changes predictions; OpenVINO alone has it."""
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     max_batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
-    """Most rows that one inference takes; 1 runs each request by itself, whole."""
+    """Most rows that one inference takes; 1 runs each request by itself, whole. A worker that
+    measures no gain from so many takes fewer."""
     batch_across_tenants: bool = False
     """Whether the owner says that a row's answer never depends on its neighbours, so that rows of
     strangers may share an inference (TRUST T19)."""
     max_model_bytes: PositiveInt = 2 * 1024**3
+    pre: Annotated[tuple[PreStep, ...], msgspec.Meta(max_length=16)] = ()
+    """What is done to the inputs before the model, in order."""
+    post: Annotated[tuple[PostStep, ...], msgspec.Meta(max_length=16)] = ()
+    """What is done to its outputs after it."""
+
+    def __post_init__(self) -> None:
+        """Refuse an engine that cannot do what is asked of it."""
+        if self.engine == "onnxruntime" and self.media_type != "application/onnx":
+            raise ValueError("`engine` onnxruntime takes `media_type` application/onnx alone")
+        if self.engine == "onnxruntime" and self.precision != "f32":
+            raise ValueError("`engine` onnxruntime has `precision` f32 alone")
 
 
 class Limits(Settings, frozen=True, kw_only=True):

@@ -53,8 +53,13 @@ EVIDENCE: Final = "wardian_evidence_total"
 CONNECTIONS: Final = "wardian_connections"
 IN_FLIGHT: Final = "wardian_requests_in_flight"
 MODEL_READY: Final = "wardian_model_ready"
+INFERENCES: Final = "wardian_inferences_total"
+INFERENCE_SECONDS: Final = "wardian_inference_seconds"
+QUEUE_DELAY: Final = "wardian_queue_delay_seconds"
+QUEUE_WAITING: Final = "wardian_queue_waiting"
 PACKS: Final = "wardian_queue_packs_total"
 REDELIVERIES: Final = "wardian_queue_redeliveries_total"
+QUEUE_REFUSALS: Final = "wardian_queue_refusals_total"
 
 FAMILIES: Final = (
     Family(
@@ -97,7 +102,31 @@ FAMILIES: Final = (
         name=MODEL_READY,
         kind="gauge",
         labels=("model",),
-        text="1 while a worker of the model's newest version is connected",
+        text="1 while a worker of the model, of whichever version, is connected and takes requests",
+    ),
+    Family(
+        name=INFERENCES,
+        kind="counter",
+        labels=("model", "version", "outcome"),
+        text="Inferences ended, by what in: answered, or the class of the error",
+    ),
+    Family(
+        name=INFERENCE_SECONDS,
+        kind="histogram",
+        labels=("model", "version"),
+        text="From an inference accepted to its outcome, in seconds",
+    ),
+    Family(
+        name=QUEUE_DELAY,
+        kind="gauge",
+        labels=("model", "version"),
+        text="Longest that an inference waited for a worker in the last 15 to 30 s: scale on this",
+    ),
+    Family(
+        name=QUEUE_WAITING,
+        kind="gauge",
+        labels=("model", "version"),
+        text="Inferences that wait for a worker at this moment",
     ),
     Family(
         name=PACKS,
@@ -111,18 +140,34 @@ FAMILIES: Final = (
         labels=(),
         text="Requests sent again because a worker was lost",
     ),
+    Family(
+        name=QUEUE_REFUSALS,
+        kind="counter",
+        labels=("why",),
+        text="Answers of the queue that were refused: malformed, unknown, not authentic",
+    ),
 )
 _BY_NAME: Final = {family.name: family for family in FAMILIES}
 
 
-class _Histogram:
-    """Counts per bucket (not cumulative), and the sum."""
+class DurationCounts:
+    """Counts per bucket of `SECONDS` (not cumulative), and the sum."""
 
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
+        """Nothing is counted yet."""
         self.counts = [0] * (len(SECONDS) + 1)
         self.total = 0.0
+
+    def record(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(SECONDS, seconds)] += 1
+        self.total += seconds
+
+
+DurationSource: TypeAlias = Callable[[], Mapping[Labels, DurationCounts]]
+"""Read at each scrape; returns the counts for each combination of label values."""
 
 
 class Metrics(Collector):
@@ -133,8 +178,9 @@ class Metrics(Collector):
             family.name: {} for family in FAMILIES if family.kind == "counter"
         }
         self._requests: dict[tuple[str, str, int], int] = {}
-        self._seconds: dict[tuple[str, str], _Histogram] = {}
+        self._seconds: dict[Labels, DurationCounts] = {}
         self._sources: dict[str, Source] = {}
+        self._durations: dict[str, DurationSource] = {REQUEST_SECONDS: lambda: self._seconds}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -153,9 +199,8 @@ class Metrics(Collector):
         requests[key] = requests.get(key, 0) + 1
         histogram = self._seconds.get((route, model))
         if histogram is None:
-            histogram = self._seconds[(route, model)] = _Histogram()
-        histogram.counts[bisect_left(SECONDS, seconds)] += 1
-        histogram.total += seconds
+            histogram = self._seconds[(route, model)] = DurationCounts()
+        histogram.record(seconds)
 
     def count(self, name: str, *labels: str) -> None:
         """Add one to the counter `name`."""
@@ -165,6 +210,10 @@ class Metrics(Collector):
     def watch(self, name: str, source: Source) -> None:
         """Read the gauge or counter `name` from `source` at each scrape."""
         self._sources[_BY_NAME[name].name] = source
+
+    def watch_durations(self, name: str, source: DurationSource) -> None:
+        """Read the histogram `name` from `source` at each scrape."""
+        self._durations[_BY_NAME[name].name] = source
 
     def render(self) -> bytes:
         """Return all of it in Prometheus' text format."""
@@ -192,7 +241,8 @@ class Metrics(Collector):
 
     def _collect_seconds(self, family: Family) -> Metric:
         metric = HistogramMetricFamily(family.name, family.text, labels=family.labels)
-        for labels, histogram in self._seconds.items():
+        source = self._durations.get(family.name)
+        for labels, histogram in ({} if source is None else source()).items():
             buckets: list[tuple[str, float]] = []
             seen = 0
             for bound, count in zip((*SECONDS, None), histogram.counts, strict=True):

@@ -71,7 +71,7 @@ class BrokerPlace(Settings, frozen=True, kw_only=True):
 
 
 class QueuePlace(Settings, frozen=True, kw_only=True):
-    """`[queue]`: a TCP address, or by default a Unix socket in the state directory.
+    """`[queue]`: a TCP address, or by default a Unix socket in the state directory; or a Redis.
 
     Under Gramine it has to be TCP: Gramine's Unix sockets do not leave the enclave.
     """
@@ -79,6 +79,12 @@ class QueuePlace(Settings, frozen=True, kw_only=True):
     address: str = "127.0.0.1"
     port: Port = 0
     """0: the Unix socket."""
+    redis: Annotated[str, msgspec.Meta(pattern=r"\Arediss(\+sentinel)?://\S+\Z")] | None = None
+    """Where the Redis is that carries the queue, `rediss://HOST:PORT`; None: there is none."""
+    redis_name: Annotated[str, msgspec.Meta(min_length=1, max_length=253)] | None = None
+    """The name that its certificate has to have; None: the first host."""
+    redis_ports: Annotated[tuple[Port, ...], msgspec.Meta(max_length=16)] = ()
+    """Further ports that roles may reach: those of the servers that Sentinels name."""
 
 
 class CollateralPlace(Settings, frozen=True, kw_only=True):

@@ -9,13 +9,20 @@ made in the same commit that puts the manifest in force, and its predecessor's i
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from wardian.broker.certificate_builder import (
+    CA_LIFE_S,
+    SIMULATED,
+    authority_name,
+    below,
+    ca_builder,
+    key_of,
+    leaf_builder,
+)
 from wardian.broker.certificate_form import sign_certificate
 from wardian.broker.certificates import (
     BROKER,
@@ -33,11 +40,8 @@ from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import FormatError, LocalProtocolError, PolicyDenied
 
-CA_LIFE_S: Final = 10 * 365 * 24 * 3600
 ISSUING_LIFE_S: Final = 400 * 24 * 3600
 """Of an issuing CA, whose manifest may stay in force longer: see `IssuingCa.due`."""
-SKEW_S: Final = 300
-"""A certificate begins this much before its making, for peers whose clock is behind."""
 
 _USAGES: Final = {
     BROKER: [ExtendedKeyUsageOID.SERVER_AUTH],
@@ -73,8 +77,9 @@ class MeshCa:
     def create(cls, *, mesh: str, simulated: bool, now: int) -> Self:
         """Return a new CA for `mesh`, valid for ten years from `now` (Unix seconds)."""
         key = TlsKey.generate()
-        name = _subject("Wardian mesh CA", mesh=mesh, simulated=simulated)
-        builder = _ca_builder(name, name, key, now=now, life_s=CA_LIFE_S, path_length=1)
+        units = [SIMULATED] if simulated else []
+        name = authority_name("Wardian mesh CA", mesh=mesh, units=units)
+        builder = ca_builder(name, name, key, now=now, life_s=CA_LIFE_S, path_length=1)
         return cls(key=key, certificate=sign_certificate(builder, key))
 
     @property
@@ -98,14 +103,14 @@ class MeshCa:
             now: Unix seconds.
         """
         key = TlsKey.generate()
-        name = x509.Name([_common("Wardian issuing CA"), *_without_common(self._name)])
+        name = below(self._name, "Wardian issuing CA")
         extension = x509.UnrecognizedExtension(
             ISSUING_MANIFEST_OID, issuing_manifest_der(manifest_digest)
         )
-        builder = _ca_builder(
+        builder = ca_builder(
             name, self._name, key, now=now, life_s=ISSUING_LIFE_S, path_length=0
         ).add_extension(extension, critical=False)  # curl and browsers have to accept it
-        builder = builder.add_extension(_issued_by(self._key), critical=False)
+        builder = builder.add_extension(key_of(self._key), critical=False)
         return IssuingCa(
             key=key,
             certificate=sign_certificate(builder, self._key),
@@ -192,85 +197,18 @@ class IssuingCa:
                 f"a {identity.role} gets no server names in its certificate", rule="names"
             )
         issuer = x509.load_der_x509_certificate(self.certificate).subject
-        subject = x509.Name([_common(identity.role), *_without_common(issuer)])
         extension = x509.UnrecognizedExtension(MESH_IDENTITY_OID, identity.to_der())
-        usage = x509.ExtendedKeyUsage(_USAGES.get(identity.role, _CLIENT_ONLY))
-        builder = (
-            _builder(subject, issuer, request.public_key, now=now, life_s=life_s)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(usage, critical=False)
-            .add_extension(_issued_by(self.key), critical=False)
-            .add_extension(extension, critical=identity.role != FRONTEND and not request.names)
-        )
+        builder = leaf_builder(
+            below(issuer, identity.role),
+            issuer,
+            request.public_key,
+            now=now,
+            life_s=life_s,
+            usages=_USAGES.get(identity.role, _CLIENT_ONLY),
+            issued_by=self.key,
+        ).add_extension(extension, critical=identity.role != FRONTEND and not request.names)
         if request.names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName(request.names), critical=False
             )
         return sign_certificate(builder, self.key), self.certificate, self.mesh_ca
-
-
-def _ca_builder(
-    subject: x509.Name, issuer: x509.Name, key: TlsKey, *, now: int, life_s: int, path_length: int
-) -> x509.CertificateBuilder:
-    """Return what the certificates of both kinds of CA have in common."""
-    return (
-        _builder(subject, issuer, key.private_key.public_key(), now=now, life_s=life_s)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_key_usage(ca=True), critical=True)
-    )
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    *,
-    now: int,
-    life_s: int,
-) -> x509.CertificateBuilder:
-    """Return what every certificate of the mesh has in common."""
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.fromtimestamp(now - SKEW_S, UTC))
-        .not_valid_after(datetime.fromtimestamp(now + life_s, UTC))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _issued_by(key: TlsKey) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.private_key.public_key())
-
-
-def _subject(common: str, *, mesh: str, simulated: bool) -> x509.Name:
-    """Return the CA's name, which every page shows: a simulated mesh says so (DESIGN, I5)."""
-    parts = [_common(common), x509.NameAttribute(NameOID.ORGANIZATION_NAME, mesh)]
-    if simulated:
-        parts.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "SIMULATED"))
-    return x509.Name(parts)
-
-
-def _common(name: str) -> x509.NameAttribute[str]:
-    return x509.NameAttribute(NameOID.COMMON_NAME, name)
-
-
-def _without_common(name: x509.Name) -> list[x509.NameAttribute[str | bytes]]:
-    return [part for part in name if part.oid != NameOID.COMMON_NAME]
-
-
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,  # the mesh CA signs message 4 of a release too
-        key_cert_sign=ca,
-        crl_sign=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )

@@ -32,6 +32,8 @@ from wardian.broker.desk import Desk, Office
 from wardian.broker.doorway import Doorway, shake_hands
 from wardian.broker.epochs import EpochAge
 from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream, server_context
+from wardian.broker.infrastructure.desk import QueueFilesDesk
+from wardian.broker.infrastructure.messages import QueueFilesRequest
 from wardian.broker.lease import Lease, Moment, Standing
 from wardian.broker.limits import Bucket, Place, ServiceLimits
 from wardian.broker.owners.desk import OwnerDesk
@@ -82,6 +84,7 @@ DESKS: Final[Mapping[type[msgspec.Struct], Callable[[Office], Desk[Any]]]] = {
     WitnessHello: WitnessDesk,
     StandbyHello: StandbyDesk,
     BackupRequest: BackupDesk,
+    QueueFilesRequest: QueueFilesDesk,
     RecoveryHello: RecoveryDesk,
 }
 """Which desk serves a connection, by its first message."""

@@ -7,6 +7,7 @@ import click
 
 from wardian._internal import wire
 from wardian._internal.files import read_private
+from wardian.cli.conversion import KINDS, sealable
 from wardian.cli.progress import progress
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import (
@@ -98,8 +99,10 @@ path_option = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option("-o", "--output", type=path_option, help="Where to write; default FILE.sealed.")
+@click.option("--from", "kind", type=click.Choice(KINDS), help="Convert a model of this kind.")
+@click.option("--shape", "shapes", multiple=True, help="Of an input: -1,3,224,224 or -1,128:INT64.")
 @click.option("--name", help="The name that the file opens under; default: FILE's stem.")
 @click.option("--version", "version", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--media-type", default="application/onnx", show_default=True)
@@ -112,6 +115,8 @@ def seal(
     *,
     file: Path,
     output: Path | None,
+    kind: str | None,
+    shapes: tuple[str, ...],
     name: str | None,
     version: int,
     media_type: str,
@@ -129,15 +134,22 @@ def seal(
     \b
     wardian seal model.onnx --name digits --new-key digits.key
     wardian seal table.csv --media-type text/csv --to 5f0c...e1
+    wardian seal forest.joblib --from sklearn --new-key forest.key
+
+    An enclave opens ONNX and OpenVINO IR. --from makes one of them of another kind of model first,
+    here; it prints the lines for wardian.toml. sklearn reads a pickle, which runs what is in it.
     """  # noqa: D301 (click reads the character \b, not a backslash)
     target = output or file.with_name(file.name + ".sealed")
     recipients = _recipients(to, key_file, new_key, passphrase_file)
-    with progress(f"Sealing {file.name}", file.stat().st_size, err=True) as advance:
+    with (
+        sealable(file, kind=kind, shapes=shapes, media_type=media_type) as model,
+        progress(f"Sealing {file.name}", model.path.stat().st_size, err=True) as advance,
+    ):
         pin = seal_file(
-            file,
+            model.path,
             target,
             recipients=recipients,
-            media_type=media_type,
+            media_type=model.media_type,
             name=name or file.stem,
             version=version,
             progress=advance,
@@ -146,7 +158,7 @@ def seal(
     if as_json:
         click.echo(wire.encode({"sealed": str(target), "pin": str(pin)}))
     else:
-        click.echo(f"{target}\n{pin}")
+        click.echo("\n".join(filter(None, (str(target), str(pin), model.settings))))
 
 
 @click.command(name="open")

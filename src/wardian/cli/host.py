@@ -6,10 +6,9 @@ it UDP. Whatever stands here may be a lie; a role finds things by it and trusts 
 
 import contextlib
 import logging
-import random
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,16 +17,14 @@ import msgspec
 from wardian._internal.log import event
 from wardian._internal.operator import CollateralPlace, Operator
 from wardian.attestation.collateral.pccs import parse_pccs
+from wardian.cli.queue_place import find_queue
+from wardian.cli.resolving import free_port, resolve
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings
 from wardian.tee.launch.reach import Reach
 
 log = logging.getLogger(__name__)
-
-_PORTS = range(10_240, 32_768)
-"""Where a free port is looked for: below those that the kernel gives to outgoing connections."""
-_TRIES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +164,16 @@ def place_keeper(state: StateDir) -> Placement:
     )
 
 
-def place_frontend(state: StateDir, *, port: int | None = None) -> Placement:
-    """Return a front end's settings; `port` comes before the operator's, and 0 is a free one."""
+def place_frontend(
+    state: StateDir, *, port: int | None = None, queue: str | None = None
+) -> Placement:
+    """Return a front end's settings; what is given here comes before what the operator says.
+
+    Args:
+        state: the state directory.
+        port: where it listens; 0 is a free one.
+        queue: where its queue is; see `find_queue`.
+    """
     operator = state.load_operator()
     wanted = operator.frontend.port if port is None else port
     listen = resolve(operator.frontend.address, wanted)
@@ -176,26 +181,31 @@ def place_frontend(state: StateDir, *, port: int | None = None) -> Placement:
         free = free_port([host for host, _ in listen])
         listen = tuple((host, free) for host, _ in listen)
     brokers = broker_addresses(state, operator)
-    queue, port = queue_address(state, operator)
+    way = find_queue(state, operator, queue)
     return Placement(
         settings=HostSettings(
             log_level=operator.log_level,
             listen=listen,
             names=operator.frontend.names,
             brokers=brokers,
-            queues=(queue,),
+            **way.settings,
         ),
         reach=Reach(
-            sockets=() if port else (Path(queue).parent,),
-            bind=(listen[0][1], *((port,) if port else ())),
-            connect=tuple(port for _, port in brokers),
+            sockets=way.sockets,
+            bind=(listen[0][1], *way.tcp),
+            connect=(*(port for _, port in brokers), *way.redis),
         ),
         files={},
     )
 
 
-def place_worker(state: StateDir, *, model: str) -> Placement:
+def place_worker(state: StateDir, *, model: str, queue: str | None = None) -> Placement:
     """Return the settings of a worker for `model`: NAME, in its newest version, or NAME:VERSION.
+
+    Args:
+        state: the state directory.
+        model: what it serves.
+        queue: where its queue is, before what the operator says; see `find_queue`.
 
     Raises:
         ConfigError: the version is no number.
@@ -203,7 +213,7 @@ def place_worker(state: StateDir, *, model: str) -> Placement:
     name, version = _model_and_version(model)
     operator = state.load_operator()
     brokers = broker_addresses(state, operator)
-    queue, port = queue_address(state, operator)
+    way = find_queue(state, operator, queue)
     sealed: dict[int, Path] = {}
     for path in (state.root / "models").glob("*.sealed"):
         of, _, number = path.name.removesuffix(".sealed").rpartition("-")
@@ -213,14 +223,14 @@ def place_worker(state: StateDir, *, model: str) -> Placement:
         settings=HostSettings(
             log_level=operator.log_level,
             brokers=brokers,
-            queues=(queue,),
+            **way.settings,
             model=name,
             version=version,
             sealed_models={f"{name}:{number}": str(path) for number, path in sealed.items()},
         ),
         reach=Reach(
             read=(state.root / "models",),
-            connect=(*(port for _, port in brokers), *((port,) if port else ())),
+            connect=(*(port for _, port in brokers), *way.tcp, *way.redis),
         ),
         files={"model.sealed": sealed[max(sealed)]} if sealed else {},
     )
@@ -315,14 +325,6 @@ def broker_address(state: StateDir, operator: Operator) -> Address:
         ) from err
 
 
-def queue_address(state: StateDir, operator: Operator) -> tuple[str, int]:
-    """Return the queue's address, and its TCP port; 0 for a Unix socket."""
-    if not operator.queue.port:
-        return state.queue, 0
-    host, port = resolve(operator.queue.address, operator.queue.port)[0]
-    return f"tcp:{f'[{host}]' if ':' in host else host}:{port}", port
-
-
 def _collateral(operator: Operator) -> CollateralPlace:
     """Return the operator's choice with an absolute directory, which is made if it is not there.
 
@@ -346,34 +348,3 @@ def _collateral_hosts(place: CollateralPlace) -> dict[str, Address]:
         return {}
     hosts = parse_pccs(place.pccs, update=place.update).hosts()
     return {name: resolve(name, port)[0] for name, port in hosts}
-
-
-def resolve(name: str, port: int) -> tuple[Address, ...]:
-    """Return the IP addresses of `name`, each with `port`.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as err:
-        raise ConfigError(f"operator.toml: the address {name!r} does not resolve: {err}") from err
-    return tuple((host, port) for host in dict.fromkeys(str(info[4][0]) for info in found))
-
-
-def free_port(hosts: Iterable[str]) -> int:
-    """Return a TCP port that is free on every one of `hosts` now.
-
-    Raises:
-        ConfigError: none was found.
-    """
-    for port in random.sample(_PORTS, _TRIES):
-        try:
-            for host in hosts:
-                socket.create_server(
-                    (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-                ).close()
-        except OSError:
-            continue
-        return port
-    raise ConfigError("no free port was found; name one with --port")

@@ -24,11 +24,13 @@ COMMANDS = {
     "attest": ("wardian.cli.attest", "attest"),
     "audit": ("wardian.cli.audit.group", "audit"),
     "enclave": ("wardian.cli.enclave.group", "enclave"),
+    "bench": ("wardian.cli.bench", "bench"),
     "doctor": ("wardian.cli.doctor", "doctor"),
     "broker": ("wardian.cli.processes", "broker"),
     "keeper": ("wardian.cli.keeper.group", "keeper"),
     "frontend": ("wardian.cli.processes", "frontend"),
     "worker": ("wardian.cli.processes", "worker"),
+    "redis": ("wardian.cli.redis.command", "redis"),
 }
 
 

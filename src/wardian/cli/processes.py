@@ -146,6 +146,7 @@ def place_self_test(role: str, state: StateDir) -> Placement:
     commands_by_name={
         "backup": ("wardian.cli.broker_backup", "backup"),
         "restore": ("wardian.cli.broker_backup", "restore"),
+        "queue-files": ("wardian.cli.broker_queue_files", "queue_files"),
     },
 )
 @options
@@ -179,31 +180,44 @@ def broker(
     run("broker", directory, placement, lifeline=lifeline)
 
 
+def queue_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option that says where the queue is."""
+    return click.option(
+        "--queue",
+        metavar="rediss://HOST:PORT",
+        help="Instead of operator.toml's; `embedded`: no Redis.",
+    )(command)
+
+
 @click.command()
 @options
+@queue_option
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of operator.toml's.")
-def frontend(*, state: Path, lifeline: int | None, port: int | None) -> None:
+def frontend(*, state: Path, lifeline: int | None, port: int | None, queue: str | None) -> None:
     """Run a front end: HTTPS to clients, sealed messages to workers.
 
     It gets its certificate and the queue keys from the broker, on evidence of what it is.
     """
     directory = StateDir.open(state)
-    run("frontend", directory, place_frontend(directory, port=port), lifeline=lifeline)
+    placement = place_frontend(directory, port=port, queue=queue)
+    run("frontend", directory, placement, lifeline=lifeline)
 
 
 @click.command()
 @options
+@queue_option
 @click.option(
     "--model",
     required=True,
     metavar="NAME[:VERSION]",
     help="A model of wardian.toml; by default the newest version whose key the broker gives.",
 )
-def worker(*, state: Path, lifeline: int | None, model: str) -> None:
+def worker(*, state: Path, lifeline: int | None, model: str, queue: str | None) -> None:
     """Run a worker: it opens one sealed model in memory and answers requests.
 
     It gets the model's key from the broker, on evidence of what it is. Any number of workers may
     serve the same model.
     """
     directory = StateDir.open(state)
-    run("worker", directory, place_worker(directory, model=model), lifeline=lifeline)
+    placement = place_worker(directory, model=model, queue=queue)
+    run("worker", directory, placement, lifeline=lifeline)

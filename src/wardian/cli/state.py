@@ -45,6 +45,7 @@ class StateDir:
                 "broker-2",
                 "keeper",
                 "enclave",
+                "redis",
             ):
                 (root / name).mkdir(mode=0o700, exist_ok=True)
         except FileExistsError as err:
@@ -126,6 +127,11 @@ class StateDir:
     def keeper_toml(self) -> Path:
         """What is agreed of a keeper, measured."""
         return self.root / "keeper.toml"
+
+    @property
+    def redis(self) -> Path:
+        """The files of a Redis that runs here: settings, users, certificate and key."""
+        return self.root / "redis"
 
     @property
     def to_restore(self) -> Path:

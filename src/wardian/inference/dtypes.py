@@ -1,14 +1,18 @@
 """The Open Inference Protocol's names of element types, and numpy's.
 
-Source: Open Inference Protocol v2, "Tensor Data Types". BYTES and BF16 are left out: numpy has no
-fixed-size little-endian form of either, so no model that needs them is loaded.
+Source: Open Inference Protocol v2, "Tensor Data Types". BF16 is left out: numpy has no form of it,
+so no model that needs it at its rim is loaded.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from wardian.errors import FormatError
+
+Array: TypeAlias = npt.NDArray[Any]
 
 NUMPY_OF: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
@@ -24,26 +28,34 @@ NUMPY_OF: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
-"""numpy's type for each name; all little-endian, which is how tensors travel."""
+"""numpy's type for each name of fixed size; all little-endian, which is how tensors travel."""
 
 NAME_OF: dict[np.dtype[Any], str] = {dtype: name for name, dtype in NUMPY_OF.items()}
 """The name of each of those numpy types."""
+
+BYTES: Final = "BYTES"
+"""Elements of any length: images, texts. It is in neither table above, as it has no fixed size."""
+
+BYTES_DTYPE: Final[np.dtype[Any]] = np.dtype(object)
+"""numpy's type for it; each element of such an array is `bytes`."""
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """Return numpy's type for the protocol's `name`.
 
     Raises:
-        FormatError: no such type, or one that has no fixed size.
+        FormatError: no such type.
     """
+    if name == BYTES:
+        return BYTES_DTYPE
     try:
         return NUMPY_OF[name]
     except KeyError:
-        raise FormatError(f"tensor type is none of {', '.join(NUMPY_OF)}") from None
+        raise FormatError(f"tensor type is none of {', '.join(NUMPY_OF)}, {BYTES}") from None
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """Return the protocol's name for a little-endian numpy `dtype`.
+    """Return the protocol's name for a little-endian numpy `dtype` of fixed size.
 
     Raises:
         FormatError: the protocol has no name for it (object, string, complex, big-endian, ...).
@@ -52,3 +64,15 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
         return NAME_OF[dtype]
     except KeyError:
         raise FormatError(f"array type {dtype.str} has no name in the protocol") from None
+
+
+def bytes_array(elements: Iterable[bytes], shape: tuple[int, ...]) -> Array:
+    """Return an array of BYTES; `elements` in C order, as many as `shape` has."""
+    return np.array([*elements], BYTES_DTYPE).reshape(shape)
+
+
+def size_bytes(array: Array) -> int:
+    """Return how many bytes `array` travels as; an element of BYTES has 4 for its length."""
+    if array.dtype != BYTES_DTYPE:
+        return array.nbytes
+    return sum(4 + len(element) for element in array.flat)

@@ -3,24 +3,25 @@
 Importing OpenVINO loads `openvino_telemetry`, which makes `~/intel` and sends events; with that
 module blocked, OpenVINO uses the stub that it carries. `CACHE_DIR` would write compiled weights
 in the clear and is never set. A test watches both under strace.
+
+Given bytes, OpenVINO tries one reader after the other (ONNX, IR, Paddle, ...). What comes here has
+been looked at, so that the first one that is meant takes it.
 """
 
-import logging
 import sys
 from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
-from wardian._internal.log import event
 from wardian.errors import ConfigError, FormatError, JobFailed
-from wardian.inference.probe import rows_independent
-from wardian.inference.spec import FREE, Model, Tensors, TensorSpec
+from wardian.inference import ir_file
+from wardian.inference.base import Compiled
+from wardian.inference.onnx_file import verify_onnx
+from wardian.inference.spec import FREE, Tensors, TensorSpec
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None blocks the import
 import openvino as ov  # noqa: E402
-
-log = logging.getLogger(__name__)
 
 _DTYPE_OF = {
     "boolean": "BOOL",
@@ -39,49 +40,30 @@ _DTYPE_OF = {
 """OpenVINO's element types that the protocol names and numpy can hold."""
 
 
-class OpenVinoModel(Model):
-    """An ONNX model compiled for this CPU, with one inference request that is always reused."""
+class OpenVinoModel(Compiled):
+    """A model compiled for this CPU, with one inference request that is always reused."""
 
-    def __init__(self, data: bytes | bytearray, *, threads: int) -> None:
+    def __init__(
+        self, data: bytes | bytearray, *, media_type: str, threads: int, precision: str = "f32"
+    ) -> None:
         """Compile `data`; see `load_model` for what is raised."""
+        super().__init__(f"openvino {ov.__version__.split('-')[0]}")
         core = ov.Core()
+        graph, declared = _read(core, data, media_type)
         try:
-            graph = core.read_model(model=bytes(data))
-        except (RuntimeError, TypeError) as err:
-            raise FormatError("model: OpenVINO cannot read these bytes as ONNX") from err
-        try:
-            compiled = core.compile_model(graph, "CPU", _settings(threads))
-        except RuntimeError as err:
-            raise ConfigError("model: OpenVINO cannot run this ONNX model on a CPU") from err
-        self._inputs = tuple(_spec(port) for port in compiled.inputs)
-        self._outputs = tuple(_spec(port) for port in compiled.outputs)
-        self._request: Any = compiled.create_infer_request()
+            compiled = core.compile_model(graph, "CPU", _settings(threads, precision))
+            request: Any = compiled.create_infer_request()
+        except (RuntimeError, ValueError, MemoryError) as err:
+            raise ConfigError("model: OpenVINO cannot run this model on a CPU") from err
+        self._request: Any = request
         # A model that remembers would carry one request's data into the next.
-        self._remembers = bool(self._request.query_state())
-        self._batchable = not self._remembers and rows_independent(
-            self.infer, inputs=self._inputs, outputs=self._outputs
+        self._remembers = bool(request.query_state())
+        self.describe(
+            inputs=_specs(compiled.inputs, declared, "input"),
+            outputs=_specs(compiled.outputs, declared, "output"),
+            remembers=self._remembers,
+            threads=threads,
         )
-        event(log, "model.compiled", engine=self.engine, batchable=self._batchable, threads=threads)
-
-    @property
-    @override
-    def engine(self) -> str:
-        return f"openvino {ov.__version__.split('-')[0]}"
-
-    @property
-    @override
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    @override
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
-    @property
-    @override
-    def batchable(self) -> bool:
-        return self._batchable
 
     @override
     def infer(self, inputs: Tensors) -> Tensors:
@@ -89,35 +71,61 @@ class OpenVinoModel(Model):
         if self._remembers:
             request.reset_state()
         try:
-            # Shared both ways: the engine reads our arrays in place and shows us its own.
-            shown = request.infer(inputs, share_inputs=True, share_outputs=True)
+            # Not `infer`: with one thread it forgets an error within the graph (2026.4), and then
+            # shows the answer to the request before, which is somebody else's.
+            request.start_async(inputs, share_inputs=True)
+            request.wait()
+            # The engine's own are overwritten by the next inference; the copy is the caller's.
+            return {
+                spec.name: np.array(request.get_output_tensor(at).data, order="C")
+                for at, spec in enumerate(self._outputs)
+            }
         except (RuntimeError, TypeError, ValueError, KeyError, MemoryError) as err:
             raise JobFailed("the model failed on this input") from err
-        # Its own are overwritten by the next inference; the copy is the caller's.
-        return {
-            spec.name: np.array(array, order="C")
-            for spec, array in zip(self._outputs, shown.to_tuple(), strict=True)
-        }
 
     @override
     def close(self) -> None:
         self._request = None
 
 
-def _settings(threads: int) -> dict[str, object]:
+def _read(core: Any, data: bytes | bytearray, media_type: str) -> tuple[Any, frozenset[str]]:
+    """Return the graph in `data`, and the names that its file has for inputs and outputs."""
+    declared: frozenset[str] = frozenset()
+    if media_type == ir_file.MEDIA_TYPE:
+        xml, weights = ir_file.parse_ir(data)
+        arguments = {"model": xml, "weights": bytes(weights)}
+    else:
+        declared = verify_onnx(data)
+        arguments = {"model": bytes(data)}
+    try:
+        return core.read_model(**arguments), declared
+    except (RuntimeError, TypeError, ValueError, MemoryError) as err:
+        raise FormatError(f"model: OpenVINO cannot read these bytes as {media_type}") from err
+
+
+def _settings(threads: int, precision: str) -> dict[str, object]:
     return {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # bf16 where the CPU has it would change predictions
+        # By itself it takes bf16 where the CPU has it, which changes predictions.
+        "INFERENCE_PRECISION_HINT": precision,
         "ENABLE_CPU_PINNING": False,  # two workers would be pinned to the same core
     }
 
 
-def _spec(port: Any) -> TensorSpec:
+def _specs(ports: Any, declared: frozenset[str], side: str) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(port, declared, f"{side}{at}") for at, port in enumerate(ports))
+
+
+def _spec(port: Any, declared: frozenset[str], otherwise: str) -> TensorSpec:
+    """Return what `port` takes or gives; one that a graph has no name for is called `otherwise`."""
     kind = port.element_type.get_type_name()
-    name = port.get_any_name()
+    names = port.get_names()  # several where the engine joined tensors
+    name = min(names & declared or names, default=otherwise)
     if kind not in _DTYPE_OF:
-        raise ConfigError(f"model: tensor {name!r} has type {kind}, which cannot be served")
+        raise ConfigError(f"model: tensor {name[:64]!r} has type {kind}, which cannot be served")
+    if port.partial_shape.rank.is_dynamic:
+        raise ConfigError(f"model: tensor {name[:64]!r} has no known number of axes")
     shape = tuple(FREE if axis.is_dynamic else axis.get_length() for axis in port.partial_shape)
     return TensorSpec(name=name, dtype=_DTYPE_OF[kind], shape=shape)

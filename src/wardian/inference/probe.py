@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wardian.errors import JobFailed
-from wardian.inference.dtypes import numpy_dtype
+from wardian.inference.dtypes import BYTES, bytes_array, numpy_dtype
 from wardian.inference.spec import FREE, Array, Tensors, TensorSpec
 
 _FREE_LENGTH = 32
@@ -66,6 +66,24 @@ def rows_independent(
     return answered  # the last round's numbers are those that every model should take
 
 
+def probe_rows(inputs: tuple[TensorSpec, ...], *, rows: int = 1) -> list[Tensors]:
+    """Return inputs of ordinary size that fit `inputs`, `rows` on each free axis 0.
+
+    One for each range of integers, largest first; the last is what every model should take.
+    """
+    return [
+        {spec.name: _fixed(_row(spec, 0, highest), spec, rows) for spec in inputs}
+        for highest in (_HIGHEST if _has_integers(inputs) else (1,))
+    ]
+
+
+def _fixed(row: Array, spec: TensorSpec, rows: int) -> Array:
+    """Return `row` so many times as axis 0 says, or as a scalar."""
+    if not spec.shape:
+        return row.reshape(-1)[:1].reshape(())
+    return np.repeat(row, rows if spec.shape[0] == FREE else spec.shape[0], axis=0)
+
+
 def _has_integers(inputs: tuple[TensorSpec, ...]) -> bool:
     return any(numpy_dtype(spec.dtype).kind in "iu" for spec in inputs)
 
@@ -109,6 +127,8 @@ def _row(spec: TensorSpec, index: int, highest: int) -> Array:
     ramp = np.sin(steps * 0.7 + 1 + 2 * index)
     dtype = numpy_dtype(spec.dtype)
     values: Array
+    if spec.dtype == BYTES:
+        return bytes_array((b"%d" % (int(step) * (index + 1) % 10) for step in steps), shape)
     if dtype.kind == "f":
         values = ramp * _SCALES[index]
     elif dtype.kind == "b" or highest == 1:
@@ -126,13 +146,21 @@ def _same(together: Array, name: str, members: list[_Alone]) -> bool:
     if len(together) != len(members):
         return False
     return all(
-        len(one.answer[name]) == 1 and _close(mine, one.answer[name][0], one.scale)
+        len(one.answer[name]) == 1 and close(mine, one.answer[name][0], scale=one.scale)
         for mine, one in zip(together, members, strict=True)
     )
 
 
-def _close(mine: Array, expected: Array, scale: float) -> bool:
-    if mine.shape != expected.shape:
+def close(mine: Array, expected: Array, *, scale: float = 1.0) -> bool:
+    """Return whether `mine` differs from `expected` by no more than rounding.
+
+    Args:
+        mine: of any type.
+        expected: likewise.
+        scale: how large the numbers are that went in.
+    """
+    mine, expected = np.asarray(mine), np.asarray(expected)  # an element of BYTES is no array
+    if mine.shape != expected.shape or mine.dtype != expected.dtype:
         return False
     if expected.dtype.kind != "f":
         return bool(np.array_equal(mine, expected))

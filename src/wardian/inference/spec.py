@@ -4,11 +4,12 @@ A `Model` lives in memory only: it is made from bytes and never knows a path. It
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-import numpy.typing as npt
+from wardian.inference.dtypes import Array
 
-Array: TypeAlias = npt.NDArray[Any]
+__all__ = ["FREE", "Array", "Model", "TensorSpec", "Tensors"]
+
 Tensors: TypeAlias = dict[str, Array]
 """Arrays by the name of their tensor."""
 

@@ -46,11 +46,11 @@ class Brokers:
         role: str,
         models: tuple[str, ...],
     ) -> None:
-        """Ask for this process.
+        """Ask for this process, and for access to Redis where its queue is one.
 
         Args:
             enclave: makes its evidence.
-            host: says where brokers are; a lie costs service and nothing else.
+            host: says where brokers and queue are; a lie costs service and nothing else.
             agreed: the measured `wardian.toml`.
             role: what this process is.
             models: whose keys it asks for.
@@ -63,6 +63,7 @@ class Brokers:
         self._enclave, self._names, self._agreed = enclave, host.names, agreed
         self._role, self._models = role, models
         self._addresses = list(host.brokers)
+        self._queue_access = bool(host.redis)
 
     async def admit(self, *, renews: Admission | None = None) -> tuple[Admission, Lease]:
         """Return this process's certificate and keys, given on evidence of what it is.
@@ -125,6 +126,7 @@ class Brokers:
             now=unix_time,
             renewal=renews is not None,
             seen=None if renews is None else renews.witnessed.head.audit,
+            queue_access=self._queue_access,
         )
         lease = Lease.begin(
             asked_at,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.log import event
-from wardian._internal.metrics import Metrics
+from wardian._internal.metrics import QUEUE_REFUSALS, Metrics
 from wardian.broker.release.admission import Admission
 from wardian.crypto.message import QueueSender
 from wardian.errors import AdmissionRefused, ConfigError, RequestError, WardianError
@@ -20,6 +21,7 @@ from wardian.roles import start
 from wardian.roles.admission import Brokers
 from wardian.roles.host import HostSettings
 from wardian.roles.membership import POLL_S, Member, Membership
+from wardian.roles.queue_access import redis_access
 from wardian.serving.api.evidence_desk import Papers
 from wardian.serving.api.json_tensors import parse_rows
 from wardian.serving.dispatch import Dispatcher
@@ -29,6 +31,7 @@ from wardian.serving.http.tls import TlsIdentity
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.front import SocketFrontQueue
 from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.redis_front import RedisFrontQueue
 from wardian.tee.backend import Enclave
 
 log = logging.getLogger(__name__)
@@ -64,11 +67,11 @@ def _try_metrics(_: HostSettings) -> str:
 
 
 async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
-    if not host.listen or len(host.queues) != 1:
+    if not host.listen or (len(host.queues), bool(host.redis)) not in {(1, False), (0, True)}:
         raise ConfigError("host settings: a front end needs an address and one queue")
     brokers = Brokers(enclave, host, agreed, role=ROLE, models=tuple(agreed.models))
     admission, lease = await brokers.admitted()
-    queue = SocketFrontQueue(Address.parse(host.queues[0]))
+    queue = _queue(host, admission)
     dispatcher = Dispatcher(
         queue=queue,
         codecs=_senders(admission),
@@ -85,8 +88,15 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         attest=enclave.evidence,
         papers=_papers(admission),
     )
-    member = _FrontendMember(admission, dispatcher=dispatcher, frontend=frontend)
+    member = _FrontendMember(
+        admission, dispatcher=dispatcher, frontend=frontend, reach=_reach(host, queue)
+    )
     membership = Membership(brokers, admission=admission, lease=lease, member=member, poll_s=POLL_S)
+    if isinstance(queue, RedisFrontQueue):
+        refusals = queue.refusals
+        frontend.metrics.watch(
+            QUEUE_REFUSALS, lambda: {(why,): count for why, count in refusals.items()}
+        )
     await queue.start()
     for where in host.listen:
         await frontend.start(*where)
@@ -129,10 +139,25 @@ async def _until_over(membership: Membership) -> WardianError | None:
 class _FrontendMember(Member):
     """Takes up what the broker gives while requests go on."""
 
-    def __init__(self, admission: Admission, *, dispatcher: Dispatcher, frontend: Frontend) -> None:
-        """Serve under `admission`, which both have taken up already."""
+    def __init__(
+        self,
+        admission: Admission,
+        *,
+        dispatcher: Dispatcher,
+        frontend: Frontend,
+        reach: Callable[[Admission], None],
+    ) -> None:
+        """Serve under `admission`, which all have taken up already.
+
+        Args:
+            admission: the first one.
+            dispatcher: seals under its queue keys.
+            frontend: shows its certificate.
+            reach: takes up what it says of the queue.
+        """
         self._admission = admission
         self._dispatcher, self._frontend = dispatcher, frontend
+        self._reach = reach
 
     @override
     def noticed(self) -> None:
@@ -144,6 +169,7 @@ class _FrontendMember(Member):
         was, self._admission = self._admission, admission
         moved = admission.manifest.digest != was.manifest.digest
         self._frontend.use(_identity(admission), _papers(admission))
+        self._reach(admission)
         if moved or not _same_keys(admission, was):
             self._dispatcher.use(_senders(admission), lanes=_lanes(admission), moved=moved)
             event(log, "epoch.taken-up", epoch=admission.epoch, manifest_changed=moved)
@@ -152,6 +178,25 @@ class _FrontendMember(Member):
             admission.wipe()
             self._dispatcher.go_on()
         return None
+
+
+def _queue(host: HostSettings, admission: Admission) -> SocketFrontQueue | RedisFrontQueue:
+    """Return the queue that the host names."""
+    if host.redis:
+        return RedisFrontQueue(redis_access(host, admission))
+    return SocketFrontQueue(Address.parse(host.queues[0]))
+
+
+def _reach(
+    host: HostSettings, queue: SocketFrontQueue | RedisFrontQueue
+) -> Callable[[Admission], None]:
+    """Return what lets `queue` take up another admission: its certificate, where it is a Redis."""
+
+    def take_up(admission: Admission) -> None:
+        if isinstance(queue, RedisFrontQueue):
+            queue.use(redis_access(host, admission))
+
+    return take_up
 
 
 def _senders(admission: Admission) -> dict[str, QueueSender]:

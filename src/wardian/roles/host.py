@@ -30,6 +30,13 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Front end and worker: where the mesh's brokers listen, IP addresses. One of them answers."""
     queues: tuple[str, ...] = ()
     """A path, or `tcp:HOST:PORT`: a front end listens on the first, a worker dials all."""
+    redis: tuple[Address, ...] = ()
+    """Front end and worker: the Redis that carries the queue, or Sentinels, IP addresses; then
+    there is none of `queues`."""
+    redis_name: str = ""
+    """The DNS name or IP address in the certificates of those servers."""
+    sentinel: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")] | None = None
+    """The name of the master that Sentinels are asked for; None: `redis` are the servers."""
     store: str | None = None
     """Broker: the file that holds its encrypted state. Keeper: the directory that holds its own."""
     peer: Address | None = None

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,19 @@ from wardian.errors import (
     TransportError,
     WardianError,
 )
-from wardian.inference.model import Model, load_model
+from wardian.inference.choice import Chosen, choose_model
+from wardian.inference.model import load_model
+from wardian.inference.steps.image_trial import decode_trials
 from wardian.roles import start
 from wardian.roles.admission import Brokers
 from wardian.roles.host import HostSettings
 from wardian.roles.membership import Member, Membership
+from wardian.roles.queue_access import redis_access
 from wardian.roles.staying import Staying
 from wardian.serving.epochs import EpochCodec
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.lease import Lane
+from wardian.serving.queue.redis_worker import RedisWorkerQueue
 from wardian.serving.queue.worker import SocketWorkerQueue
 from wardian.serving.worker import Worker
 from wardian.tee.backend import Enclave
@@ -49,18 +54,26 @@ def main(enclave: Enclave) -> int:
         ROLE,
         lambda host, agreed: _serve(enclave, host, agreed),
         kind=Agreed,
-        trials={"model": _try_model},
+        trials={"model": _try_model, "image": _try_image},
     )
 
 
 def _try_model(_: HostSettings) -> str:
-    """Run the smallest model that there is: what goes in comes out doubled."""
-    model = load_model(_DOUBLE, media_type="application/onnx", engine="openvino", threads=1)
-    (answer,) = model.infer({"x": np.array([[1, 2]], np.float32)}).values()
-    model.close()
-    if answer.tolist() != [[2, 4]]:
-        raise JobFailed(f"self-test: the model doubles 1 and 2 to {answer.tolist()}")
-    return model.engine
+    """Run the smallest model that there is, by each engine: what goes in comes out doubled."""
+    engines = []
+    for engine in ("openvino", "onnxruntime"):
+        model = load_model(_DOUBLE, media_type="application/onnx", engine=engine, threads=1)
+        (answer,) = model.infer({"x": np.array([[1, 2]], np.float32)}).values()
+        model.close()
+        if answer.tolist() != [[2, 4]]:
+            raise JobFailed(f"self-test: {engine} doubles 1 and 2 to {answer.tolist()}")
+        engines.append(model.engine)
+    return ", ".join(engines)
+
+
+def _try_image(_: HostSettings) -> str:
+    """Decode the smallest PNG and JPEG that there are, as an image step does."""
+    return decode_trials()
 
 
 _DOUBLE = base64.b64decode(  # ONNX, operator set 13: y = x + x over float32 rows of 2
@@ -72,17 +85,19 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     name = host.model
     if name is None or name not in agreed.models:
         raise ConfigError("host settings: name a model of wardian.toml for this worker")
-    if len(host.queues) != 1:
+    if (len(host.queues), bool(host.redis)) not in {(1, False), (0, True)}:
         raise ConfigError("host settings: a worker serves one queue")
     brokers = Brokers(enclave, host, agreed, role=ROLE, models=(name,))
     admission, lease = asyncio.run(brokers.admitted())
     line = _line_to_serve(admission, name, version=host.version)
-    model = _open_model(host, agreed, admission, line)
+    chosen = _open_model(host, agreed, admission, line)
+    model = chosen.model
     lane = Lane(model=name, version=line.version)
     keep_s = agreed.limits.deadline_ms / 1000 + HEARSAY_S
     staying = Staying()
     codec = EpochCodec(model=name, keep_s=keep_s, ask=staying.look_now)
-    member = _WorkerMember(line, codec)
+    queue = _queue(host, admission, lane)
+    member = _WorkerMember(line, codec, reach=_reach(host, queue))
     member.take_up(admission)
 
     async def pause(seconds: float) -> None:
@@ -93,9 +108,9 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     worker = Worker(
         model=model,
         lane=lane,
-        max_batch=agreed.models[name].max_batch,
+        max_batch=chosen.max_batch,
         batch_across_tenants=agreed.models[name].batch_across_tenants,
-        queue=SocketWorkerQueue(Address.parse(host.queues[0]), lane=lane),
+        queue=queue,
         codec=codec,
     )
 
@@ -120,9 +135,11 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
 class _WorkerMember(Member):
     """Takes up what the broker gives, as long as that is still for this worker's model."""
 
-    def __init__(self, line: ModelLine, codec: EpochCodec) -> None:
-        """Serve the version that `line` names."""
-        self._line, self._codec = line, codec
+    def __init__(
+        self, line: ModelLine, codec: EpochCodec, *, reach: Callable[[Admission], None]
+    ) -> None:
+        """Serve the version that `line` names; `reach` takes up what is said of the queue."""
+        self._line, self._codec, self._reach = line, codec, reach
 
     @override
     def noticed(self) -> None:
@@ -153,6 +170,28 @@ class _WorkerMember(Member):
         """Open messages of the epoch of `admission`."""
         key, epoch = admission.queue_key(self._line.name)
         self._codec.take_up(key, epoch=epoch, certificate_digest=admission.certificate_digest)
+        self._reach(admission)
+
+
+def _queue(
+    host: HostSettings, admission: Admission, lane: Lane
+) -> SocketWorkerQueue | RedisWorkerQueue:
+    """Return the queue that the host names."""
+    if host.redis:
+        return RedisWorkerQueue(redis_access(host, admission), lane=lane)
+    return SocketWorkerQueue(Address.parse(host.queues[0]), lane=lane)
+
+
+def _reach(
+    host: HostSettings, queue: SocketWorkerQueue | RedisWorkerQueue
+) -> Callable[[Admission], None]:
+    """Return what lets `queue` take up another admission: its certificate, where it is a Redis."""
+
+    def take_up(admission: Admission) -> None:
+        if isinstance(queue, RedisWorkerQueue):
+            queue.use(redis_access(host, admission))
+
+    return take_up
 
 
 def _line_to_serve(admission: Admission, name: str, *, version: int | None) -> ModelLine:
@@ -175,8 +214,10 @@ def _line_to_serve(admission: Admission, name: str, *, version: int | None) -> M
     return given[-1]
 
 
-def _open_model(host: HostSettings, agreed: Agreed, admission: Admission, line: ModelLine) -> Model:
-    """Return the model of `line`, opened in memory from the sealed file that the line pins.
+def _open_model(
+    host: HostSettings, agreed: Agreed, admission: Admission, line: ModelLine
+) -> Chosen:
+    """Return the model of `line`, opened in memory from the sealed file that the line pins, warm.
 
     The model keys of `admission` are erased, whatever comes of it: nothing else needs them.
     """
@@ -204,8 +245,15 @@ def _open_model(host: HostSettings, agreed: Agreed, admission: Admission, line: 
             if each.kind == "model":
                 each.key.wipe()
     try:
-        return load_model(
-            content, media_type=line.media_type, engine=terms.engine, threads=terms.threads
+        return choose_model(
+            content,
+            media_type=line.media_type,
+            engine=terms.engine,
+            threads=terms.threads,
+            precision=terms.precision,
+            max_batch=terms.max_batch,
+            pre=terms.pre,
+            post=terms.post,
         )
     finally:
         content[:] = bytes(len(content))

@@ -9,6 +9,8 @@ so an old one cannot be shown again. With each epoch of the queue keys every wor
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from wardian._internal import wire
 from wardian._internal.clock import Monotonic, unix_time
 from wardian.crypto.message_header import RequestHeader
@@ -46,6 +48,10 @@ class Description(wire.Message, frozen=True, kw_only=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    def agrees(self, other: "Description") -> bool:
+        """Return whether a client can ask both alike; engine and batch are measured by each."""
+        return msgspec.structs.replace(other, engine=self.engine, max_batch=self.max_batch) == self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
@@ -57,7 +63,8 @@ class ModelInfo:
         inputs: of the newest version; empty before the first description.
         outputs: likewise.
         engine: of the newest version, for example "openvino 2026.4.1"; "" before the first.
-        ready: a worker is connected and not stalled with messages that nobody waits for.
+        ready_versions: those of which a worker is connected that is not stalled with messages that
+            nobody waits for.
     """
 
     name: str
@@ -65,7 +72,16 @@ class ModelInfo:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     engine: str
-    ready: bool
+    ready_versions: tuple[int, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether any version is served now."""
+        return bool(self.ready_versions)
+
+    def serves(self, version: int | None) -> bool:
+        """Return whether `version` is served now; None: any."""
+        return self.ready if version is None else version in self.ready_versions
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,7 +177,7 @@ class Catalog:
             )
             served = Served(lane=lane, description=description, rules=rules)
             self._served[lane.model][lane.version] = served
-        elif served.description != description:
+        elif not served.description.agrees(description):
             raise PeerProtocolError("two workers describe one version of a model differently")
         del self._challenges[worker]
         served.workers.add(worker)
@@ -208,9 +224,11 @@ class Catalog:
             for name, versions in self._served.items()
         }
 
-    def _ready(self, versions: dict[int, Served]) -> bool:
-        return any(
-            not self._stalled(worker) for served in versions.values() for worker in served.workers
+    def _ready(self, versions: dict[int, Served]) -> tuple[int, ...]:
+        return tuple(
+            version
+            for version, served in sorted(versions.items())
+            if any(not self._stalled(worker) for worker in served.workers)
         )
 
 
@@ -220,7 +238,7 @@ def _newest(versions: dict[int, Served]) -> Served | None:
     return max(ready or versions.values(), key=lambda served: served.lane.version, default=None)
 
 
-def _info(name: str, versions: dict[int, Served], *, ready: bool) -> ModelInfo:
+def _info(name: str, versions: dict[int, Served], *, ready: tuple[int, ...]) -> ModelInfo:
     newest = _newest(versions)
     return ModelInfo(
         name=name,
@@ -228,5 +246,5 @@ def _info(name: str, versions: dict[int, Served], *, ready: bool) -> ModelInfo:
         inputs=newest.description.inputs if newest else (),
         outputs=newest.description.outputs if newest else (),
         engine=newest.description.engine if newest else "",
-        ready=ready,
+        ready_versions=ready,
     )

@@ -20,7 +20,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from typing_extensions import override
 
@@ -37,9 +37,10 @@ from wardian.errors import (
     WardianError,
 )
 from wardian.inference.spec import Tensors
-from wardian.serving.catalog import Catalog, ModelInfo
+from wardian.serving.catalog import Catalog, ModelInfo, Served
 from wardian.serving.codec import MessageCodec
 from wardian.serving.flights import Flight, Flights
+from wardian.serving.lane_counts import ANSWERED, LaneCounts
 from wardian.serving.packing import (
     ERRORS,
     Done,
@@ -78,6 +79,14 @@ class Counters:
     timed_out: int = 0
     packs: int = 0
     redelivered: int = 0
+    lanes: dict[Lane, LaneCounts] = field(default_factory=dict)
+
+    def of(self, lane: Lane) -> LaneCounts:
+        """Return the counts of one version of a model."""
+        counts = self.lanes.get(lane)
+        if counts is None:
+            counts = self.lanes[lane] = LaneCounts()
+        return counts
 
 
 class Dispatcher(FrontSink):
@@ -155,13 +164,11 @@ class Dispatcher(FrontSink):
         if self._refusal is not None:
             raise self._refusal()
         served = self._catalog.find(model, version)
-        if len(self._open) >= self._max_waiting:
-            raise QueueFull("too many requests are waiting; try again shortly")
-        rows, key, size_bytes = served.rules.measure(inputs)
-        if size_bytes > MAX_REQUEST_BYTES:
-            raise RequestError(f"inputs are larger than {MAX_REQUEST_BYTES} bytes", status=413)
-        if outputs is not None:
-            served.rules.expect_outputs(outputs)
+        try:
+            rows, key, size_bytes = self._measure(served, inputs, outputs)
+        except WardianError as err:
+            self.counters.of(served.lane).refuse(err)
+            raise
         number = next(self._numbers)
         lane = self._lanes[served.lane]
         deadline = self._loop.time() + deadline_s
@@ -174,6 +181,7 @@ class Dispatcher(FrontSink):
             outputs=outputs,
             tenant="" if model in self._across else tenant,
             deadline=deadline,
+            began=clock.monotonic(),
             done=done,
             lane=lane,
             generation=self._generation,
@@ -184,6 +192,19 @@ class Dispatcher(FrontSink):
         if not lane.scheduled:
             self._flush_soon(lane)
         self._note_deadline(deadline, number)
+
+    def _measure(
+        self, served: Served, inputs: Tensors, outputs: tuple[str, ...] | None
+    ) -> tuple[int, object, int]:
+        """Return rows, key and size of a request that may be accepted."""
+        if len(self._open) >= self._max_waiting:
+            raise QueueFull("too many requests are waiting; try again shortly")
+        rows, key, size_bytes = served.rules.measure(inputs)
+        if size_bytes > MAX_REQUEST_BYTES:
+            raise RequestError(f"inputs are larger than {MAX_REQUEST_BYTES} bytes", status=413)
+        if outputs is not None:
+            served.rules.expect_outputs(outputs)
+        return rows, key, size_bytes
 
     def hold(self) -> None:
         """Seal nothing until `use` or `go_on`: the keys at hand are known to be over."""
@@ -236,6 +257,20 @@ class Dispatcher(FrontSink):
     def catalog(self) -> dict[str, ModelInfo]:
         """Return every model that this front end serves, by name."""
         return self._catalog.infos()
+
+    def waiting(self) -> dict[Lane, int]:
+        """Return how many requests wait for a worker, by version of a model."""
+        return {lane: len(each.waiting) - each.ended for lane, each in self._lanes.items()}
+
+    def delays(self) -> dict[Lane, float]:
+        """Return for how many seconds requests waited for a worker lately, at most."""
+        now = clock.monotonic()
+        return {
+            lane: self.counters.of(lane).delay.longest_s(
+                now=now, waiting_since=each.waiting_since()
+            )
+            for lane, each in self._lanes.items()
+        }
 
     @property
     def open_requests(self) -> int:
@@ -336,6 +371,8 @@ class Dispatcher(FrontSink):
         for request in requests:
             request.message = message
         self.counters.packs += 1
+        now = clock.monotonic()
+        self.counters.of(lane.lane).delay.note(now - first.began, now=now)
         self._queue.send(message, sealed, lane=lane.lane, alone=first.suspect)
 
     def _redeliver(self, request: Request, *, crashed: bool) -> None:
@@ -403,6 +440,10 @@ class Dispatcher(FrontSink):
             self.counters.timed_out += 1
         else:
             self.counters.failed += 1
+        error = outcome.error
+        self.counters.of(request.lane.lane).end(
+            ANSWERED if error is None else type(error).__name__, clock.monotonic() - request.began
+        )
         try:
             done(outcome)
         except Exception as err:  # noqa: BLE001  the other requests of the pack must not suffer

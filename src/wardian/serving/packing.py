@@ -44,6 +44,7 @@ class Request:
         outputs: names of those wanted; None for all.
         tenant: shares neither message nor batch with another.
         deadline: on the event loop's clock.
+        began: when it was accepted, on the monotonic clock (the loop's may count milliseconds).
         done: gets the outcome; None once the request has ended.
         suspect: a worker may have died of it, so it travels alone.
         crashes: workers that died while they held it and nothing else.
@@ -62,6 +63,7 @@ class Request:
     deadline: float
     done: Done | None
     lane: "LaneQueue"
+    began: float = 0.0
     generation: int = 0
     suspect: bool = False
     crashes: int = 0
@@ -114,6 +116,10 @@ class LaneQueue:
             if request.suspect:
                 break
         return pack
+
+    def waiting_since(self) -> float | None:
+        """Return when the request that waits longest was accepted, or None if none waits."""
+        return min((each.began for each in self.waiting if each.done is not None), default=None)
 
     def note_ended(self) -> None:
         """One of `waiting` has ended; lets go of such requests once they are the larger part."""

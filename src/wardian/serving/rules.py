@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 
 from wardian.errors import RequestError
-from wardian.inference.dtypes import NAME_OF, numpy_dtype
+from wardian.inference.dtypes import BYTES, BYTES_DTYPE, NAME_OF, numpy_dtype, size_bytes
 from wardian.inference.spec import FREE, Array, Tensors, TensorSpec
 
 Shape: TypeAlias = tuple[int, ...]
@@ -73,7 +73,7 @@ class InputRules:
                 _refuse_tensor(rule.spec, array)
             if not array.size:
                 _refuse_empty(shape)
-            size += array.nbytes
+            size += array.nbytes if array.dtype is not BYTES_DTYPE else size_bytes(array)
             if shape and shape[0] != rows:
                 if rows >= 0 and self._batchable:
                     raise RequestError("all inputs must have the same number of rows (axis 0)")
@@ -114,7 +114,7 @@ def _refuse_empty(shape: Shape) -> NoReturn:
 
 
 def _refuse_tensor(spec: TensorSpec, array: Array) -> NoReturn:
-    found = NAME_OF.get(array.dtype, str(array.dtype))
+    found = BYTES if array.dtype == BYTES_DTYPE else NAME_OF.get(array.dtype, str(array.dtype))
     raise RequestError(f"input {_describe(spec)} was expected; got {found} {list(array.shape)}")
 
 

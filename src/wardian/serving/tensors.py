@@ -18,13 +18,14 @@ import msgspec
 import numpy as np
 
 from wardian.errors import FormatError
-from wardian.inference.dtypes import dtype_name, numpy_dtype
+from wardian.inference.dtypes import BYTES, BYTES_DTYPE, bytes_array, dtype_name, numpy_dtype
 from wardian.inference.spec import Array
 
 MAX_ITEMS = 64
 """Most requests in one pack."""
 
 _PREFIX = struct.Struct("<B3xI")  # kind, length of the header
+_ELEMENT = struct.Struct("<I")  # length of an element of BYTES, before its bytes
 _ALIGN = 64  # a cache line: what vector loads of the engines like best
 _PADS = tuple(bytes(count) for count in range(_ALIGN))
 _KINDS = frozenset((1, 2))
@@ -141,6 +142,11 @@ def encode_pack(pack: Pack) -> bytes:
             shape = first.shape
             if len(parts) > 1:
                 shape = (sum(map(len, parts)), *shape[1:])
+            if first.dtype == BYTES_DTYPE:
+                heads.append(_Tensor(name, BYTES, shape))
+                elements = b"".join(map(encode_elements, parts))
+                chunks += (elements, _PADS[-len(elements) % _ALIGN])
+                continue
             heads.append(_Tensor(name, dtype_name(first.dtype), shape))
             chunks.extend(parts)
             chunks.append(_PADS[-(math.prod(shape) * first.itemsize) % _ALIGN])
@@ -177,6 +183,47 @@ def decode_pack(plaintext: bytes | bytearray) -> Pack:
     return Pack(groups=groups, tenant=header.tenant)
 
 
+def encode_elements(array: Array) -> bytes:
+    """Return the elements of an array of BYTES in C order, each after its length (u32).
+
+    Source: Open Inference Protocol, "Binary Tensor Data Extension".
+
+    Raises:
+        FormatError: an element is not `bytes`.
+    """
+    chunks: list[bytes] = []
+    for element in array.flat:
+        if not isinstance(element, bytes):
+            raise FormatError("tensor: an element of BYTES is no bytes")
+        chunks += (_ELEMENT.pack(len(element)), element)
+    return b"".join(chunks)
+
+
+def decode_elements(
+    raw: bytes | bytearray | memoryview, *, offset: int, shape: tuple[int, ...]
+) -> tuple[Array, int]:
+    """Return the array of BYTES that begins at `offset` of `raw`, and where it ends.
+
+    Raises:
+        FormatError: `raw` ends before it.
+    """
+    count = math.prod(shape)
+    view = memoryview(raw)
+    if count * _ELEMENT.size > len(view) - offset:
+        raise FormatError("tensor: more elements of BYTES than the bytes hold")
+    elements = []
+    for _ in range(count):
+        if offset + _ELEMENT.size > len(view):
+            raise FormatError("tensor: an element of BYTES is cut off")
+        (length,) = _ELEMENT.unpack_from(view, offset)
+        offset += _ELEMENT.size
+        if length > len(view) - offset:
+            raise FormatError("tensor: an element of BYTES is longer than what is left")
+        elements.append(bytes(view[offset : offset + length]))
+        offset += length
+    return bytes_array(elements, shape), offset
+
+
 def _header_length(plaintext: bytes | bytearray, kind: Kind) -> int:
     if kind_of(plaintext) is not kind:
         raise FormatError("message: another kind than this one")
@@ -194,6 +241,11 @@ def _read_group(plaintext: bytes | bytearray, offset: int, head: _Group) -> tupl
     for tensor in head.tensors:
         if stacked is not None and (not tensor.shape or tensor.shape[0] != stacked):
             raise FormatError("pack: a stacked tensor has not the rows of its requests")
+        if tensor.dtype == BYTES:
+            array, end = decode_elements(plaintext, offset=offset, shape=tensor.shape)
+            parts[tensor.name] = [array]
+            offset = end + -(end - offset) % _ALIGN
+            continue
         dtype = numpy_dtype(tensor.dtype)
         count = math.prod(tensor.shape)
         size = count * dtype.itemsize

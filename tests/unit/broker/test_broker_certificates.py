@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.x509.oid import ExtensionOID, NameOID
 from toy_mesh import NOW
 
-from wardian.broker.ca import CA_LIFE_S, ISSUING_LIFE_S, IssuingCa, MeshCa
+from wardian.broker.ca import ISSUING_LIFE_S, IssuingCa, MeshCa
+from wardian.broker.certificate_builder import CA_LIFE_S
 from wardian.broker.certificate_form import MAX_CERTIFICATE_BYTES, sign_certificate
 from wardian.broker.certificates import (
     ISSUING_MANIFEST_OID,

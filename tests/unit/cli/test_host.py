@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wardian.cli import host
+from wardian.cli import host, resolving
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
 
@@ -200,7 +200,7 @@ def test_a_worker_reads_its_own_model_s_versions(state: StateDir) -> None:
 def test_a_free_port_is_one_on_which_one_can_listen() -> None:
     port = host.free_port(["127.0.0.1"])
     with socket.create_server(("127.0.0.1", port)):
-        assert port in host._PORTS
+        assert port in resolving._PORTS
 
 
 def test_no_free_port(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,6 +260,22 @@ def test_element_types_come_back_as_they_went_in(onnx_type, name, dtype):
     assert np.array_equal(y, x.reshape(2, 2, 2))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_request_that_fails_inside_never_gets_the_answer_of_the_one_before(threads):
+    """Red: with one thread the engine's own `infer` returned the previous request's answer."""
+    data = onnx_model(
+        [helper.make_node("Add", ["a", "b"], ["y"])],
+        inputs=[("a", TensorProto.FLOAT, ["N", "M"]), ("b", TensorProto.FLOAT, ["N", "K"])],
+        outputs=[("y", TensorProto.FLOAT, ["N", None])],
+    )
+    model = load_model(data, media_type="application/onnx", engine="openvino", threads=threads)
+    three, two = np.ones((2, 3), np.float32), np.ones((2, 2), np.float32)
+    for secret in (5.0, 7.0):
+        assert model.infer({"a": three * secret, "b": three})["y"].max() == secret + 1
+        with pytest.raises(JobFailed):
+            model.infer({"a": three, "b": two})
+
+
 def test_unknown_engine_and_media_type_say_what_there_is():
     with pytest.raises(ConfigError, match="openvino"):
         load_model(b"", media_type="application/onnx", engine="abacus", threads=1)

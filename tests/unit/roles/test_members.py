@@ -41,6 +41,7 @@ class Front:
     def __init__(self, broker: ToyBroker) -> None:
         self.told: list[tuple[object, ...]] = []
         self.broker = broker
+        self.reached: list[Admission] = []
         self.first = admit(broker, "frontend")
         dispatcher = SimpleNamespace(
             hold=lambda: self.told.append(("hold",)),
@@ -58,6 +59,7 @@ class Front:
             self.first,
             dispatcher=dispatcher,  # type: ignore[arg-type]
             frontend=frontend,  # type: ignore[arg-type]
+            reach=self.reached.append,
         )
 
     def adopt(self) -> Admission:
@@ -70,6 +72,7 @@ class Front:
             fresh.manifest.digest,
             fresh.issuing_ca,
         )
+        assert self.reached[-1] is fresh
         return fresh
 
 
@@ -126,7 +129,8 @@ class Working:
         self.first = admit(broker, "worker")
         self.codec = EpochCodec(model="digits", keep_s=40, ask=lambda: None)
         line = self.first.manifest.manifest.lines("digits")[-1]
-        self.member = worker_role._WorkerMember(line, self.codec)
+        self.reached: list[Admission] = []
+        self.member = worker_role._WorkerMember(line, self.codec, reach=self.reached.append)
         self.member.take_up(self.first)
 
     def adopt(self) -> object:
@@ -143,6 +147,7 @@ def test_a_worker_takes_up_an_epoch(working: Working) -> None:
     working.broker.authority.turn_epoch(rule="age")
     assert working.adopt() is None
     assert working.codec.epoch == 2
+    assert [each.epoch for each in working.reached] == [1, 2]
 
 
 def test_a_worker_goes_on_under_a_manifest_that_still_has_its_version(working: Working) -> None:

@@ -29,9 +29,14 @@ from wardian.serving.packing import moved_error
 X = TensorSpec(name="x", dtype="FP32", shape=(-1, 2))
 Y = TensorSpec(name="y", dtype="FP32", shape=(-1, 2))
 READY = ModelInfo(
-    name="digits", versions=(1, 3), inputs=(X,), outputs=(Y,), engine="openvino 2026.4", ready=True
+    name="digits",
+    versions=(1, 3),
+    inputs=(X,),
+    outputs=(Y,),
+    engine="openvino 2026.4",
+    ready_versions=(3,),
 )
-WAITING = ModelInfo(name="later", versions=(), inputs=(), outputs=(), engine="", ready=False)
+WAITING = ModelInfo(name="later", versions=(), inputs=(), outputs=(), engine="", ready_versions=())
 ROWS = json.dumps({"instances": [[1, 2]]}).encode()
 TENSOR = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
 INFER = json.dumps({"inputs": [TENSOR]}).encode()
@@ -166,12 +171,16 @@ def test_a_request_that_waited_while_the_manifest_changed() -> None:
 
 def test_what_is_not_ready_says_so() -> None:
     fakes = Fakes(READY, WAITING)
-    for target in ("/v2/health/ready", "/v2/models/later/ready"):
+    for target in (
+        "/v2/health/ready",
+        "/v2/models/later/ready",
+        "/v2/models/digits/versions/1/ready",
+    ):
         (response,) = fakes.start("GET", target)
         assert response.status == 503
         assert b"Retry-After: 1\r\n" in response.headers
         assert json.loads(response.body[0]) == {
-            "error": "no worker yet for: later",
+            "error": f"no worker yet for: {'digits' if 'digits' in target else 'later'}",
             "code": "not_ready",
         }
 

@@ -19,7 +19,8 @@ from simulators.front_end import (
 
 from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy, MeasurementIn, NotDebug
 from wardian.attestation.evidence import Purpose, bind
-from wardian.broker.ca import SKEW_S, IssuingCa, MeshCa
+from wardian.broker.ca import IssuingCa, MeshCa
+from wardian.broker.certificate_builder import SKEW_S
 from wardian.broker.certificate_form import sign_certificate
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.verify import VerifiedManifest

@@ -13,6 +13,7 @@ from wardian.broker.certificates import (
     verify_issuing_certificate,
     verify_peer_certificate,
 )
+from wardian.broker.infrastructure.grant import QueueGrant, verify_grant
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.release.protocol import Release, ReleasedSecret, queue_key_id
 from wardian.broker.state.audit import AuditHead
@@ -43,6 +44,7 @@ class Admission:
             end shows its clients.
         secrets: what was released, each checked against the manifest and what was asked for.
         witnessed: the audit log with the release's own lines: what a front end shows its clients.
+        queue_access: access to Redis, if that was asked for; its certificate is for `tls_key`.
     """
 
     certificate_chain_pem: bytes
@@ -58,6 +60,7 @@ class Admission:
     manifest: VerifiedManifest
     secrets: tuple[ReleasedSecret, ...]
     witnessed: WitnessedHead
+    queue_access: QueueGrant | None = None
 
     def queue_key(self, model: str) -> tuple[Secret, int]:
         """Return the queue key of `model` (32 bytes) and its epoch."""
@@ -94,6 +97,8 @@ class Admission:
         """Overwrite the secrets: no key can be taken out any more."""
         for secret in self.secrets:
             secret.key.wipe()
+        if self.queue_access is not None:
+            self.queue_access.password.wipe()
 
 
 def verify_release(
@@ -108,6 +113,7 @@ def verify_release(
     logged: AuditHead,
     now: int,
     renewal: bool = False,
+    queue_access: bool = False,
 ) -> Admission:
     """Return the release as an admission: for us, for what we asked, under the shown manifest.
 
@@ -125,6 +131,7 @@ def verify_release(
         logged: where the audit log of message 2 ended.
         now: Unix seconds.
         renewal: whether a certificate and queue keys were asked for, and nothing else.
+        queue_access: whether access to Redis was asked for, too.
 
     Raises:
         PeerProtocolError: the release is not what was asked for, or not written down.
@@ -156,6 +163,11 @@ def verify_release(
     for secret in release.secrets:
         _verify_secret(secret, models=models, manifest=manifest)
     _verify_selection(release.secrets, models=models, manifest=manifest, renewal=renewal)
+    if (release.queue is not None) is not queue_access:
+        raise PeerProtocolError("access to Redis was released unasked, or asked for in vain")
+    if release.queue is not None:
+        keys = frozenset({ca_spki, issuer_spki})
+        verify_grant(release.queue, role=role, spki=tls_key.spki, mesh_keys=keys, now=now)
     return Admission(
         certificate_chain_pem=chain_pem((leaf, issuing_ca)),
         certificate_digest=certificate_digest(leaf),
@@ -170,6 +182,7 @@ def verify_release(
         manifest=manifest,
         secrets=release.secrets,
         witnessed=release.log.witnessed,
+        queue_access=release.queue,
     )
 
 

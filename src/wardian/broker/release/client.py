@@ -27,6 +27,7 @@ async def obtain(
     names: tuple[str, ...] = (),
     renewal: bool = False,
     seen: AuditHead | None = None,
+    queue_access: bool = False,
 ) -> Admission:
     """Return this process's admission to the mesh, from a broker that the owners trust.
 
@@ -46,6 +47,7 @@ async def obtain(
         names: DNS names and IP addresses for a front end's certificate.
         renewal: this process has been admitted before and asks for a certificate and queue keys.
         seen: where the audit log ended then, `Admission.witnessed.head.audit`: it has to go on.
+        queue_access: whether it asks for access to Redis, too: `Admission.queue_access`.
 
     Raises:
         AdmissionRefused: the broker does not admit this process, on a connection that was verified.
@@ -62,6 +64,7 @@ async def obtain(
         names=names,
         renewal=renewal,
         seen=seen,
+        queue_access=queue_access,
     )
     stream = await connect(address)
     try:

@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
+from wardian.broker.infrastructure.grant import QueueGrant
 from wardian.broker.mesh.fields import Hex16, Name
 from wardian.broker.mesh.lines import MAX_SECRET_BYTES
 from wardian.broker.mesh.manifest import SignedManifest
@@ -59,6 +60,8 @@ class Request(wire.Message, frozen=True, tag_field="format", tag="wardian releas
     the queue keys and nothing else, so this counts as no use. Bound in its evidence."""
     seen: Count = 0
     """How many lines of the audit log it has seen: those of its last admission."""
+    queue_access: bool = False
+    """Whether its queue is a Redis, which takes a certificate and a password of its own."""
 
 
 class Challenge(wire.Message, frozen=True, tag_field="format", tag="wardian release challenge v1"):
@@ -126,6 +129,8 @@ class Release:
     secrets: tuple[ReleasedSecret, ...]
     log: ShownLog
     """The audit log after it, with the release's own lines; it goes on from `Challenge.log`."""
+    queue: QueueGrant | None = None
+    """Access to Redis, for who asked for it; at a renewal with a fresh certificate."""
 
 
 class _SecretRecord(wire.Message, frozen=True):
@@ -155,12 +160,26 @@ class _NamedRecord(wire.Message, frozen=True):
         return f"_NamedRecord({self.name} {self.key_id})"  # never the value
 
 
+class _QueueRecord(wire.Message, frozen=True):
+    """Likewise a `QueueGrant`."""
+
+    infrastructure_ca: Der
+    certificate: Der
+    username: Name
+    password: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+    @override
+    def __repr__(self) -> str:
+        return f"_QueueRecord({self.username})"  # never the password
+
+
 class _ReleaseRecord(wire.Message, frozen=True, tag_field="format", tag="wardian release v1"):
     certificate_chain: Annotated[tuple[Der, ...], msgspec.Meta(min_length=3, max_length=3)]
     manifest_version: Annotated[int, msgspec.Meta(ge=1)]
     secrets: Annotated[tuple[_SecretRecord, ...], msgspec.Meta(max_length=4096)]
     named: Annotated[tuple[_NamedRecord, ...], msgspec.Meta(max_length=64)]
     log: ShownLog
+    queue: _QueueRecord | None = None
 
 
 def broker_report_data(
@@ -257,6 +276,7 @@ def encode_release(release: Release) -> bytes:
                 if each.kind == "secret"
             ),
             log=release.log,
+            queue=_queue_record(release.queue),
         )
     )
 
@@ -292,4 +312,27 @@ def decode_release(plaintext: bytes) -> Release:
         manifest_version=record.manifest_version,
         secrets=keys + named,
         log=record.log,
+        queue=_queue_grant(record.queue),
+    )
+
+
+def _queue_record(grant: QueueGrant | None) -> _QueueRecord | None:
+    if grant is None:
+        return None
+    return _QueueRecord(
+        infrastructure_ca=grant.infrastructure_ca,
+        certificate=grant.certificate,
+        username=grant.username,
+        password=grant.password.reveal().decode("ascii"),
+    )
+
+
+def _queue_grant(record: _QueueRecord | None) -> QueueGrant | None:
+    if record is None:
+        return None
+    return QueueGrant(
+        infrastructure_ca=record.infrastructure_ca,
+        certificate=record.certificate,
+        username=record.username,
+        password=Secret(record.password.encode("ascii")),
     )

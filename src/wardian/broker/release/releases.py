@@ -6,6 +6,8 @@ from wardian.attestation.evidence_digest import evidence_digest
 from wardian.attestation.results.result import AttestationResult
 from wardian.broker.authority import Authority
 from wardian.broker.certificates import MeshIdentity
+from wardian.broker.infrastructure.grant import QueueGrant
+from wardian.broker.infrastructure.keeping import Infrastructure
 from wardian.broker.mesh.lines import ModelLine
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.release.broker_session import WorkloadProof
@@ -20,12 +22,13 @@ from wardian.errors import Timeout
 class Releases:
     """Grants secrets out of what an `Authority` holds. One thread: decide, count, then give."""
 
-    __slots__ = ("_authority", "_vault")
+    __slots__ = ("_authority", "_infrastructure", "_vault")
 
     def __init__(self, authority: Authority) -> None:
         """Release what `authority` holds."""
         self._authority = authority
         self._vault = Vault(authority.store, authority.clock)
+        self._infrastructure = Infrastructure(authority)
 
     def release(
         self,
@@ -73,12 +76,15 @@ class Releases:
             "evidence": evidence_digest(proof.evidence).hex(),
             "certificate": hashlib.sha256(chain[0]).hexdigest(),
         }
-        self._record(grants, about, tee=request.tee, simulated=result.claims.simulated)
+        queue = self._queue_grant(proof, request)
+        more = () if queue is None else (self._given(queue, about),)
+        self._record(grants, about, *more, tee=request.tee, simulated=result.claims.simulated)
         return Release(
             certificate_chain=chain,
             manifest_version=shown.manifest.version,
             secrets=tuple(grant.secret for grant in grants.granted),
             log=authority.transparency.show(logged),
+            queue=queue,
         )
 
     def release_interop(self, name: str, *, result: AttestationResult, evidence: bytes) -> Secret:
@@ -102,11 +108,34 @@ class Releases:
         self._record(grants, about, tee="kbs", simulated=result.claims.simulated)
         return grants.granted[0].secret.key
 
-    def _record(self, grants: Grants, about: dict[str, str], *, tee: str, simulated: bool) -> None:
+    def _queue_grant(self, proof: WorkloadProof, request: Request) -> QueueGrant | None:
+        """Return access to Redis for who asked for it; see `Infrastructure.grant`."""
+        if not request.queue_access:
+            return None
+        return self._infrastructure.grant(proof.certificate_request, role=request.role)
+
+    def _record(
+        self,
+        grants: Grants,
+        about: dict[str, str],
+        *more: AuditEntry,
+        tee: str,
+        simulated: bool,
+    ) -> None:
         """Count the uses and write who gets what, and what was withheld, in one commit."""
         entries = [self._granted(grant, about) for grant in grants.granted]
         entries += [self._withheld(each, about) for each in grants.withheld]
+        entries += more
         self._authority.record(entries, grants.counted(), tee=tee, simulated=simulated)
+
+    def _given(self, queue: QueueGrant, about: dict[str, str]) -> AuditEntry:
+        certificate = hashlib.sha256(queue.certificate).hexdigest()
+        return self._authority.entry(
+            event="release",
+            outcome="granted",
+            kind="access",
+            **(about | {"certificate": certificate}),
+        )
 
     def _granted(self, grant: Grant, about: dict[str, str]) -> AuditEntry:
         secret = grant.secret

@@ -70,6 +70,7 @@ class WorkloadSession:
         "_models",
         "_names",
         "_nonce",
+        "_queue_access",
         "_renewal",
         "_request",
         "_role",
@@ -89,6 +90,7 @@ class WorkloadSession:
         names: tuple[str, ...] = (),
         renewal: bool = False,
         seen: AuditHead | None = None,
+        queue_access: bool = False,
     ) -> None:
         """Prepare to ask.
 
@@ -100,12 +102,14 @@ class WorkloadSession:
             names: DNS names and IP addresses for the certificate; front ends only.
             renewal: this process has its secrets and asks for a certificate and queue keys alone.
             seen: where the audit log ended at its last admission; None at the first.
+            queue_access: whether it asks for access to Redis, too.
         """
         self._role = role
         self._models = models
         self._agreed = agreed
         self._names = names
         self._renewal, self._seen = renewal, seen
+        self._queue_access = queue_access
         self._nonce = nonce
         self._hpke = HpkePrivateKey.generate()
         self._tls = TlsKey.generate()
@@ -125,6 +129,7 @@ class WorkloadSession:
                 nonce=self._nonce,
                 renewal=self._renewal,
                 seen=0 if self._seen is None else self._seen.count,
+                queue_access=self._queue_access,
             )
         )
         self._turns.enter(State.ASKED)
@@ -261,6 +266,7 @@ class WorkloadSession:
             issuing_ca=shown.message.issuing_ca,
             tls_key=self._tls,
             renewal=self._renewal,
+            queue_access=self._queue_access,
             logged=shown.audit,
             now=now,
         )

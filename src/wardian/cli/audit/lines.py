@@ -89,6 +89,8 @@ def _release(entry: AuditEntry) -> str:
             return f"{got} secret {_name(entry.secret)}{use}"
         case "master":
             return f"{got} the key of the broker's state"
+        case "access":
+            return f"{got} access to Redis"
         case _:
             return f"{got} a certificate"
 
@@ -116,7 +118,9 @@ def _provision(entry: AuditEntry) -> str:
 
 
 def _start(entry: AuditEntry) -> str:
-    return "made the mesh CA" if entry.kind == "certificate" else "started"
+    if entry.kind != "certificate":
+        return "started"
+    return f"made {_MADE.get(entry.role, 'the mesh CA')}"
 
 
 def _epoch(entry: AuditEntry) -> str:
@@ -127,6 +131,11 @@ def _named(what: str) -> Callable[[AuditEntry], str]:
     return lambda entry: f"{what} {_name(entry.rule)}".rstrip()
 
 
+_MADE: Final = {
+    "infrastructure": "the infrastructure CA and passwords of Redis",
+    "kbs": "the key of attestation results",
+}
+"""By what stands in the place of a role."""
 _SAID: Final[Mapping[str, Callable[[AuditEntry], str]]] = {
     "start": _start,
     "provision": _provision,

@@ -22,7 +22,7 @@ from wardian.attestation.verifier import verify_evidence
 from wardian.broker.keeping.keeper_link import KeeperLink, Shown
 from wardian.cli.attest.screen import show_claims, warning_mark
 from wardian.cli.audit.source import parse_address
-from wardian.cli.host import resolve
+from wardian.cli.resolving import resolve
 from wardian.crypto.signing import SigningKey
 
 

@@ -30,6 +30,7 @@ from wardian.cli.up import owner as acts
 from wardian.cli.up import selfcheck
 from wardian.cli.up.example import Source
 from wardian.cli.up.mesh import MeshProcesses
+from wardian.cli.up.queue import Queue
 from wardian.cli.up.screen import Screen
 from wardian.errors import ConfigError, JobFailed
 from wardian.serving.client.sync import Client, connect
@@ -46,8 +47,13 @@ from wardian.tee.launch.launcher import counter_directory
     help="Where the mesh keeps its files.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of operator.toml's; 0: free.")
+@click.option(
+    "--queue",
+    metavar="QUEUE",
+    help="`embedded`, `redis` (starts one), or rediss://HOST:PORT; instead of operator.toml's.",
+)
 @click.option("--once", is_flag=True, help="Stop after the self-check.")
-def up(*, directory: Path, state: Path, port: int | None, once: bool) -> None:
+def up(*, directory: Path, state: Path, port: int | None, queue: str | None, once: bool) -> None:
     """Serve the models of an example DIRECTORY, sealed, on this machine.
 
     Plays the owner (makes a key, seals the models, measures the code, signs the manifest) and the
@@ -57,20 +63,30 @@ def up(*, directory: Path, state: Path, port: int | None, once: bool) -> None:
     \b
     wardian up examples/digits
     wardian up examples/digits --once --port 0
+    wardian up examples/digits --queue redis
     """  # noqa: D301 (click reads the character \b, not a backslash)
     close_to_others()
     source = Source.read(directory)
     place = StateDir.open(state)
     with place.locked(), place.log("up").open("a") as sink:
         configure(role="up", stream=sink)
-        asyncio.run(_Up(source, place, port=port, once=once).run())
+        asyncio.run(_Up(source, place, port=port, queue=queue, once=once).run())
 
 
 class _Up:
     """One run of the command."""
 
-    def __init__(self, source: Source, place: StateDir, *, port: int | None, once: bool) -> None:
+    def __init__(
+        self,
+        source: Source,
+        place: StateDir,
+        *,
+        port: int | None,
+        queue: str | None,
+        once: bool,
+    ) -> None:
         self._source, self._place, self._port, self._once = source, place, port, once
+        self._queue = Queue(queue)
         self._screen = Screen()
         self._url = ""
 
@@ -82,6 +98,7 @@ class _Up:
         if operator.tee != "simulated":
             raise ConfigError("operator.toml: `wardian up` launches simulated enclaves only")
         replace_file(place.operator, self._source.operator_raw)
+        self._queue.demand_possible(place, operator)
         screen.title(f"Wardian {wardian.__version__}, {place.root}")
         screen.warn(
             "without SGX hardware the enclaves are SIMULATED: they protect from nobody here"
@@ -96,7 +113,7 @@ class _Up:
             if stop.done():
                 return
             screen.step("mesh", "serving", f"{self._url}  after {time.monotonic() - began:.1f} s")
-            checking = asyncio.ensure_future(asyncio.to_thread(self._check))
+            checking = asyncio.ensure_future(asyncio.to_thread(self._check, processes))
             await _first(checking, processes.failed, stop)
             if self._once or stop.done():
                 return
@@ -160,22 +177,23 @@ class _Up:
             processes.start("broker-2", "broker", "--standby")
             await processes.until("broker-2", "broker.standing-by")
             screen.step("broker-2", "stands by", "it copies every step before it counts")
-        frontend = ["frontend"] if self._port is None else ["frontend", "--port", str(self._port)]
-        processes.start("frontend", *frontend)
+        await self._queue.start(processes, screen)
+        port = () if self._port is None else ("--port", str(self._port))
+        processes.start("frontend", "frontend", *port, *self._queue.options)
         waiting = [processes.until("frontend", "frontend.ready")]
         for model in prepared.agreed.models:
             for number in range(1, operator.worker.replicas + 1):
                 name = f"worker-{model}-{number}"
-                processes.start(name, "worker", "--model", model)
+                processes.start(name, "worker", "--model", model, *self._queue.options)
                 waiting.append(processes.until(name, "worker.ready"))
         ready = await asyncio.gather(*waiting)
         self._url = f"https://localhost:{ready[0]['port']}"
 
-    def _check(self) -> None:
+    def _check(self, processes: MeshProcesses) -> None:
         """Answer the held-out data over HTTPS with the client that verifies; say how it went."""
         check = self._source.example.self_check
         with connect(self._url, policy=self._place.client_policy) as client:
-            self._await_ready(client)
+            self._await_ready(client, processes)
             if check is None:
                 return
             found = selfcheck.run(client, check, self._source.directory)
@@ -189,13 +207,14 @@ class _Up:
             raise JobFailed("self-check: not one answer is right")
 
     @staticmethod
-    def _await_ready(client: Client) -> None:
+    def _await_ready(client: Client, processes: MeshProcesses) -> None:
         """Return once every model has a worker that the front end admitted."""
         for _ in range(500):
             if client.ready():
                 return
             time.sleep(0.02)
-        raise JobFailed("the models did not become ready within 10 s")
+        why = f": {processes.queue_trouble}" if processes.queue_trouble else ""
+        raise JobFailed(f"the models did not become ready within 10 s{why}")
 
     def _invite(self) -> None:
         """Print what to try, and leave the request that it sends in the state directory."""

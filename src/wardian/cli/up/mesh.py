@@ -19,9 +19,10 @@ from wardian.errors import ConfigError, JobFailed, PolicyDenied, Timeout, Wardia
 from wardian.tee.launch.launcher import NEWEST_NEEDED
 
 START_TIMEOUT_S, POLL_S = 60.0, 0.2
-STOP_RANKS = {"frontend": 0, "worker": 1, "broker": 2}
+STOP_RANKS = {"frontend": 0, "worker": 1, "broker": 2, "redis": 2}
 """What was accepted is answered before those end who answer it."""
 BROKERS = ("broker", "broker-2")
+QUEUE_TROUBLES = ("queue.redis_unreachable", "queue.redis_lost")
 MOST_ENDS = 3
 """A process that ends so often before it is ready has no luck with another start either."""
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -40,6 +41,8 @@ class MeshProcesses:
         self._last_error: dict[str, str] = {}
         self._ends: Counter[str] = Counter()
         self._failure: WardianError | None = None
+        self.queue_trouble = ""
+        """Why the front end does not reach its Redis; empty where it does, or there is none."""
         self.failed: asyncio.Future[WardianError] = asyncio.get_running_loop().create_future()
 
     def start(self, name: str, *command: str) -> None:
@@ -102,6 +105,8 @@ class MeshProcesses:
             return
         if record["event"] == "failed":  # a role says why it ends
             self._last_error[process] = printable(str(record.get("reason")))
+        if process == "frontend":
+            self._note_queue(record)
         if process in BROKERS:  # what another process prints of a release is hearsay
             self._show(record)
         for entry in list(self._waiting):
@@ -109,6 +114,12 @@ class MeshProcesses:
                 self._waiting.remove(entry)
                 if not entry[2].done():
                     entry[2].set_result(record)
+
+    def _note_queue(self, record: dict[str, Any]) -> None:
+        if record["event"] in QUEUE_TROUBLES:
+            self.queue_trouble = printable(str(record.get("why")))[:200]
+        elif record["event"] == "queue.redis_connected":
+            self.queue_trouble = ""
 
     def _show(self, record: dict[str, Any]) -> None:
         """Show what a person wants to see of the start; the rest is in the logs."""
@@ -138,6 +149,9 @@ def _show_release(screen: Screen, record: dict[str, Any]) -> None:
     role, model, kind = record["role"], record.get("model"), record["kind"]
     if kind == "queue" and role != "frontend":
         return  # a worker's queue key comes with its model key, which is the news
+    if kind == "access":
+        screen.step("key", "released", f"access to Redis, to that {role}")
+        return
     screen.attested(role, record["measurement"], simulated=bool(record.get("simulated")))
     what = f"{model} version {record['version']}" if kind == "model" else f"queue of {model}"
     if kind == "secret":

@@ -1,12 +1,14 @@
 """What the front end says about itself and its models, in the words of each dialect."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from wardian import __version__
+from wardian.inference.dtypes import BYTES
 from wardian.inference.spec import TensorSpec
 from wardian.serving.catalog import ModelInfo
 
-EXTENSIONS: Final = ("binary_tensor_data", "model_configuration")
+EXTENSIONS: Final = ("binary_tensor_data", "model_configuration", "model_repository")
 """Extensions of the Open Inference Protocol, in Triton's names."""
 
 
@@ -31,6 +33,26 @@ def listed(info: ModelInfo) -> dict[str, Any]:
     return {**metadata(info), "ready": info.ready}
 
 
+def index(infos: Iterable[ModelInfo], *, ready: bool) -> list[dict[str, Any]]:
+    """Return every version of every model and its state (Triton's "model repository" extension).
+
+    Args:
+        infos: of the models.
+        ready: leave out what has no worker.
+    """
+    return [
+        {
+            "name": info.name,
+            "version": str(version) if version else "",
+            "state": "READY" if info.serves(version) else "UNAVAILABLE",
+            "reason": "" if info.serves(version) else "no worker is connected",
+        }
+        for info in infos
+        for version in info.versions or (0,)
+        if info.serves(version) or not ready
+    ]
+
+
 def config(info: ModelInfo) -> dict[str, Any]:
     """Return the part of Triton's model configuration that clients read.
 
@@ -51,4 +73,5 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _config_tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "data_type": f"TYPE_{spec.dtype}", "dims": spec.shape}
+    kind = "STRING" if spec.dtype == BYTES else spec.dtype  # Triton's name for it, here alone
+    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": spec.shape}

@@ -11,14 +11,25 @@ such a tensor is for `dispatch` to say, in one place for all dialects.
 Sources: Open Inference Protocol v2 (REST), Triton's "binary tensor data extension".
 """
 
-from typing import Annotated, Final
+import math
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 
 from wardian.errors import RequestError
-from wardian.inference.dtypes import NAME_OF, NUMPY_OF
+from wardian.inference.dtypes import BYTES_DTYPE
 from wardian.inference.spec import Array, Tensors
+from wardian.serving.api.elements import (
+    BF16,
+    json_values,
+    parse_elements,
+    parse_texts,
+    raw_bytes,
+    to_bf16,
+    wire_dtype,
+    wire_name,
+)
 from wardian.serving.api.json_tensors import (
     bound_answer,
     bound_json,
@@ -29,14 +40,13 @@ from wardian.serving.api.json_tensors import (
 from wardian.serving.http.messages import Buffer
 
 MAX_RANK: Final = 16
+MAX_DIMENSION: Final = 2**40
 MAX_TENSORS: Final = 256
 MAX_ID_CHARS: Final = 1024
 MAX_TIMEOUT_US: Final = 2**63
-INLINE_BYTES: Final = 64 * 1024
-"""Up to this size a tensor is copied into the response, above it the response refers to it."""
 
 _ABSENT: Final = msgspec.Raw()
-_Dimension = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+_Dimension = Annotated[int, msgspec.Meta(ge=0, le=MAX_DIMENSION)]
 
 
 class _TensorParameters(msgspec.Struct, gc=False):
@@ -45,6 +55,7 @@ class _TensorParameters(msgspec.Struct, gc=False):
     binary_data_size: Annotated[int, msgspec.Meta(ge=0)] | None = None
     binary_data: bool | None = None
     classification: int | None = None
+    shared_memory_region: str | None = None
 
 
 class _Parameters(msgspec.Struct, gc=False):
@@ -143,7 +154,7 @@ def decode_infer(body: bytes | bytearray, *, header_length: int | None) -> Infer
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise RequestError(explain_json(err, header)) from err
     outputs, binary = _wanted(request)
-    timeout_s = None if request.parameters is None else _timeout_s(request.parameters.timeout)
+    timeout_s = None if request.parameters is None else parse_timeout(request.parameters.timeout)
     return InferRequest(request.id, _tensors(request.inputs, tail), outputs, binary, timeout_s)
 
 
@@ -170,17 +181,15 @@ def encode_infer(
     if binary is not None:
         bound_answer(sum(array.size for name, array in outputs.items() if name not in binary))
     for name, array in outputs.items():
-        datatype = NAME_OF[array.dtype]
+        datatype = wire_name(array.dtype)
         if binary is None or name in binary:
-            raw = _raw(array)
+            raw = raw_bytes(array)
             described.append(
                 _WireOutput(name, datatype, array.shape, parameters=_WireParameters(len(raw)))
             )
             parts.append(raw)
         else:
-            described.append(
-                _WireOutput(name, datatype, array.shape, data=array.reshape(-1).tolist())
-            )
+            described.append(_WireOutput(name, datatype, array.shape, data=json_values(array)))
     parts[0] = header = _encode(_WireAnswer(model, described, version, request.id))
     return parts, None if len(parts) == 1 else len(header)
 
@@ -208,29 +217,49 @@ def _tensors(inputs: list[_Input], tail: Buffer) -> Tensors:
 
 def _from_bytes(tensor: _Input, tail: Buffer, at: int, size: int) -> Array:
     """Return the binary tensor that is `size` bytes of `tail` from `at`; no byte is copied."""
-    dtype = NUMPY_OF.get(tensor.datatype)
-    if dtype is None:
-        raise _unknown_type(tensor)
+    name, shape = tensor.name, tensor.shape
+    dtype = wire_dtype(tensor.datatype, name)
     if tensor.data is not _ABSENT:
-        raise RequestError(f"input {tensor.name[:64]!r} has both data and binary_data_size")
-    count = 1
-    for length in tensor.shape:
-        count *= length
-    if count * dtype.itemsize != size:
-        raise RequestError(
-            f"input {tensor.name[:64]!r}: {tensor.datatype} of shape {tensor.shape} is "
-            f"{count * dtype.itemsize} bytes, binary_data_size says {size}"
-        )
+        raise RequestError(f"input {name[:64]!r} has both data and binary_data_size")
     if at + size > len(tail):
         raise RequestError(
-            f"input {tensor.name[:64]!r}: {size} bytes were announced, "
+            f"input {name[:64]!r}: {size} bytes were announced, "
             f"{max(0, len(tail) - at)} are left in the body"
         )
+    if dtype is BYTES_DTYPE:
+        raw = memoryview(tail)[at : at + size]
+        return parse_elements(raw, shape=shape, name=name)
+    return view_array(tail, dtype=dtype, shape=shape, at=at, size=size, name=name)
+
+
+def view_array(
+    raw: Buffer,
+    *,
+    dtype: np.dtype[Any],
+    shape: list[int],
+    at: int,
+    size: int,
+    name: str,
+    said: str = "binary_data_size says",
+) -> Array:
+    """Return the array of fixed-size elements that is `size` bytes of `raw` from `at`.
+
+    `said` tells in an error who named the size.
+
+    Raises:
+        RequestError: 400; its shape has another size, or a BOOL is neither 0 nor 1.
+    """
+    count = math.prod(shape)
+    if count * dtype.itemsize != size:
+        raise RequestError(
+            f"input {name[:64]!r}: {wire_name(dtype)} of shape {shape} is "
+            f"{count * dtype.itemsize} bytes, {said} {size}"
+        )
     if count == 0:
-        return empty_array(dtype=dtype, shape=tensor.shape, name=tensor.name)
-    array: Array = np.frombuffer(tail, dtype, count, at).reshape(tensor.shape)
+        return empty_array(dtype=dtype, shape=shape, name=name)
+    array: Array = np.frombuffer(raw, dtype, count, at).reshape(shape)
     if dtype.char == "?" and (array.view(np.uint8) > 1).any():
-        raise RequestError(f"input {tensor.name[:64]!r}: a BOOL is a byte of 0 or 1")
+        raise RequestError(f"input {name[:64]!r}: a BOOL is a byte of 0 or 1")
     return array
 
 
@@ -239,9 +268,14 @@ def _from_json(tensor: _Input) -> Array:
         raise RequestError(
             f"input {tensor.name[:64]!r} has neither data nor parameters.binary_data_size"
         )
-    dtype = NUMPY_OF.get(tensor.datatype)
-    if dtype is None:
-        raise _unknown_type(tensor)
+    dtype = wire_dtype(tensor.datatype, tensor.name)
+    if dtype is BYTES_DTYPE:
+        return parse_texts(tensor.data, shape=tensor.shape, name=tensor.name)
+    if dtype is BF16:
+        values = parse_tensor(
+            tensor.data, dtype=np.dtype("<f4"), shape=tensor.shape, name=tensor.name
+        )
+        return to_bf16(values, tensor.name)
     return parse_tensor(tensor.data, dtype=dtype, shape=tensor.shape, name=tensor.name)
 
 
@@ -259,13 +293,15 @@ def _wanted(request: _Request) -> tuple[tuple[str, ...] | None, frozenset[str] |
         parameters = output.parameters
         if parameters is not None and parameters.classification:
             raise RequestError("the classification extension is not served; ask for the tensor")
+        if parameters is not None and parameters.shared_memory_region is not None:
+            raise RequestError("shared memory is not served: the host could read it")
         own = None if parameters is None else parameters.binary_data
         if everything if own is None else own:
             binary.append(output.name)
     return tuple(names), frozenset(binary)
 
 
-def _timeout_s(timeout: int | str | None) -> float | None:
+def parse_timeout(timeout: int | str | None) -> float | None:
     """Return the `timeout` parameter (microseconds, as in Triton) in seconds."""
     if timeout is None:
         return None
@@ -276,17 +312,3 @@ def _timeout_s(timeout: int | str | None) -> float | None:
     if not 0 <= microseconds < MAX_TIMEOUT_US:
         raise RequestError("parameters.timeout: expected microseconds, a whole number") from None
     return microseconds / 1e6 if microseconds else None
-
-
-def _raw(array: Array) -> Buffer:
-    """Return the little-endian bytes of `array` in C order."""
-    if array.nbytes <= INLINE_BYTES:
-        return array.tobytes()
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-def _unknown_type(tensor: _Input) -> RequestError:
-    return RequestError(
-        f"input {tensor.name[:64]!r}: datatype {tensor.datatype[:16]!r} is not served; "
-        f"expected one of {', '.join(NUMPY_OF)}"
-    )

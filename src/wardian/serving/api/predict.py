@@ -3,16 +3,19 @@
     {"instances": [row, row, ...]}      ->  {"predictions": [row, row, ...]}
 
 A row is the nested list of one input without its batch axis, or, for a model with several inputs,
-an object of them by name; an answer of several outputs likewise. Types are the model's own.
+an object of them by name; an answer of several outputs likewise. Types are the model's own; BYTES
+are texts, or `{"b64": "..."}` where they are none.
 """
 
+import re
 from typing import Final
 
 import msgspec
 
 from wardian.errors import RequestError
-from wardian.inference.dtypes import numpy_dtype
+from wardian.inference.dtypes import BYTES, numpy_dtype
 from wardian.inference.spec import Array, Tensors, TensorSpec
+from wardian.serving.api.elements import json_rows, parse_element_rows
 from wardian.serving.api.json_tensors import (
     bound_answer,
     bound_json,
@@ -47,7 +50,7 @@ def decode_predict(body: bytes | bytearray, *, inputs: tuple[TensorSpec, ...]) -
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         reason = explain_json(err, body)
         raise RequestError(f'{reason}; expected {{"instances": [row, ...]}}') from err
-    if len(inputs) == 1 and not _by_name(instances):
+    if len(inputs) == 1 and not _by_name(instances, inputs[0]):
         spec = inputs[0]
         return {spec.name: _rows(instances, spec)}
     try:
@@ -69,8 +72,8 @@ def encode_predict(outputs: Tensors) -> bytes:
     bound_answer(sum(array.size + count_lists(array.shape) for array in outputs.values()))
     if len(outputs) == 1:
         (array,) = outputs.values()
-        return _encode({"predictions": array.tolist()})
-    columns = {name: array.tolist() for name, array in outputs.items()}
+        return _encode({"predictions": json_rows(array)})
+    columns = {name: json_rows(array) for name, array in outputs.items()}
     if len({array.shape[:1] for array in outputs.values()}) != 1 or any(
         array.ndim == 0 for array in outputs.values()
     ):
@@ -80,9 +83,11 @@ def encode_predict(outputs: Tensors) -> bytes:
 
 
 def _rows(data: msgspec.Raw | bytes, spec: TensorSpec) -> Array:
-    array = parse_rows(
-        data, dtype=numpy_dtype(spec.dtype), rank=max(1, len(spec.shape)), name=spec.name
-    )
+    rank = max(1, len(spec.shape))
+    if spec.dtype == BYTES:
+        array = parse_element_rows(data, rank=rank, name=spec.name)
+    else:
+        array = parse_rows(data, dtype=numpy_dtype(spec.dtype), rank=rank, name=spec.name)
     if array.shape[0] == 0:
         raise RequestError("instances is empty; at least one row was expected")
     if array.ndim != len(spec.shape):  # rows without elements end the nesting early
@@ -107,7 +112,12 @@ def _columns(rows: list[dict[str, msgspec.Raw]], inputs: tuple[TensorSpec, ...])
     }
 
 
-def _by_name(instances: msgspec.Raw) -> bool:
-    """Return whether the rows are objects, by their first character."""
+def _by_name(instances: msgspec.Raw, first: TensorSpec) -> bool:
+    """Return whether the rows are objects of inputs by name, by how the first begins."""
     start = bytes(memoryview(instances)[:64]).lstrip(b"[ \t\r\n")
+    if first.dtype == BYTES and _BASE64.match(start):
+        return False
     return start[:1] == b"{"
+
+
+_BASE64: Final = re.compile(rb'\{\s*"b64"\s*:')

@@ -6,16 +6,14 @@ its turn, and then the connection ends.
 """
 
 import asyncio
-import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias, cast
+from dataclasses import dataclass
+from typing import Final, cast
 
 from typing_extensions import override
 
-from wardian._internal.agreed import Limits
 from wardian._internal.log import event
 from wardian.errors import LocalProtocolError
 from wardian.serving.http.messages import (
@@ -27,6 +25,7 @@ from wardian.serving.http.messages import (
     render,
 )
 from wardian.serving.http.reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
+from wardian.serving.http.state import ServedConnection, ServerState, next_number
 
 log = logging.getLogger(__name__)
 
@@ -42,55 +41,6 @@ LINGER_S: Final = 5.0
 """... or after this time, however much it still sends. Closing at once could destroy the answer:
 TCP resets a connection that is closed with unread bytes (RFC 9112 section 9.6)."""
 
-_number = itertools.count(1).__next__
-
-Respond: TypeAlias = Callable[[HttpResponse], None]
-Handler: TypeAlias = Callable[[HttpRequest, Respond], None]
-"""Takes a request and calls `respond` exactly once, now or later, on the loop's thread.
-It never raises."""
-
-
-@dataclass(slots=True, kw_only=True)
-class ServerState:
-    """What the connections of one server share.
-
-    Attributes:
-        handler: serves requests.
-        limits: sizes and times.
-        count_refusal: told the status of each refusal that did not reach the handler.
-        max_buffered_bytes: bodies of requests and answers in memory, over all connections; then
-            whoever does not take its answer is cut off, and then it is 503.
-        now: monotonic seconds, refreshed by the sweep; precise enough for what it times.
-        buffered_bytes: of bodies that are being read, wait, or are being served, whether or not
-            their client is still there; and of answers that their clients have yet to take.
-        draining: no connection outlives the response that it owes.
-        connections: all that are open.
-    """
-
-    handler: Handler
-    limits: Limits
-    count_refusal: Callable[[int], None]
-    max_buffered_bytes: int
-    now: float
-    buffered_bytes: int = 0
-    draining: bool = False
-    connections: set["Connection"] = field(default_factory=set)
-
-    def take(self, size: int) -> bool:
-        """Account for `size` bytes more; False if there is no room, whoever is cut off for it."""
-        self.buffered_bytes += size
-        while self.buffered_bytes > self.max_buffered_bytes:
-            stalled = [
-                (since, id(connection), connection)
-                for connection in self.connections
-                if (since := connection.stalled_since) is not None
-            ]
-            if not stalled:
-                return False
-            self.count_refusal(503)
-            min(stalled)[2].abort()
-        return True
-
 
 @dataclass(slots=True)
 class _Turn:
@@ -101,7 +51,7 @@ class _Turn:
     keep_alive: bool
 
 
-class Connection(asyncio.Protocol):
+class Connection(ServedConnection):
     """Serves one connection; requests one at a time, in the order in which they came."""
 
     __slots__ = (
@@ -128,7 +78,6 @@ class Connection(asyncio.Protocol):
         "_unsent",
         "_waiting",
         "_writable",
-        "made",
         "peer",
         "tls_spki",
     )
@@ -138,8 +87,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Serve under `state` on a connection from `peer` whose server key is `tls_spki`.
 
-        `on_lost` is called once, when the connection is gone; but only if it was `made`, which is
-        when its TLS handshake is over.
+        `on_lost` is called once, when the connection is gone.
         """
         self._state = state
         self.tls_spki, self.peer = tls_spki, peer
@@ -148,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader(
             max_body_bytes=state.limits.max_body_bytes,
             tls_spki=tls_spki,
-            connection=_number(),
+            connection=next_number(),
             peer=peer,
             deliver=self._deliver,
             acquire=self._acquire,
@@ -162,7 +110,6 @@ class Connection(asyncio.Protocol):
         self._busy = self._pumping = self._closed = self._closing = self._served = False
         self._keep_alive = self._writable = self._reading = True
         self._head_only = self._continue_due = self._retired = False
-        self.made = False
 
     # -- the transport's callbacks ----------------------------------------------------------------
 
@@ -171,7 +118,6 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._since = self._state.now
         self._state.connections.add(self)
-        self.made = True
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -266,6 +212,7 @@ class Connection(asyncio.Protocol):
         elif self._waiting or not self._reading or self._continue_due:
             self._pump()
 
+    @override
     def sweep(self) -> None:
         """Refuse, or end, what takes longer than it may; called a few times a second."""
         now = self._state.now
@@ -283,11 +230,13 @@ class Connection(asyncio.Protocol):
         elif waited > self._patience_s(phase):
             self._late(phase)
 
+    @override
     def drain(self) -> None:
         """End now if nothing is owed; otherwise the next response is the last."""
         if not self._busy and not self._waiting:
             self._close()
 
+    @override
     def retire(self) -> None:
         """End now if nothing is owed and nothing is coming in; else with the next response."""
         if self.idle_since is not None and not self._waiting:
@@ -295,6 +244,7 @@ class Connection(asyncio.Protocol):
         else:
             self._retired = True
 
+    @override
     def abort(self) -> None:
         """End now, whatever is owed; no longer idle from here on."""
         self._reader.stop()
@@ -302,12 +252,14 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     @property
+    @override
     def stalled_since(self) -> float | None:
         """Since when the client has taken no answer while memory is held for it, or None."""
         holds = self._unsent or self._held > self._kept
         return self._paused_at if holds and not self._writable else None
 
     @property
+    @override
     def idle_since(self) -> float | None:
         """Since when no request is under way, or None while one is being read or served."""
         return self._since if self._reader.phase == BETWEEN and not self._busy else None

@@ -80,6 +80,7 @@ CONTINUE = _HEAD[100] + b"\r\n"
 
 _CODES = {
     400: "bad_request",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     408: "request_timeout",

@@ -12,7 +12,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
@@ -21,7 +21,8 @@ from wardian._internal.agreed import Limits
 from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.log import event
 from wardian.errors import ConfigError
-from wardian.serving.http.connection import Connection, Handler, ServerState
+from wardian.serving.http.newcomer import Newcomer, Speaker
+from wardian.serving.http.state import Handler, ServerState
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class HttpServer:
         clock: Monotonic = monotonic,
         max_buffered_bytes: int | None = None,
         crowd: Crowd | None = None,
+        speakers: Mapping[str, Speaker] | None = None,
     ) -> None:
         """Serve with `handler`.
 
@@ -74,6 +76,7 @@ class HttpServer:
             max_buffered_bytes: bodies of requests and answers in memory; by default room for some
                 of the largest.
             crowd: how many connections one place may have; by default as many as there are.
+            speakers: by ALPN name, what is spoken beside HTTP/1.1; the TLS context has to offer it.
         """
         self._limits = limits
         self._clock = clock
@@ -92,6 +95,7 @@ class HttpServer:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._open = 0
         self._crowd = crowd
+        self._speakers = speakers or {}
         self._crowds: Counter[str] = Counter()
         self._tls: tuple[ssl.SSLContext, bytes] | None = None
         self._still: Container[bytes] | None = None
@@ -202,20 +206,24 @@ class HttpServer:
         if self._crowd is not None:
             self._crowds[self._crowd.of(peer)] += 1
         context, tls_spki = self._tls
-        connection = Connection(
-            self._state, tls_spki=tls_spki, peer=peer, on_lost=partial(self._lost, peer)
+        newcomer = Newcomer(
+            self._state,
+            self._speakers,
+            tls_spki=tls_spki,
+            peer=peer,
+            on_lost=partial(self._lost, peer),
         )
-        task = self._loop.create_task(self._handshake(client, context, connection))
+        task = self._loop.create_task(self._handshake(client, context, newcomer))
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
 
     async def _handshake(
-        self, client: socket.socket, context: ssl.SSLContext, connection: Connection
+        self, client: socket.socket, context: ssl.SSLContext, newcomer: Newcomer
     ) -> None:
-        """Bring one connection to where `Connection` takes over."""
+        """Bring one connection to where what it speaks takes over."""
         try:
             await self._loop.connect_accepted_socket(
-                lambda: connection,
+                lambda: newcomer,
                 client,
                 ssl=context,
                 ssl_handshake_timeout=self._limits.header_timeout_s,
@@ -223,10 +231,13 @@ class HttpServer:
             )
         except (OSError, asyncio.CancelledError) as err:  # ssl.SSLError is an OSError
             client.close()
-            if not connection.made:
-                self._lost(connection.peer)
+            if newcomer.connection is None:
+                self._lost(newcomer.peer)
             event(log, "http.handshake_failed", level=logging.DEBUG, error=type(err).__name__)
             return
+        connection = newcomer.connection
+        if connection is None:
+            return  # cannot be: the handshake is over
         if self._state.draining:
             connection.drain()
         elif self._is_retired(connection.tls_spki):

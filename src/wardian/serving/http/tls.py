@@ -1,4 +1,4 @@
-"""The front end's TLS: version 1.3 alone, no resumption, no early data, HTTP/1.1.
+"""The front end's TLS: version 1.3 alone, no resumption, no early data.
 
 A client verifies evidence about the key of each connection before it sends data. A resumed
 connection proves no certificate and early data comes before any proof, so neither exists here
@@ -6,6 +6,7 @@ connection proves no certificate and early data comes before any proof, so neith
 """
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wardian.crypto.tls_keys import TlsKey, load_identity
@@ -24,8 +25,14 @@ class TlsIdentity:
     key: TlsKey
 
 
-def server_context(identity: TlsIdentity) -> ssl.SSLContext:
+def server_context(
+    identity: TlsIdentity, *, protocols: Sequence[str] = ("http/1.1",)
+) -> ssl.SSLContext:
     """Return the TLS context of a front end that is `identity`.
+
+    Args:
+        identity: chain and key.
+        protocols: what is spoken, by ALPN names, the preferred one first.
 
     Raises:
         FormatError: the chain does not parse or is of another key.
@@ -36,6 +43,6 @@ def server_context(identity: TlsIdentity) -> ssl.SSLContext:
     context.num_tickets = 0  # no ticket, no resumption; OpenSSL accepts early data only with one
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     load_identity(context, identity.chain_pem, identity.key)
     return context

@@ -4,8 +4,9 @@ A queue is the enemy's ground (DESIGN I3): it carries opaque bytes, and whatever
 is caught by those who hold the queue key. It promises only order in bookkeeping: a message is with
 at most one worker, and the front end hears when that worker is gone.
 
-`front` and `worker` are the two ends of the embedded one. Both directions of a front end's queue
-run on its event loop; a worker has nothing else to do and blocks.
+`front` and `worker` are the two ends of the embedded one, `redis_front` and `redis_worker` of the
+one over Redis. Both directions of a front end's queue run on its event loop; a worker has nothing
+else to do and blocks.
 """
 
 from typing import NamedTuple, Protocol
@@ -45,7 +46,11 @@ class FrontSink(Protocol):
         """
 
     def lost(self, messages: list[int]) -> None:
-        """The worker that held `messages` is gone; they are with nobody now."""
+        """The worker that held `messages` is gone; they are with nobody now.
+
+        A single one is what the worker died of, if it died of anything. A 0 among them stands for
+        what it held beside them, or for a loss that no worker had a part in.
+        """
 
     def room_opened(self, lane: Lane) -> None:
         """A worker of `lane` would take a message now."""

@@ -16,7 +16,7 @@ GRAMINE_THREADS = 4
 
 MODEL_COPIES = 3
 """A model's bytes while it loads: the opened file, what the engine parses it into, its weights in
-the layout that the processor wants."""
+the layout that the processor wants. Where two engines are measured against each other, one more."""
 
 SMALLEST_BYTES = 256 * 1024**2
 
@@ -33,7 +33,10 @@ def enclave_bytes(spec: RoleSpec, agreed: Agreed | None, *, runs_models: bool) -
     if agreed is not None:
         needed += 2 * agreed.limits.max_body_bytes
     if agreed is not None and runs_models:
-        needed += MODEL_COPIES * max(terms.max_model_bytes for terms in agreed.models.values())
+        needed += max(
+            (MODEL_COPIES + (terms.engine == "auto")) * terms.max_model_bytes
+            for terms in agreed.models.values()
+        )
     return max(SMALLEST_BYTES, 1 << (needed - 1).bit_length())
 
 
@@ -43,5 +46,7 @@ def max_threads(spec: RoleSpec, agreed: Agreed | None, *, runs_models: bool, edm
         return 1
     engine = 0
     if agreed is not None and runs_models:
-        engine = max(terms.threads for terms in agreed.models.values())
+        engine = max(
+            terms.threads * (1 + (terms.engine == "auto")) for terms in agreed.models.values()
+        )
     return GRAMINE_THREADS + 1 + spec.threads + engine

@@ -1,0 +1,188 @@
+"""Renders `docs/reference/benchmarks.md` from the newest line of each file in `bench/results/`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BENCH = Path(__file__).parent
+PAGE = BENCH.parent / "docs" / "reference" / "benchmarks.md"
+
+HEAD = """\
+# Benchmarks
+
+What was measured, on which machine, by which command. Servers, workers and load generator share the
+machine; enclaves are SIMULATED, so what hardware adds is not in these figures. A machine that does
+other work as well is a poor scale: compare figures of one table, which were taken in turn, and not
+those of two. The load generator is that of `wardian bench serving` ([how to measure your
+own](../how-to/measure.md)).
+"""
+
+SERVING = """
+## Sealed, clear, and what most people would write
+
+The digits model (64-128-128-10), one image a request, HTTPS with TLS 1.3, OpenVINO with one thread.
+{where} `make bench` measures it again.
+
+| server | connections | answers/s | p50 ms | p99 ms | CPU µs/answer | errors | spread |
+|---|---:|---:|---:|---:|---:|---:|---:|
+{rows}
+{servers}
+*Clear twin*: the same front end, queue and worker with nothing sealed and nothing attested; it
+exists in `bench/` alone. *FastAPI*: `bench/fastapi_twin.py`, what most people would write. CPU and
+memory (proportional set size) are those of all server processes together; for Wardian that is the
+broker and the supervisor, too, and its start includes sealing the model and signing the manifest.
+*Spread*: between the slowest and the fastest round, as a part of the median.
+"""
+
+PEERS = """
+## Peers
+
+Each in an environment of its own, ONNX Runtime with one thread, one replica: an MLP of
+64-128-128-10 and a network of the size of ResNet-50 (random weights, 224x224, one image of 600 KB).
+{where} `make bench-peers` measures it again.
+
+| server | TLS | model | connections | answers/s | p50 ms | p99 ms | CPU µs | errors | spread |
+|---|---|---|---:|---:|---:|---:|---:|---:|---:|
+{rows}
+
+| server | version | start to first answer, s | memory, MB |
+|---|---|---:|---:|
+{servers}
+
+{absent}
+"""
+
+MLPERF = """
+## The server scenario of MLPerf
+
+Poisson arrivals by MLCommons' own load generator over the digits model: the highest rate at which
+99 % of the answers come within {bound_ms:g} ms. {where} Runs of {seconds:g} s are far shorter than
+a valid submission's 600 s. `make mlperf` measures it again.
+
+| rate asked/s | completed/s | p50 ms | p99 ms | within the bound |
+|---:|---:|---:|---:|---|
+{rows}
+"""
+
+SOAK = """
+## Faults under load
+
+An open loop at half of the capacity, while processes are killed and frozen in turn; every answer is
+compared with what the plain model answers. {where} {seconds:.0f} s at {rate:,.0f}/s;
+`make soak` runs it for ten minutes.
+
+| | |
+|---|---:|
+| requests started | {started:,} |
+| answered | {answered:,} |
+| ended in a typed error | {errors} |
+| not started, since 256 were in flight | {not_started:,} |
+| answered wrongly; answered twice | {wrong}; {unasked} |
+| latest outcome after its deadline, ms | {overrun_ms:.0f} |
+| the generator itself was late by up to, ms | {lag_ms:.0f} |
+
+| fault | requests disturbed | recovered after, s |
+|---|---:|---:|
+{rows}
+
+A request is disturbed if it ended in an error or took longer than {slow_ms:g} ms. Recovery is from
+the fault to the last such request before three seconds without one. Errors are the client's typed
+ones: it tries a lost connection twice more under the same idempotency key, at once, and then says
+`ConnectionLost`. What is past a deadline is so by the generator's clock, and the generator shares
+the cores. {verdict}
+"""
+
+
+def write_page() -> str:
+    """Write the page and return it."""
+    parts = [HEAD]
+    for name, render in SECTIONS.items():
+        path = BENCH / "results" / f"{name}.jsonl"
+        if path.exists() and (lines := path.read_text().splitlines()):
+            parts.append(render(json.loads(lines[-1])))
+    text = "".join(parts)
+    PAGE.write_text(text)
+    return text
+
+
+def where(result: dict[str, Any]) -> str:
+    """Return the sentence that says where and when."""
+    text = f"{result['machine']}; commit {result['git']}, {result['date']}"
+    if "rounds" in result:
+        text += f"; medians of {result['rounds']} interleaved rounds of {result['seconds']:g} s"
+    if "load_average" in result:
+        text += f"; load average {result['load_average']:.1f} before it began"
+    return text + "."
+
+
+def figures(row: dict[str, Any]) -> str:
+    """Return the cells that every row of a load has."""
+    spread = f"{100 * row['spread']:.0f} %" if "spread" in row else "-"
+    return (
+        f"{row['connections']} | {row['per_second']:,.0f} | {row['p50_ms']:.2f} "
+        f"| {row['p99_ms']:.2f} | {row['cpu_us']:.0f} | {row['errors']:.0f} | {spread} |"
+    )
+
+
+def serving(result: dict[str, Any]) -> str:
+    """Return the section of `serving.py`."""
+    rows = sorted(result["rows"], key=lambda row: int(row["connections"]))
+    servers = "".join(
+        f"| {name} | {each['start_s']:.1f} | {each['memory_mb']:.0f} |\n"
+        for name, each in result.get("servers", {}).items()
+    )
+    if servers:
+        servers = (
+            f"\n| server | start to first answer, s | memory, MB |\n|---|---:|---:|\n{servers}"
+        )
+    table = "\n".join(f"| {row['server']} | {figures(row)}" for row in rows)
+    return SERVING.format(where=where(result), rows=table, servers=servers)
+
+
+def peers(result: dict[str, Any]) -> str:
+    """Return the section of `peers/run.py`."""
+    rows = sorted(result["rows"], key=lambda row: (row["model"], row["connections"]))
+    table = "\n".join(
+        f"| {row['server']} | {row['tls']} | {row['model']} | {figures(row)}" for row in rows
+    )
+    servers = "\n".join(
+        f"| {name} | {each['version']} | {each['start_s']:.1f} | {each['memory_mb']:.0f} |"
+        for name, each in result["servers"].items()
+    )
+    absent = "\n".join(f"- {name}: {why}" for name, why in result["absent"].items())
+    if absent:
+        absent = "Not measured:\n\n" + absent
+    return PEERS.format(where=where(result), rows=table, servers=servers, absent=absent)
+
+
+def mlperf(result: dict[str, Any]) -> str:
+    """Return the section of `mlperf.py`."""
+    rows = "\n".join(
+        f"| {row['rate']:,.0f} | {row['completed']:,.0f} | {row['p50_ms']:.2f} "
+        f"| {row['p99_ms']:.2f} | {'yes' if row['valid'] else 'no'} |"
+        for row in result["rows"]
+    )
+    return MLPERF.format(**{**result, "where": where(result), "rows": rows})
+
+
+def soak(result: dict[str, Any]) -> str:
+    """Return the section of `soak.py`."""
+    rows = "\n".join(
+        f"| {each['fault']} | {each['disturbed']:,} | {each['recovery_s']:.2f} |"
+        for each in result["faults"]
+    )
+    errors = ", ".join(f"{kind} {count:,}" for kind, count in result["errors"].items()) or "none"
+    said = "; ".join(result["failures"])
+    verdict = f"The run failed: {said}." if said else "The run showed nothing that must not be."
+    return SOAK.format(
+        **{**result, "where": where(result), "rows": rows, "errors": errors, "verdict": verdict}
+    )
+
+
+SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "serving": serving,
+    "peers": peers,
+    "mlperf": mlperf,
+    "soak": soak,
+}

@@ -1,0 +1,74 @@
+"""`pre` and `post` of `[models.NAME]`: what a worker does before and after the model itself.
+
+They are part of `wardian.toml`, so they are measured with it. `wardian.inference.steps` carries
+them out.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from wardian._internal.settings import Settings
+
+TensorName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+Scale = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
+Length = Annotated[int, msgspec.Meta(ge=1, le=8192)]
+Values = Annotated[tuple[Finite, ...], msgspec.Meta(min_length=1, max_length=4)]
+Divisors = Annotated[tuple[Scale, ...], msgspec.Meta(min_length=1, max_length=4)]
+Label = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class ImageStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="image"):
+    """A JPEG or PNG file, one a row, becomes the pixels that the model's `input` takes.
+
+    The input's own shape says how many, and whether grey or RGB: `[N, C, H, W]` or `[N, H, W, C]`
+    with H and W fixed and C 1 or 3. Pixels are 0 to 255.
+    """
+
+    input: TensorName
+    fit: Literal["stretch", "crop"] = "stretch"
+    """stretch: to H and W, whatever the proportions. crop: shrunk or grown until its short side is
+    `short_side`, then the middle of H and W."""
+    short_side: Length | None = None
+    """For `crop`; by default the longer of H and W."""
+    max_pixels: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 16_777_216
+    """Larger images are refused before they are decoded."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be without effect."""
+        if self.short_side is not None and self.fit != "crop":
+            raise ValueError('`short_side` is for `fit = "crop"` alone')
+
+
+class NormaliseStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="normalise"):
+    """`(x * scale - mean) / std`, by channel where `mean` and `std` have one value each for it."""
+
+    input: TensorName
+    scale: Scale = 1.0
+    mean: Values = (0.0,)
+    std: Divisors = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Refuse values for different numbers of channels."""
+        if len({len(self.mean), len(self.std)} - {1}) > 1:
+            raise ValueError("`mean` and `std` have values for different numbers of channels")
+
+
+class SoftmaxStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="softmax"):
+    """`output` becomes probabilities along its last axis."""
+
+    output: TensorName
+
+
+class TopStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="top"):
+    """`output` gives way to `<output>_index` and `<output>_value`: its n largest, largest first."""
+
+    output: TensorName
+    n: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
+    labels: Annotated[tuple[Label, ...], msgspec.Meta(max_length=10_000)] = ()
+    """By index; with them there is `<output>_label`, too."""
+
+
+PreStep = ImageStep | NormaliseStep
+PostStep = SoftmaxStep | TopStep

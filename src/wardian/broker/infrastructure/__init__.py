@@ -1,0 +1,1 @@
+"""Certificates and access for what nobody attests: the Redis that carries the queue."""

@@ -1,0 +1,125 @@
+"""A model with its steps around it: the tensors that a client sees are those outside of them."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from typing_extensions import override
+
+from wardian._internal.steps import ImageStep, NormaliseStep, PostStep, PreStep, SoftmaxStep
+from wardian.errors import ConfigError
+from wardian.inference.spec import Model, Tensors, TensorSpec
+from wardian.inference.steps.numbers import Normalise, Softmax, Top
+
+Specs = tuple[TensorSpec, ...]
+
+
+class Step(Protocol):
+    """One step, bound to a tensor of a model."""
+
+    name: str
+    """Of the tensor that it takes the place of."""
+
+    @property
+    def outside(self) -> Specs:
+        """What a client sends, or gets, in place of that tensor."""
+
+    def apply(self, tensors: Tensors) -> Tensors:
+        """Return `tensors` with the step done; may change and return the same dictionary.
+
+        Raises:
+            JobFailed: a value is not what the step takes.
+        """
+
+
+class Pipeline(Model):
+    """A model whose inputs and outputs are those of its steps."""
+
+    def __init__(self, model: Model, *, pre: Sequence[Step], post: Sequence[Step],
+                 inputs: Specs, outputs: Specs) -> None:  # fmt: skip
+        """Run `pre`, `model` and `post`; see `with_steps`."""
+        self._model = model
+        self._pre, self._post = tuple(pre), tuple(post)
+        self._inputs, self._outputs = inputs, outputs
+
+    @property
+    @override
+    def engine(self) -> str:
+        return self._model.engine
+
+    @property
+    @override
+    def inputs(self) -> Specs:
+        return self._inputs
+
+    @property
+    @override
+    def outputs(self) -> Specs:
+        return self._outputs
+
+    @property
+    @override
+    def batchable(self) -> bool:
+        return self._model.batchable  # each step is row by row
+
+    @override
+    def infer(self, inputs: Tensors) -> Tensors:
+        tensors = dict(inputs)
+        for step in self._pre:
+            tensors = step.apply(tensors)
+        tensors = self._model.infer(tensors)
+        for step in self._post:
+            tensors = step.apply(tensors)
+        return tensors
+
+    @override
+    def close(self) -> None:
+        self._model.close()
+
+
+def with_steps(model: Model, *, pre: Sequence[PreStep], post: Sequence[PostStep]) -> Model:
+    """Return `model` with its steps around it, or itself where there are none.
+
+    Raises:
+        ConfigError: a step names a tensor that is not there, or that it cannot be used on.
+    """
+    if not pre and not post:
+        return model
+    before: list[Step] = []
+    after: list[Step] = []
+    inputs, outputs = model.inputs, model.outputs
+    for ask in reversed(pre):  # the last one is next to the model
+        inputs, step = _bind(inputs, ask)
+        before.insert(0, step)
+    for ask_after in post:
+        outputs, step = _bind(outputs, ask_after)
+        after.append(step)
+    return Pipeline(model, pre=before, post=after, inputs=inputs, outputs=outputs)
+
+
+def _bind(specs: Specs, ask: PreStep | PostStep) -> tuple[Specs, Step]:
+    """Return the tensors outside of the step that is asked for, and the step."""
+    side = "pre" if isinstance(ask, ImageStep | NormaliseStep) else "post"
+    name = ask.input if isinstance(ask, ImageStep | NormaliseStep) else ask.output
+    found = next((at for at, spec in enumerate(specs) if spec.name == name), None)
+    if found is None:
+        known = ", ".join(repr(spec.name[:64]) for spec in specs)
+        raise ConfigError(f"`{side}`: no tensor {name!r}; there is: {known}")
+    step = _step(specs[found], ask)
+    around = (*specs[:found], *step.outside, *specs[found + 1 :])
+    if len({spec.name for spec in around}) < len(around):
+        raise ConfigError(f"`{side}`: two tensors would have one name after the step on {name!r}")
+    return around, step
+
+
+def _step(spec: TensorSpec, ask: PreStep | PostStep) -> Step:
+    match ask:
+        case ImageStep():
+            from wardian.inference.steps.image import DecodeImage  # noqa: PLC0415  needs Pillow
+
+            return DecodeImage(spec, ask)
+        case NormaliseStep():
+            return Normalise(spec, ask)
+        case SoftmaxStep():
+            return Softmax(spec)
+        case _:
+            return Top(spec, ask)

@@ -1,0 +1,135 @@
+"""One REST request on its way through the API, and what a route is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from wardian.errors import RequestError
+from wardian.inference.spec import Tensors
+from wardian.serving.api.error_answers import answer_error
+from wardian.serving.api.oip import InferRequest, encode_infer
+from wardian.serving.api.predict import encode_predict
+from wardian.serving.api.service import Service
+from wardian.serving.http.messages import BINARY, HttpRequest, HttpResponse
+from wardian.serving.http.state import Respond
+
+if TYPE_CHECKING:
+    from wardian.serving.dispatch import Outcome
+
+
+class Desk(Protocol):
+    """What the API needs of `evidence_desk.EvidenceDesk`."""
+
+    def answer(
+        self,
+        nonce: bytes,
+        *,
+        tls_spki: bytes,
+        connection: int,
+        done: Callable[[HttpResponse], None],
+    ) -> None:
+        """Call `done` with evidence, later."""
+
+
+class Call:
+    """One request; ends with one answer."""
+
+    __slots__ = (
+        "decoded", "desk", "model", "query", "request", "respond", "route", "service", "started",
+        "version",
+    )  # fmt: skip
+
+    def __init__(
+        self, service: Service, desk: Desk, request: HttpRequest, respond: Respond
+    ) -> None:
+        self.service = service
+        self.desk = desk
+        self.request = request
+        self.respond = respond
+        self.started = service.clock()
+        self.route = "other"
+        self.model = ""
+        self.version = ""
+        self.query = b""
+        self.decoded: InferRequest | None = None
+
+    def end(self, response: HttpResponse) -> None:
+        """Send the answer and count it."""
+        self.respond(response)
+        service = self.service
+        seconds = service.clock() - self.started
+        model = self.model if self.model in service.models() else ""
+        service.metrics.answered(self.route, model, response.status, seconds)
+
+    def infer_done(self, outcome: "Outcome") -> None:
+        """Answer in the dialect of the Open Inference Protocol."""
+        self.service.in_flight -= 1
+        try:
+            if outcome.outputs is None:
+                self.end(answer_error(outcome.error))
+            else:
+                self.end(self._infer_response(outcome.outputs))
+        except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
+            self.end(answer_error(err))
+
+    def predict_done(self, outcome: "Outcome") -> None:
+        """Answer in the plain JSON dialect."""
+        self.service.in_flight -= 1
+        try:
+            if outcome.outputs is None:
+                self.end(answer_error(outcome.error))
+            else:
+                self.end(HttpResponse(body=(encode_predict(outcome.outputs),)))
+        except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
+            self.end(answer_error(err))
+
+    def _infer_response(self, outputs: Tensors) -> HttpResponse:
+        decoded = self.decoded
+        if decoded is None:
+            raise RequestError("an answer came for no request", status=500)
+        version = self.version or self.service.answered_version(self.model, "")
+        parts, header_length = encode_infer(
+            model=self.model, version=version, request=decoded, outputs=outputs
+        )
+        if header_length is None:
+            return HttpResponse(body=parts)
+        return HttpResponse(
+            body=parts,
+            content_type=BINARY,
+            headers=b"Inference-Header-Content-Length: %d\r\n" % header_length,
+        )
+
+
+Action: TypeAlias = Callable[[Call], HttpResponse | None]
+"""Returns the answer, or None if it comes later through the call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A path, what it does, and what its page of documentation says.
+
+    Attributes:
+        name: label of the metrics.
+        methods: that it takes.
+        action: what it does.
+        summary: one line.
+        answers: by status, the name of the schema of the body ("" for text that is not JSON).
+        errors: statuses that it ends with beside those that every route may.
+        body: name of the request body's schema, if it takes one.
+        body_required: whether there has to be a body.
+        binary: body and answer may be the binary form.
+        query: parameters of the query that are required, with their patterns.
+        versioned: the path may also name a version.
+    """
+
+    name: str
+    methods: frozenset[bytes]
+    action: Action
+    summary: str
+    answers: Mapping[int, str]
+    errors: tuple[int, ...] = ()
+    body: str = ""
+    body_required: bool = True
+    binary: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
+    versioned: bool = False

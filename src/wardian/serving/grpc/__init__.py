@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC, which is HTTP/2 with messages of Protocol Buffers."""

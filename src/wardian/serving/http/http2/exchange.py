@@ -1,0 +1,118 @@
+"""A request of HTTP/2 that is read whole and handed on as one of HTTP/1.1 would be."""
+
+from typing import Final
+
+from wardian.serving.http.http2.fields import status_field
+from wardian.serving.http.http2.stream import Stream
+from wardian.serving.http.messages import HttpRequest, HttpResponse, error_response
+from wardian.serving.http.state import Handler
+
+_EXPECTATION: Final = b"100-continue"
+
+
+class Exchange:
+    """Collects one request, has it served, and sends the answer."""
+
+    __slots__ = ("_body", "_handler", "_max_body_bytes", "_size", "_stream")
+
+    def __init__(self, stream: Stream, handler: Handler, *, max_body_bytes: int) -> None:
+        """Serve `stream` with `handler`."""
+        self._stream, self._handler = stream, handler
+        self._max_body_bytes = max_body_bytes
+        self._size = 0
+        self._body: bytes | bytearray = b""
+
+    def begin(self) -> HttpResponse | None:
+        """Return why the request is refused by its head alone, or None."""
+        head, most = self._stream.head, self._max_body_bytes
+        if head.length is not None and head.length > most:
+            return self._too_large(f"a body of {head.length} bytes")
+        if head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            return error_response(
+                415, "the body is compressed; send it as it is (no Content-Encoding)"
+            )
+        if b"expect" in head.headers:
+            if head.headers[b"expect"].lower() != _EXPECTATION:
+                return error_response(417, "the only expectation is 100-continue")
+            if not self._stream.remote_ended:
+                self._stream.start(status_field(100))  # an interim answer (section 8.1)
+        return None
+
+    def data(self, part: bytes) -> None:
+        """Take part of the body."""
+        stream = self._stream
+        if stream.dead:
+            return
+        self._size += len(part)
+        if self._size > self._max_body_bytes:
+            self.refuse(self._too_large("the body"))
+        elif not stream.acquire(len(part)):
+            self.refuse(error_response(503, "too many large requests at once", retry_after_s=1))
+        else:
+            if not self._body:
+                self._body = part
+            else:
+                if type(self._body) is bytes:
+                    self._body = bytearray(self._body)
+                self._body += part
+            stream.consumed(len(part))
+
+    def end(self) -> None:
+        """Have the request served."""
+        stream = self._stream
+        if stream.dead:
+            return
+        head, carrier = stream.head, stream.carrier
+        body, self._body = self._body, b""
+        stream.work()
+        self._handler(
+            HttpRequest(
+                head.method,
+                head.target,
+                head.headers,
+                body,
+                carrier.tls_spki,
+                carrier.number,
+                carrier.peer,
+            ),
+            self._respond,
+        )
+
+    def late(self, waited_s: float) -> None:
+        """Answer that the body did not come in time."""
+        del waited_s
+        self.refuse(error_response(408, "the body did not arrive in time"))
+
+    def gone(self) -> None:
+        """Forget the body, unless it is being served: then it stays until that is over."""
+        if not self._stream.working:
+            self._forget()
+
+    def leave(self) -> None:
+        """Go on: a request that has begun is served."""
+
+    def taken(self) -> None:
+        """There is nothing more to write."""
+
+    def refuse(self, response: HttpResponse) -> None:
+        """Answer without the handler."""
+        self._forget()
+        self._stream.carrier.count_refusal(response.status)
+        self._stream.respond(response)
+
+    def _respond(self, response: HttpResponse) -> None:
+        stream = self._stream
+        stream.release()
+        stream.respond(response)
+        stream.rest()
+        if response.close:
+            stream.carrier.retire()
+
+    def _forget(self) -> None:
+        self._body = b""
+        self._stream.release()
+
+    def _too_large(self, what: str) -> HttpResponse:
+        return error_response(
+            413, f"{what} is more than the {self._max_body_bytes} bytes that are accepted"
+        )

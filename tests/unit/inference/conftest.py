@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(params=["openvino", "onnxruntime"])
+def engine(request) -> str:
+    return request.param
