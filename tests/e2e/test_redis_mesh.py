@@ -193,6 +193,7 @@ class Foreign:
         self.infrastructure = Infrastructure(self.broker.authority)
 
 
+@pytest.mark.slow
 def test_a_redis_of_another_authority_is_refused(
     tmp_path: Path, need_program: Callable[[str], str]
 ) -> None:
@@ -211,6 +212,7 @@ def test_a_redis_of_another_authority_is_refused(
     assert "worker" not in log
 
 
+@pytest.mark.slow
 def test_a_port_that_speaks_in_the_clear_is_refused(tmp_path: Path) -> None:
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -240,12 +242,14 @@ def _speak_clear(listening: socket.socket, heard: list[bytes]) -> None:
             connection.sendall(b"-ERR unknown command\r\n")
 
 
+@pytest.mark.slow
 def test_nobody_there_is_said(tmp_path: Path) -> None:
     done = up(tmp_path / "state", f"rediss://127.0.0.1:{free_port(['127.0.0.1'])}")
     assert done.returncode == 1
     assert "Redis: cannot be reached (ConnectionRefusedError)" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_redis_that_does_not_know_the_passwords(
     tmp_path: Path, need_program: Callable[[str], str]
 ) -> None:

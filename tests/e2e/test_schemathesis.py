@@ -48,6 +48,7 @@ def ca_file(front: FrontEnd, tmp_path_factory: pytest.TempPathFactory) -> Path:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+@pytest.mark.slow
 def test_what_the_page_says_is_true(case, front: FrontEnd, ca_file: Path) -> None:
     case.call_and_validate(
         base_url=f"https://localhost:{front.port}",

@@ -14,7 +14,7 @@ TRIALS = {
     "broker": {"kbs", "store"},
     "frontend": {"http", "event loop", "metrics"},
     "keeper": {"ledger"},
-    "worker": {"model"},
+    "worker": {"image", "model"},
 }
 
 

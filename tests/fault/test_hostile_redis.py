@@ -141,6 +141,7 @@ async def test_what_is_no_reply_costs_the_connection_and_no_more(plane, name, ca
     assert all(": Redis: " in each or ":Redis: " in each for each in lost)
 
 
+@pytest.mark.slow
 async def test_a_thousand_mutated_replies_end_in_answers_or_typed_errors(plane):
     """Bits, lengths and types of true replies, changed at random."""
 
@@ -163,6 +164,7 @@ async def test_a_thousand_mutated_replies_end_in_answers_or_typed_errors(plane):
     assert await plane.answer(7)
 
 
+@pytest.mark.slow
 async def test_invented_workers_are_bounded_and_get_nothing(plane):
     await plane.worker()
     names = [b"%032x" % number for number in range(2000)]

@@ -108,6 +108,7 @@ async def test_one_of_three_keepers_may_die_and_come_back(
     assert await asyncio.to_thread(admits, mesh)
 
 
+@pytest.mark.slow
 async def test_without_a_majority_nothing_is_released_and_what_serves_goes_on(
     mesh: RunningMesh, keepers: list[Keeper]
 ) -> None:

@@ -118,6 +118,7 @@ async def test_redis_is_away_for_longer_than_anyone_waits(plane, server):
     await recovered(plane)
 
 
+@pytest.mark.slow
 async def test_redis_freezes(plane, server):
     """SIGSTOP: no connection breaks; the silence itself must be noticed."""
     await plane.worker()
@@ -141,6 +142,7 @@ async def test_connections_are_killed_over_and_over(plane):
     assert answered == load.count + 1
 
 
+@pytest.mark.slow
 async def test_the_network_is_cut_for_seconds(plane):
     await plane.worker()
     load = Load(plane)
@@ -236,6 +238,7 @@ def worker_process(server, plane, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.slow
 async def test_a_worker_is_killed_or_frozen_while_another_serves(plane, worker_process, number):
     doomed = worker_process()
     await plane.ready()
@@ -258,6 +261,7 @@ async def test_a_worker_is_killed_or_frozen_while_another_serves(plane, worker_p
     assert answered == load.count + 1
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_stuck_is_let_go_of(plane, worker_process, monkeypatch):
     """Its heart beats and its engine does not come back."""
     monkeypatch.setattr(redis_front, "FORGOTTEN_GRACE_S", 0.2)
@@ -272,6 +276,7 @@ async def test_a_worker_that_is_stuck_is_let_go_of(plane, worker_process, monkey
     assert await plane.answer(2)
 
 
+@pytest.mark.slow
 async def test_a_poisonous_request_takes_two_workers_and_no_more(plane):
     """It is known for what it is, although the stream is shared: its second death is its own."""
     deaths: list[RedisWorker] = []
