@@ -27,6 +27,8 @@ from wardian.broker.status import Status, read_status
 from wardian.cli.owner.keys import read_owner_key
 from wardian.tee import open_platform
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 40.0
 
 

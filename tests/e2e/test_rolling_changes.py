@@ -21,6 +21,8 @@ import wardian
 from wardian.cli.host import free_port
 from wardian.inference.model import load_model
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 10
 PORTS = ("7441", "7442", "8441", "8442")
 GUIDE = REPOSITORY / "docs" / "how-to" / "change-a-mesh.md"

@@ -136,6 +136,7 @@ async def test_without_a_majority_nothing_is_released_and_what_serves_goes_on(
     await until(grown, "the broker goes on where it was")
 
 
+@pytest.mark.slow
 def test_t5_an_old_state_that_the_host_puts_back_does_not_open(
     mesh: RunningMesh, keepers: list[Keeper], tmp_path: Path
 ) -> None:

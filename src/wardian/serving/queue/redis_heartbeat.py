@@ -51,7 +51,8 @@ class Heartbeat:
     def take_no_more(self) -> None:
         """Say that this worker is still there and takes nothing new."""
         self._credit = 0
-        self._try_to_beat(PRESENCE_MS)
+        if not self._stopped.is_set():  # else it is gone already, and makes no new connection
+            self._try_to_beat(PRESENCE_MS)
 
     def stop(self) -> None:
         """Say that this worker is gone, if it can be said, and beat no more."""
