@@ -154,7 +154,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker", "certificate_builder", "status"),
                 *_within("broker.infrastructure", "acl", "ca", "desk", "keeping", "messages"),
                 *_within("broker", "audit_log.desks", "status_desk"),
-                *_within("broker.counting", "counters", "protocol", "quorum"),
+                *_within("broker.counting", "counters", "protocol", "quorum", "remote"),
                 *_within("broker.keeping", "keeper_link", "keeper_peer", "messages", "own_counter"),
                 *_within("broker.kbs", "answers", "clerk", "desk", "errands", "messages"),
                 *_within("broker.kbs", "openapi", "sessions", "tokens"),

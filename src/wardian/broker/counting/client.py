@@ -14,20 +14,19 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from wardian._internal import wire
 from wardian._internal.clock import UnixTime
-from wardian._internal.counter import CounterKeeper, MonotonicCounter
+from wardian._internal.counter import MonotonicCounter
 from wardian.broker.certificates import BROKER, verify_peer_certificate
 from wardian.broker.counting.protocol import (
-    MAX_VALUE,
     Advance,
     CounterAnswer,
     CounterChallenge,
     CounterHello,
     CounterRequest,
     decode_value,
-    encode_value,
     keeper_id,
     request_signed_bytes,
 )
+from wardian.broker.counting.remote import RemoteCounter
 from wardian.broker.frames import FRAME_BYTES, FrameStream, connect
 from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.refusal import decode_or_raise
@@ -87,14 +86,7 @@ class RemoteCounters:
         this process, FormatError, AuthenticationFailed or EvidenceStale where a certificate is not
         what it should be.
         """
-        remote = _RemoteCounter(self, name)
-        return MonotonicCounter(
-            read=remote.read,
-            advance=remote.advance,
-            kept_by=CounterKeeper.BROKER,
-            keeper_id=self.keeper_id,
-            most=MAX_VALUE,
-        )
+        return RemoteCounter(self.ask, name).seam(self.keeper_id)
 
     def ask(self, name: str, advance: Advance | None) -> int:
         """Return where the counter `name` stands after `advance`, or as it is.
@@ -151,33 +143,6 @@ class RemoteCounters:
         await stream.send(wire.encode(request))
         raw = await stream.receive(most=FRAME_BYTES)
         return decode_value(decode_or_raise(raw, CounterAnswer, what="counter answer").value)
-
-
-class _RemoteCounter:
-    """One counter, and where this process last knew it to stand."""
-
-    __slots__ = ("_counters", "_known", "_name")
-
-    def __init__(self, counters: RemoteCounters, name: str) -> None:
-        self._counters, self._name = counters, name
-        self._known: int | None = None
-
-    def read(self) -> int:
-        """Return where the counter stands."""
-        self._known = self._counters.ask(self._name, None)
-        return self._known
-
-    def advance(self, to: int) -> None:
-        """Advance it to `to` from where this process last knew it to stand, and from nowhere else.
-
-        Two processes that read the same value do not both get further: the broker refuses the
-        second.
-        """
-        at = self.read() if self._known is None else self._known
-        if not at < to <= MAX_VALUE:
-            raise SealError(f"the counter {self._name} only goes up, and not beyond 2**127 - 1")
-        step = Advance(at=encode_value(at), to=encode_value(to))
-        self._known = self._counters.ask(self._name, step)
 
 
 def _wait_for(work: Coroutine[Any, Any, T]) -> T:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from wardian._internal.clock import UnixTime, monotonic
-from wardian._internal.counter import CounterKeeper, MonotonicCounter
+from wardian._internal.counter import MonotonicCounter
 from wardian.attestation.appraisal.policy import AppraisalPolicy
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.counting.protocol import MAX_VALUE, Advance, encode_value
+from wardian.broker.counting.protocol import Advance
+from wardian.broker.counting.remote import RemoteCounter
 from wardian.broker.keeping.keeper_link import KeeperLink
 from wardian.broker.keeping.messages import keeper_id
 from wardian.crypto.signing import SigningKey
@@ -99,14 +100,7 @@ class KeeperPeer:
         it did not advance, and PolicyDenied, AttestationError or AuthenticationFailed where it is
         not the keeper that is named, or not as it has to be.
         """
-        remote = _KeptCounter(self, name)
-        return MonotonicCounter(
-            read=remote.read,
-            advance=remote.advance,
-            kept_by=CounterKeeper.BROKER,
-            keeper_id=self.keeper_id,
-            most=MAX_VALUE,
-        )
+        return RemoteCounter(self.ask, name).seam(self.keeper_id)
 
     @property
     def keeper_id(self) -> bytes:
@@ -185,25 +179,3 @@ class KeeperPeer:
             report_data=shown.report_data,
             now=now,
         )
-
-
-class _KeptCounter:
-    """One counter, and where this process last knew it to stand."""
-
-    __slots__ = ("_known", "_name", "_peer")
-
-    def __init__(self, peer: KeeperPeer, name: str) -> None:
-        self._peer, self._name = peer, name
-        self._known: int | None = None
-
-    def read(self) -> int:
-        """Return where the counter stands."""
-        self._known = self._peer.ask(self._name, None)
-        return self._known
-
-    def advance(self, to: int) -> None:
-        """Advance it to `to` from where this process last knew it to stand, nowhere else."""
-        at = self.read() if self._known is None else self._known
-        if not at < to <= MAX_VALUE:
-            raise SealError(f"the counter {self._name} only goes up, and not beyond 2**127 - 1")
-        self._known = self._peer.ask(self._name, Advance(at=encode_value(at), to=encode_value(to)))
