@@ -139,6 +139,7 @@ class Slow:
             thread.join(10)
 
 
+@pytest.mark.slow
 def test_one_slow_keeper_of_three_costs_a_moment(
     three: list[ToyKeeper], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
