@@ -262,7 +262,7 @@ def test_who_speaks_otherwise_counts_nothing(one: ToyKeeper, said: bytes, error:
             send(file, said) if said else file.close()
 
     impostor = Impostor(answer)
-    with pytest.raises((error, CounterUnavailable)):
+    with pytest.raises(error):
         peer_of(impostor_known(impostor, one), asker=OURS).counter("c").read()
     impostor.close()
 
@@ -651,6 +651,6 @@ def test_a_keeper_that_the_operator_does_not_name_is_away(keepers: list[ToyKeepe
 def test_an_asker_s_counter_name_has_one_form(one: ToyKeeper) -> None:
     link = KeeperLink(("127.0.0.1", one.port))
     link.introduce(OURS)
-    with pytest.raises((PeerProtocolError, ConnectionLost)):
+    with pytest.raises(PeerProtocolError, match="keeper step"):
         link.take("../x", Advance(at=encode_value(0), to=encode_value(1)))
     link.close()
