@@ -17,9 +17,11 @@ import uvloop
 
 from wardian._internal.agreed import Limits
 from wardian._internal.metrics import Metrics
+from wardian.broker.release.request_keys import RequestKey
 from wardian.crypto.message_header import RequestHeader
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
+from wardian.errors import RequestError
 from wardian.inference.model import load_model
 from wardian.serving.api.routes import Api
 from wardian.serving.dispatch import Dispatcher
@@ -98,6 +100,10 @@ class NoEvidence:
         del nonce, tls_spki, connection
         done(HttpResponse(status=404))
 
+    def request_key(self, model: str) -> RequestKey:
+        """Refuse: there is no broker to state one."""
+        raise RequestError(f"no request key of {model}", status=404)
+
 
 async def frontend(key: str, cert: str, port: int, socket: str) -> None:
     """Serve HTTPS until killed."""
@@ -130,7 +136,7 @@ def worker(model: str, socket: str) -> None:
     """Serve the model until killed."""
     content = Path(model).read_bytes()
     Worker(
-        model=load_model(content, media_type="application/onnx", engine="openvino", threads=1),
+        model=load_model(content, media_type="application/onnx", engine="onnxruntime", threads=1),
         lane=LANE,
         max_batch=64,
         batch_across_tenants=True,

@@ -6,20 +6,23 @@ python bench/fastapi_twin.py MODEL.onnx KEY.pem CERT.pem PORT
 import sys
 
 import numpy as np
-import openvino
+import onnxruntime
 import uvicorn
 from fastapi import FastAPI, Request
 
 app = FastAPI()
-model = openvino.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_NUM_THREADS": 1})
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+model = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 
 
 @app.post("/v1/models/digits:predict")
 async def predict(request: Request) -> dict[str, object]:
     """Answer one or more images."""
     body = await request.json()
-    answer = model([np.asarray(body["instances"], np.float32)])
-    return {"predictions": answer["probabilities"].tolist(), "label": answer["label"].tolist()}
+    names = ["probabilities", "label"]
+    answer = model.run(names, {"image": np.asarray(body["instances"], np.float32)})
+    return {"predictions": answer[0].tolist(), "label": answer[1].tolist()}
 
 
 if __name__ == "__main__":

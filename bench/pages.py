@@ -21,8 +21,8 @@ own](../how-to/measure.md)).
 SERVING = """
 ## Sealed, clear, and what most people would write
 
-The digits model (64-128-128-10), one image a request, HTTPS with TLS 1.3, OpenVINO with one thread.
-{where} `make bench` measures it again.
+The digits model (64-128-128-10), one image a request, HTTPS with TLS 1.3, ONNX Runtime with one
+thread. {where} `make bench` measures it again.
 
 | server | connections | answers/s | p50 ms | p99 ms | CPU µs/answer | errors | spread |
 |---|---:|---:|---:|---:|---:|---:|---:|

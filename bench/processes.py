@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from wardian.tee.role_table import ROLES
+
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+AS_A_ROLE = {
+    name: value
+    for name, value in ROLES["frontend"].environment.items()
+    if name.startswith("MALLOC_") or name.endswith("_NUM_THREADS")
+}
+"""What front ends and workers have of their environment, for those that run outside of a mesh."""
 
 
 def free_port() -> int:

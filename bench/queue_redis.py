@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import uvloop
 from clear_twin import NoEvidence
-from processes import end_below, free_port, process, wait_for
+from processes import AS_A_ROLE, end_below, free_port, process, resident_mb, wait_for
+from serving import answers as answers_once
 from serving import identity, requests
 from typing_extensions import override
 
@@ -91,6 +92,10 @@ class Target:
     headers: tuple[str, ...]
     root: int
     connections: tuple[int, ...]
+    start_s: float = 0.0
+    """From the start of its processes to its first answer."""
+    resident_mb: float = 0.0
+    """Of those processes then, and of one small that started them."""
 
 
 def redis_access(folder: Path, role: str) -> RedisAccess:
@@ -175,7 +180,7 @@ def worker(folder: Path, kind: str, name: str) -> None:
     model: Model = NoOp()
     if name == "digits":
         content = (DIGITS / "digits.onnx").read_bytes()
-        model = load_model(content, media_type="application/onnx", engine="openvino", threads=1)
+        model = load_model(content, media_type="application/onnx", engine="onnxruntime", threads=1)
     queue: WorkerQueue
     if kind == "redis":
         queue = RedisWorkerQueue(redis_access(folder, "worker"), lane=LANES[name])
@@ -197,12 +202,19 @@ def worker(folder: Path, kind: str, name: str) -> None:
     ).run()
 
 
-def together(stack: ExitStack, *commands: list[str]) -> int:
-    """Start processes below one, so that their CPU adds up; return its number."""
+def together(stack: ExitStack, now: list[list[str]], later: list[list[str]], go: Path) -> int:
+    """Start processes below one, so that their CPU adds up; return its number.
+
+    Those of `later` start once there is a file `go`.
+    """
     code = (
-        f"import subprocess; [p.wait() for p in [subprocess.Popen(a) for a in {list(commands)!r}]]"
+        "import pathlib, subprocess, time\n"
+        f"started = [subprocess.Popen(a) for a in {now!r}]\n"
+        f"while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)\n"
+        f"started += [subprocess.Popen(a) for a in {later!r}]\n"
+        "for p in started: p.wait()"
     )
-    parent = stack.enter_context(process(sys.executable, "-c", code))
+    parent = stack.enter_context(process(sys.executable, "-c", code, env=AS_A_ROLE))
     stack.callback(end_below, parent.pid)
     return parent.pid
 
@@ -227,25 +239,44 @@ def start_all(stack: ExitStack, folder: Path) -> list[Target]:
     for kind in ("embedded", "redis"):
         me = [sys.executable, str(BENCH / "queue_redis.py"), "--folder", str(folder)]
         port = free_port()
-        commands = [[*me, "--frontend", kind, "--port", str(port)]]
-        commands += [[*me, "--worker", kind, "--model", name] for name in LANES]
+        workers = [[*me, "--worker", kind, "--model", name] for name in LANES]
+        commands = [[*me, "--frontend", kind, "--port", str(port)], workers[0]]
         if kind == "redis":
             commands.append(["redis-server", str(conf)])
-        root, url = together(stack, *commands), f"https://localhost:{port}"
+        began, go = time.monotonic(), folder / f"go-{kind}"
+        root, url = together(stack, commands, workers[1:], go), f"https://localhost:{port}"
         small, large = url + INFER % "digits", url + INFER % "blob"
+        start_s = first_answer(small, ca, as_binary, headers) - began
+        memory = resident_mb(root)
+        go.touch()
         targets += [
-            Target(f"{kind}, MLP", small, as_binary, headers, root, (1, 16, 64)),
+            Target(f"{kind}, MLP", small, as_binary, headers, root, (1, 16, 64), start_s, memory),
             Target(f"{kind}, 600 KB", large, blob, of_blob, root, (16,)),
         ]
     port = free_port()
     model = str(DIGITS / "digits.onnx")
     twin = [sys.executable, str(BENCH / "fastapi_twin.py"), model, str(key_pem), str(cert)]
+    began = time.monotonic()
     fastapi = stack.enter_context(process(*twin, str(port)))
     url = f"https://localhost:{port}/v1/models/digits:predict"
-    targets.append(Target("FastAPI, MLP", url, as_json, (), fastapi.pid, (1, 16, 64)))
+    start_s = first_answer(url, ca, as_json, ()) - began
+    memory, all_loads = resident_mb(fastapi.pid), (1, 16, 64)
+    targets.append(
+        Target("FastAPI, MLP", url, as_json, (), fastapi.pid, all_loads, start_s, memory)
+    )
     for target in targets:
         wait_for(lambda target=target: answers(target, ca), target.name)  # type: ignore[misc]
     return targets
+
+
+def first_answer(url: str, ca: Path, body: Path, headers: tuple[str, ...]) -> float:
+    """Return when the server at `url` gave its first answer, monotonic seconds."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if answers_once(url, ca, body, headers):
+            return time.monotonic()
+        time.sleep(0.02)
+    raise SystemExit(f"{url} did not come up")
 
 
 def measure(target: Target, ca: Path, connections: int, seconds: float) -> dict[str, Any]:
@@ -281,6 +312,15 @@ def run(rounds: int, seconds: float) -> dict[str, Any]:
                     if connections in target.connections:
                         figures = measure(target, folder / "ca-https.pem", connections, seconds)
                         found.setdefault((target.name, connections), []).append(figures)
+        starts = [
+            {
+                "server": target.name,
+                "start_s": target.start_s,
+                "resident_mb": target.resident_mb,
+            }
+            for target in targets
+            if target.start_s
+        ]
     rows = [
         {
             "server": server,
@@ -296,6 +336,7 @@ def run(rounds: int, seconds: float) -> dict[str, Any]:
         "rounds": rounds,
         "seconds": seconds,
         "rows": rows,
+        "starts": starts,
     }
 
 
@@ -322,6 +363,8 @@ def main() -> None:
             f"{row['server']:<20} c={row['connections']:<3} {row['goodput']:>9,.0f}/s "
             f"p50 {row['p50_ms']:.2f} p99 {row['p99_ms']:.2f} ms, {row['cpu_us']:.0f} us CPU"
         )
+    for each in result["starts"]:
+        print(f"{each['server']:<20} up in {each['start_s']:.2f} s, {each['resident_mb']:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from pages import write_page
-from processes import free_port, process, resident_mb, wait_for
+from processes import AS_A_ROLE, free_port, process, resident_mb, wait_for
 
 from wardian.broker.ca import MeshCa
 from wardian.broker.certificates import MeshIdentity, build_csr, chain_pem, parse_csr
@@ -133,7 +133,8 @@ def start_all(stack: ExitStack, directory: Path) -> list[Target]:
         ("FastAPI + uvicorn", fastapi, urls[2], ca),
     ):
         began = time.monotonic()
-        root = stack.enter_context(process(*argv)).pid
+        env = AS_A_ROLE if name == "clear twin" else None
+        root = stack.enter_context(process(*argv, env=env)).pid
         wait_for(lambda: its_ca.exists() and answers(url + PREDICT, its_ca, as_json), name)  # noqa: B023
         start_s = time.monotonic() - began
         targets.append(Target(f"{name}, JSON", url + PREDICT, its_ca, as_json, (), root, start_s))

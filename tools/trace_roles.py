@@ -39,6 +39,7 @@ EXAMPLE = REPOSITORY / "examples" / "digits"
 WORKLOAD = (
     *("tests/e2e/test_up.py", "tests/e2e/test_bad_input.py", "tests/e2e/test_triton_on_mesh.py"),
     *("tests/e2e/test_kbs.py", "tests/fault/test_broker_killed.py"),
+    *("tests/e2e/test_sealed_on_mesh.py", "tests/e2e/test_tenants_on_mesh.py"),
     *("tests/fault/test_keepers_killed.py", "tests/e2e/test_redis_mesh.py"),
     "tests/e2e/test_grpc_on_mesh.py",
     *(

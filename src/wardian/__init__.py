@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wardian.serving.client.aio import AsyncClient, connect_async
+    from wardian.serving.client.credentials import ClientCertificate
     from wardian.serving.client.policy import ClientPolicy
     from wardian.serving.client.sync import Client, connect
 
 __version__ = "0.1.0"
 
-__all__ = ["AsyncClient", "Client", "ClientPolicy", "connect", "connect_async"]
+__all__ = ["AsyncClient", "Client", "ClientCertificate", "ClientPolicy", "connect", "connect_async"]
 
 _HOME = {
     "AsyncClient": "wardian.serving.client.aio",
     "Client": "wardian.serving.client.sync",
+    "ClientCertificate": "wardian.serving.client.credentials",
     "ClientPolicy": "wardian.serving.client.policy",
     "connect": "wardian.serving.client.sync",
     "connect_async": "wardian.serving.client.aio",

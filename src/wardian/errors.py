@@ -11,6 +11,7 @@ WardianError
 │   ├── EvidenceInvalid         signature, chain, binding or structure of evidence is wrong
 │   ├── EvidenceStale           evidence or its collateral is outside its time
 │   ├── TcbUnacceptable         genuine, but the platform's state is refused by policy
+│   ├── RequestKeyInvalid       a front end shows a key for sealed requests that is not the workers'
 │   └── CollateralUnavailable   what Intel signs about the platform cannot be had now (retryable)
 ├── PolicyDenied                a policy refuses; names the rule, not what the rule expected
 │   └── AdmissionRefused        the broker, verified, does not admit this process to the mesh
@@ -23,6 +24,7 @@ WardianError
 │   ├── ConnectionLost
 │   └── PeerProtocolError       the peer broke the protocol
 ├── RequestError                a request that cannot be served as it stands; carries an HTTP status
+│   └── RequestKeyOver          sealed to a request key that is not in force (retryable)
 ├── QueueError
 │   ├── QueueFull               back-pressure: come back later (retryable)
 │   ├── LeaseLost               the worker no longer holds what it wants to answer
@@ -80,6 +82,10 @@ class EvidenceStale(AttestationError):
 
 class TcbUnacceptable(AttestationError):
     """The evidence is genuine, but the state of the platform is refused."""
+
+
+class RequestKeyInvalid(AttestationError):
+    """What a front end shows as a model's request key is not what the mesh's broker states."""
 
 
 class CollateralUnavailable(AttestationError):
@@ -147,6 +153,15 @@ class RequestError(WardianError):
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class RequestKeyOver(RequestError):
+    """It was sealed to a request key that is not in force: fetch the key again, and seal again."""
+
+    retryable = True
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=409)
 
 
 class QueueError(WardianError):

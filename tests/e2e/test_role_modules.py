@@ -19,8 +19,11 @@ NOT_LOADED = {
     "wardian.tee.bootstrap",  # runs as the main program, not as a module
     "wardian.tee.gramine_direct",
     "wardian.tee.gramine",  # the backend on hardware; which one is entered, the TEE decides
-    "wardian.inference.onnxruntime",  # these two for models that need them
+    "wardian.inference.openvino",  # these for models that need them
     "wardian.inference.steps.image",
+    "wardian.inference.steps.tokens",
+    "wardian.inference.text.byte_bpe",
+    "wardian.inference.text.wordpiece",
 }
 
 

@@ -10,10 +10,12 @@ from simulators.front_end import FrontEnd
 
 from wardian.serving.api.openapi import build_page
 from wardian.serving.api.table import ROUTES
+from wardian.serving.sealed_types import REQUEST_TYPE
 
 schemathesis = pytest.importorskip("schemathesis")
 checks = pytest.importorskip("schemathesis.checks")
 checks.load_all_checks()
+schemathesis.serializer.alias(REQUEST_TYPE.decode(), "application/octet-stream")
 NOT_FOR_THE_PAGE = checks.CHECKS.get_one("positive_data_acceptance")
 """Which tensors fit is the model's to say."""
 

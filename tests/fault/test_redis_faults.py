@@ -16,7 +16,8 @@ from simulators.redis_plane import RedisPlane, RedisWorker
 from simulators.redis_server import RedisServer
 
 from wardian.errors import JobFailed, Timeout
-from wardian.serving.queue import redis_front, redis_presence
+from wardian.serving.queue import redis_front, redis_presence, redis_workers
+from wardian.serving.queue.redis_access import GROUP
 from wardian.serving.queue.redis_link import BlockingLink
 from wardian.serving.queue.redis_wire import command
 
@@ -301,19 +302,23 @@ async def test_a_poisonous_request_takes_two_workers_and_no_more(plane):
     assert await plane.answer(3)
 
 
+async def look_into(server: RedisServer) -> BlockingLink:
+    """Return a connection of one who may do everything."""
+    access = server.access("prober")
+    return await asyncio.to_thread(
+        lambda: BlockingLink.open(
+            access, access.tls(), first=command(b"PING"), max_reply_bytes=2**20
+        )
+    )
+
+
 async def test_what_dead_front_ends_sent_to_dead_workers_does_not_stay(plane, server, monkeypatch):
     monkeypatch.setattr(redis_presence, "DEAD_FRONT_END_MS", 100)
     monkeypatch.setattr(redis_front, "_TIDY_S", 0.1)
     lane = b"{wardian:test}:q:digits:1"
     await plane.worker()
     assert await plane.answer(1)
-    access = server.access("prober")
-    eye = await asyncio.to_thread(
-        lambda: BlockingLink.open(
-            access, access.tls(), first=command(b"PING"), max_reply_bytes=2**20
-        )
-    )
-    with contextlib.closing(eye):
+    with contextlib.closing(await look_into(server)) as eye:
         # In one transaction: the dead worker takes it before the living one can.
         read = command(b"XREADGROUP", b"GROUP", b"w", b"dead", b"COUNT", 9, b"STREAMS", lane, b">")
         added = command(b"XADD", lane, b"*", b"ab" * 16 + b":5", b"sealed")
@@ -327,3 +332,34 @@ async def test_what_dead_front_ends_sent_to_dead_workers_does_not_stay(plane, se
                 break
             await asyncio.sleep(0.05)
     assert await plane.answer(2)
+
+
+async def test_redis_forgets_a_worker_that_left_long_ago(plane, server, monkeypatch):
+    """A group keeps every name that ever read from it; one that holds something stays."""
+    monkeypatch.setattr(redis_workers, "GONE_FOR_GOOD_S", 0.0)
+    first = await plane.worker()
+    assert await plane.answer(1)
+    work = plane.queue._work
+    stream = server.access().keys.lane(LANE)
+    with contextlib.closing(await look_into(server)) as eye:
+
+        def ask(*words: bytes):
+            eye.write(command(*words))
+            return eye.read()
+
+        def names() -> set[bytes]:
+            found = ask(b"XINFO", b"CONSUMERS", stream, GROUP)
+            return {dict(zip(each[::2], each[1::2], strict=True))[b"name"] for each in found}
+
+        (gone,) = names()
+        first.worker.stop()
+        await asyncio.to_thread(first.thread.join, 10)
+        await asyncio.to_thread(first.queue.close)
+        while work.workers or gone in work._present:
+            await asyncio.sleep(0.02)
+        ask(b"XADD", stream, b"*", b"ab" * 16 + b":5", b"sealed")
+        ask(b"XREADGROUP", b"GROUP", GROUP, b"holder", b"STREAMS", stream, b">")
+        assert names() == {gone, b"holder"}
+        await work.forget_gone(work.commands)
+        await redis_presence.forget_consumer(work.commands, stream, b"holder")
+        assert names() == {b"holder"}

@@ -1,7 +1,8 @@
-"""Every parser of attestation, broker and crypto that reads bytes of a stranger, with its seeds.
+"""Every parser that reads bytes of a stranger, with its seeds.
 
-Messages are found by themselves: each subclass of `wire.Message` in these rooms is a target, with
-examples made from its types. The other parsers are named here.
+Messages are found by themselves: each subclass of `wire.Message` in the rooms of security is a
+target, with examples made from its types. The other parsers are named here, in `data_plane` and in
+`model_files`.
 """
 
 import pkgutil
@@ -20,9 +21,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 
+from data_plane import parsers
+from model_files import model_parsers
 from structures import example
 from toy_mesh import NOW, PLATFORM, ToyBroker, ToyMesh
 
@@ -67,6 +71,7 @@ from wardian.broker.mesh.manifest import SignedManifest, parse_manifest
 from wardian.broker.owners.goods import decode_goods
 from wardian.broker.recovery.protocol import decode_contribution
 from wardian.broker.release.protocol import decode_release
+from wardian.broker.release.request_keys import RequestKey, parse_request_key
 from wardian.broker.service import DESKS
 from wardian.broker.standby.messages import decode_keys
 from wardian.broker.state.audit import decode_line
@@ -80,10 +85,19 @@ from wardian.crypto.message_header import parse_header as parse_message_header
 from wardian.crypto.owner_key import decode_owner_key, encode_owner_key
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import parse_header, read_signed
+from wardian.crypto.sealed_request import RequestOpener, RequestPlace, seal_request
 from wardian.crypto.sealed_stream import open_bytes, seal_stream
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
 from wardian.crypto.tls_keys import TlsKey
+from wardian.serving.sealed_content import (
+    Ended,
+    Told,
+    decode_asked,
+    decode_ended,
+    encode_asked,
+    encode_ended,
+)
 from wardian.tee.ra_tls import build_certificate, generate_key
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "quotes"
@@ -102,7 +116,9 @@ class Target:
 
 def targets() -> tuple[Target, ...]:
     """Return all targets; their seeds are made anew at each call."""
-    return (*_attestation(), *_broker(), *_crypto(), *_messages())
+    serving = (Target(**each._asdict()) for each in parsers())
+    models = (Target(name=name, parse=parse, seeds=seeds) for name, parse, seeds in model_parsers())
+    return (*_attestation(), *_broker(), *_crypto(), *_messages(), *serving, *models)
 
 
 def message_kinds() -> list[type[wire.Message]]:
@@ -319,6 +335,7 @@ def _crypto() -> Iterator[Target]:
         parse=partial(hpke.open, info=b""),
         seeds=(hpke_seal(hpke.public, b"x", info=b""),),
     )
+    yield from _sealed_requests()
     yield Target(
         name="JWS",
         parse=lambda raw: verify_jws(raw.decode("latin-1"), spki=tls.spki, typ=None, kid=None),
@@ -342,3 +359,31 @@ def _crypto() -> Iterator[Target]:
         parse=lambda raw: parse(raw, Operator, name="operator.toml"),
         seeds=(b'[broker]\nport = 1\n[collateral]\npccs = "https://a"\n[worker]\nreplicas = 2\n',),
     )
+
+
+def _sealed_requests() -> Iterator[Target]:
+    """What clients seal past a front end: outside, and inside, where a worker reads it."""
+    place = RequestPlace("test", "digits", bytes(32), 5)
+    opener = RequestOpener(Secret.random(), place=place)
+    tensors = {"image": np.ones((2, 4), "<f4"), "texts": np.array([b"a", b"bc"], object)}
+    asked = encode_asked(tensors, version=1, outputs=("a",), pad=True)
+    sent = seal_request(opener.public, asked, place=place)
+    answer = encode_ended(Ended(told=Told.ANSWERED, version=1, outputs=tensors))
+    refused = encode_ended(Ended(told=Told.BAD_INPUT, version=1, outputs={}, text="expected"))
+    sealed_answer = opener.open(sent.body).seal_answer(answer)
+    key = RequestKey(
+        mesh="test",
+        model="digits",
+        manifest="ab" * 32,
+        manifest_version=1,
+        epoch=5,
+        not_after=NOW,
+        public=opener.public,
+        signature=bytes(70),
+    )
+    yield Target(name="sealed request", parse=opener.open, seeds=(sent.body,))
+    yield Target(name="sealed answer", parse=sent.open_answer, seeds=(sealed_answer,))
+    bare = encode_asked(tensors, version=0, outputs=None, pad=False)
+    yield Target(name="inside a sealed request", parse=decode_asked, seeds=(asked, bare))
+    yield Target(name="inside a sealed answer", parse=decode_ended, seeds=(answer, refused))
+    yield Target(name="request key", parse=parse_request_key, seeds=(wire.encode(key),))

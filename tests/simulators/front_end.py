@@ -36,6 +36,7 @@ from wardian.serving.dispatch import Counters, Outcome
 from wardian.serving.frontend import Frontend
 from wardian.serving.http.tls import TlsIdentity
 from wardian.serving.queue.lease import Lane
+from wardian.serving.tenants.roster import Roster
 from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
 MEASUREMENTS = {"broker": b"\xbb" * 32, "frontend": b"\xff" * 32, "worker": b"\x77" * 32}
@@ -113,10 +114,16 @@ class FakeDispatcher:
     def submit(
         self, *, model: str, version: int | None, inputs: dict[str, np.ndarray],
         outputs: tuple[str, ...] | None, deadline_s: float, done: Callable[[Outcome], None],
-        tenant: str = "",
+        tenant: str = "", weight: int = 1, sealed: bool = False,
     ) -> None:  # fmt: skip
         self.seen.append(
-            {"model": model, "version": version, "deadline_s": deadline_s, "tenant": tenant}
+            {
+                "model": model,
+                "version": version,
+                "deadline_s": deadline_s,
+                "tenant": tenant,
+                "weight": weight,
+            }
         )
         info = self.models.get(model)
         if info is None or (version is not None and version not in info.versions):
@@ -135,6 +142,8 @@ class FakeDispatcher:
             if unknown:
                 raise RequestError(f"no output {sorted(unknown)}")
             outcome = Outcome(outputs={name: outcome.outputs[name] for name in outputs})
+        if outcome.outputs is not None:
+            outcome = Outcome(outputs=outcome.outputs, version=version or max(info.versions))
         asyncio.get_running_loop().call_soon(done, outcome)
 
     def _match(self, info: ModelInfo, inputs: dict[str, np.ndarray]) -> None:
@@ -244,7 +253,10 @@ def make_papers(ca: MeshCa, issuer: IssuingCa, manifest: VerifiedManifest) -> Pa
 class FrontEnd:
     """A front end that runs on a thread of its own until the `with` block ends."""
 
-    def __init__(self, *, loop: str = "uvloop", **limits: Any) -> None:
+    def __init__(
+        self, *, loop: str = "uvloop", roster: Roster | None = None, **limits: Any
+    ) -> None:
+        self.roster = roster
         self.platform = generate_platform()
         self.ca = MeshCa.create(mesh="test", simulated=True, now=int(time.time()))
         self.manifest = make_manifest(self.platform)
@@ -315,6 +327,7 @@ class FrontEnd:
             identity=self.identity,
             attest=self.attest,
             papers=self.papers,
+            roster=self.roster,
         )
 
     def put_in_force(self, manifest: VerifiedManifest) -> None:
@@ -330,7 +343,7 @@ class FrontEnd:
         def answer() -> None:
             held, self.dispatcher.held = self.dispatcher.held, []
             for done in held:
-                done(Outcome(outputs={"scores": np.zeros((1, 10), "f4")}))
+                done(Outcome(outputs={"scores": np.zeros((1, 10), "f4")}, version=1))
 
         self.call(answer)
 

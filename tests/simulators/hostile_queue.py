@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import socket
 import struct
 from collections.abc import Callable
 
 from wardian.serving.queue.frames import FrameKind
 
 TO_WORKER, TO_FRONT = "to worker", "to front"
+WORK = (FrameKind.REQUEST, FrameKind.ANSWER, FrameKind.REQUEST_AT, FrameKind.ANSWER_AT)
 Frame = tuple[int, bytes]
 Trick = Callable[[str, Frame], list[Frame] | None]
 """Gets each frame; returns what is passed on instead, or None to break the connection off."""
@@ -33,7 +36,21 @@ class Relay:
 
     async def accept(self, worker_in, worker_out) -> None:
         self.tasks.add(asyncio.current_task())
+        try:
+            first = await read_frame(worker_in)
+            if first is not None and first[0] == FrameKind.FETCH:
+                connection = worker_out.get_extra_info("socket").fileno()
+                await asyncio.to_thread(self.fetch, first, connection)
+            elif first is not None:
+                await self.connect(first, worker_in, worker_out)
+        finally:
+            await closed(worker_out)
+            self.tasks.discard(asyncio.current_task())
+
+    async def connect(self, first: Frame, worker_in, worker_out) -> None:
+        """Pass on what both sides say after the worker's first frame."""
         front_in, front_out = await asyncio.open_unix_connection(self.target)
+        self.pass_on(TO_FRONT, first, front_out)
         pumps = [
             asyncio.ensure_future(self.pump(TO_FRONT, worker_in, front_out)),
             asyncio.ensure_future(self.pump(TO_WORKER, front_in, worker_out)),
@@ -44,30 +61,59 @@ class Relay:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for writer in (worker_out, front_out):
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-            self.tasks.discard(asyncio.current_task())
+            await closed(front_out)
+
+    def fetch(self, asked: Frame, connection: int) -> None:
+        """Pass on the descriptors of slabs, which the front end sends over such a connection."""
+        with socket.socket(socket.AF_UNIX) as front, socket.socket(fileno=os.dup(connection)) as to:
+            front.connect(self.target)
+            front.sendall(packed(asked))
+            said, rights, _, _ = front.recvmsg(1000, 1000)
+            to.sendmsg([said], rights)
+            for _, _, data in rights:
+                for descriptor in struct.unpack(f"@{len(data) // 4}i", data):
+                    os.close(descriptor)
 
     async def pump(self, direction: str, reader, writer) -> None:
-        while True:
-            try:
-                length, kind = struct.unpack(">IB", await reader.readexactly(5))
-                body = await reader.readexactly(length - 1)
-            except (asyncio.IncompleteReadError, OSError):
+        while frame := await read_frame(reader):
+            if not self.pass_on(direction, frame, writer):
                 return
-            passed_on = self.trick(direction, (kind, body))
-            if passed_on is None:
-                return
-            for kind, body in passed_on:
-                writer.write(struct.pack(">IB", len(body) + 1, kind) + body)
+
+    def pass_on(self, direction: str, frame: Frame, writer) -> bool:
+        """Do what the trick says; return whether the connection goes on."""
+        passed_on = self.trick(direction, frame)
+        if passed_on is None:
+            return False
+        for each in passed_on:
+            writer.write(packed(each))
+        return True
+
+
+async def closed(writer) -> None:
+    """Return once `writer` is closed."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def read_frame(reader) -> Frame | None:
+    """Return the next frame, or None at the end."""
+    try:
+        length, kind = struct.unpack(">IB", await reader.readexactly(5))
+        return kind, await reader.readexactly(length - 1)
+    except (asyncio.IncompleteReadError, OSError):
+        return None
+
+
+def packed(frame: Frame) -> bytes:
+    kind, body = frame
+    return struct.pack(">IB", len(body) + 1, kind) + body
 
 
 def is_work(frame: Frame) -> bool:
     """Return whether `frame` carries requests or answers, and not a challenge."""
     kind, body = frame
-    return kind in (FrameKind.REQUEST, FrameKind.ANSWER) and body[:8] != bytes(8)
+    return kind in WORK and body[:8] != bytes(8)
 
 
 def on_work(trick: Callable[[str, Frame], list[Frame] | None]) -> Trick:

@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import struct
+from pathlib import Path
 from typing import Any, Self
 
 import hpack
@@ -35,8 +36,15 @@ def settings(**values: int) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(pairs))
 
 
-def open_tls(front: FrontEnd, *protocols: str, receive_bytes: int | None = None) -> ssl.SSLSocket:
+def open_tls(
+    front: FrontEnd,
+    *protocols: str,
+    receive_bytes: int | None = None,
+    certificate: tuple[Path, Path] | None = None,
+) -> ssl.SSLSocket:
     context = ssl.create_default_context(cadata=front.ca.certificate)
+    if certificate is not None:
+        context.load_cert_chain(*certificate)
     if protocols:
         context.set_alpn_protocols(list(protocols))
     raw = socket.socket()

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wardian.broker.infrastructure.acl import COMMANDS
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
 from wardian.serving.queue.frames import Address
@@ -30,11 +31,8 @@ NAME = "redis.wardian.test"
 PASSWORDS = {"frontend": "f0" * 32, "worker": "ab" * 32, "prober": "cd" * 32}
 KEYS = f"~{{wardian:{MESH}}}:*"
 USERS = {
-    "frontend": "+xadd +xread +xdel +xack +xpending +xclaim +xautoclaim +xgroup|create +smembers "
-    "+srem +get +mget +exists +expire +ping +auth +hello +info",
-    "worker": "+xreadgroup +xack +xdel +xadd +xgroup|create +sadd +set +expire +ping +auth +hello",
-    # The tests' own eyes and hands.
-    "prober": "+@all",
+    **{role: " ".join(f"+{each}" for each in allowed) for role, allowed in COMMANDS.items()},
+    "prober": "+@all",  # the tests' own eyes and hands
 }
 _HOUR = dt.timedelta(hours=1)
 

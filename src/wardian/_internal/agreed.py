@@ -64,7 +64,7 @@ class ModelTerms(Settings, frozen=True, kw_only=True):
         "application/onnx"
     )
     """The only two that are opened in an enclave; others are converted by `wardian seal --from`."""
-    engine: Literal["openvino", "onnxruntime", "auto"] = "openvino"
+    engine: Literal["openvino", "onnxruntime", "auto"] = "auto"
     """auto: the worker measures which is faster, of those whose answers agree."""
     precision: Literal["f32", "bf16"] = "f32"
     """bf16 is faster where the processor has it, and changes predictions; OpenVINO alone has it."""
@@ -146,11 +146,34 @@ class Counter(Settings, frozen=True, kw_only=True):
             raise ValueError("`keepers` are all on hardware, or all simulated")
 
 
+class Tenants(Settings, frozen=True, kw_only=True):
+    """`[tenants]`: front ends serve nobody but whom a list names that `signers` signed.
+
+    Without it there is no list, and whoever connects is served.
+    """
+
+    signers: Annotated[tuple[PublicKey, ...], msgspec.Meta(min_length=1, max_length=64)]
+    """Public keys in hex, as owners'; owners may be among them."""
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    """How many of them sign a list."""
+    max_age_s: Annotated[int, msgspec.Meta(ge=3600, le=31_622_400)] = 2_592_000
+    """For how long a list holds from when it was issued, whatever it says itself. Bounds for how
+    long a host can keep a newer one back."""
+
+    def __post_init__(self) -> None:
+        """Refuse signers who could never be enough, or are fewer than said; see `Mesh`."""
+        if len({key[-64:] for key in self.signers}) < len(self.signers):
+            raise ValueError("`signers` names one key twice")
+        if self.threshold > len(self.signers):
+            raise ValueError("`threshold` is above the number of signers")
+
+
 class Agreed(Settings, frozen=True, kw_only=True):
     """`wardian.toml`."""
 
     mesh: Mesh
     counter: Counter | None = None
+    tenants: Tenants | None = None
     models: Annotated[dict[Name, ModelTerms], msgspec.Meta(min_length=1, max_length=256)]
     limits: Limits = Limits()
 

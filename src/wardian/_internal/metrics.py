@@ -1,7 +1,8 @@
 """Every metric of Wardian, in one table, and what counts them.
 
 Labels come from closed sets only: routes of the API, models of `wardian.toml`, HTTP statuses,
-enums. Never a path, a user, an address or anything from a request (they would be a side channel,
+enums, and the names of a signed tenants list, which only whom that list allows may read. Never a
+path, a user, an address or anything from a request (they would be a side channel,
 and without bound).
 
 Counting is an integer in a dict, since it happens for every request; `prometheus_client` sees the
@@ -59,7 +60,13 @@ QUEUE_DELAY: Final = "wardian_queue_delay_seconds"
 QUEUE_WAITING: Final = "wardian_queue_waiting"
 PACKS: Final = "wardian_queue_packs_total"
 REDELIVERIES: Final = "wardian_queue_redeliveries_total"
+TENANT_INFERENCES: Final = "wardian_tenant_inferences_total"
+TENANTS_LEFT: Final = "wardian_tenants_list_left_seconds"
+CALLER_REFUSALS: Final = "wardian_caller_refusals_total"
 QUEUE_REFUSALS: Final = "wardian_queue_refusals_total"
+SLAB_BYTES: Final = "wardian_queue_slab_bytes"
+LARGE_MESSAGES: Final = "wardian_queue_large_messages_total"
+TRACES: Final = "wardian_traces_total"
 
 FAMILIES: Final = (
     Family(
@@ -145,6 +152,42 @@ FAMILIES: Final = (
         kind="counter",
         labels=("why",),
         text="Answers of the queue that were refused: malformed, unknown, not authentic",
+    ),
+    Family(
+        name=SLAB_BYTES,
+        kind="gauge",
+        labels=(),
+        text="Shared memory of the embedded queue that holds messages to workers at this moment",
+    ),
+    Family(
+        name=LARGE_MESSAGES,
+        kind="counter",
+        labels=("way",),
+        text="Messages of 64 KiB and more of the embedded queue, both directions: slab or socket",
+    ),
+    Family(
+        name=TRACES,
+        kind="counter",
+        labels=("outcome",),
+        text="Inferences with a sampled traceparent: spans written to the log, or limited",
+    ),
+    Family(
+        name=TENANT_INFERENCES,
+        kind="counter",
+        labels=("tenant", "outcome"),
+        text="Inferences of each tenant: accepted, or refused for which of its limits",
+    ),
+    Family(
+        name=CALLER_REFUSALS,
+        kind="counter",
+        labels=("why",),
+        text="Requests of callers who are not known: bad credentials, too many failures, no list",
+    ),
+    Family(
+        name=TENANTS_LEFT,
+        kind="gauge",
+        labels=(),
+        text="Seconds until the tenants list in force ends; 0: there is none, and all are refused",
     ),
 )
 _BY_NAME: Final = {family.name: family for family in FAMILIES}

@@ -4,12 +4,17 @@ Whatever it says may be a lie; it can cost service, never secrecy or integrity. 
 reads it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from wardian._internal.settings import Name, Port, Settings
 
+Version = Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{0,8}\Z")]
+"""Of a model, as a key."""
+Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+MAX_SHARES: Final = 8
+"""Most versions among which the requests for one model are divided."""
 HostPort = Annotated[str, msgspec.Meta(pattern=r"\A\S+:[0-9]{1,5}\Z")]
 
 
@@ -27,6 +32,10 @@ class FrontendPlace(Settings, frozen=True, kw_only=True):
     port: Port = 8443
     names: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     """DNS names and IP addresses for the server certificate."""
+    tenants: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """The file with the tenants list that `[tenants]` of wardian.toml demands. It lies in a
+    directory of its own, which the front end may read; a path that is not absolute begins at the
+    state directory."""
 
 
 class WorkerPlace(Settings, frozen=True, kw_only=True):
@@ -107,6 +116,26 @@ class CollateralPlace(Settings, frozen=True, kw_only=True):
     """How long before its end collateral is warned of; None: a week, or a quarter of its life."""
 
 
+class ModelPlace(Settings, frozen=True, kw_only=True):
+    """`[models.NAME]`: which of its versions take the requests that name none (ADR 0026).
+
+    It may be the operator's because the model's owner signed and released every version that can
+    stand here, because the operator decides as much by the workers that it starts, and because an
+    answer names its version. A client that cares which one it meets names it.
+    """
+
+    traffic: Annotated[dict[Version, Weight], msgspec.Meta(max_length=MAX_SHARES)] = msgspec.field(
+        default_factory=dict
+    )
+    """The weight of each version; one that is not named gets nothing. Empty: the newest that has a
+    worker gets all."""
+
+    def __post_init__(self) -> None:
+        """Refuse weights by which nobody would be served."""
+        if self.traffic and not any(self.traffic.values()):
+            raise ValueError("`traffic` gives no version a share: one weight is above 0")
+
+
 class SimulationPlace(Settings, frozen=True, kw_only=True):
     """`[simulation]`: on which simulated machine the processes of this state directory run."""
 
@@ -129,3 +158,6 @@ class Operator(Settings, frozen=True, kw_only=True):
     collateral: CollateralPlace = CollateralPlace()
     keeper: KeeperPlace = KeeperPlace()
     simulation: SimulationPlace = SimulationPlace()
+    models: Annotated[dict[Name, ModelPlace], msgspec.Meta(max_length=256)] = msgspec.field(
+        default_factory=dict
+    )

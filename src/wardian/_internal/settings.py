@@ -53,7 +53,7 @@ def parse(raw: bytes, kind: type[S], *, name: str) -> S:
     try:
         return msgspec.convert(table, kind, strict=True)
     except msgspec.ValidationError as err:
-        raise ConfigError(_explain(str(err), table, text, name)) from err
+        raise ConfigError(_explain(str(err), table, kind, text, name)) from err
 
 
 def load(path: Path, kind: type[S]) -> S:
@@ -84,15 +84,52 @@ def read(path: Path, *, limit_bytes: int = MAX_BYTES) -> bytes:
     return raw
 
 
-def _explain(reason: str, table: dict[str, Any], text: str, name: str) -> str:
+def line_of(path: list[str], raw: bytes) -> int | None:
+    """Return the line of the TOML in `raw` that sets the key `path`; None: it cannot be told."""
+    text = raw.decode()
+    return _line_of(path, tomllib.loads(text), text)
+
+
+def _explain(
+    reason: str, table: dict[str, Any], kind: type["Settings"], text: str, name: str
+) -> str:
     """Return msgspec's reason with the line of the key that it is about, where one is named."""
     where = re.search(r"`\$\.?([^`]*)`$", reason)
-    path = re.findall(r"[^.\[\]]+", where.group(1)) if where else []
+    path = re.findall(r"\.{3}|[^.\[\]]+", where.group(1)) if where else []
+    path = _with_names(path, table, kind, reason)
     unknown = re.search(r"unknown field `([^`]*)`", reason)
     if unknown:
         path.append(unknown.group(1))
     line = _line_of(path, table, text)
     return f"{name}{f', line {line}' if line else ''}: {reason}"
+
+
+def _with_names(
+    path: list[str], table: dict[str, Any], kind: type["Settings"], reason: str
+) -> list[str]:
+    """Return `path` with the name of a table in place of the first "...", which msgspec says.
+
+    It is the one that is refused for that reason without its neighbours.
+    """
+    if "..." not in path:
+        return path
+    at = path.index("...")
+    parent: Any = table
+    for name in path[:at]:
+        parent = parent.get(name) if isinstance(parent, dict) else None
+    for name in list(parent) if isinstance(parent, dict) else []:
+        alone: Any = {name: parent[name]}
+        for outer in reversed(range(at)):
+            around: Any = table
+            for each in path[:outer]:
+                around = around[each]
+            alone = {**around, path[outer]: alone}
+        try:
+            msgspec.convert(alone, kind, strict=True)
+        except msgspec.ValidationError as err:
+            if str(err) == reason:
+                return [*path[:at], name, *path[at + 1 :]]
+    return path
 
 
 def _line_of(path: list[str], table: dict[str, Any], text: str) -> int | None:
@@ -104,14 +141,17 @@ def _line_of(path: list[str], table: dict[str, Any], text: str) -> int | None:
         rf"""^\s*(\[+.*\b{re.escape(names[-1])}\b.*\]+|["']?{re.escape(names[-1])}["']?\s*=)"""
     )
     header = re.compile(r"^\s*\[+([^\]]+)\]+")
-    section, best = "", None
+    section: list[str] = []
+    best = None
     for number, row in enumerate(text.splitlines(), start=1):
         if found := header.match(row):
-            section = found.group(1)
+            section = [part.strip(" \t\"'") for part in found.group(1).split(".")]
         if leaf.match(row):
             if all(part in section or part == names[-1] for part in names):
                 return number
             best = best or number
+    if best is None:  # in a table or list that is written on one line
+        return _line_of(names[:-1], table, text)
     return best if _has_key(table, names[-1]) else None
 
 

@@ -55,6 +55,37 @@ class NormaliseStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="
             raise ValueError("`mean` and `std` have values for different numbers of channels")
 
 
+class TokensStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="tokens"):
+    """A text in UTF-8, one a row, becomes the numbers of its tokens, as the model takes them.
+
+    How texts are split, and into which tokens, the vocabulary says that is sealed in the model. All
+    rows of an inference are padded to the longest of them, or to the length that the model's inputs
+    fix; what does not fit into `max_length` is cut off at the end.
+    """
+
+    input: TensorName = "text"
+    """What the client sends in place of the model's inputs below."""
+    ids: TensorName = "input_ids"
+    mask: TensorName | None = None
+    """1 for a token and 0 for padding; None: `attention_mask`, if the model has it."""
+    types: TensorName | None = None
+    """All 0: there is one text a row. None: `token_type_ids`, if the model has it."""
+    max_length: Annotated[int, msgspec.Meta(ge=2, le=32_768)] = 512
+    """Most tokens of a row, `first` and `last` among them."""
+    max_text_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024**2)] = 16_384
+    """A longer text is refused."""
+    lowercase: bool = False
+    """For wordpiece: texts lose their case and their accents, as "uncased" models need it."""
+    first: Label | None = None
+    """The token before each text; "": none. None: `[CLS]` for wordpiece, none for byte-bpe."""
+    last: Label | None = None
+    """The token after it; None: `[SEP]`, or none."""
+    pad: Label | None = None
+    """The token that fills rows up; None: `[PAD]`, or `<|endoftext|>`."""
+    unknown: Label | None = None
+    """For wordpiece, that of an unknown word; None: `[UNK]`."""
+
+
 class SoftmaxStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="softmax"):
     """`output` becomes probabilities along its last axis."""
 
@@ -70,5 +101,5 @@ class TopStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="top"):
     """By index; with them there is `<output>_label`, too."""
 
 
-PreStep = ImageStep | NormaliseStep
+PreStep = ImageStep | NormaliseStep | TokensStep
 PostStep = SoftmaxStep | TopStep

@@ -47,6 +47,8 @@ from wardian.errors import FormatError, SealError, TransportError
 log = logging.getLogger(__name__)
 
 _ISSUER: Final = "issuing-ca"
+_OF_EPOCH: Final = ("queue-key", "request-key")
+"""The store's tables of keys that an epoch has, by model."""
 
 
 class Authority:
@@ -127,7 +129,7 @@ class Authority:
         started = [self.entry(event="start", outcome="granted", role=BROKER)]
         if self._has_issuer():
             self.issuer = self._open_issuer()
-            self.record(started, self._new_issuer_if_due())
+            self.record(started, self._new_issuer_if_due() | self._lacking_request_keys())
         else:
             self.record(started, self.new_issuer(self._named))
         self.issuer = self._open_issuer()
@@ -226,15 +228,18 @@ class Authority:
         }
 
     def new_epoch(self, models: Iterable[str]) -> dict[Place, bytes | None]:
-        """Return the changes that begin an epoch: a new queue key for each of `models`, no old one.
+        """Return the changes that begin an epoch: new keys for each of `models`, and no old ones.
 
-        Whoever holds keys of an older epoch, a worker whose platform was withdrawn for example,
-        opens nothing that is sealed from then on, whatever its clock says (TRUST T21).
+        A model has a queue key, and an X25519 private key for requests that clients seal. Whoever
+        holds keys of an older epoch, a worker whose platform was withdrawn for example, opens
+        nothing that is sealed from then on, whatever its clock says (TRUST T21).
         """
         changes: dict[Place, bytes | None] = {
-            ("queue-key", key): None for key in self.store.keys("queue-key")
+            (place, key): None for place in _OF_EPOCH for key in self.store.keys(place)
         }
-        changes |= {("queue-key", model): Secret.random().reveal() for model in set(models)}
+        changes |= {
+            (place, model): Secret.random().reveal() for model in set(models) for place in _OF_EPOCH
+        }
         changes["epoch", "current"] = (self.epoch + 1).to_bytes(8, "big")
         changes["epoch", "began"] = self.clock().to_bytes(8, "big")
         return changes
@@ -368,6 +373,11 @@ class Authority:
     def _new_issuer_if_due(self) -> dict[Place, bytes | None]:
         """Return the changes that replace an issuing CA that is half over, else none."""
         return self.new_issuer(self._named) if self.issuer.due(self.clock()) else {}
+
+    def _lacking_request_keys(self) -> dict[Place, bytes | None]:
+        """Return the changes that complete an epoch of a version of ours that had no such keys."""
+        lacking = set(self.store.keys("queue-key")) - set(self.store.keys("request-key"))
+        return {("request-key", model): Secret.random().reveal() for model in lacking}
 
     def _open_issuer(self) -> IssuingCa:
         """Return the stored issuing CA of the manifest in force.

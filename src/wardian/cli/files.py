@@ -103,6 +103,8 @@ path_option = click.Path(path_type=Path, dir_okay=False)
 @click.option("-o", "--output", type=path_option, help="Where to write; default FILE.sealed.")
 @click.option("--from", "kind", type=click.Choice(KINDS), help="Convert a model of this kind.")
 @click.option("--shape", "shapes", multiple=True, help="Of an input: -1,3,224,224 or -1,128:INT64.")
+@click.option("--vocab", type=path_option, help="Put this vocabulary into the model: vocab.txt.")
+@click.option("--merges", type=path_option, help="With --vocab vocab.json: its merges.txt.")
 @click.option("--name", help="The name that the file opens under; default: FILE's stem.")
 @click.option("--version", "version", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--media-type", default="application/onnx", show_default=True)
@@ -117,6 +119,8 @@ def seal(
     output: Path | None,
     kind: str | None,
     shapes: tuple[str, ...],
+    vocab: Path | None,
+    merges: Path | None,
     name: str | None,
     version: int,
     media_type: str,
@@ -135,6 +139,7 @@ def seal(
     wardian seal model.onnx --name digits --new-key digits.key
     wardian seal table.csv --media-type text/csv --to 5f0c...e1
     wardian seal forest.joblib --from sklearn --new-key forest.key
+    wardian seal bert.onnx --vocab vocab.txt --new-key bert.key
 
     An enclave opens ONNX and OpenVINO IR. --from makes one of them of another kind of model first,
     here; it prints the lines for wardian.toml. sklearn reads a pickle, which runs what is in it.
@@ -142,7 +147,9 @@ def seal(
     target = output or file.with_name(file.name + ".sealed")
     recipients = _recipients(to, key_file, new_key, passphrase_file)
     with (
-        sealable(file, kind=kind, shapes=shapes, media_type=media_type) as model,
+        sealable(
+            file, kind=kind, shapes=shapes, media_type=media_type, vocab=vocab, merges=merges
+        ) as model,
         progress(f"Sealing {file.name}", model.path.stat().st_size, err=True) as advance,
     ):
         pin = seal_file(

@@ -20,6 +20,7 @@ from wardian.attestation.collateral.pccs import parse_pccs
 from wardian.cli.queue_place import find_queue
 from wardian.cli.resolving import free_port, resolve
 from wardian.cli.state import StateDir
+from wardian.cli.traffic import find_traffic
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings
 from wardian.tee.launch.reach import Reach
@@ -59,7 +60,8 @@ class Placement:
         if self.settings.kbs_listen is not None and self.settings.kbs_listen[1] == 0:
             raise ConfigError("operator.toml: under Gramine give [broker] a kbs_port above 0")
         places = {str(place): name for name, place in self.files.items()}
-        store, sealed = self.settings.store, self.settings.sealed_models
+        tenants, store = self.settings.tenants, self.settings.store
+        sealed = self.settings.sealed_models
         backup, collateral = self.settings.backup, self.settings.collateral
         if collateral.cache is not None and collateral.pccs is None:
             raise ConfigError(
@@ -74,6 +76,7 @@ class Placement:
             self.settings,
             store=store and f"{kept}/{Path(store).name}",
             backup=None if backup is None else places[backup],
+            tenants=None if tenants is None else places[tenants],
             sealed_models={key: places[path] for key, path in sealed.items() if path in places},
             collateral=msgspec.structs.replace(collateral, cache=cache),
         )
@@ -182,21 +185,44 @@ def place_frontend(
         listen = tuple((host, free) for host, _ in listen)
     brokers = broker_addresses(state, operator)
     way = find_queue(state, operator, queue)
+    tenants = _tenants(state, operator)
     return Placement(
         settings=HostSettings(
             log_level=operator.log_level,
             listen=listen,
             names=operator.frontend.names,
             brokers=brokers,
+            tenants=None if tenants is None else str(tenants),
+            traffic=find_traffic(state, operator),
             **way.settings,
         ),
         reach=Reach(
+            read=() if tenants is None else (tenants.parent,),  # it is replaced, never changed
             sockets=way.sockets,
             bind=(listen[0][1], *way.tcp),
             connect=(*(port for _, port in brokers), *way.redis),
         ),
-        files={},
+        files={} if tenants is None else {"tenants.json": tenants},
     )
+
+
+def _tenants(state: StateDir, operator: Operator) -> Path | None:
+    """Return where the tenants list lies, in a directory that the front end may read.
+
+    Raises:
+        ConfigError: there is no such directory, or others' files would be open with it.
+    """
+    if operator.frontend.tenants is None:
+        return None
+    path = (state.root / operator.frontend.tenants).resolve()
+    if state.root.resolve().is_relative_to(path.parent):
+        raise ConfigError(
+            f"{state.operator}: [frontend] tenants: the list lies in a directory of its own, "
+            "which the front end may read whole"
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(f"{state.operator}: [frontend] tenants: no directory {path.parent}")
+    return path
 
 
 def place_worker(state: StateDir, *, model: str, queue: str | None = None) -> Placement:

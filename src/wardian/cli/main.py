@@ -30,7 +30,9 @@ COMMANDS = {
     "keeper": ("wardian.cli.keeper.group", "keeper"),
     "frontend": ("wardian.cli.processes", "frontend"),
     "worker": ("wardian.cli.processes", "worker"),
+    "tenants": ("wardian.cli.tenants.group", "tenants"),
     "redis": ("wardian.cli.redis.command", "redis"),
+    "traces": ("wardian.cli.traces.command", "traces"),
 }
 
 

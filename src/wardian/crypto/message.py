@@ -5,8 +5,8 @@ replay and forge. Keys from the queue key, which is per model and epoch and know
 and that model's workers, keep them out:
 
 - *Request*: a subkey per sending process, so that no two processes ever share one.
-- *Answer*: a key per request message, which binds the digest of the sealed request, so that an
-  answer opens only for the request that waits for it.
+- *Answer*: a key per request message, which binds the request's salt, counter, header and tag, so
+  that an answer opens only for the request that waits for it.
 
 Both sides erase their keys when the epoch is over. The queue key is overwritten; the ciphers that
 were derived from it are let go, and OpenSSL cleanses what it frees.
@@ -14,7 +14,6 @@ were derived from it are let go, and OpenSSL cleanses what it frees.
 Byte table, derivations and bounds: `docs/reference/queue-message.md`.
 """
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 
 from wardian.crypto.message_header import Direction, MessageHeader, RequestHeader, parse_header
 from wardian.crypto.message_keys import (
+    TAG_BYTES,
     AnswerRoot,
     Cache,
     K,
@@ -98,9 +98,7 @@ class QueueSender:
             counter=counter,
         )
         sealed = seal_message(turn.keys, full, plaintext)
-        request = RequestName(
-            salt=turn.salt, counter=counter, digest=hashlib.sha256(sealed).digest()
-        )
+        request = RequestName.of(full, sealed, len(sealed) - len(plaintext) - TAG_BYTES)
         return sealed, PendingAnswer(place=self._place, roots=self._roots, request=request)
 
 
@@ -194,9 +192,7 @@ class QueueReceiver:
         plaintext = open_message(_keys_of(peer, self._ciphers), header, sealed, end)
         # Only now: what is not authentic must neither use up a counter nor push out a sender.
         self._admit(peer, header.counter)
-        request = RequestName(
-            salt=header.salt, counter=header.counter, digest=hashlib.sha256(sealed).digest()
-        )
+        request = RequestName.of(header, sealed, end)
         return OpenedRequest(
             plaintext=plaintext,
             header=header,

@@ -7,6 +7,7 @@ has one encoding, and the header's length follows from two of its bytes.
 import enum
 import re
 import struct
+from functools import lru_cache
 
 import msgspec
 
@@ -33,6 +34,7 @@ class Direction(enum.IntEnum):
 
 
 _DIRECTIONS = {int(direction): direction for direction in Direction}
+_ANSWER = Direction.ANSWER
 
 
 # Structs and not dataclasses: a frozen dataclass takes a microsecond to make, four times a message.
@@ -79,10 +81,8 @@ def build_header(header: MessageHeader) -> bytes:
     Raises:
         FormatError: a field is out of its range.
     """
-    model = header.model.encode()
+    model = _encode_model(header.model)
     ids = header.request_ids
-    if not _MODEL.fullmatch(header.model):
-        raise FormatError("queue message: the model's name is 1 to 64 of a-z, 0-9, '.', '_', '-'")
     if len(ids) > MAX_REQUEST_IDS:
         raise FormatError(f"queue message: at most {MAX_REQUEST_IDS} requests")
     if len(header.salt) != SALT_BYTES or len(header.certificate_digest) != DIGEST_BYTES:
@@ -151,34 +151,47 @@ def parse_header(message: bytes) -> tuple[MessageHeader, int]:
         raise FormatError("queue message: not of this format")
     if len(message) < end:
         raise FormatError("queue message: ends within its header")
-    try:
-        model = message[_FIXED.size : _FIXED.size + model_bytes].decode("ascii")
-    except UnicodeDecodeError as err:
-        raise FormatError("queue message: the model's name is not ASCII") from err
     header = MessageHeader(
         version=version,
         deadline_ms=deadline_ms,
         request_ids=_IDS[count].unpack_from(message, _FIXED.size + model_bytes),
         direction=_DIRECTIONS[direction],
-        model=model,
+        model=_decode_model(message[_FIXED.size : _FIXED.size + model_bytes]),
         epoch=epoch,
         salt=salt,
         certificate_digest=certificate_digest,
         counter=counter,
     )
-    if not _MODEL.fullmatch(model) or not _in_range(header):
+    if not _in_range(header):
         raise FormatError("queue message: a field of the header is out of its range")
     return header, end
 
 
+# A process has few models and many messages: looking a name up is cheaper than looking through it.
+@lru_cache(maxsize=256)
+def _encode_model(name: str) -> bytes:
+    if not _MODEL.fullmatch(name):
+        raise FormatError("queue message: the model's name is 1 to 64 of a-z, 0-9, '.', '_', '-'")
+    return name.encode()
+
+
+@lru_cache(maxsize=256)
+def _decode_model(raw: bytes) -> str:
+    name = raw.decode("latin-1")
+    if not _MODEL.fullmatch(name):
+        raise FormatError("queue message: the model's name is 1 to 64 of a-z, 0-9, '.', '_', '-'")
+    return name
+
+
 def _in_range(header: MessageHeader) -> bool:
-    if header.direction is Direction.ANSWER and (
-        header.version or header.deadline_ms or header.request_ids
-    ):
-        return False  # one encoding: what the answer's key binds is not said again
+    if header.direction is _ANSWER:
+        # One encoding: what the answer's key binds is not said again.
+        if header.version or header.deadline_ms or header.request_ids:
+            return False
+    elif not header.request_ids:
+        return False
     return (
-        (header.direction is Direction.ANSWER or len(header.request_ids) > 0)
-        and 0 <= header.epoch <= MAX_U63
+        0 <= header.epoch <= MAX_U63
         and 0 <= header.version <= MAX_U63
         and 0 <= header.deadline_ms <= MAX_U63
         and 1 <= header.counter <= MAX_U63

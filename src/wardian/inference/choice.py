@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from wardian._internal.log import event
-from wardian._internal.steps import PostStep, PreStep
+from wardian._internal.steps import PostStep, PreStep, TokensStep
 from wardian.errors import ConfigError, FormatError, JobFailed, WardianError
+from wardian.inference.attached import vocabulary_of
 from wardian.inference.base import Compiled
 from wardian.inference.dtypes import size_bytes
 from wardian.inference.model import ENGINES_OF, USUAL, load_compiled
@@ -99,8 +100,18 @@ def choose_model(
     else:
         compiled = load(engine, threads)
     rows = _best_batch(compiled, max_batch, clock)
-    event(log, "model.chosen", engine=compiled.engine, max_batch=rows)
-    return Chosen(model=with_steps(compiled, pre=pre, post=post), max_batch=rows)
+    vocabulary = None
+    if any(isinstance(ask, TokensStep) for ask in pre):
+        vocabulary = vocabulary_of(data, media_type=media_type)
+    model = with_steps(compiled, pre=pre, post=post, vocabulary=vocabulary)
+    event(
+        log,
+        "model.chosen",
+        engine=compiled.engine,
+        max_batch=rows,
+        batchable=model.batchable,
+    )
+    return Chosen(model=model, max_batch=rows)
 
 
 Load = Callable[[str, int], Compiled]

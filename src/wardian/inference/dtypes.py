@@ -1,7 +1,9 @@
 """The Open Inference Protocol's names of element types, and numpy's.
 
-Source: Open Inference Protocol v2, "Tensor Data Types". BF16 is left out: numpy has no form of it,
-so no model that needs it at its rim is loaded.
+numpy has no bfloat16. An array of BF16 holds the upper half of each FP32's bits, in a type of its
+own, so that nobody takes it for whole numbers.
+
+Source: Open Inference Protocol v2, "Tensor Data Types".
 """
 
 from collections.abc import Iterable
@@ -13,6 +15,9 @@ import numpy.typing as npt
 from wardian.errors import FormatError
 
 Array: TypeAlias = npt.NDArray[Any]
+
+BF16: Final = np.dtype([("bf16", "<u2")])
+"""Another type than UINT16, and of the same bytes."""
 
 NUMPY_OF: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
@@ -27,6 +32,7 @@ NUMPY_OF: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
+    "BF16": BF16,
 }
 """numpy's type for each name of fixed size; all little-endian, which is how tensors travel."""
 
@@ -64,6 +70,30 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
         return NAME_OF[dtype]
     except KeyError:
         raise FormatError(f"array type {dtype.str} has no name in the protocol") from None
+
+
+def to_bf16(values: Array) -> Array:
+    """Return FP32 `values` as BF16, rounded to nearest, ties to even; NaN stays NaN.
+
+    Raises:
+        FormatError: a finite number is out of range.
+    """
+    bits = np.ascontiguousarray(values, "<f4").view("<u4").reshape(values.shape)
+    rounded = (bits.astype(np.uint64) + 0x7FFF + (bits >> 16 & 1) >> 16).astype("<u2")
+    special = (bits & 0x7F800000) == 0x7F800000  # infinite, or NaN: keep it quiet
+    if special.any():
+        quiet = np.where(bits & 0x7FFFFF, 0x40, 0) | (bits >> 16)
+        rounded = np.where(special, quiet, rounded).astype("<u2")
+    if ((rounded & 0x7F80) == 0x7F80).sum() != special.sum():
+        raise FormatError("a number is out of range for bfloat16")
+    return np.ascontiguousarray(rounded).reshape(values.shape).view(BF16)
+
+
+def from_bf16(array: Array) -> Array:
+    """Return an array of BF16 as FP32, exactly."""
+    bits = np.ascontiguousarray(array).view("<u2").astype("<u4") << 16
+    values: Array = bits.view("<f4").reshape(array.shape)
+    return values
 
 
 def bytes_array(elements: Iterable[bytes], shape: tuple[int, ...]) -> Array:

@@ -33,6 +33,7 @@ forest of trees has millions, so they are passed over at once. An engine makes a
 its size of one."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_METADATA = 14  # ModelProto: metadata_props
 _PAYLOAD = frozenset((4, 5, 7, 9, 10, 11))  # TensorProto: float, int32, int64, raw, double, uint64
 
 
@@ -83,6 +84,46 @@ def verify_onnx(data: bytes | bytearray) -> frozenset[str]:
         names = ", ".join(sorted(repr(name[:64]) for name in unknown)[:8])
         raise ConfigError(f"model: uses operators of {names}, which no engine here has")
     return frozenset(walk.tensors)
+
+
+def metadata(data: bytes | bytearray, key: str) -> bytes | None:
+    """Return the value of `key` in the model's `metadata_props`; None: it has no such key.
+
+    Raises:
+        FormatError: it is there twice, or `data` is not the encoding of a model.
+    """
+    found: bytes | None = None
+    for number, wire, value in _fields(memoryview(data)):
+        if number != _METADATA:
+            continue
+        entry = {
+            at: bytes(_message(kind, part)) for at, kind, part in _fields(_message(wire, value))
+        }
+        if entry.get(1) == key.encode():
+            if found is not None:
+                raise FormatError(f"model: its metadata have {key!r} twice")
+            found = entry.get(2, b"")
+    return found
+
+
+def with_metadata(data: bytes, key: str, value: bytes) -> bytes:
+    """Return the model in `data` with `key`, which it has not yet, in its `metadata_props`.
+
+    A repeated field of protobuf may stand anywhere, so at the end as well; nothing else changes.
+    """
+    parts = [_field(1, key.encode()), _field(2, value)]
+    return b"".join((data, _field(_METADATA, b"".join(parts))))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Return `content` as the protobuf field `number`."""
+    head = bytearray()
+    for value in (number << 3 | _BYTES, len(content)):
+        while value > 0x7F:
+            head.append(value & 0x7F | 0x80)
+            value >>= 7  # noqa: PLW2901
+        head.append(value)
+    return bytes(head) + content
 
 
 def _walk_graph(graph: memoryview, walk: _Walk, depth: int) -> None:

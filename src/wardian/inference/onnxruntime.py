@@ -7,6 +7,7 @@ but the one for CPUs is there. A test watches files and sockets under strace.
 """
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from typing_extensions import override
 
 from wardian.errors import ConfigError, FormatError, JobFailed
 from wardian.inference.base import Compiled
-from wardian.inference.dtypes import BYTES, bytes_array, size_bytes
+from wardian.inference.dtypes import BF16, BYTES, BYTES_DTYPE, bytes_array, size_bytes
 from wardian.inference.onnx_file import verify_onnx
 from wardian.inference.spec import FREE, Array, Tensors, TensorSpec
 
@@ -47,6 +48,7 @@ with _muted():
 
 _SILENT = 4  # fatal errors alone
 _ARENA_BYTES = 2**31
+_ONNX_BFLOAT16 = 16  # TensorProto.BFLOAT16
 _LARGE_BYTES = 16 * 1024**2
 """A run with more input than this gives the arena's memory back when it is done."""
 
@@ -63,6 +65,7 @@ _DTYPE_OF = {
     "tensor(float16)": "FP16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
+    "tensor(bfloat16)": "BF16",
     "tensor(string)": BYTES,
 }
 """ONNX Runtime's types that the protocol names; sequences and maps are not among them."""
@@ -96,6 +99,7 @@ class OnnxRuntimeModel(Compiled):
         self._texts_in = tuple(spec.name for spec in inputs if spec.dtype == BYTES)
         self._texts_out = tuple(spec.name for spec in outputs if spec.dtype == BYTES)
         self._names = [spec.name for spec in outputs]
+        self._halves = any(spec.dtype == "BF16" for spec in inputs + outputs)
         self.describe(inputs=inputs, outputs=outputs, remembers=False, threads=threads)
 
     @override
@@ -105,7 +109,8 @@ class OnnxRuntimeModel(Compiled):
             options = self._large if size > _LARGE_BYTES else self._small
             for name in self._texts_in:
                 inputs = inputs | {name: _texts(inputs[name])}
-            made = self._session.run(self._names, inputs, options)
+            run = self._run_values if self._halves else self._session.run
+            made = run(self._names, inputs, options)
             outputs: Tensors = dict(zip(self._names, made, strict=True))
         except _FAILED as err:
             raise JobFailed("the model failed on this input") from err
@@ -116,6 +121,30 @@ class OnnxRuntimeModel(Compiled):
     @override
     def close(self) -> None:
         self._session = None
+
+    def _run_values(self, names: list[str], inputs: Tensors, options: Any) -> list[Any]:
+        """Do what the session's `run` does, by values that may be BF16: numpy has no such type."""
+        given = {name: _value(array) for name, array in inputs.items()}
+        return [_array(made) for made in self._session.run_with_ort_values(names, given, options)]
+
+
+def _value(array: Array) -> Any:
+    """Return `array` as the engine's value, which may keep it and its memory alive."""
+    if array.dtype == BYTES_DTYPE:
+        raise ValueError("texts and BF16 in one model")
+    array = np.ascontiguousarray(array)
+    if array.dtype != BF16:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view("<u2"), _ONNX_BFLOAT16)
+
+
+def _array(value: Any) -> Array:
+    """Return a copy of what the engine made."""
+    if value.element_type() != _ONNX_BFLOAT16:
+        made: Array = value.numpy()
+        return made
+    raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(raw, BF16).reshape(value.shape())
 
 
 def _session(data: bytes, threads: int) -> Any:

@@ -17,8 +17,9 @@ from typing_extensions import override
 from wardian.errors import ConfigError, FormatError, JobFailed
 from wardian.inference import ir_file
 from wardian.inference.base import Compiled
+from wardian.inference.dtypes import BF16
 from wardian.inference.onnx_file import verify_onnx
-from wardian.inference.spec import FREE, Tensors, TensorSpec
+from wardian.inference.spec import FREE, Array, Tensors, TensorSpec
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None blocks the import
 import openvino as ov  # noqa: E402
@@ -36,8 +37,9 @@ _DTYPE_OF = {
     "f16": "FP16",
     "f32": "FP32",
     "f64": "FP64",
+    "bf16": "BF16",
 }
-"""OpenVINO's element types that the protocol names and numpy can hold."""
+"""OpenVINO's element types that the protocol names."""
 
 
 class OpenVinoModel(Compiled):
@@ -66,18 +68,25 @@ class OpenVinoModel(Compiled):
         )
 
     @override
+    def describe(self, *, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...],
+                 remembers: bool, threads: int) -> None:  # fmt: skip
+        self._halves = tuple(spec.name for spec in inputs if spec.dtype == "BF16")
+        super().describe(inputs=inputs, outputs=outputs, remembers=remembers, threads=threads)
+
+    @override
     def infer(self, inputs: Tensors) -> Tensors:
         request = self._request
         if self._remembers:
             request.reset_state()
         try:
+            given = inputs | {name: _bf16_tensor(inputs[name]) for name in self._halves}
             # Not `infer`: with one thread it forgets an error within the graph (2026.4), and then
             # shows the answer to the request before, which is somebody else's.
-            request.start_async(inputs, share_inputs=True)
+            request.start_async(given, share_inputs=True)
             request.wait()
             # The engine's own are overwritten by the next inference; the copy is the caller's.
             return {
-                spec.name: np.array(request.get_output_tensor(at).data, order="C")
+                spec.name: _copied(request.get_output_tensor(at).data, spec.dtype)
                 for at, spec in enumerate(self._outputs)
             }
         except (RuntimeError, TypeError, ValueError, KeyError, MemoryError) as err:
@@ -86,6 +95,18 @@ class OpenVinoModel(Compiled):
     @override
     def close(self) -> None:
         self._request = None
+
+
+def _bf16_tensor(array: Array) -> Any:
+    """Return `array` as the engine's tensor: from numpy alone it cannot know the type."""
+    bits = np.require(array, requirements=["C", "W"]).view("<u2")
+    return ov.Tensor(bits, ov.Shape(list(array.shape)), ov.Type.bf16)
+
+
+def _copied(data: Array, dtype: str) -> Array:
+    """Return a copy of `data` that the engine does not overwrite; it shows BF16 as FP16."""
+    copy: Array = np.array(data, order="C")
+    return copy.view(BF16) if dtype == "BF16" else copy
 
 
 def _read(core: Any, data: bytes | bytearray, media_type: str) -> tuple[Any, frozenset[str]]:

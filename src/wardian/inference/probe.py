@@ -17,7 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from wardian.errors import JobFailed
-from wardian.inference.dtypes import BYTES, bytes_array, numpy_dtype
+from wardian.inference.dtypes import (
+    BF16,
+    BYTES,
+    bytes_array,
+    from_bf16,
+    numpy_dtype,
+    to_bf16,
+)
 from wardian.inference.spec import FREE, Array, Tensors, TensorSpec
 
 _FREE_LENGTH = 32
@@ -32,6 +39,9 @@ _COMPANIES = ((0, 1), (2, 0), (3, 0), (0, 1, 2, 3), (3, 2, 1, 0))
 _HIGHEST = (20_000, 500, 9, 1)
 """Largest integers, one round each: vocabularies are large or small, and an index beyond the end
 is refused, or read as something that tells nothing."""
+
+_WORDS = (range(1, 3), range(100), range(7), range(3, 30))
+"""The words of each text that is tried."""
 
 _ATOL = 1e-5
 
@@ -66,6 +76,31 @@ def rows_independent(
     return answered  # the last round's numbers are those that every model should take
 
 
+def texts_independent(
+    infer: Infer, *, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> bool:
+    """Return True if texts of very different lengths are answered together as each alone.
+
+    They are padded to the longest; a model that does not leave the padding out, or whose answer is
+    as long as its input, mixes them. False as well if it fails on them.
+
+    Args:
+        infer: takes texts as its input `name`.
+        name: of that input.
+        inputs: all that it takes.
+        outputs: all that it answers.
+    """
+    alone = []
+    for index, words in enumerate(_WORDS):
+        row = {spec.name: _row(spec, index, 1) for spec in inputs}
+        row[name] = bytes_array((b" ".join(b"%d" % (each * 7919) for each in words),), (1,))
+        try:
+            alone.append(_Alone(row, infer(row), 1.0))
+        except JobFailed:
+            return False
+    return _same_in_company(infer, alone, outputs)
+
+
 def probe_rows(inputs: tuple[TensorSpec, ...], *, rows: int = 1) -> list[Tensors]:
     """Return inputs of ordinary size that fit `inputs`, `rows` on each free axis 0.
 
@@ -90,7 +125,7 @@ def _has_integers(inputs: tuple[TensorSpec, ...]) -> bool:
 
 def _alone(infer: Infer, inputs: tuple[TensorSpec, ...], highest: int) -> list[_Alone] | None:
     """Return every probe row with its answer; None if the engine refuses one."""
-    floats = any(numpy_dtype(spec.dtype).kind == "f" for spec in inputs)
+    floats = any(spec.dtype.startswith(("FP", "BF")) for spec in inputs)
     alone = []
     for index, scale in enumerate(_SCALES):
         row = {spec.name: _row(spec, index, highest) for spec in inputs}
@@ -129,6 +164,8 @@ def _row(spec: TensorSpec, index: int, highest: int) -> Array:
     values: Array
     if spec.dtype == BYTES:
         return bytes_array((b"%d" % (int(step) * (index + 1) % 10) for step in steps), shape)
+    if dtype is BF16:
+        return to_bf16((ramp * _SCALES[index]).reshape(shape))
     if dtype.kind == "f":
         values = ramp * _SCALES[index]
     elif dtype.kind == "b" or highest == 1:
@@ -162,11 +199,13 @@ def close(mine: Array, expected: Array, *, scale: float = 1.0) -> bool:
     mine, expected = np.asarray(mine), np.asarray(expected)  # an element of BYTES is no array
     if mine.shape != expected.shape or mine.dtype != expected.dtype:
         return False
+    relative = 1e-2 if expected.itemsize == 2 else 1e-3  # FP16 has 11 bits, BF16 8
+    if expected.dtype == BF16:
+        mine, expected = from_bf16(mine), from_bf16(expected)
     if expected.dtype.kind != "f":
         return bool(np.array_equal(mine, expected))
     # Kernels for other batch sizes add up in another order, which costs a share of the largest
-    # terms; FP16 has 11 bits.
+    # terms.
     finite = np.abs(expected[np.isfinite(expected)])
     loudest = max(scale, float(finite.max(initial=0)))
-    relative = 1e-2 if expected.itemsize == 2 else 1e-3
     return bool(np.allclose(mine, expected, rtol=relative, atol=_ATOL * loudest, equal_nan=True))

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.log import event
-from wardian._internal.metrics import QUEUE_REFUSALS, Metrics
+from wardian._internal.metrics import LARGE_MESSAGES, QUEUE_REFUSALS, SLAB_BYTES, Metrics
 from wardian.broker.release.admission import Admission
 from wardian.crypto.message import QueueSender
 from wardian.errors import AdmissionRefused, ConfigError, RequestError, WardianError
@@ -22,6 +22,7 @@ from wardian.roles.admission import Brokers
 from wardian.roles.host import HostSettings
 from wardian.roles.membership import POLL_S, Member, Membership
 from wardian.roles.queue_access import redis_access
+from wardian.roles.tenants import KnownTenants
 from wardian.serving.api.evidence_desk import Papers
 from wardian.serving.api.json_tensors import parse_rows
 from wardian.serving.dispatch import Dispatcher
@@ -80,30 +81,40 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         batch_across_tenants=frozenset(
             name for name, terms in agreed.models.items() if terms.batch_across_tenants
         ),
+        traffic={
+            name: {int(version): weight for version, weight in weights.items()}
+            for name, weights in host.traffic.items()
+        },
     )
+    known = KnownTenants.of(host, agreed, admission)
     frontend = Frontend(
         dispatcher=dispatcher,
         limits=agreed.limits,
         identity=_identity(admission),
         attest=enclave.evidence,
         papers=_papers(admission),
+        roster=None if known is None else known.roster,
     )
     member = _FrontendMember(
-        admission, dispatcher=dispatcher, frontend=frontend, reach=_reach(host, queue)
+        admission,
+        dispatcher=dispatcher,
+        frontend=frontend,
+        reach=_reach(host, queue),
+        admitted=None if known is None else known.admitted,
     )
     membership = Membership(brokers, admission=admission, lease=lease, member=member, poll_s=POLL_S)
-    if isinstance(queue, RedisFrontQueue):
-        refusals = queue.refusals
-        frontend.metrics.watch(
-            QUEUE_REFUSALS, lambda: {(why,): count for why, count in refusals.items()}
-        )
+    _watch_queue(frontend.metrics, queue)
     await queue.start()
     for where in host.listen:
         await frontend.start(*where)
     address, port = host.listen[0]
+    start.settle()
     enclave.announce("frontend.ready", address=address, port=port)
     event(log, "frontend.ready", port=port)
+    following = asyncio.ensure_future(_follow(known, frontend))
     over = await _until_over(membership)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     if over is not None:
         event(log, "frontend.leaving", level=logging.WARNING, kind=type(over).__name__)
         dispatcher.refuse(_not_served)
@@ -114,6 +125,26 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     await queue.close()
     if over is not None:
         raise over
+
+
+def _watch_queue(metrics: Metrics, queue: SocketFrontQueue | RedisFrontQueue) -> None:
+    """Show what the queue counts."""
+    if isinstance(queue, RedisFrontQueue):
+        refusals = queue.refusals
+        metrics.watch(QUEUE_REFUSALS, lambda: {(why,): count for why, count in refusals.items()})
+        return
+    slabs = queue.slabs
+    metrics.watch(SLAB_BYTES, lambda: {(): slabs.used_bytes()})
+    metrics.watch(
+        LARGE_MESSAGES,
+        lambda: {("slab",): slabs.counts.carried, ("socket",): slabs.counts.by_socket},
+    )
+
+
+async def _follow(known: KnownTenants | None, frontend: Frontend) -> None:
+    """Take up each new tenants list, where there are any."""
+    if known is not None:
+        await known.file.follow(frontend.use_tenants)
 
 
 async def _until_over(membership: Membership) -> WardianError | None:
@@ -146,6 +177,7 @@ class _FrontendMember(Member):
         dispatcher: Dispatcher,
         frontend: Frontend,
         reach: Callable[[Admission], None],
+        admitted: Callable[[Admission], None] | None = None,
     ) -> None:
         """Serve under `admission`, which all have taken up already.
 
@@ -154,10 +186,11 @@ class _FrontendMember(Member):
             dispatcher: seals under its queue keys.
             frontend: shows its certificate.
             reach: takes up what it says of the queue.
+            admitted: is told of each further one; None: nobody is.
         """
         self._admission = admission
         self._dispatcher, self._frontend = dispatcher, frontend
-        self._reach = reach
+        self._reach, self._admitted = reach, admitted
 
     @override
     def noticed(self) -> None:
@@ -170,6 +203,8 @@ class _FrontendMember(Member):
         moved = admission.manifest.digest != was.manifest.digest
         self._frontend.use(_identity(admission), _papers(admission))
         self._reach(admission)
+        if self._admitted is not None:
+            self._admitted(admission)
         if moved or not _same_keys(admission, was):
             self._dispatcher.use(_senders(admission), lanes=_lanes(admission), moved=moved)
             event(log, "epoch.taken-up", epoch=admission.epoch, manifest_changed=moved)
@@ -236,6 +271,7 @@ def _papers(admission: Admission) -> Papers:
         mesh_ca=admission.mesh_ca,
         issuing_ca=admission.issuing_ca,
         witnessed=admission.witnessed,
+        request_keys={key.model: key for key in admission.request_keys},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from wardian._internal import wire
-from wardian._internal.operator import CollateralPlace
+from wardian._internal.operator import MAX_SHARES, CollateralPlace, Version, Weight
 from wardian._internal.settings import Name
 
 Address = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=65535)]]
@@ -47,6 +47,13 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Broker: how long the active one may be away before this one takes over."""
     keepers: dict[str, Address] = msgspec.field(default_factory=dict)
     """Broker: where the keepers of its counter listen, IP addresses, by their names."""
+    traffic: Annotated[
+        dict[Name, Annotated[dict[Version, Weight], msgspec.Meta(max_length=MAX_SHARES)]],
+        msgspec.Meta(max_length=256),
+    ] = msgspec.field(default_factory=dict)
+    """Front end: by model, the weights of its versions for the requests that name none."""
+    tenants: str | None = None
+    """Front end: the file with the tenants list; it may come, and change, at any time."""
     backup: str | None = None
     """Broker: a backup to put in place where there is no state yet."""
     take_over: Address | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -66,6 +67,15 @@ def run(
         return exit_status(err)
     event(log, "role.stopped", modules=" ".join(loaded_modules()))
     return 0
+
+
+def settle() -> None:
+    """Take what was made so far out of the garbage collector's sight: nearly all of it stays.
+
+    Looking through it stops a process for as long as hundreds of requests take, again and again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def loaded_modules() -> list[str]:

@@ -16,6 +16,7 @@ from wardian.broker.mesh.lines import ModelLine
 from wardian.broker.release.admission import Admission
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_file import open_bytes
+from wardian.crypto.sealed_request import RequestOpener, RequestPlace
 from wardian.errors import (
     AdmissionRefused,
     ConfigError,
@@ -26,6 +27,7 @@ from wardian.errors import (
 from wardian.inference.choice import Chosen, choose_model
 from wardian.inference.model import load_model
 from wardian.inference.steps.image_trial import decode_trials
+from wardian.inference.steps.tokens_trial import split_trials
 from wardian.roles import start
 from wardian.roles.admission import Brokers
 from wardian.roles.host import HostSettings
@@ -54,7 +56,7 @@ def main(enclave: Enclave) -> int:
         ROLE,
         lambda host, agreed: _serve(enclave, host, agreed),
         kind=Agreed,
-        trials={"model": _try_model, "image": _try_image},
+        trials={"model": _try_model, "image": _try_image, "tokens": _try_tokens},
     )
 
 
@@ -74,6 +76,11 @@ def _try_model(_: HostSettings) -> str:
 def _try_image(_: HostSettings) -> str:
     """Decode the smallest PNG and JPEG that there are, as an image step does."""
     return decode_trials()
+
+
+def _try_tokens(_: HostSettings) -> str:
+    """Split a text as a tokens step does, by each kind of vocabulary."""
+    return split_trials()
 
 
 _DOUBLE = base64.b64decode(  # ONNX, operator set 13: y = x + x over float32 rows of 2
@@ -112,6 +119,7 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         batch_across_tenants=agreed.models[name].batch_across_tenants,
         queue=queue,
         codec=codec,
+        sealed=codec,
     )
 
     def leave() -> None:
@@ -120,6 +128,7 @@ def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
+    start.settle()
     enclave.announce("worker.ready", model=name, version=line.version, engine=model.engine)
     event(log, "worker.ready", model=name, version=line.version, engine=model.engine)
     staying.start(membership, leave=leave)
@@ -168,8 +177,21 @@ class _WorkerMember(Member):
 
     def take_up(self, admission: Admission) -> None:
         """Open messages of the epoch of `admission`."""
-        key, epoch = admission.queue_key(self._line.name)
-        self._codec.take_up(key, epoch=epoch, certificate_digest=admission.certificate_digest)
+        model, manifest = self._line.name, admission.manifest
+        key, epoch = admission.queue_key(model)
+        request_key, _ = admission.request_key(model)
+        place = RequestPlace(
+            mesh=manifest.manifest.mesh,
+            model=model,
+            manifest_digest=manifest.digest,
+            epoch=epoch,
+        )
+        self._codec.take_up(
+            key,
+            epoch=epoch,
+            certificate_digest=admission.certificate_digest,
+            opener=RequestOpener(request_key, place=place),
+        )
         self._reach(admission)
 
 

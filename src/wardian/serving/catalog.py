@@ -4,84 +4,38 @@ Neither the host nor the operator can put a model here, or another shape for one
 connects is sent a sealed question under the queue key of the model that it claims, and only a
 workload that got that key from the broker can answer it. The answer opens for that question alone,
 so an old one cannot be shown again. With each epoch of the queue keys every worker is asked anew.
+
+Which version takes a request that names none is the operator's to say, by weights, among those that
+the model's owner released; otherwise it is the newest that has a worker.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from wardian._internal import wire
 from wardian._internal.clock import Monotonic, unix_time
+from wardian._internal.log import event
 from wardian.crypto.message_header import RequestHeader
 from wardian.errors import PeerProtocolError, RequestError
-from wardian.inference.spec import TensorSpec
 from wardian.serving.codec import MessageCodec, Pending
+from wardian.serving.descriptions import Description, ModelInfo
 from wardian.serving.queue.lease import Lane
 from wardian.serving.rules import InputRules
+from wardian.serving.shares import Shares
 from wardian.serving.tensors import Kind, decode_body, encode_body
+
+__all__ = ["Catalog", "Description", "ModelInfo", "Served", "Traffic"]
+
+log = logging.getLogger(__name__)
+
+Traffic = Mapping[str, Mapping[int, int]]
+"""By model, the weight of each version for the requests that name none."""
 
 ABSENCE_GRACE_S = 10.0
 """How long requests are accepted for a model whose last worker left: as long as a restart takes."""
 
 _CHALLENGE_TIME_S = 10
-
-
-class Description(wire.Message, frozen=True, kw_only=True):
-    """What a worker answers to the challenge: what it serves, and how.
-
-    Attributes:
-        model: the name, as in `wardian.toml`.
-        version: as in the mesh manifest.
-        engine: name and version.
-        max_batch: most rows that one inference takes.
-        batchable: requests may be stacked along axis 0.
-        inputs: of the model.
-        outputs: of the model.
-    """
-
-    model: str
-    version: int
-    engine: str
-    max_batch: int
-    batchable: bool
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-    def agrees(self, other: "Description") -> bool:
-        """Return whether a client can ask both alike; engine and batch are measured by each."""
-        return msgspec.structs.replace(other, engine=self.engine, max_batch=self.max_batch) == self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
-    """One model of the mesh as a client may see it.
-
-    Attributes:
-        name: as in `wardian.toml`.
-        versions: those that a worker has described, ascending; empty before the first.
-        inputs: of the newest version; empty before the first description.
-        outputs: likewise.
-        engine: of the newest version, for example "openvino 2026.4.1"; "" before the first.
-        ready_versions: those of which a worker is connected that is not stalled with messages that
-            nobody waits for.
-    """
-
-    name: str
-    versions: tuple[int, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    engine: str
-    ready_versions: tuple[int, ...]
-
-    @property
-    def ready(self) -> bool:
-        """Whether any version is served now."""
-        return bool(self.ready_versions)
-
-    def serves(self, version: int | None) -> bool:
-        """Return whether `version` is served now; None: any."""
-        return self.ready if version is None else version in self.ready_versions
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +48,11 @@ class Served:
     workers: set[int] = field(default_factory=set)
     absent_since: float = 0.0  # monotonic; means something while there is no worker
 
+    def like(self, other: "Served") -> bool:
+        """Return whether both take and give tensors of the same names, types and shapes."""
+        mine, theirs = self.description, other.description
+        return set(mine.inputs) == set(theirs.inputs) and set(mine.outputs) == set(theirs.outputs)
+
 
 class Catalog:
     """The models, the workers that were admitted to them, and the challenges under way."""
@@ -105,6 +64,7 @@ class Catalog:
         lanes: Collection[Lane],
         clock: Monotonic,
         stalled: Callable[[int], bool],
+        traffic: Traffic | None = None,
     ) -> None:
         """Know the models that `codecs` has queue keys for; nothing is served yet.
 
@@ -113,10 +73,13 @@ class Catalog:
             lanes: the versions of the manifest; workers of others are not admitted.
             clock: monotonic.
             stalled: whether a worker that is connected gets nothing (`FrontQueue.stalled`).
+            traffic: how requests that name no version are divided, of the models that it names.
         """
         self._stalled = stalled
         self._clock = clock
+        self._traffic = traffic or {}
         self._served: dict[str, dict[int, Served]] = {}
+        self._turns: dict[str, Shares[Served]] = {}
         self.use(codecs, lanes=lanes)
         self._challenges: dict[int, tuple[Lane, Pending]] = {}
         self._of_worker: dict[int, Served] = {}
@@ -133,6 +96,14 @@ class Catalog:
             }
             for name in codecs
         }
+        self._turns = {}
+        for name in self._served:
+            self._divide(name)
+        for name, weights in self._traffic.items():
+            for version in weights:
+                if Lane(name, version) not in self._lanes:
+                    event(log, "traffic.unknown", level=logging.WARNING, model=name,
+                          version=version)  # fmt: skip
 
     def challenge(self, worker: int, lane: Lane) -> bytes:
         """Return the sealed question that `worker` must answer to serve `lane`.
@@ -182,18 +153,35 @@ class Catalog:
         del self._challenges[worker]
         served.workers.add(worker)
         self._of_worker[worker] = served
+        self._divide(lane.model)
         return served
 
-    def gone(self, worker: int) -> None:
-        """`worker` is no longer connected."""
+    def gone(self, worker: int) -> Lane | None:
+        """`worker` is no longer connected; returns the lane that it served, if it was admitted."""
         self._challenges.pop(worker, None)
         served = self._of_worker.pop(worker, None)
-        if served is not None:
-            served.workers.discard(worker)
-            served.absent_since = self._clock()
+        if served is None:
+            return None
+        served.workers.discard(worker)
+        served.absent_since = self._clock()
+        if served.lane.model in self._served:
+            self._divide(served.lane.model)
+        return served.lane
+
+    def heir(self, lane: Lane) -> Served | None:
+        """Return who takes what waits for `lane` and names no version; None: `lane` goes on.
+
+        Somebody does when no worker serves it, and one serves another version that takes such
+        requests.
+        """
+        served = self._served.get(lane.model, {}).get(lane.version)
+        if served is None or served.workers:
+            return None
+        other = self._turns[lane.model].next()
+        return other if other is not None and other.workers else None
 
     def find(self, model: str, version: int | None) -> Served:
-        """Return the lane for `version`, or for the newest that has a worker.
+        """Return the lane for `version`, or the one whose turn it is: see `_divide`.
 
         Raises:
             RequestError: 404 no such model or version; 503 nobody serves it, now or yet.
@@ -203,7 +191,7 @@ class Catalog:
             known = ", ".join(sorted(self._served))
             raise RequestError(f"no model named {model!r}; there is: {known}", status=404)
         if version is None:
-            served = _newest(versions)
+            served = self._turns[model].next()
         else:
             served = versions.get(version)
             if served is None and versions:
@@ -220,9 +208,41 @@ class Catalog:
     def infos(self) -> dict[str, ModelInfo]:
         """Return every model by name."""
         return {
-            name: _info(name, versions, ready=self._ready(versions))
+            name: _info(
+                name, versions, usual=self._turns[name].largest, ready=self._ready(versions)
+            )
             for name, versions in self._served.items()
         }
+
+    def _divide(self, name: str) -> None:
+        """Settle anew who takes the requests for the model `name` that name no version.
+
+        By the operator's weights: those that have a share and a worker, so that the share of one
+        that has none goes to the others. A version of other tensors than the one with the largest
+        share gets none: a client that names no version cannot know which it will meet. Without
+        weights, or where they name no version of the manifest, the newest that has a worker.
+        """
+        versions = self._served[name]
+        weights = {
+            version: weight
+            for version, weight in self._traffic.get(name, {}).items()
+            if weight and Lane(name, version) in self._lanes
+        }
+        if not weights:
+            newest = _newest(versions)
+            self._turns[name] = Shares([(newest, 1)] if newest else [])
+            return
+        known = [versions[each] for each in sorted(weights, reverse=True) if each in versions]
+        takers = [served for served in known if served.workers]
+        if not takers:  # whoever left last is the likeliest to come back
+            takers = sorted(known, key=lambda served: served.absent_since)[-1:]
+        main = max(takers, key=lambda served: weights[served.lane.version], default=None)
+        alike = [served for served in takers if main is not None and served.like(main)]
+        self._turns[name] = Shares((served, weights[served.lane.version]) for served in alike)
+        for served in takers:
+            if served not in alike:
+                event(log, "traffic.other-tensors", level=logging.WARNING, model=name,
+                      version=served.lane.version)  # fmt: skip
 
     def _ready(self, versions: dict[int, Served]) -> tuple[int, ...]:
         return tuple(
@@ -238,13 +258,16 @@ def _newest(versions: dict[int, Served]) -> Served | None:
     return max(ready or versions.values(), key=lambda served: served.lane.version, default=None)
 
 
-def _info(name: str, versions: dict[int, Served], *, ready: tuple[int, ...]) -> ModelInfo:
-    newest = _newest(versions)
+def _info(
+    name: str, versions: dict[int, Served], *, usual: Served | None, ready: tuple[int, ...]
+) -> ModelInfo:
+    shown = usual or _newest(versions)
     return ModelInfo(
         name=name,
         versions=tuple(sorted(versions)),
-        inputs=newest.description.inputs if newest else (),
-        outputs=newest.description.outputs if newest else (),
-        engine=newest.description.engine if newest else "",
+        inputs=shown.description.inputs if shown else (),
+        outputs=shown.description.outputs if shown else (),
+        engine=shown.description.engine if shown else "",
         ready_versions=ready,
+        unnamed=usual is not None and bool(usual.workers),
     )

@@ -7,6 +7,7 @@ The clear twin that benchmarks compare with lives in `bench/`: there is no unsea
 from typing import Protocol
 
 from wardian.crypto.message_header import RequestHeader
+from wardian.crypto.sealed_request import Buffer, ReceivedRequest
 
 
 class Pending(Protocol):
@@ -49,6 +50,17 @@ class OpenedMessage(Protocol):
 
         Raises:
             AuthenticationFailed: the keys were erased meanwhile.
+        """
+
+
+class SealedOpener(Protocol):
+    """Worker side: opens what clients seal to the model's request key."""
+
+    def open_sealed(self, body: Buffer) -> ReceivedRequest:
+        """Return the request in `body`.
+
+        Raises:
+            FormatError, AuthenticationFailed: it is none, or not to a key that this worker has.
         """
 
 

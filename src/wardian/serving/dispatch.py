@@ -14,13 +14,10 @@ is not sealed at all: its client accepted the mesh as it was (TRUST T2), and con
 """
 
 import asyncio
-import heapq
 import itertools
 import logging
-import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 
 from typing_extensions import override
 
@@ -33,16 +30,14 @@ from wardian.errors import (
     JobFailed,
     QueueFull,
     RequestError,
-    Timeout,
     WardianError,
 )
 from wardian.inference.spec import Tensors
-from wardian.serving.catalog import Catalog, ModelInfo, Served
+from wardian.serving.catalog import Catalog, ModelInfo, Served, Traffic
 from wardian.serving.codec import MessageCodec
 from wardian.serving.flights import Flight, Flights
-from wardian.serving.lane_counts import ANSWERED, LaneCounts
+from wardian.serving.open_requests import Counters, OpenRequests
 from wardian.serving.packing import (
-    ERRORS,
     Done,
     LaneQueue,
     Outcome,
@@ -53,7 +48,8 @@ from wardian.serving.packing import (
 )
 from wardian.serving.queue.lease import Lane
 from wardian.serving.queue.seam import FrontQueue, FrontSink
-from wardian.serving.tensors import Group, decode_pack, encode_pack
+from wardian.serving.sealed_pack import OUTPUTS, TENSOR
+from wardian.serving.tensors import Kind, decode_pack, encode_pack
 
 __all__ = ["Counters", "Dispatcher", "Done", "Outcome"]
 
@@ -62,31 +58,8 @@ log = logging.getLogger(__name__)
 MAX_CRASHES = 2
 """Workers that may die of one request before it is given up."""
 
-_STALE_DEADLINES = 1024
-"""Deadlines of requests that have ended which are kept in any case: clearing them costs time."""
-
 MAX_REQUEST_BYTES = 128 * 1024**2
 """Largest inputs of one request: half of what a frame of the queue may hold."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened since the start; for metrics."""
-
-    accepted: int = 0
-    answered: int = 0
-    failed: int = 0  # ended with an error other than a timeout
-    timed_out: int = 0
-    packs: int = 0
-    redelivered: int = 0
-    lanes: dict[Lane, LaneCounts] = field(default_factory=dict)
-
-    def of(self, lane: Lane) -> LaneCounts:
-        """Return the counts of one version of a model."""
-        counts = self.lanes.get(lane)
-        if counts is None:
-            counts = self.lanes[lane] = LaneCounts()
-        return counts
 
 
 class Dispatcher(FrontSink):
@@ -100,6 +73,7 @@ class Dispatcher(FrontSink):
         lanes: Collection[Lane],
         max_waiting: int,
         batch_across_tenants: frozenset[str] = frozenset(),
+        traffic: Traffic | None = None,
     ) -> None:
         """Dispatch over `queue`; made on the running loop, before the queue starts.
 
@@ -110,13 +84,13 @@ class Dispatcher(FrontSink):
             max_waiting: requests that may be open at a time.
             batch_across_tenants: names of the models whose owner said in `wardian.toml` that
                 requests of different tenants may share a message and a batch.
+            traffic: how requests that name no version are divided; see `Catalog`.
         """
-        self.counters = Counters()
         self._loop = asyncio.get_running_loop()
         self._queue = queue
         self._codecs = dict(codecs)
         self._catalog = Catalog(
-            self._codecs, lanes=lanes, clock=clock.monotonic, stalled=queue.stalled
+            self._codecs, lanes=lanes, clock=clock.monotonic, stalled=queue.stalled, traffic=traffic
         )
         self._generation = 0
         self._holds = False
@@ -124,12 +98,10 @@ class Dispatcher(FrontSink):
         self._max_waiting = max_waiting
         self._across = batch_across_tenants
         self._lanes: dict[Lane, LaneQueue] = {}
-        self._open: dict[int, Request] = {}
+        self._requests = OpenRequests(self._loop, expired=self._let_go)
+        self.counters = self._requests.counters
         self._flights = Flights()
-        self._deadlines: list[tuple[float, int]] = []  # a heap; requests that ended may be there
         self._numbers = itertools.count(1)
-        self._next_sweep = math.inf
-        self._timer: asyncio.TimerHandle | None = None
         queue.attach(self)
 
     def submit(
@@ -142,18 +114,23 @@ class Dispatcher(FrontSink):
         deadline_s: float,
         done: Done,
         tenant: str = "",
+        weight: int = 1,
+        sealed: bool = False,
     ) -> None:
         """Accept one request; `done` is called exactly once, on this loop, never from within.
 
         Args:
             model: name, as in `wardian.toml`.
-            version: or None for the newest.
+            version: or None for whichever has its turn; see `Catalog.find`.
             inputs: little-endian arrays; not to be changed before `done`.
             outputs: names of those wanted, or None for all.
             deadline_s: seconds from now until the request ends as `Timeout`.
             done: gets the outcome; must not raise.
             tenant: requests of different tenants share neither message nor batch (TRUST T19),
-                unless the model's owner allowed it.
+                unless the model's owner allowed it. Each has its turn among those that wait.
+            weight: of the tenant, 1 or more: its part of the workers while others wait, too.
+            sealed: `inputs` are `sealed_pack.as_tensors` of what the client sealed to the workers,
+                and so is the outcome. Only its size is looked at.
 
         Raises:
             RequestError: 404 unknown model or version; 400 names, types or shapes are not the
@@ -165,13 +142,12 @@ class Dispatcher(FrontSink):
             raise self._refusal()
         served = self._catalog.find(model, version)
         try:
-            rows, key, size_bytes = self._measure(served, inputs, outputs)
+            rows, key, size_bytes = self._measure(served, inputs, outputs, sealed=sealed)
         except WardianError as err:
             self.counters.of(served.lane).refuse(err)
             raise
         number = next(self._numbers)
         lane = self._lanes[served.lane]
-        deadline = self._loop.time() + deadline_s
         request = Request(
             number=number,
             inputs=inputs,
@@ -179,27 +155,31 @@ class Dispatcher(FrontSink):
             key=number if key is None else key,
             size_bytes=size_bytes,
             outputs=outputs,
-            tenant="" if model in self._across else tenant,
-            deadline=deadline,
+            tenant=f"sealed {number}" if sealed else "" if model in self._across else tenant,
+            payer=tenant,
+            weight=weight,
+            deadline=self._loop.time() + deadline_s,
             began=clock.monotonic(),
             done=done,
             lane=lane,
+            named=version is not None,
+            sealed=sealed,
             generation=self._generation,
         )
-        self.counters.accepted += 1
-        self._open[number] = request
+        self._requests.add(request)
         lane.waiting.append(request)
         if not lane.scheduled:
             self._flush_soon(lane)
-        self._note_deadline(deadline, number)
 
     def _measure(
-        self, served: Served, inputs: Tensors, outputs: tuple[str, ...] | None
+        self, served: Served, inputs: Tensors, outputs: tuple[str, ...] | None, *, sealed: bool
     ) -> tuple[int, object, int]:
         """Return rows, key and size of a request that may be accepted."""
-        if len(self._open) >= self._max_waiting:
+        if len(self._requests) >= self._max_waiting:
             raise QueueFull("too many requests are waiting; try again shortly")
-        rows, key, size_bytes = served.rules.measure(inputs)
+        rows, key, size_bytes = (
+            (1, None, inputs[TENSOR].nbytes) if sealed else served.rules.measure(inputs)
+        )
         if size_bytes > MAX_REQUEST_BYTES:
             raise RequestError(f"inputs are larger than {MAX_REQUEST_BYTES} bytes", status=413)
         if outputs is not None:
@@ -239,14 +219,14 @@ class Dispatcher(FrontSink):
                 del self._lanes[lane]
         if moved:
             self._generation += 1
-            self._end_waiting(moved_error)
+            self._requests.end_waiting(moved_error)
         self._queue.rechallenge()
         self.go_on()
 
     def refuse(self, error: Callable[[], WardianError]) -> None:
         """Accept and seal nothing more: what waits ends as `error`; what travels goes on."""
         self._refusal = error
-        self._end_waiting(error)
+        self._requests.end_waiting(error)
 
     def erase(self) -> None:
         """End what is still open, and erase all keys."""
@@ -275,15 +255,12 @@ class Dispatcher(FrontSink):
     @property
     def open_requests(self) -> int:
         """How many requests have not ended yet."""
-        return len(self._open)
+        return len(self._requests)
 
     def close(self) -> None:
         """End what is still open as `ConnectionLost`."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._flights.clear()
-        for request in list(self._open.values()):
-            self._end(request, Outcome(error=ConnectionLost("the front end is stopping")))
+        self._requests.end_all(lambda: ConnectionLost("the front end is stopping"))
 
     # What the queue tells
 
@@ -297,10 +274,13 @@ class Dispatcher(FrontSink):
         if served.lane not in self._lanes:
             self._lanes[served.lane] = lane_queue(served, self._codecs[served.lane.model])
         event(log, "worker.admitted", model=served.lane.model, version=served.lane.version)
+        self._rehome(served.lane.model)
 
     @override
     def gone(self, worker: int) -> None:
-        self._catalog.gone(worker)
+        lane = self._catalog.gone(worker)
+        if lane is not None:
+            self._rehome(lane.model)
 
     @override
     def room_opened(self, lane: Lane) -> None:
@@ -317,15 +297,20 @@ class Dispatcher(FrontSink):
         self._flights.land(message)
         asked = {request.number: request for request in flight.requests}
         try:
-            for group in decode_pack(plaintext).groups:
-                self._end_group(group, asked, flight.lane.outputs)
+            sealed_in = flight.requests[0].sealed
+            outputs = OUTPUTS if sealed_in else flight.lane.outputs
+            for group in decode_pack(plaintext, Kind.SEALED if sealed_in else Kind.INFER).groups:
+                self._requests.end_group(group, asked, outputs)
         except FormatError as err:  # sealed by a worker of ours: a bug, not an attack
             event(log, "answer.malformed", level=logging.ERROR, why=str(err))
         for request in asked.values():
-            self._end(request, Outcome(error=JobFailed("the worker left this request out")))
+            self._requests.end(
+                request, Outcome(error=JobFailed("the worker left this request out"))
+            )
 
     @override
     def lost(self, messages: list[int]) -> None:
+        models = set()
         for message in reversed(messages):
             flight = self._flights.land(message)
             if flight is None:
@@ -334,6 +319,9 @@ class Dispatcher(FrontSink):
             culprit = len(messages) == 1 and len(flight.requests) == 1
             for request in reversed(flight.requests):
                 self._redeliver(request, crashed=culprit)
+            models.add(flight.lane.lane.model)
+        for model in models:
+            self._rehome(model)
 
     # How requests travel
 
@@ -364,14 +352,15 @@ class Dispatcher(FrontSink):
             deadline_ms=max(0, int((time.time() + latest - self._loop.time()) * 1000)),
             request_ids=tuple([request.number for request in requests]),
         )
-        plaintext = encode_pack(stacked(requests))
+        kind = Kind.SEALED if first.sealed else Kind.INFER
+        plaintext = encode_pack(stacked(requests), kind)
         sealed, pending = lane.codec.seal_request(plaintext, header=header)
         message = next(self._numbers)
         self._flights.launch(message, Flight(lane, requests, pending, lane.codec))
-        for request in requests:
-            request.message = message
-        self.counters.packs += 1
         now = clock.monotonic()
+        for request in requests:
+            request.message, request.sent = message, now
+        self.counters.packs += 1
         self.counters.of(lane.lane).delay.note(now - first.began, now=now)
         self._queue.send(message, sealed, lane=lane.lane, alone=first.suspect)
 
@@ -380,103 +369,44 @@ class Dispatcher(FrontSink):
         if request.done is None:
             return
         if self._refusal is not None or request.generation != self._generation:
-            self._end(request, Outcome(error=(self._refusal or moved_error)()))
+            self._requests.end(request, Outcome(error=(self._refusal or moved_error)()))
             return
         request.suspect = True
         request.crashes += crashed
         if request.crashes >= MAX_CRASHES:
-            self._end(request, Outcome(error=JobFailed("workers died while running this request")))
+            self._requests.end(
+                request, Outcome(error=JobFailed("workers died while running this request"))
+            )
             return
         self.counters.redelivered += 1
-        request.message = 0
+        request.message, request.sent = 0, 0.0
         lane = request.lane
         lane.waiting.appendleft(request)
         if not lane.scheduled:
             self._flush_soon(lane)
 
-    # How requests end
-
-    def _end_waiting(self, error: Callable[[], WardianError]) -> None:
-        """End every request that travels in no message."""
-        for request in [each for each in self._open.values() if not each.message]:
-            self._end(request, Outcome(error=error()))
-            request.lane.note_ended()
-
-    def _end_group(self, group: Group, asked: dict[int, Request], outputs: frozenset[str]) -> None:
-        """End the requests in `group` and take them out of `asked`."""
-        if group.failure:
-            error = ERRORS[group.failure]
-            for number in group.ids:
-                if request := asked.pop(number, None):
-                    self._end(request, Outcome(error=error()))
-            return
-        if group.parts.keys() != outputs:
-            raise FormatError("answer: the outputs are not the model's")
-        tensors = {name: parts[0] for name, parts in group.parts.items()}
-        single = len(group.ids) == 1
-        start = 0
-        for number, rows in zip(group.ids, group.rows, strict=True):
-            request = asked.pop(number, None)
-            stop = start + rows
-            if request is not None and request.done is not None:
-                names = tensors if request.outputs is None else request.outputs
-                mine = {name: tensors[name] for name in names}
-                if not single:
-                    mine = {name: array[start:stop] for name, array in mine.items()}
-                self._end(request, Outcome(outputs=mine))
-            start = stop
-
-    def _end(self, request: Request, outcome: Outcome) -> None:
-        """End `request`, unless it has ended; the one place where that happens."""
-        done = request.done
-        if done is None:
-            return
-        request.done = None
-        request.inputs = {}
-        del self._open[request.number]
-        if outcome.error is None:
-            self.counters.answered += 1
-        elif isinstance(outcome.error, Timeout):
-            self.counters.timed_out += 1
-        else:
-            self.counters.failed += 1
-        error = outcome.error
-        self.counters.of(request.lane.lane).end(
-            ANSWERED if error is None else type(error).__name__, clock.monotonic() - request.began
-        )
-        try:
-            done(outcome)
-        except Exception as err:  # noqa: BLE001  the other requests of the pack must not suffer
-            event(log, "outcome.refused", level=logging.ERROR, error=type(err).__name__)
-
-    def _note_deadline(self, deadline: float, number: int) -> None:
-        heap = self._deadlines
-        heapq.heappush(heap, (deadline, number))
-        if len(heap) > _STALE_DEADLINES + 2 * len(self._open):  # most have ended in time
-            heap[:] = [(request.deadline, known) for known, request in self._open.items()]
-            heapq.heapify(heap)
-        if deadline < self._next_sweep:
-            self._sweep_at(deadline)
-
-    def _sweep_at(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._next_sweep = when
-        self._timer = self._loop.call_at(when, self._sweep)
-
-    def _sweep(self) -> None:
-        """End the requests whose deadline has passed; look again when the next one does."""
-        self._timer, self._next_sweep = None, math.inf
-        now = self._loop.time()
-        heap = self._deadlines
-        while heap and (heap[0][0] <= now or heap[0][1] not in self._open):
-            _, number = heapq.heappop(heap)
-            request = self._open.get(number)
-            if request is not None:
-                self._end(request, Outcome(error=Timeout("no answer within the deadline")))
-                self._let_go(request)
-        if heap:
-            self._sweep_at(heap[0][0])
+    def _rehome(self, model: str) -> None:
+        """Let requests that wait for a version without workers, and name none, go to another."""
+        for lane in list(self._lanes.values()):
+            heir = self._catalog.heir(lane.lane) if lane.lane.model == model else None
+            if heir is None:
+                continue
+            home, moving = self._lanes[heir.lane], lane.take_unnamed()
+            for request in reversed(moving):
+                try:
+                    if request.sealed:
+                        rows, key = 1, None
+                    else:
+                        rows, key, _ = heir.rules.measure(request.inputs)
+                    heir.rules.expect_outputs(request.outputs or ())
+                except RequestError:  # of other tensors: its own version may come back
+                    lane.waiting.appendleft(request)
+                    continue
+                request.rows, request.lane = rows, home
+                request.key = request.number if key is None else key
+                home.waiting.appendleft(request)
+            if moving and not home.scheduled:
+                self._flush_soon(home)
 
     def _let_go(self, request: Request) -> None:
         """Give back what a request that timed out holds, and go on with those behind it."""

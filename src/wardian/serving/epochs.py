@@ -1,4 +1,4 @@
-"""The worker's queue keys: of the epoch in force, and for a while of those before.
+"""The worker's queue and request keys: of the epoch in force, and for a while of those before.
 
 A message says of which epoch it is. One of a later epoch than this worker knows means that the
 front end was told of it first: the broker is asked at once. Anybody can write such a number, so
@@ -16,6 +16,7 @@ from typing_extensions import override
 from wardian._internal.clock import Monotonic, monotonic
 from wardian.crypto.message import OpenedRequest, QueueReceiver
 from wardian.crypto.message_header import epoch_of
+from wardian.crypto.sealed_request import Buffer, ReceivedRequest, RequestOpener, epoch_of_sealed
 from wardian.crypto.secret import Secret
 from wardian.errors import AuthenticationFailed
 from wardian.serving.codec import WorkerCodec
@@ -74,6 +75,7 @@ class EpochCodec(WorkerCodec):
         self._model, self._keep_s, self._ask, self._ticks = model, keep_s, ask, ticks
         self._lock = threading.Lock()
         self._receivers: dict[int, tuple[Secret, QueueReceiver]] = {}
+        self._openers: dict[int, RequestOpener] = {}
         self._over_at: dict[int, float] = {}
         self._newest = -1
         self._closed = False
@@ -84,7 +86,14 @@ class EpochCodec(WorkerCodec):
         """The newest epoch that was taken up; -1 before the first."""
         return self._newest
 
-    def take_up(self, key: Secret, *, epoch: int, certificate_digest: bytes) -> None:
+    def take_up(
+        self,
+        key: Secret,
+        *,
+        epoch: int,
+        certificate_digest: bytes,
+        opener: RequestOpener | None = None,
+    ) -> None:
         """Open messages of `epoch` from now on.
 
         What was seen in an epoch is remembered: if its key came again, nothing changes, and the
@@ -94,8 +103,11 @@ class EpochCodec(WorkerCodec):
             key: of the queue, 32 bytes, owned by this codec from now on.
             epoch: of the key.
             certificate_digest: SHA-256 of this process's certificate in DER, 32 bytes.
+            opener: the request key of the same epoch, owned likewise; None: nothing that a client
+                sealed in this epoch opens.
         """
         with self._lock:
+            self._take_opener(epoch, opener)
             known = self._receivers.get(epoch)
             if self._closed or (known is not None and known[0] == key):
                 key.wipe()
@@ -129,10 +141,26 @@ class EpochCodec(WorkerCodec):
             raise AuthenticationFailed("queue message: of an epoch whose key is not here")
         return receiver.open_request(sealed)
 
+    def open_sealed(self, body: Buffer) -> ReceivedRequest:
+        """Return the request in `body`, which its client sealed to this model's request key.
+
+        Raises:
+            FormatError: it is no sealed request.
+            AuthenticationFailed: of an epoch whose key is not here; or see `RequestOpener.open`.
+        """
+        epoch = epoch_of_sealed(body)
+        with self._lock:
+            self._drop_over()
+            opener = self._openers.get(epoch)
+        if opener is None:
+            raise AuthenticationFailed("sealed request: of an epoch whose key is not here")
+        return opener.open(body)
+
     def close(self) -> None:
         """Open nothing any more; what was opened before can still be answered."""
         with self._lock:
             self._closed = True
+            self._erase_openers()
             for _, receiver in self._receivers.values():
                 receiver.close()
 
@@ -140,6 +168,7 @@ class EpochCodec(WorkerCodec):
         """Erase all keys: nothing is opened or answered any more."""
         with self._lock:
             self._closed = True
+            self._erase_openers()
             for _, receiver in self._receivers.values():
                 receiver.erase()
             self._receivers.clear()
@@ -157,9 +186,29 @@ class EpochCodec(WorkerCodec):
             found = self._receivers.get(epoch)
         return None if found is None else found[1]
 
+    def _take_opener(self, epoch: int, opener: RequestOpener | None) -> None:
+        """Open with `opener` from now on, unless it is here already, or all is over."""
+        if opener is None:
+            return
+        known = self._openers.get(epoch)
+        if self._closed or (known is not None and known.same(opener)):
+            opener.erase()
+            return
+        if known is not None:
+            known.erase()
+        self._openers[epoch] = opener
+
+    def _erase_openers(self) -> None:
+        for opener in self._openers.values():
+            opener.erase()
+        self._openers.clear()
+
     def _drop_over(self) -> None:
         if self._over_at:
             now = self._ticks()
             for over in [each for each, at in self._over_at.items() if now >= at]:
                 del self._over_at[over]
                 self._receivers.pop(over)[1].erase()
+                opener = self._openers.pop(over, None)
+                if opener is not None:
+                    opener.erase()

@@ -1,6 +1,7 @@
 """The front end as one thing: HTTPS server, API, evidence desk and metrics over a dispatcher."""
 
 import logging
+import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Protocol
@@ -13,12 +14,14 @@ from wardian.attestation.evidence import Evidence
 from wardian.serving.api.evidence_desk import EvidenceDesk, Papers
 from wardian.serving.api.routes import Api
 from wardian.serving.api.service import Dispatching
+from wardian.serving.api.tenant_api import TenantApi
 from wardian.serving.dispatch import Counters
 from wardian.serving.grpc.service import GrpcService
 from wardian.serving.http.http2.connection import Http2Connection
 from wardian.serving.http.server import HttpServer
 from wardian.serving.http.tls import TlsIdentity, server_context
 from wardian.serving.queue.lease import Lane
+from wardian.serving.tenants.roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Frontend:
         attest: Callable[[bytes], Evidence],
         papers: Papers,
         metrics: Metrics | None = None,
+        roster: Roster | None = None,
     ) -> None:
         """Compose a front end; nothing listens before `start`.
 
@@ -64,22 +68,20 @@ class Frontend:
             attest: returns evidence over 64 bytes of report data; may block.
             papers: what is shown beside evidence, of the same admission as `identity`.
             metrics: counts; the caller may watch more in it.
+            roster: who is served; None: whoever connects. The caller tells of changes by
+                `use_tenants`.
         """
         self.metrics = metrics or Metrics()
         self._dispatcher = dispatcher
         self._desk = EvidenceDesk(attest=attest, papers=papers)
         self._papers = papers
         self._keys: dict[bytes, None] = {}  # server keys of this manifest, the oldest first
-        self._api = Api(
-            dispatcher=dispatcher,
-            desk=self._desk,
-            metrics=self.metrics,
-            deadline_s=limits.deadline_ms / 1000,
-            serves=self._keys.__contains__,
-        )
+        self._roster, self._identity = roster, identity
+        self._api = self._make_api(limits)
         self._server = HttpServer(
             handler=self._api.handle,
             limits=limits,
+            gate=self._api.gate if isinstance(self._api, TenantApi) else None,
             count_refusal=lambda status: self.metrics.count(names.REFUSALS, str(status)),
             speakers={
                 "h2": partial(Http2Connection, accept=GrpcService(self._api.service, limits).accept)
@@ -96,6 +98,40 @@ class Frontend:
         self.metrics.watch(names.REDELIVERIES, lambda: {(): dispatcher.counters.redelivered})
         self.use(identity, papers)
 
+    def _make_api(self, limits: Limits) -> Api:
+        """Return the API: for whoever connects, or for those of the roster."""
+        deadline_s, serves = limits.deadline_ms / 1000, self._keys.__contains__
+        if self._roster is None:
+            return Api(
+                dispatcher=self._dispatcher,
+                desk=self._desk,
+                metrics=self.metrics,
+                deadline_s=deadline_s,
+                serves=serves,
+            )
+        api = TenantApi(
+            dispatcher=self._dispatcher,
+            desk=self._desk,
+            metrics=self.metrics,
+            deadline_s=deadline_s,
+            serves=serves,
+            roster=self._roster,
+            max_open=limits.max_waiting,
+        )
+        roster = self._roster
+        self.metrics.watch(names.TENANT_INFERENCES, api.known.outcomes)
+        self.metrics.watch(names.CALLER_REFUSALS, api.known.failures)
+        self.metrics.watch(names.TENANTS_LEFT, lambda: {(): roster.left_s})
+        return api
+
+    def use_tenants(self) -> None:
+        """Accept the client certificates of the roster's list on every new connection."""
+        self._server.use(self._context(), tls_spki=self._identity.key.spki)
+
+    def _context(self) -> ssl.SSLContext:
+        clients = () if self._roster is None else self._roster.certificates
+        return server_context(self._identity, protocols=PROTOCOLS, clients=clients)
+
     def use(self, identity: TlsIdentity, papers: Papers) -> None:
         """Be `identity` on every new connection from now on.
 
@@ -107,7 +143,8 @@ class Frontend:
         Raises:
             FormatError: the chain does not parse or is of another key.
         """
-        context, spki = server_context(identity, protocols=PROTOCOLS), identity.key.spki
+        self._identity = identity
+        context, spki = self._context(), identity.key.spki
         if papers.manifest.digest != self._papers.manifest.digest:
             self._keys.clear()
         self._keys[spki] = None

@@ -1,38 +1,40 @@
 """What waits for the workers of one lane, and how it becomes packs."""
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from wardian.errors import JobFailed, RequestError, Timeout, WardianError
+import msgspec
+
+from wardian.errors import JobFailed, RequestError, RequestKeyOver, Timeout, WardianError
 from wardian.inference.spec import Tensors
 from wardian.serving.catalog import Served
 from wardian.serving.codec import MessageCodec
 from wardian.serving.queue.lease import Lane
 from wardian.serving.tensors import MAX_ITEMS, Failure, Group, Pack
+from wardian.serving.turns import Turns
 
-PACK_BYTES = 1024**2
+PACK_BYTES = 4 * 1024**2
 """A pack takes no further request beyond this size; a single request may be larger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+# Structs and not dataclasses: making one of each a request costs a quarter of the time.
+class Outcome(msgspec.Struct, frozen=True):
     """How a request ended: exactly one of `outputs` and `error` is set.
 
     The arrays of `outputs` may be views of a buffer that the requests of a pack share: encode or
-    copy them soon, and do not write to them.
+    copy them soon, and do not write to them. `version` is the one that answered; 0 with an error.
     """
 
     outputs: Tensors | None = None
     error: WardianError | None = None
+    version: int = 0
 
 
 Done: TypeAlias = Callable[[Outcome], None]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Request:
+class Request(msgspec.Struct, eq=False, kw_only=True):
     """An accepted request.
 
     Attributes:
@@ -43,12 +45,18 @@ class Request:
         size_bytes: of all inputs together.
         outputs: names of those wanted; None for all.
         tenant: shares neither message nor batch with another.
+        payer: whose turn it takes while it waits; that may be one of many of a tenant.
+        weight: of the payer.
         deadline: on the event loop's clock.
         began: when it was accepted, on the monotonic clock (the loop's may count milliseconds).
+        sent: when it was sealed for a worker last, on the same clock; 0 while it waits.
         done: gets the outcome; None once the request has ended.
         suspect: a worker may have died of it, so it travels alone.
         crashes: workers that died while they held it and nothing else.
         lane: where it waits, or waited.
+        sealed: `inputs` are what the client sealed to the workers: not measured, and its `tenant`
+            is its own, so that it shares no message.
+        named: the client named the version; else it may wait for another one.
         generation: under which manifest it was accepted, as the dispatcher counts them.
         message: that it travels in; 0 while it waits.
     """
@@ -63,7 +71,12 @@ class Request:
     deadline: float
     done: Done | None
     lane: "LaneQueue"
+    sealed: bool = False
+    named: bool = True
+    payer: str = ""
+    weight: int = 1
     began: float = 0.0
+    sent: float = 0.0
     generation: int = 0
     suspect: bool = False
     crashes: int = 0
@@ -72,7 +85,7 @@ class Request:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class LaneQueue:
-    """The requests that wait for one lane, oldest first, still unsealed.
+    """The requests that wait for one lane, each for the turn of its payer, still unsealed.
 
     Attributes:
         lane: which workers can answer.
@@ -80,7 +93,6 @@ class LaneQueue:
         limit: most requests in a pack.
         outputs: names of the model's outputs.
         waiting: may hold requests that have ended; they are passed over.
-        ended: how many of those there are.
         scheduled: a flush is due at the end of this event-loop tick.
     """
 
@@ -88,45 +100,32 @@ class LaneQueue:
     codec: MessageCodec
     limit: int
     outputs: frozenset[str]
-    waiting: deque[Request] = field(default_factory=deque)
-    ended: int = 0
+    waiting: Turns[Request] = field(default_factory=Turns)
     scheduled: bool = False
+
+    @property
+    def ended(self) -> int:
+        """How many of `waiting` have ended."""
+        return self.waiting.ended
 
     def next_pack(self, share: int) -> list[Request]:
         """Take the requests of the next message: up to `share`, all of one tenant.
 
         A suspect comes by itself. Empty if all that waited have ended.
         """
-        waiting = self.waiting
-        limit = min(self.limit, share)
-        pack: list[Request] = []
-        size = 0
-        while waiting and len(pack) < limit:
-            request = waiting[0]
-            if request.done is not None:
-                size += request.size_bytes
-                if pack and (
-                    request.suspect or request.tenant != pack[0].tenant or size > PACK_BYTES
-                ):
-                    break
-                pack.append(request)
-            else:
-                self.ended -= 1
-            waiting.popleft()
-            if request.suspect:
-                break
-        return pack
+        return self.waiting.take(min(self.limit, share), most_bytes=PACK_BYTES)
 
     def waiting_since(self) -> float | None:
         """Return when the request that waits longest was accepted, or None if none waits."""
         return min((each.began for each in self.waiting if each.done is not None), default=None)
 
+    def take_unnamed(self) -> list[Request]:
+        """Take out the requests that still wait and name no version, of each payer in order."""
+        return self.waiting.take_out(lambda request: not request.named)
+
     def note_ended(self) -> None:
         """One of `waiting` has ended; lets go of such requests once they are the larger part."""
-        self.ended += 1
-        if 2 * self.ended > len(self.waiting):
-            self.waiting = deque(request for request in self.waiting if request.done is not None)
-            self.ended = 0
+        self.waiting.note_ended()
 
 
 def stacked(requests: list[Request]) -> Pack:
@@ -148,6 +147,9 @@ def stacked(requests: list[Request]) -> Pack:
 ERRORS: Final[dict[Failure, Callable[[], WardianError]]] = {
     Failure.BAD_INPUT: lambda: RequestError("the inputs are not what the model expects"),
     Failure.FAILED: lambda: JobFailed("the model failed on this input"),
+    Failure.UNOPENED: lambda: RequestKeyOver(
+        "the sealed request is not to the model's request key: fetch the key again"
+    ),
     Failure.EXPIRED: lambda: Timeout("the deadline passed before a worker came to it"),
 }
 """How a request ends that its worker could not answer."""

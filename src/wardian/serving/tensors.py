@@ -12,7 +12,7 @@ import enum
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -24,11 +24,13 @@ from wardian.inference.spec import Array
 MAX_ITEMS = 64
 """Most requests in one pack."""
 
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
 _PREFIX = struct.Struct("<B3xI")  # kind, length of the header
 _ELEMENT = struct.Struct("<I")  # length of an element of BYTES, before its bytes
 _ALIGN = 64  # a cache line: what vector loads of the engines like best
 _PADS = tuple(bytes(count) for count in range(_ALIGN))
-_KINDS = frozenset((1, 2))
+_KINDS = frozenset((1, 2, 3))
 
 
 class Kind(enum.IntEnum):
@@ -36,6 +38,7 @@ class Kind(enum.IntEnum):
 
     INFER = 1
     DESCRIBE = 2
+    SEALED = 3  # a pack of one request, whose one tensor is what its client sealed
 
 
 class Failure(enum.IntEnum):
@@ -45,6 +48,7 @@ class Failure(enum.IntEnum):
     BAD_INPUT = 1  # names, types or shapes are not the model's
     FAILED = 2  # the engine failed on this request alone
     EXPIRED = 3  # its deadline had passed before it was run
+    UNOPENED = 4  # sealed by its client, and not to a request key that the worker has
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,14 +103,14 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Header)
 
 
-def kind_of(plaintext: bytes | bytearray) -> Kind:
+def kind_of(plaintext: Buffer) -> Kind:
     """Return what the message `plaintext` is.
 
     Raises:
         FormatError: shorter than a prefix, or an unknown kind.
     """
     if len(plaintext) < _PREFIX.size or plaintext[0] not in _KINDS:
-        raise FormatError("message: kind is neither 1 (infer) nor 2 (describe)")
+        raise FormatError("message: kind is neither 1 (infer), 2 (describe) nor 3 (sealed)")
     return Kind(plaintext[0])
 
 
@@ -127,8 +131,8 @@ def decode_body(plaintext: bytes | bytearray, kind: Kind) -> bytes:
     return bytes(memoryview(plaintext)[_PREFIX.size :])
 
 
-def encode_pack(pack: Pack) -> bytes:
-    """Return `pack` as one buffer; the arrays are copied once, into it.
+def encode_pack(pack: Pack, kind: Kind = Kind.INFER) -> bytes:
+    """Return `pack` as one buffer of `kind`; the arrays are copied once, into it.
 
     Raises:
         FormatError: an array has a type that the protocol does not name.
@@ -153,26 +157,35 @@ def encode_pack(pack: Pack) -> bytes:
         groups.append(_Group(group.ids, group.rows, heads, group.failure))
     header = _encoder.encode(_Header(pack.tenant, groups))
     used = _PREFIX.size + len(header)
-    chunks[0] = b"".join((_PREFIX.pack(Kind.INFER, len(header)), header, _PADS[-used % _ALIGN]))
+    chunks[0] = b"".join((_PREFIX.pack(kind, len(header)), header, _PADS[-used % _ALIGN]))
     try:
         return b"".join(chunks)
     except (BufferError, TypeError):  # joining reads raw memory: an array is not in C order
         return b"".join(c if isinstance(c, bytes) else c.tobytes() for c in chunks)
 
 
-def decode_pack(plaintext: bytes | bytearray) -> Pack:
+def decode_pack(
+    plaintext: Buffer, kind: Kind = Kind.INFER, *, most_elements: int | None = None
+) -> Pack:
     """Return the pack in `plaintext`; its arrays are views of `plaintext`, which they keep alive.
 
+    Args:
+        plaintext: authentic; if its author is a stranger, `most_elements` bounds the work.
+        kind: which it has to be.
+        most_elements: of all tensors of BYTES together; each is read by itself.
+
     Raises:
-        FormatError: not a pack, lengths that do not agree, or bytes left over.
+        FormatError: not a pack of `kind`, lengths that do not agree, or bytes left over.
     """
-    end = _PREFIX.size + _header_length(plaintext, Kind.INFER)
+    end = _PREFIX.size + _header_length(plaintext, kind)
     try:
         header = _decoder.decode(memoryview(plaintext)[_PREFIX.size : end])
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise FormatError("pack: header is not as specified") from err
     if sum(len(group.ids) for group in header.groups) > MAX_ITEMS:
         raise FormatError(f"pack: more than {MAX_ITEMS} requests")
+    if most_elements is not None and _elements(header) > most_elements:
+        raise FormatError(f"pack: more than {most_elements} elements of BYTES")
     offset = end + -end % _ALIGN
     groups = []
     for head in header.groups:
@@ -199,13 +212,11 @@ def encode_elements(array: Array) -> bytes:
     return b"".join(chunks)
 
 
-def decode_elements(
-    raw: bytes | bytearray | memoryview, *, offset: int, shape: tuple[int, ...]
-) -> tuple[Array, int]:
+def decode_elements(raw: Buffer, *, offset: int, shape: tuple[int, ...]) -> tuple[Array, int]:
     """Return the array of BYTES that begins at `offset` of `raw`, and where it ends.
 
     Raises:
-        FormatError: `raw` ends before it.
+        FormatError: `raw` ends before it, or no array has this shape.
     """
     count = math.prod(shape)
     view = memoryview(raw)
@@ -221,10 +232,19 @@ def decode_elements(
             raise FormatError("tensor: an element of BYTES is longer than what is left")
         elements.append(bytes(view[offset : offset + length]))
         offset += length
-    return bytes_array(elements, shape), offset
+    try:
+        return bytes_array(elements, shape), offset
+    except ValueError as err:  # an axis of 0 beside others that no array has
+        raise FormatError("tensor: a shape that no array has") from err
 
 
-def _header_length(plaintext: bytes | bytearray, kind: Kind) -> int:
+def _elements(header: _Header) -> int:
+    """Return how many elements of BYTES there are said to be."""
+    tensors = [tensor for group in header.groups for tensor in group.tensors]
+    return sum(math.prod(tensor.shape) for tensor in tensors if tensor.dtype == BYTES)
+
+
+def _header_length(plaintext: Buffer, kind: Kind) -> int:
     if kind_of(plaintext) is not kind:
         raise FormatError("message: another kind than this one")
     _, length = _PREFIX.unpack_from(plaintext)
@@ -233,7 +253,7 @@ def _header_length(plaintext: bytes | bytearray, kind: Kind) -> int:
     return int(length)
 
 
-def _read_group(plaintext: bytes | bytearray, offset: int, head: _Group) -> tuple[Group, int]:
+def _read_group(plaintext: Buffer, offset: int, head: _Group) -> tuple[Group, int]:
     if len(head.rows) != len(head.ids):
         raise FormatError("pack: a group has not as many row counts as requests")
     stacked = sum(head.rows) if len(head.ids) > 1 else None
@@ -252,7 +272,10 @@ def _read_group(plaintext: bytes | bytearray, offset: int, head: _Group) -> tupl
         if size > len(plaintext) - offset:
             raise FormatError("pack: a tensor is longer than the message")
         array = np.frombuffer(plaintext, dtype, count, offset) if count else np.empty(0, dtype)
-        parts[tensor.name] = [array.reshape(tensor.shape)]
+        try:
+            parts[tensor.name] = [array.reshape(tensor.shape)]
+        except ValueError as err:  # an axis of 0 beside others that no array has
+            raise FormatError("pack: a tensor has a shape that no array has") from err
         offset += size + -size % _ALIGN
     if len(parts) != len(head.tensors):
         raise FormatError("pack: a tensor is there twice")

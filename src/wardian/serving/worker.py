@@ -15,10 +15,13 @@ from wardian.errors import CryptoError, FormatError
 from wardian.inference.spec import Model
 from wardian.serving.batcher import Batch, Batcher, Ran, Work, refuse
 from wardian.serving.catalog import Description
-from wardian.serving.codec import OpenedMessage, WorkerCodec
+from wardian.serving.codec import OpenedMessage, SealedOpener, WorkerCodec
 from wardian.serving.queue.frames import MAX_FRAME_BYTES
 from wardian.serving.queue.lease import Lane
 from wardian.serving.queue.seam import Delivered, WorkerQueue
+from wardian.serving.sealed_lengths import AnswerLengths
+from wardian.serving.sealed_pack import answer_pack, body_in
+from wardian.serving.sealed_work import SealedAnswer, SealedDesk
 from wardian.serving.tensors import (
     Failure,
     Group,
@@ -35,25 +38,33 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = MAX_FRAME_BYTES - 64 * 1024
 """Largest answer: what the frame of a queue holds, less the header of its seal."""
+SEALED_OVERHEAD = 64 * 1024
+"""What a pack and a client's seal add to a sealed answer, at most."""
 
 
 class _Ticket:
     """A message on its way through the worker: which of its answers are still missing."""
 
-    __slots__ = ("answers", "message", "missing", "opened")
+    __slots__ = ("answers", "kind", "message", "missing", "opened", "sealed")
 
-    def __init__(self, message: int, opened: OpenedMessage, *, missing: int) -> None:
+    def __init__(self, message: int, opened: OpenedMessage, *, kind: Kind, missing: int) -> None:
         self.message = message
         self.opened = opened
+        self.kind = kind
         self.missing = missing  # requests
         self.answers: list[Group] = []
+        self.sealed: SealedAnswer | None = None
 
     def seal(self) -> Delivered:
-        plaintext = encode_pack(Pack(groups=self.answers))
+        pack = Pack(groups=self.answers)
+        if self.sealed is not None:
+            (group,) = self.answers
+            pack = answer_pack(group.ids[0], self.sealed.seal(group))
+        plaintext = encode_pack(pack, self.kind)
         if len(plaintext) > MAX_ANSWER_BYTES:  # the front end would hang up on us
             ids = [number for group in self.answers for number in group.ids]
             failed = Group(ids=ids, rows=[0] * len(ids), failure=Failure.FAILED)
-            plaintext = encode_pack(Pack(groups=[failed]))
+            plaintext = encode_pack(Pack(groups=[failed]), self.kind)
         return Delivered(self.message, self.opened.answer(plaintext))
 
 
@@ -69,6 +80,7 @@ class Worker:
         queue: WorkerQueue,
         codec: WorkerCodec,
         batch_across_tenants: bool = False,
+        sealed: SealedOpener | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Serve `model` as `lane`.
@@ -81,6 +93,7 @@ class Worker:
             codec: opens requests and seals answers.
             batch_across_tenants: requests of different messages may share a batch; said by the
                 model's owner in `wardian.toml`.
+            sealed: opens what clients seal to the model's request key; None: nothing does.
             wall_clock: Unix time in seconds; only tells which requests nobody waits for.
         """
         self._model = model
@@ -90,6 +103,19 @@ class Worker:
         self._wall_clock = wall_clock
         self._batcher = Batcher(
             model, max_rows=max_batch, batch_across_tenants=batch_across_tenants
+        )
+        most_bytes = MAX_ANSWER_BYTES - SEALED_OVERHEAD
+        self._sealed = SealedDesk(
+            sealed,
+            rules=self._batcher.rules,
+            lengths=AnswerLengths(
+                inputs=model.inputs,
+                outputs=model.outputs,
+                batchable=self._batcher.batchable,
+                most_bytes=most_bytes,
+            ),
+            version=lane.version,
+            most_bytes=most_bytes,
         )
         self._description = Description(
             model=lane.model,
@@ -134,7 +160,7 @@ class Worker:
         now_ms = self._wall_clock() * 1000
         for message, sealed in delivered:
             try:
-                opened, pack = self._read(sealed)
+                opened, kind, pack = self._read(sealed)
                 if pack is None:
                     done.append(Delivered(message, self._describe(opened)))
                     continue
@@ -143,22 +169,51 @@ class Worker:
                 self._queue.refused(message)
                 continue
             mine = [Work(len(tickets), pack.tenant, group) for group in pack.groups]
-            tickets.append(_Ticket(message, opened, missing=sum(len(g.ids) for g in pack.groups)))
+            missing = sum(len(group.ids) for group in pack.groups)
+            tickets.append(_Ticket(message, opened, kind=kind, missing=missing))
             if opened.header.deadline_ms < now_ms:
                 done += self._note([refuse(work, Failure.EXPIRED) for work in mine], tickets)
+            elif kind is Kind.SEALED:
+                done += self._open_sealed(pack, tickets, works)
             else:
                 works += mine
         return done
 
-    def _read(self, sealed: bytes) -> tuple[OpenedMessage, Pack | None]:
+    def _open_sealed(
+        self, pack: Pack, tickets: list[_Ticket], works: list[Work]
+    ) -> list[Delivered]:
+        """Let what its client sealed join `works`; or return the answer that it has already.
+
+        It belongs to the newest ticket. Of no tenant, so it joins others only where anybody may.
+        """
+        source = len(tickets) - 1
+        work = Work(source, "", pack.groups[0])
+        try:
+            request = self._sealed.open(body_in(pack))
+        except (CryptoError, FormatError) as err:
+            event(log, "sealed.unopened", level=logging.WARNING, why=str(err))
+            return self._note([refuse(work, Failure.UNOPENED)], tickets)
+        tickets[source].sealed = request.answer
+        if request.inputs is None:
+            return self._note([refuse(work, Failure.BAD_INPUT)], tickets)
+        parts = {name: [array] for name, array in request.inputs.items()}
+        group = Group(ids=work.group.ids, rows=[request.rows], parts=parts)
+        works.append(work._replace(group=group))
+        return []
+
+    def _read(self, sealed: bytes) -> tuple[OpenedMessage, Kind, Pack | None]:
         """Return the message in `sealed`, and the pack in it unless it asks for a description."""
         opened = self._codec.open_request(sealed)
         if opened.header.version != self._lane.version:
             raise FormatError("message for another version of the model")
-        if kind_of(opened.plaintext) is Kind.INFER:
-            return opened, decode_pack(opened.plaintext)
+        kind = kind_of(opened.plaintext)
+        if kind is not Kind.DESCRIBE:
+            pack = decode_pack(opened.plaintext, kind)
+            if kind is Kind.SEALED:
+                body_in(pack)  # of our front ends, nothing else comes
+            return opened, kind, pack
         decode_body(opened.plaintext, Kind.DESCRIBE)
-        return opened, None
+        return opened, kind, None
 
     def _describe(self, opened: OpenedMessage) -> bytes:
         return opened.answer(encode_body(Kind.DESCRIBE, wire.encode(self._description)))

@@ -17,6 +17,15 @@ _ENVIRONMENT = MappingProxyType(
         "TZ": "UTC0",  # says it all: no time zone file is looked up
     }
 )
+# The C library would give every large buffer back to the kernel and get it again as fresh pages,
+# zeroed one by one: for a message of 600 KB that costs more than its encryption.
+_TENSORS = MappingProxyType(
+    {
+        **_ENVIRONMENT,
+        "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
+        "MALLOC_TRIM_THRESHOLD_": str(256 * 1024**2),
+    }
+)
 _MIB = 1024**2
 
 
@@ -117,7 +126,7 @@ _OF_MESH = (
     *_within("broker", "certificate_form", "certificates", "lease"),
     *_within("broker.infrastructure", "certificates", "grant"),
     *_within("broker.mesh", "appraisal", "fields", "lines", "manifest", "trust", "verify"),
-    *_within("broker.release", "in_force", "protocol", "turns"),
+    *_within("broker.release", "in_force", "protocol", "request_keys", "turns"),
     *_within("broker.state", "audit", "merkle"),
     *_within("broker.transparency", "cosigning", "following", "heads", "proofs"),
     *_within("crypto", "aead_stream", "recipients", "sealed_header"),
@@ -126,13 +135,16 @@ _OF_MESH = (
 _ADMITTED = (
     *_OF_MESH,
     *_within("broker.release", "admission", "client", "workload_session"),
-    *_within("crypto", "message", "message_header", "message_keys"),
+    *_within("crypto", "hpke_context", "message", "message_header", "message_keys"),
+    "wardian.crypto.sealed_request",
     *_within("inference", "dtypes", "spec"),  # the shape of tensors, no engine
     *_within("roles", "admission", "membership", "queue_access"),
-    *_within("serving", "catalog", "codec", "rules", "tensors"),
+    *_within("serving", "catalog", "codec", "descriptions", "rules", "sealed_pack", "shares"),
+    "wardian.serving.tensors",
     *_within("serving.queue", "frames", "lease", "seam"),
     *_within("serving.queue", "redis_access", "redis_entries", "redis_heartbeat", "redis_link"),
     *_within("serving.queue", "redis_session", "redis_wire"),
+    *_within("serving.queue", "blocks", "slab", "slab_handover"),
 )
 """What the broker admits: front ends and workers."""
 _BASE_DISTRIBUTIONS = ("cffi", "cryptography", "dcap-qvl", "msgspec", "typing_extensions")
@@ -183,8 +195,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("crypto", "jose", "strict_text"),
                 *_within("roles", "broker", "broker_counter", "broker_home", "kbs", "recovering"),
                 *_within("roles", "standing_by", "succeeding"),
-                *_within("serving.http", "connection", "messages", "newcomer", "reader", "server"),
-                *_within("serving.http", "state", "tls"),
+                *_within("serving.http", "connection", "messages", "newcomer", "peer", "reader"),
+                *_within("serving.http", "server", "state", "tls"),
                 "wardian.tee.sealing",
             ),
             distributions=(*_BASE_DISTRIBUTIONS, "httptools"),
@@ -214,23 +226,25 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             modules=(
                 *_ADMITTED,
                 "wardian._internal.metrics",
-                "wardian.roles.frontend",
+                *_within("roles", "frontend", "tenants"),
                 *_within("serving", "dispatch", "flights", "frontend", "frontend_evidence"),
-                "wardian.serving.lane_counts",
-                "wardian.serving.packing",
+                *_within("serving", "lane_counts", "open_requests", "packing", "traces", "turns"),
+                *_within("serving.tenants", "account", "api_key", "callers", "limits", "lists"),
+                *_within("serving.tenants", "refusals", "roster", "source", "verify"),
                 *_within("serving.api", "actions", "call", "describe", "elements", "error_answers"),
                 *_within("serving.api", "evidence_desk", "fair_line", "json_tensors", "oip"),
                 *_within("serving.api", "openapi", "predict", "routes", "schemas", "service"),
-                "wardian.serving.api.table",
+                *_within("serving.api", "sealed", "table", "tenancy", "tenant_api"),
+                "wardian.serving.sealed_types",
                 *_within("serving.grpc", "call", "infer_messages", "methods", "service", "status"),
                 *_within("serving.grpc", "stream_call", "wire"),
-                *_within("serving.http", "connection", "messages", "newcomer", "reader", "server"),
-                *_within("serving.http", "state", "tls"),
+                *_within("serving.http", "connection", "messages", "newcomer", "peer", "reader"),
+                *_within("serving.http", "server", "state", "tls"),
                 *_within("serving.http.http2", "allowance", "blocks", "connection", "exchange"),
                 *_within("serving.http.http2", "fields", "frames", "outbox", "stream", "streams"),
-                *_within("serving.queue", "front", "redis_connection", "redis_front"),
+                *_within("serving.queue", "front", "listening", "redis_connection", "redis_front"),
                 *_within("serving.queue", "redis_lanes", "redis_presence", "redis_traffic"),
-                "wardian.serving.queue.redis_workers",
+                *_within("serving.queue", "redis_workers", "slab_front"),
             ),
             distributions=(
                 *_BASE_DISTRIBUTIONS,
@@ -241,7 +255,16 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 "uvloop",
             ),
             product_id=2,
+            environment=_TENSORS,
             heap_bytes=512 * _MIB,
+            allowed=(
+                *_SETTINGS,
+                HostFile(
+                    path="tenants.json",
+                    reason="the tenants list: believed only with the signatures that the measured "
+                    "wardian.toml demands, and only while it lasts",
+                ),
+            ),
             kernel=(
                 *_PROCESSORS,
                 HostFile(path="/proc/self/stat", reason="its own CPU seconds, for /metrics"),
@@ -255,15 +278,19 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             modules=(
                 *_ADMITTED,
                 *_within("crypto", "sealed_file", "sealed_stream"),
-                *_within("inference", "base", "choice", "ir_file", "model", "onnx_file"),
-                *_within("inference", "onnxruntime", "openvino", "probe"),
+                *_within("inference", "attached", "base", "choice", "ir_file", "model"),
+                *_within("inference", "onnx_file", "onnxruntime", "openvino", "probe"),
                 *_within("inference.steps", "image", "image_trial", "numbers", "pipeline"),
+                *_within("inference.steps", "tokens", "tokens_trial"),
+                *_within("inference.text", "byte_bpe", "vocabulary", "wordpiece"),
                 *_within("roles", "staying", "worker"),
-                *_within("serving", "batcher", "epochs", "worker"),
-                *_within("serving.queue", "redis_outbox", "redis_worker", "worker"),
+                *_within("serving", "batcher", "epochs", "sealed_content", "sealed_lengths"),
+                *_within("serving", "sealed_work", "worker"),
+                *_within("serving.queue", "redis_outbox", "redis_worker", "slab_worker", "worker"),
             ),
             distributions=(*_BASE_DISTRIBUTIONS, "numpy", "onnxruntime", "openvino", "pillow"),
             product_id=3,
+            environment=_TENSORS,
             heap_bytes=512 * _MIB,
             allowed=(
                 *_SETTINGS,

@@ -287,16 +287,17 @@ def test_the_audit_log_tells_the_story(mesh: ToyMesh, broker: ToyBroker) -> None
         ("provision", "granted", "model"),
         ("release", "granted", "model"),
         ("release", "granted", "queue"),
+        ("release", "granted", "request"),
         ("refusal", "refused", ""),
         ("refusal", "refused", ""),
     ]
     lines = verify_chain(status(broker).lines, head=status(broker).audit)
-    release, refusal = lines[5].entry, lines[7].entry
+    release, refusal = lines[5].entry, lines[8].entry
     assert release.measurement == mesh.measurements["worker"].hex()
     assert release.key_id == mesh.keys["digits"].key_id.hex()
     assert release.manifest == mesh.verified().digest.hex()
     assert (refusal.role, refusal.model, refusal.rule) == ("aggregator", "digits", "role-known")
-    assert [len(status(broker, after=n).lines) for n in (0, 7, 9, 99)] == [9, 2, 0, 0]
+    assert [len(status(broker, after=n).lines) for n in (0, 7, 10, 99)] == [10, 3, 0, 0]
 
 
 def test_every_change_that_an_owner_makes_has_a_line_of_its_own(

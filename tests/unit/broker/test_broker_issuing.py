@@ -245,7 +245,7 @@ def test_a_renewal_gets_a_certificate_and_queue_keys_and_nothing_else(
     first = admit(broker)
     again = admit(broker, renewal=True)
     assert again.queue_key("digits") == first.queue_key("digits")
-    assert {secret.kind for secret in again.secrets} == {"queue"}
+    assert {secret.kind for secret in again.secrets} == {"queue", "request"}
     assert again.certificate_digest != first.certificate_digest
     assert again.tls_key.spki != first.tls_key.spki
 

@@ -97,7 +97,7 @@ async def test_a_mesh_at_a_glance(mesh: ToyMesh, broker: ToyBroker, desks: Desks
     assert found.head == broker.store.audit_head
     assert found.head_verified
     first, second = sorted(found.witnesses, key=lambda each: each.seconds_ago is None)
-    assert (first.lines_behind, first.seconds_ago) == (4, 0)
+    assert (first.lines_behind, first.seconds_ago) == (6, 0)
     assert (second.lines_behind, second.seconds_ago) == (None, None)
     told = "\n".join(warnings)
     assert "faces version 1: its owner" in told

@@ -58,6 +58,7 @@ def test_a_worker_gets_its_models_key_and_queue_key(mesh: ToyMesh, broker: ToyBr
     assert {(s.kind, s.model) for s in admission.secrets} == {
         ("model", "digits"),
         ("queue", "digits"),
+        ("request", "digits"),
     }
     assert b"BEGIN CERTIFICATE" in admission.certificate_chain_pem
     assert b"BEGIN CERTIFICATE" in admission.mesh_ca_pem

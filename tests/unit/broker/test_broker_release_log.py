@@ -66,7 +66,7 @@ def test_a_workload_sees_the_log_grow_by_its_own_lines(mesh: ToyMesh, broker: To
     admission = broker.admit(mesh.workload(), mesh.attest("worker"))
     head = admission.witnessed.head
     assert verify_head(head, ca_spki=admission.mesh_ca_spki, mesh="test") == broker.store.audit_head
-    assert head.audit.count == before.count + 2  # the model's key and the queue's
+    assert head.audit.count == before.count + 3  # the model's key, the queue's and the request key
     assert head.manifest == admission.manifest.digest.hex()
 
 

@@ -218,7 +218,7 @@ def test_a_renewal_gets_queue_keys_and_uses_nothing(pair: ToyBroker) -> None:
     admission = worker(pair)
     for _ in range(3):
         renewed = worker(pair, renewal=True)
-        assert {secret.kind for secret in renewed.secrets} == {"queue"}
+        assert {secret.kind for secret in renewed.secrets} == {"queue", "request"}
         assert renewed.queue_key("digits") == admission.queue_key("digits")
     assert withheld(pair) == "uses-exhausted"
 

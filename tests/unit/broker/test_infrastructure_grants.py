@@ -15,7 +15,13 @@ from wardian.broker.infrastructure.certificates import verify_infrastructure_cer
 from wardian.broker.infrastructure.grant import QueueGrant
 from wardian.broker.infrastructure.keeping import Infrastructure
 from wardian.broker.release.admission import Admission
-from wardian.broker.release.protocol import Release, Request, decode_release, encode_release
+from wardian.broker.release.protocol import (
+    Release,
+    Request,
+    _QueueRecord,
+    decode_release,
+    encode_release,
+)
 from wardian.broker.state.audit import AuditEntry, verify_chain
 from wardian.broker.state.new_life import begin_life
 from wardian.cli.audit.lines import sentence
@@ -120,7 +126,7 @@ def test_it_is_committed_with_an_audit_line_before_it_is_used(broker: ToyBroker)
     made, *released = entries(broker)[before:]
     assert (made.event, made.role, made.kind) == ("start", "infrastructure", "certificate")
     assert sentence(made) == "made the infrastructure CA and passwords of Redis"
-    assert [entry.kind for entry in released] == ["model", "queue", "access"]
+    assert [entry.kind for entry in released] == ["model", "queue", "request", "access"]
     access = released[-1]
     assert access.certificate == hashlib.sha256(grant_of(admission).certificate).hexdigest()
     assert (access.role, access.outcome) == ("worker", "granted")
@@ -334,3 +340,10 @@ def test_the_text_of_the_acl_file() -> None:
         assert "allkeys" not in line
         assert "+@" not in line
     assert key_prefix("a.b-c") == "{wardian:a.b-c}:"
+
+
+def test_a_record_that_is_about_to_travel_does_not_show_its_password() -> None:
+    record = _QueueRecord(
+        infrastructure_ca=b"ca", certificate=b"leaf", username="worker", password="5e" * 32
+    )
+    assert repr(record) == "_QueueRecord(worker)"

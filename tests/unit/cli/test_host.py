@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from wardian._internal import wire
 from wardian.cli import host, resolving
 from wardian.cli.state import StateDir
-from wardian.errors import ConfigError
+from wardian.errors import ConfigError, FormatError
+from wardian.roles.host import HostSettings
 
 
 @pytest.fixture
@@ -331,3 +333,31 @@ def test_a_worker_of_one_version_reads_and_serves_that_one(state: StateDir) -> N
 def test_a_version_that_is_no_number(state: StateDir, version: str) -> None:
     with pytest.raises(ConfigError, match="NAME or NAME:VERSION"):
         host.place_worker(state, model=f"m:{version}")
+
+
+AGREED = '[mesh]\nname = "m"\nowners = ["{}"]\n[models.digits]\n[models.faces]\n'
+
+
+def test_a_front_end_is_told_how_versions_share(state: StateDir) -> None:
+    operator(state, '[models.digits.traffic]\n"1" = 90\n"2" = 10\n[models.faces]\n')
+    assert host.place_frontend(state).settings.traffic == {"digits": {"1": 90, "2": 10}}
+    state.agreed.write_text(AGREED.format("a" * 64))
+    told = wire.encode(host.place_frontend(state).settings)
+    assert wire.decode(told, HostSettings, what="x").traffic == {"digits": {"1": 90, "2": 10}}
+
+
+def test_traffic_of_a_model_that_there_is_not_is_refused_with_its_line(state: StateDir) -> None:
+    state.agreed.write_text(AGREED.format("a" * 64))
+    operator(state, '[models.digits]\n[models.digit.traffic]\n"1" = 1\n')
+    with pytest.raises(ConfigError, match=r"operator\.toml, line 2: .*no model 'digit'; it has: "):
+        host.place_frontend(state)
+
+
+@pytest.mark.parametrize(
+    "traffic",
+    [{"digits": {"0": 1}}, {"digits": {"x": 1}}, {"digits": {"1": -1}}, {"../x": {"1": 1}}],
+)
+def test_a_front_end_refuses_traffic_that_is_none(traffic: object) -> None:
+    """Whoever starts it may say anything."""
+    with pytest.raises(FormatError):
+        wire.decode(wire.encode({"traffic": traffic}), HostSettings, what="host settings")

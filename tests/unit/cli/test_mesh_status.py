@@ -82,7 +82,7 @@ def test_a_mesh_at_a_glance(mesh: ToyMesh, broker: ToyBroker, desks: Desks, tmp_
         "standby     none configured",
         f"signed by the mesh CA in {ca}",
         "never",
-        "3 lines, 0 s ago",
+        "4 lines, 0 s ago",
         "(1 are demanded)",
         "! faces version 1: its owner",
     ):

@@ -1,8 +1,10 @@
+import os
+
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from wardian.crypto.kdf import MAX_OUTPUT_BYTES, expand, extract, hkdf
+from wardian.crypto.kdf import MAX_OUTPUT_BYTES, Expander, expand, extract, hkdf
 from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError
 
@@ -71,3 +73,11 @@ def test_each_use_has_its_own_key():
         hkdf(Secret.random(), salt=b"", info=b"one"),
     ]
     assert len({k.reveal() for k in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("size", [0, 1, 55, 64, 300])
+def test_an_expander_expands(size: int) -> None:
+    key, info = os.urandom(32), os.urandom(size)
+    expander = Expander(key)
+    assert expander.key(info) == expander.key(info) == expand(key, info)
+    assert key.hex() not in repr(expander)

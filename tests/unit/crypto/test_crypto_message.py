@@ -452,8 +452,9 @@ def test_the_derivations_of_the_page():
     assert AESGCM(key).decrypt(nonce, sealed[end:], sealed[:end]) == b"input"
 
     salt = b"s" * 32
-    info = wire.fields("wardian queue answer v1", WORKER, b"digits", epoch)
-    info += header.salt + struct.pack(">Q", header.counter) + hashlib.sha256(sealed).digest()
+    info = wire.fields("wardian queue answer v2", WORKER, b"digits", epoch)
+    digest = hashlib.sha256(sealed[:end] + sealed[-16:]).digest()
+    info += header.salt + struct.pack(">Q", header.counter) + digest
     clear = struct.pack(">4sBBBBQQQQ", b"wdnq", 1, 2, 6, 0, 5, 0, 9, 0) + salt + WORKER + b"digits"
     body = AESGCM(derive(salt, info)).encrypt(bytes(4) + struct.pack(">Q", 9), b"output", clear)
     assert pending.open(clear + body) == b"output"

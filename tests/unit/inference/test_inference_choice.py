@@ -209,7 +209,11 @@ def test_real_engines_are_measured_warm_and_said(caplog):
     assert 2 <= chosen.max_batch <= 64
     assert "(auto: openvino " in chosen.model.engine
     (said,) = [r for r in caplog.records if r.getMessage() == "model.chosen"]
-    assert said.fields == {"engine": chosen.model.engine, "max_batch": chosen.max_batch}
+    assert said.fields == {
+        "engine": chosen.model.engine,
+        "max_batch": chosen.max_batch,
+        "batchable": True,
+    }
     answer = chosen.model.infer({"image": np.zeros((3, 64), np.float32)})
     assert np.allclose(answer["probabilities"].sum(axis=1), 1)
 

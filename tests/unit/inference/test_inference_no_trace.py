@@ -15,6 +15,7 @@ import numpy as np
 from wardian._internal.steps import ImageStep, TopStep
 from wardian.inference.choice import choose_model
 from wardian.inference.steps.image_trial import decode_trials
+from wardian.inference.steps.tokens_trial import split_trials
 chosen = choose_model(
     data, media_type=sys.argv[3], engine=sys.argv[4], threads=2,
     post=[TopStep(output="probabilities", n=3)],
@@ -26,6 +27,7 @@ try:
 except Exception as err:
     assert type(err).__name__ == "JobFailed"
 decode_trials()
+split_trials()
 chosen.model.close()
 print("inferred")
 """

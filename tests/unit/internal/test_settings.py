@@ -152,3 +152,37 @@ def test_a_link_to_a_settings_file_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real.toml").write_bytes(AGREED)
     (tmp_path / "wardian.toml").symlink_to(tmp_path / "real.toml")
     assert settings.read(tmp_path / "wardian.toml") == AGREED
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (b'[models.a.traffic]\n"1" = 0\n"2" = 0\n', 1, "gives no version a share"),
+        (b'[models.b.traffic]\n"1" = 1\n[models.a.traffic]\n"2" = 0\n', 3, "gives no version"),
+        (b'[models.b.traffic]\n"1" = 1\n[models.a.traffic]\n"x" = 1\n', 3, "matching regex"),
+        (b'[models.b.traffic]\n"1" = 1\n[models.a.traffic]\n"0" = 1\n', 3, "matching regex"),
+        (b'[models.a.traffic]\n"1" = -1\n', 1, "Expected `int` >= 0"),
+        (b'[models.a.traffic]\n"1" = 0.5\n', 1, "got `float`"),
+        (b'[models.a.traffic]\n"1" = 1000001\n', 1, "<= 1000000"),
+        (b'[models.b]\n[models.a]\ntraffic = { "1" = "x" }\n', 3, "got `str`"),
+        (b"[models.b]\n[models.a]\nsplit = {}\n", 3, "unknown field"),
+        (b'[models."../a".traffic]\n"1" = 1\n', 1, "matching regex"),
+        (b"[models.a.traffic]\n" + b"".join(b'"%d" = 1\n' % n for n in range(1, 10)), 1, "<= 8"),
+    ],
+)
+def test_traffic_that_is_none_is_refused_with_its_line(text: bytes, line: int, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as refused:
+        settings.parse(text, Operator, name="operator.toml")
+    assert str(refused.value).startswith(f"operator.toml, line {line}: ")
+
+
+def test_traffic() -> None:
+    read = settings.parse(b'[models.a.traffic]\n"1" = 90\n"22" = 10\n', Operator, name="o")
+    assert read.models["a"].traffic == {"1": 90, "22": 10}
+
+
+def test_the_line_of_a_key_in_raw_text() -> None:
+    raw = b"[x]\n[models.other]\n[models.a]\nb = { c = 1 }\n"
+    assert settings.line_of(["models", "a"], raw) == 3
+    assert settings.line_of(["models", "a", "b", "c"], raw) == 4
+    assert settings.line_of(["nowhere"], raw) is None

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "broker"))
 
 from toy_mesh import ToyBroker, ToyMesh
 
+from wardian._internal.metrics import Metrics
 from wardian.broker.certificates import chain_pem
 from wardian.broker.release.admission import Admission
 from wardian.errors import ConfigError, LocalProtocolError
@@ -89,6 +90,16 @@ def test_which_queue(broker: ToyBroker) -> None:
     for host, queue in ((EMBEDDED, embedded), (EMBEDDED, frontend_role._queue(EMBEDDED, bare))):
         reach = worker_role._reach if isinstance(queue, SocketWorkerQueue) else frontend_role._reach
         reach(host, queue)(bare)  # there is nothing to take up
+
+
+def test_what_the_embedded_queue_counts_is_shown() -> None:
+    metrics, queue = Metrics(), SocketFrontQueue(Address.parse("queue.sock"))
+    frontend_role._watch_queue(metrics, queue)
+    queue.slabs.counts.carried, queue.slabs.counts.by_socket = 7, 2
+    shown = metrics.render().decode()
+    assert 'wardian_queue_large_messages_total{way="slab"} 7.0' in shown
+    assert 'wardian_queue_large_messages_total{way="socket"} 2.0' in shown
+    assert "wardian_queue_slab_bytes 0.0" in shown
 
 
 @pytest.mark.parametrize(

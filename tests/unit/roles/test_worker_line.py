@@ -89,4 +89,5 @@ def test_t21_no_model_key_outlives_the_opening_of_the_model(world: World, tmp_pa
     assert {each.kind: bool(each.key) for each in admission.secrets} == {
         "model": False,
         "queue": True,
+        "request": True,
     }

@@ -100,7 +100,7 @@ class Fakes:
 
 
 def outputs() -> Outcome:
-    return Outcome(outputs={"y": np.array([[3, 4]], "f4")})
+    return Outcome(outputs={"y": np.array([[3, 4]], "f4")}, version=1)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,8 @@ def test_infer_in_json() -> None:
     fakes.end(outputs())
     assert fakes.api.in_flight == 0
     assert json.loads(answers[0].body[0]) == {
-        "model_name": "digits",  # and no version: of two, it may have been either
+        "model_name": "digits",
+        "model_version": "1",  # of two: the one that answered
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [3, 4]}],
     }
 
@@ -271,6 +272,7 @@ def test_predict() -> None:
     answers = fakes.start("POST", "/v1/models/digits:predict", ROWS)
     fakes.end(outputs())
     assert json.loads(answers[0].body[0]) == {"predictions": [[3, 4]]}
+    assert answers[0].headers == b"Wardian-Model-Version: 1\r\n"
 
 
 def test_predict_before_a_worker_came() -> None:
@@ -338,7 +340,10 @@ def test_errors_and_what_is_told_of_them(
         fakes.end(Outcome(error=error))
     (response,) = answers
     assert response.status == status
-    assert json.loads(response.body[0]) == {"error": text, "code": code}
+    body_told = json.loads(response.body[0])
+    assert ("reference" in body_told) is ("could not be carried out" in text)
+    body_told.pop("reference", None)
+    assert body_told == {"error": text, "code": code}
     assert (b"Retry-After: %d\r\n" % (retry or 0) in response.headers) is (retry is not None)
     assert fakes.api.in_flight == 0
 

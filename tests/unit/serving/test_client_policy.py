@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,7 @@ def test_the_right_front_end_is_accepted(shown: Shown, by: str) -> None:
         ({}, "names no mesh"),
         ({"roles": {}}, "names no mesh"),
         ({"manifest_digest": b"short"}, "32 bytes"),
+        ({"manifest_digest": bytes(32), "mesh_ca": b"short"}, "32 bytes"),
         ({"roles": {"worker": frozenset({b"short"})}}, "32 bytes"),
     ],
 )
@@ -378,6 +380,7 @@ def test_a_policy_file(shown: Shown, tmp_path: Path) -> None:
         ("", FILE, "names no mesh"),
         ("roles = {}", FILE, "names no mesh"),
         ('manifest_digest = "12"', FILE, "manifest_digest"),
+        (f"manifest_digest = {'ab' * 32!r}\nca = '12'", FILE, "ca"),
         ("manifest = 1", FILE, "line 7: .*unknown field `manifest`"),
         ("", FILE.replace("[mesh]", ""), "missing required field `mesh`"),
         ("manifest_digest = " + repr("ab" * 32), FILE.replace("measurements", "#"), "names no enclave"),
@@ -396,3 +399,16 @@ def test_policy_files_that_are_refused(
 def test_a_policy_file_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_client_policy(str(tmp_path / "none.toml"))
+
+
+def test_t13_the_file_may_pin_the_mesh_ca(shown: Shown, tmp_path: Path) -> None:
+    """The evidence binds whichever CA the front end names; who pins one believes no other."""
+    digest = hashlib.sha256(shown.ca.spki).hexdigest()
+    pin = f'manifest_digest = "{shown.manifest.digest.hex()}"\nca = '
+    verify(
+        shown, load_client_policy(write(tmp_path / "p.toml", pin + f'"{digest}"', shown.platform))
+    )
+    other = load_client_policy(write(tmp_path / "p.toml", pin + repr("ab" * 32), shown.platform))
+    with pytest.raises(PolicyDenied) as refused:
+        verify(shown, other)
+    assert refused.value.rule == "mesh-ca"

@@ -28,7 +28,7 @@ from wardian.errors import (
     Timeout,
     WardianError,
 )
-from wardian.serving import dispatch, packing
+from wardian.serving import dispatch, open_requests, packing
 from wardian.serving.catalog import Description
 from wardian.serving.dispatch import Dispatcher, Outcome
 from wardian.serving.queue.lease import Lane
@@ -149,10 +149,10 @@ async def test_tenants_share_no_message(plane):
     for number in range(4):
         plane.requests.submit(number, image(number), tenant="ab"[number % 2])
     await tick()
-    assert len(plane.queue.sent) == 4
+    assert len(plane.queue.sent) == 2
     with pipe.serving():
         await plane.requests.all_done()
-    assert pipe.model.batches == [1, 1, 1, 1]
+    assert pipe.model.batches == [2, 2]
 
 
 async def test_tenants_share_a_batch_where_the_owner_allows_it():
@@ -299,7 +299,7 @@ async def test_deadlines_of_many_that_wait_are_not_gone_through_again_and_again(
     await plane.worker(credit=1)
     plane.requests.submit("busy", image(0))
     await tick()
-    plane.dispatcher._open = Watched(plane.dispatcher._open)
+    plane.dispatcher._requests._open = Watched(plane.dispatcher._requests._open)
     (lane,) = plane.dispatcher._lanes.values()
     for number in range(500):
         plane.requests.submit(number, image(1), deadline_s=0.01 + number * 1e-4)
@@ -312,13 +312,13 @@ async def test_deadlines_of_many_that_wait_are_not_gone_through_again_and_again(
 
 
 async def test_deadlines_of_answered_requests_are_not_kept(plane, monkeypatch):
-    monkeypatch.setattr(dispatch, "_STALE_DEADLINES", 10)
+    monkeypatch.setattr(open_requests, "_STALE_DEADLINES", 10)
     pipe = await plane.worker()
     with pipe.serving():
         for number in range(100):
             plane.requests.submit(number, image(number))
             await plane.requests.all_done()
-    assert len(plane.dispatcher._deadlines) <= 12
+    assert len(plane.dispatcher._requests._deadlines) <= 12
 
 
 async def test_those_that_wait_are_counted_rightly_beside_those_that_ended(plane):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wardian.errors import RequestError
+from wardian.inference.dtypes import BF16
 from wardian.inference.spec import TensorSpec
-from wardian.serving.api.elements import BF16, MAX_ELEMENTS
+from wardian.serving.api.elements import MAX_ELEMENTS
 from wardian.serving.api.json_tensors import MAX_LISTS
 from wardian.serving.api.oip import decode_infer, encode_infer
 from wardian.serving.api.predict import decode_predict, encode_predict
@@ -108,3 +109,10 @@ def test_predictions_take_texts_and_base64() -> None:
 def test_predictions_give_texts_and_base64() -> None:
     array = np.array([[b"a", b"\xff\xd8"]], object)
     assert json.loads(encode_predict({"y": array})) == {"predictions": [["a", {"b64": "/9g="}]]}
+
+
+def test_a_text_that_is_not_utf_8_is_refused() -> None:
+    body = b'{"inputs": [{"name": "t", "datatype": "BYTES", "shape": [1], "data": ["\xff"]}]}'
+    with pytest.raises(RequestError, match="utf-8") as refused:
+        decode_infer(body, header_length=None)
+    assert refused.value.status == 400

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from wardian._internal import wire
 from wardian.errors import ConfigError, FormatError, PeerProtocolError
 from wardian.serving.queue.frames import (
+    LARGE_BYTES,
     Address,
     FrameKind,
     FrameReader,
@@ -12,25 +13,43 @@ from wardian.serving.queue.frames import (
     credit_frame,
     frame,
     message_head,
-    parse_number,
-    split_message,
+    numbered_frame,
 )
 
+SIZES = st.one_of(st.integers(0, 50), st.integers(LARGE_BYTES - 20, LARGE_BYTES + 9000))
 
-@settings(max_examples=100, deadline=None)
+
+@settings(max_examples=60, deadline=None)
 @given(
-    bodies=st.lists(st.binary(max_size=50), max_size=6),
-    cuts=st.lists(st.integers(1, 40), min_size=1, max_size=20),
+    sizes=st.lists(SIZES, max_size=6),
+    cuts=st.lists(st.one_of(st.integers(1, 40), st.integers(3000, 90_000)), min_size=1),
+    as_view=st.booleans(),
 )
-def test_frames_come_out_whole_however_the_stream_is_cut(bodies, cuts):
-    stream = b"".join(frame(FrameKind.ANSWER, body) for body in bodies)
-    reader = FrameReader(max_bytes=100)
-    found = []
-    while stream:
+def test_frames_come_out_whole_however_the_stream_is_cut(sizes, cuts, as_view):
+    sent = [(FrameKind.ANSWER, number, bytes([number]) * size) for number, size in enumerate(sizes)]
+    stream = b"".join(numbered_frame(*each) for each in sent)
+    reader = FrameReader(max_bytes=2 * LARGE_BYTES)
+    found, start = [], 0
+    if sum(sizes) > 1000 * max(cuts):
+        cuts = [*cuts, 50_000]
+    while start < len(stream):
         for cut in cuts:
-            found += reader.feed(memoryview(stream)[:cut])
-            stream = stream[cut:]
-    assert found == [(FrameKind.ANSWER, body) for body in bodies]
+            piece = stream[start : start + cut]
+            found += reader.feed(memoryview(piece) if as_view else piece)
+            start += cut
+            assert reader.missing <= max(0, 2 * LARGE_BYTES)
+    assert found == sent
+    assert reader.missing == 0
+
+
+def test_a_large_message_in_crumbs_takes_no_more_memory_than_it_has():
+    whole = numbered_frame(FrameKind.ANSWER, 1, bytes(LARGE_BYTES))
+    reader = FrameReader(max_bytes=len(whole))
+    found = []
+    for start in range(0, len(whole), 2):
+        found += reader.feed(whole[start : start + 2])
+        assert len(reader._pieces) <= 1
+    assert found == [(FrameKind.ANSWER, 1, bytes(LARGE_BYTES))]
 
 
 @pytest.mark.parametrize("head", [b"\0\0\0\0\x01", b"\0\0\0\x0b\x01", b"\xff\xff\xff\xff\x01"])
@@ -41,12 +60,16 @@ def test_empty_and_oversized_frames_end_the_stream(head):
 
 def test_messages_and_numbers_come_back():
     whole = message_head(FrameKind.REQUEST, 7, b"sealed") + b"sealed"
-    ((kind, body),) = FrameReader(max_bytes=100).feed(whole)
-    assert (kind, split_message(body)) == (FrameKind.REQUEST, (7, b"sealed"))
-    ((kind, body),) = FrameReader(max_bytes=100).feed(credit_frame(3))
-    assert (kind, parse_number(body)) == (FrameKind.CREDIT, 3)
-    with pytest.raises(PeerProtocolError):
-        split_message(b"1234567")
+    assert FrameReader(max_bytes=100).feed(whole) == [(FrameKind.REQUEST, 7, b"sealed")]
+    assert FrameReader(max_bytes=100).feed(credit_frame(3)) == [(FrameKind.CREDIT, 3, b"")]
+    hello = frame(FrameKind.HELLO, b"{}")
+    assert FrameReader(max_bytes=100).feed(hello) == [(FrameKind.HELLO, 0, b"{}")]
+
+
+@pytest.mark.parametrize("kind", [*set(FrameKind) - {FrameKind.HELLO, FrameKind.FETCH}, 0, 99])
+def test_a_frame_that_ends_within_its_number_ends_the_stream(kind):
+    with pytest.raises(PeerProtocolError, match="within its number"):
+        FrameReader(max_bytes=100).feed(b"\0\0\0\x08" + bytes([kind]) + b"1234567")
 
 
 def test_a_hello_states_protocol_lane_and_credit():

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from wardian.errors import FormatError, RequestError
+from wardian.inference.dtypes import BF16, from_bf16
 from wardian.inference.spec import TensorSpec
-from wardian.serving.api.elements import BF16, from_bf16, to_bf16
+from wardian.serving.api.elements import to_bf16
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.grpc import wire
 from wardian.serving.grpc.infer_messages import Asked, build_infer, parse_infer

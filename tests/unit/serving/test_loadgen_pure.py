@@ -13,6 +13,7 @@ from wardian.errors import (
     FormatError,
     PeerProtocolError,
 )
+from wardian.inference.dtypes import dtype_name
 from wardian.serving.client.connection import Moved
 from wardian.serving.loadgen import histogram
 from wardian.serving.loadgen.histogram import Histogram
@@ -204,6 +205,7 @@ def test_inputs_are_made_up_from_metadata() -> None:
             {"name": "a", "datatype": "FP32", "shape": [-1, 3]},
             {"name": "b", "datatype": "INT64", "shape": [2]},
             {"name": "c", "datatype": "BOOL", "shape": []},
+            {"name": "d", "datatype": "BF16", "shape": [-1, 2]},
         ],
     }
     made = make_inputs(described, rows=4)
@@ -211,7 +213,9 @@ def test_inputs_are_made_up_from_metadata() -> None:
         "a": ((4, 3), "<f4"),
         "b": ((2,), "<i8"),
         "c": ((), "|b1"),
+        "d": ((4, 2), "|V2"),
     }
+    assert dtype_name(made["d"].dtype) == "BF16"
     np.testing.assert_array_equal(made["a"], make_inputs(described, rows=4)["a"])
 
 

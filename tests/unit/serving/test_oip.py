@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from wardian.errors import RequestError
-from wardian.inference.dtypes import NAME_OF, NUMPY_OF
+from wardian.inference.dtypes import NAME_OF, NUMPY_OF, from_bf16, to_bf16
 from wardian.serving.api.json_tensors import MAX_JSON_BYTES, MAX_JSON_VALUES
 from wardian.serving.api.oip import InferRequest, decode_infer, encode_infer
 
@@ -268,7 +268,7 @@ def test_binary_answers_of_any_size(shape: tuple[int, ...]) -> None:
     assert b"".join(parts[1:]) == array.tobytes()
 
 
-ARRAYS = st.sampled_from([dtype for dtype in NUMPY_OF.values() if dtype.kind != "f"]).flatmap(
+ARRAYS = st.sampled_from([dtype for dtype in NUMPY_OF.values() if dtype.kind not in "fV"]).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5))
 )
 FLOATS = st.sampled_from([16, 32, 64]).flatmap(
@@ -280,11 +280,19 @@ FLOATS = st.sampled_from([16, 32, 64]).flatmap(
 )
 
 
-@given(array=ARRAYS | FLOATS)
+HALVES = hnp.arrays(
+    np.dtype("<f4"),
+    hnp.array_shapes(min_dims=1, max_dims=3, max_side=5),
+    elements=st.floats(-(2.0**100), 2.0**100, width=32),
+).map(to_bf16)
+
+
+@given(array=ARRAYS | FLOATS | HALVES)
 def test_any_array_survives_both_forms(array: np.ndarray) -> None:
     name = NAME_OF[array.dtype]
     entry = {"name": "x", "shape": list(array.shape), "datatype": name}
-    body = request({**entry, "data": array.tolist()})
+    values = from_bf16(array) if name == "BF16" else array
+    body = request({**entry, "data": values.tolist()})
     np.testing.assert_array_equal(decode_infer(body, header_length=None).inputs["x"], array)
     head = request({**entry, "parameters": {"binary_data_size": array.nbytes}})
     np.testing.assert_array_equal(decode_binary(head, array.tobytes()).inputs["x"], array)

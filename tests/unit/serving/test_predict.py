@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from wardian.errors import RequestError
-from wardian.inference.spec import TensorSpec
+from wardian.inference.dtypes import BF16
+from wardian.inference.spec import FREE, TensorSpec
 from wardian.serving.api.json_tensors import MAX_JSON_BYTES, MAX_JSON_VALUES
 from wardian.serving.api.predict import decode_predict, encode_predict
 
@@ -117,3 +118,19 @@ def test_a_large_answer_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(RequestError, match="ask for binary_data_output") as caught:
         encode_predict({"y": np.zeros(shape, "u1")})
     assert caught.value.status == 413
+
+
+def test_bfloat16_rows() -> None:
+    spec = TensorSpec(name="x", dtype="BF16", shape=(-1, 2))
+    got = decode_predict(b'{"instances": [[1.5, -2], [0.1, 3]]}', inputs=(spec,))["x"]
+    assert (got.dtype, got.shape) == (BF16, (2, 2))
+    said = json.loads(encode_predict({"y": got}))
+    assert said == {"predictions": [[1.5, -2.0], [0.10009765625, 3.0]]}
+    with pytest.raises(RequestError, match="out of range"):
+        decode_predict(b'{"instances": [[3.4e38, 0]]}', inputs=(spec,))
+
+
+def test_a_name_that_is_not_utf_8_is_refused() -> None:
+    spec = TensorSpec(name="x", dtype="FP32", shape=(FREE, 1))
+    with pytest.raises(RequestError, match="expected a list of objects with the inputs x"):
+        decode_predict(b'{"instances": [{"\xff": [1]}]}', inputs=(spec,))

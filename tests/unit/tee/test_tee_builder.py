@@ -197,7 +197,10 @@ def test_sizes_and_threads(tmp_path):
     large = table(AGREED.replace(b"1000000", b"4000000000"))
     assert large["enclave_size"] == "16G"
     threads = table(AGREED + b"threads = 16\n")
-    assert threads["max_threads"] == small["max_threads"] + 15
+    assert threads["max_threads"] == small["max_threads"] + 2 * 15  # of two engines, by default
+    for count, more in ((1, 0), (16, 15)):
+        one = table(AGREED + b'engine = "openvino"\nthreads = %d\n' % count)
+        assert one["max_threads"] == small["max_threads"] - 1 + more
     assert table(AGREED + b"threads = 16\n", "broker") == table(AGREED, "broker") | {
         "trusted_files": table(AGREED + b"threads = 16\n", "broker")["trusted_files"]
     }

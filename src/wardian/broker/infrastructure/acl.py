@@ -16,7 +16,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "frontend": (
             *("exists", "expire", "info", "mget", "smembers", "srem", "xack", "xadd"),
-            *("xautoclaim", "xdel", "xgroup|create", "xpending", "xread"),
+            *("xautoclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xpending", "xread"),
         ),
         "worker": (
             *("expire", "sadd", "set"),

@@ -16,6 +16,13 @@ from wardian.broker.certificates import (
 from wardian.broker.infrastructure.grant import QueueGrant, verify_grant
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.release.protocol import Release, ReleasedSecret, queue_key_id
+from wardian.broker.release.request_keys import (
+    OPENERS,
+    RequestKey,
+    public_of,
+    request_key_id,
+    verify_request_key,
+)
 from wardian.broker.state.audit import AuditHead
 from wardian.broker.transparency.cosigning import WitnessedHead
 from wardian.broker.transparency.following import follow_log
@@ -43,6 +50,7 @@ class Admission:
         manifest: what the broker showed and its evidence bound; `manifest.signed` is what a front
             end shows its clients.
         secrets: what was released, each checked against the manifest and what was asked for.
+        request_keys: for a front end, what the broker states of its models' request keys.
         witnessed: the audit log with the release's own lines: what a front end shows its clients.
         queue_access: access to Redis, if that was asked for; its certificate is for `tls_key`.
     """
@@ -60,6 +68,7 @@ class Admission:
     manifest: VerifiedManifest
     secrets: tuple[ReleasedSecret, ...]
     witnessed: WitnessedHead
+    request_keys: tuple[RequestKey, ...] = ()
     queue_access: QueueGrant | None = None
 
     def queue_key(self, model: str) -> tuple[Secret, int]:
@@ -68,6 +77,13 @@ class Admission:
             if secret.kind == "queue" and secret.model == model and secret.epoch is not None:
                 return secret.key, secret.epoch
         raise LocalProtocolError(f"no queue key of model {model} was released")
+
+    def request_key(self, model: str) -> tuple[Secret, int]:
+        """Return the private request key of `model` (32 bytes) and its epoch; a worker has one."""
+        for secret in self.secrets:
+            if secret.kind == "request" and secret.model == model and secret.epoch is not None:
+                return secret.key, secret.epoch
+        raise LocalProtocolError(f"no request key of model {model} was released")
 
     @property
     def epoch(self) -> int:
@@ -130,13 +146,14 @@ def verify_release(
         tls_key: the key of the certificate request.
         logged: where the audit log of message 2 ended.
         now: Unix seconds.
-        renewal: whether a certificate and queue keys were asked for, and nothing else.
+        renewal: whether a certificate and the epoch's keys were asked for, and nothing else.
         queue_access: whether access to Redis was asked for, too.
 
     Raises:
         PeerProtocolError: the release is not what was asked for, or not written down.
         FormatError, AuthenticationFailed, EvidenceStale, PolicyDenied: a certificate is not
             what it should be; see `verify_issuing_certificate` and `verify_peer_certificate`.
+        RequestKeyInvalid: what a front end is to tell its clients is not what they would accept.
     """
     ca_spki = verify_ca_certificate(mesh_ca)
     issuer_spki = verify_issuing_certificate(
@@ -162,7 +179,16 @@ def verify_release(
         raise PeerProtocolError("the broker released secrets that its audit log does not show")
     for secret in release.secrets:
         _verify_secret(secret, models=models, manifest=manifest)
-    _verify_selection(release.secrets, models=models, manifest=manifest, renewal=renewal)
+    _verify_selection(release, role=role, models=models, manifest=manifest, renewal=renewal)
+    for key in release.request_keys:
+        verify_request_key(
+            key,
+            ca_spki=ca_spki,
+            mesh=manifest.manifest.mesh,
+            model=key.model,
+            manifest_digest=manifest.digest,
+            now=key.not_after,  # a broker that is late with an epoch still has its front ends
+        )
     if (release.queue is not None) is not queue_access:
         raise PeerProtocolError("access to Redis was released unasked, or asked for in vain")
     if release.queue is not None:
@@ -182,27 +208,38 @@ def verify_release(
         manifest=manifest,
         secrets=release.secrets,
         witnessed=release.log.witnessed,
+        request_keys=release.request_keys,
         queue_access=release.queue,
     )
 
 
 def _verify_selection(
-    secrets: tuple[ReleasedSecret, ...],
+    release: Release,
     *,
+    role: str,
     models: tuple[str, ...],
     manifest: VerifiedManifest,
     renewal: bool,
 ) -> None:
-    """Refuse a secret that comes twice, a queue key too many or too few, more than a renewal has.
+    """Refuse a secret that comes twice, a key too many or too few, more than a renewal has.
 
-    There is one queue key for each model that was asked for and that the manifest has.
+    There is one queue key for each model that was asked for and that the manifest has, and beside
+    it a worker has the request key, anybody else what is stated of it (TRUST T13).
     """
+    secrets = release.secrets
     found = Counter((each.kind, each.model, each.version, each.name) for each in secrets)
     queues = {model for kind, model, *_ in found if kind == "queue"}
     wanted = {model for model in models if manifest.manifest.lines(model)}
     if max(found.values(), default=1) > 1 or queues != wanted:
         raise PeerProtocolError("the released secrets are not one of each that was asked for")
-    if renewal and len(queues) != len(secrets):
+    opened = {model for kind, model, *_ in found if kind == "request"}
+    stated = [key.model for key in release.request_keys]
+    opens = role in OPENERS
+    if opened != (wanted if opens else set()) or sorted(stated) != (
+        [] if opens else sorted(wanted)
+    ):
+        raise PeerProtocolError("the released request keys are not those of this role")
+    if renewal and len(queues) + len(opened) != len(secrets):
         raise PeerProtocolError("more was released than a renewal asks for")
 
 
@@ -216,9 +253,10 @@ def _verify_secret(
         return
     if secret.model not in models:
         raise PeerProtocolError("a secret of a model was released that was not asked for")
-    if secret.kind == "queue":
+    if secret.kind in {"queue", "request"}:
         fits = secret.version is None and secret.epoch is not None
-        key_id = queue_key_id(secret.key)
+        request = secret.kind == "request"
+        key_id = request_key_id(public_of(secret.key)) if request else queue_key_id(secret.key)
     else:
         lines = manifest.manifest.lines(secret.model)
         named = {(line.version, line.key_id) for line in lines}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from wardian.broker.mesh.lines import Line, ModelLine, SecretLine
 from wardian.broker.release.policy import Entitlement
 from wardian.broker.release.protocol import ReleasedSecret, queue_key_id
+from wardian.broker.release.request_keys import public_of, request_key_id
 from wardian.broker.release.terms import Standing, refuse_over, refuse_spent
 from wardian.broker.state import named_secrets
 from wardian.broker.state.clock import FlooredClock
@@ -28,8 +29,8 @@ class Grant:
 
     Attributes:
         secret: what the workload gets.
-        line: its owner's; None for a queue key.
-        use: which release of it this is, 1 or more; 0 for a queue key, whose uses nobody counts.
+        line: its owner's; None for a queue key and a request key.
+        use: which release of it this is, 1 or more; 0 for those two, whose uses nobody counts.
     """
 
     secret: ReleasedSecret
@@ -75,7 +76,7 @@ class Vault:
 
         Args:
             entitled: of `entitlements`.
-            epoch: of the queue keys.
+            epoch: of the queue and request keys.
 
         Raises:
             PolicyDenied: no version of a model may be released now; see `refuse_over`,
@@ -85,8 +86,7 @@ class Vault:
         granted, withheld = list[Grant](), list[Withheld]()
         for each in entitled:
             if each.line is None:
-                secret = self._queue_secret(each.model, epoch)
-                granted.append(Grant(secret=secret, line=None, use=0))
+                granted.append(self._of_epoch(each, epoch))
                 continue
             try:
                 granted.append(self.grant(each.line))
@@ -96,7 +96,7 @@ class Vault:
         return Grants(granted=tuple(granted), withheld=tuple(withheld))
 
     def renewed(self, entitled: tuple[Entitlement, ...], *, epoch: int) -> Grants:
-        """Return what a renewal gets: the queue keys, while its owners still give the rest.
+        """Return what a renewal gets: the keys of the epoch, while owners still give the rest.
 
         A workload whose model no owner's line releases any more, since its time is over, gets
         nothing: so it ends with its lease. Uses are not asked for, because none is made.
@@ -107,8 +107,7 @@ class Vault:
         granted, alive, withheld = list[Grant](), set[str](), list[Withheld]()
         for each in entitled:
             if each.line is None:
-                secret = self._queue_secret(each.model, epoch)
-                granted.append(Grant(secret=secret, line=None, use=0))
+                granted.append(self._of_epoch(each, epoch))
             elif isinstance(each.line, ModelLine):
                 try:
                     refuse_over(each.line, self._standing(each.line))
@@ -136,6 +135,36 @@ class Vault:
             uses=int.from_bytes(self._store.get(USES, line.place) or b"", "big"),
             now=self._clock(),
             beacon=self._clock.beacon_of(line.owner),
+        )
+
+    def _of_epoch(self, entitled: Entitlement, epoch: int) -> Grant:
+        """Return the queue or request key of a model in `epoch`."""
+        find = self._request_secret if entitled.kind == "request" else self._queue_secret
+        return Grant(secret=find(entitled.model, epoch), line=None, use=0)
+
+    def request_public(self, model: str) -> bytes:
+        """Return the public half of a model's request key, 32 bytes.
+
+        Raises:
+            SealError: the store lacks the key, which it must have.
+        """
+        return public_of(self._request_key(model))
+
+    def _request_key(self, model: str) -> Secret:
+        key = self._store.get("request-key", model)
+        if key is None:
+            raise SealError("the broker's state has no request key for a model of the manifest")
+        return Secret(key)
+
+    def _request_secret(self, model: str, epoch: int) -> ReleasedSecret:
+        secret = self._request_key(model)
+        return ReleasedSecret(
+            kind="request",
+            model=model,
+            version=None,
+            epoch=epoch,
+            key_id=request_key_id(public_of(secret)).hex(),
+            key=secret,
         )
 
     def _queue_secret(self, model: str, epoch: int) -> ReleasedSecret:

@@ -3,9 +3,10 @@
 Appraisal said that evidence is genuine and of code that the manifest lists for the role. This says
 what such code gets. The table of roles is closed: a role that is not in it gets nothing.
 
-    frontend    the queue keys of those models that it asks for and that the manifest has
-    worker      the queue key of its one model, and that model's keys where the model's owner
-                listed the worker's measurement (TRUST T4, T7)
+    frontend    the queue keys of those models that it asks for and that the manifest has, and
+                statements of their request keys, never these keys
+    worker      the queue key and the request key of its one model, and that model's keys where
+                the model's owner listed the worker's measurement (TRUST T4, T7, T13)
     both        every named secret whose owner listed the measurement
 
 Whether a line's terms allow it now is `terms`; this knows neither counts nor the time.
@@ -17,6 +18,7 @@ from typing import Final, Literal
 from wardian.attestation.results.result import AttestationResult
 from wardian.broker.mesh.lines import Line, ModelLine, SecretLine
 from wardian.broker.mesh.manifest import MeshManifest
+from wardian.broker.release.request_keys import OPENERS
 from wardian.errors import PolicyDenied
 
 
@@ -41,12 +43,12 @@ class Entitlement:
     """One secret that may be released.
 
     Attributes:
-        kind: a model's key, a model's queue key, or a named secret.
+        kind: a model's key, its queue key, its request key, or a named secret.
         model: whose key it is; empty for a named secret.
-        line: the line that its owner signed; None for a queue key.
+        line: the line that its owner signed; None for a queue key and a request key.
     """
 
-    kind: Literal["model", "queue", "secret"]
+    kind: Literal["model", "queue", "request", "secret"]
     model: str
     line: Line | None
 
@@ -104,6 +106,8 @@ def entitlements(
                 for line in _model_lines(manifest, model=model, measurement=measurement)
             ]
         granted.append(Entitlement(kind="queue", model=model, line=None))
+        if role in OPENERS:
+            granted.append(Entitlement(kind="request", model=model, line=None))
     named = (line for line in manifest.secrets if measurement in line.measurements)
     granted += [Entitlement(kind="secret", model="", line=line) for line in named]
     return tuple(granted)

@@ -31,6 +31,7 @@ from wardian.broker.mesh.fields import Hex16, Name
 from wardian.broker.mesh.lines import MAX_SECRET_BYTES
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.message_fields import Der, Key32, Nonce
+from wardian.broker.release.request_keys import RequestKey
 from wardian.broker.state.audit import Count
 from wardian.broker.transparency.following import ShownLog
 from wardian.crypto.kdf import hkdf
@@ -106,11 +107,12 @@ class ReleasedSecret:
     """One secret that a workload may have.
 
     `kind` is "model" (a `BrokerKey` for the sealed file of `version`), "queue" (32 bytes for
-    `crypto.message`, of `epoch`) or "secret" (1 byte to 64 KiB, by `name`). Of `version` and
+    `crypto.message`, of `epoch`), "request" (an X25519 private key of 32 bytes for
+    `crypto.sealed_request`, of `epoch`) or "secret" (1 byte to 64 KiB, by `name`). Of `version` and
     `epoch` those that do not apply are None; `model` and `name` are empty where they do not.
     """
 
-    kind: Literal["model", "queue", "secret"]
+    kind: Literal["model", "queue", "request", "secret"]
     model: str
     version: int | None
     epoch: int | None
@@ -129,6 +131,8 @@ class Release:
     secrets: tuple[ReleasedSecret, ...]
     log: ShownLog
     """The audit log after it, with the release's own lines; it goes on from `Challenge.log`."""
+    request_keys: tuple[RequestKey, ...] = ()
+    """For a front end: what it tells clients who seal to the workers of its models. Public."""
     queue: QueueGrant | None = None
     """Access to Redis, for who asked for it; at a renewal with a fresh certificate."""
 
@@ -136,7 +140,7 @@ class Release:
 class _SecretRecord(wire.Message, frozen=True):
     """A `ReleasedSecret` of 32 bytes as it stands inside the HPKE ciphertext, and nowhere else."""
 
-    kind: Literal["model", "queue"]
+    kind: Literal["model", "queue", "request"]
     model: Name
     version: Annotated[int, msgspec.Meta(ge=1)] | None
     epoch: Annotated[int, msgspec.Meta(ge=1)] | None
@@ -179,6 +183,7 @@ class _ReleaseRecord(wire.Message, frozen=True, tag_field="format", tag="wardian
     secrets: Annotated[tuple[_SecretRecord, ...], msgspec.Meta(max_length=4096)]
     named: Annotated[tuple[_NamedRecord, ...], msgspec.Meta(max_length=64)]
     log: ShownLog
+    request_keys: Annotated[tuple[RequestKey, ...], msgspec.Meta(max_length=256)] = ()
     queue: _QueueRecord | None = None
 
 
@@ -276,6 +281,7 @@ def encode_release(release: Release) -> bytes:
                 if each.kind == "secret"
             ),
             log=release.log,
+            request_keys=release.request_keys,
             queue=_queue_record(release.queue),
         )
     )
@@ -312,6 +318,7 @@ def decode_release(plaintext: bytes) -> Release:
         manifest_version=record.manifest_version,
         secrets=keys + named,
         log=record.log,
+        request_keys=record.request_keys,
         queue=_queue_grant(record.queue),
     )
 

@@ -14,6 +14,7 @@ from wardian.broker.release.broker_session import WorkloadProof
 from wardian.broker.release.grants import Grant, Grants, Vault, Withheld
 from wardian.broker.release.policy import entitlements, interop_line
 from wardian.broker.release.protocol import Release, Request
+from wardian.broker.release.request_keys import OPENERS, RequestKey, state_request_key
 from wardian.broker.state.audit import AuditEntry
 from wardian.crypto.secret import Secret
 from wardian.errors import Timeout
@@ -84,6 +85,7 @@ class Releases:
             manifest_version=shown.manifest.version,
             secrets=tuple(grant.secret for grant in grants.granted),
             log=authority.transparency.show(logged),
+            request_keys=self._request_keys(grants, role=request.role),
             queue=queue,
         )
 
@@ -107,6 +109,29 @@ class Releases:
         about = {"measurement": result.claims.measurement.hex(), "evidence": evidence.hex()}
         self._record(grants, about, tee="kbs", simulated=result.claims.simulated)
         return grants.granted[0].secret.key
+
+    def _request_keys(self, grants: Grants, *, role: str) -> tuple[RequestKey, ...]:
+        """Return what a role that opens no sealed request tells clients of those who do."""
+        authority = self._authority
+        if role in OPENERS:
+            return ()
+        return tuple(
+            state_request_key(
+                RequestKey(
+                    mesh=authority.mesh,
+                    model=each.secret.model,
+                    manifest=authority.manifest_digest.hex(),
+                    manifest_version=authority.manifest_version,
+                    epoch=authority.epoch,
+                    not_after=authority.epoch_began + authority.epoch_s + authority.lease_s,
+                    public=self._vault.request_public(each.secret.model),
+                    signature=b"",
+                ),
+                sign=authority.ca.sign,
+            )
+            for each in grants.granted
+            if each.secret.kind == "queue"
+        )
 
     def _queue_grant(self, proof: WorkloadProof, request: Request) -> QueueGrant | None:
         """Return access to Redis for who asked for it; see `Infrastructure.grant`."""

@@ -57,7 +57,7 @@ class AuditEntry(wire.Message, frozen=True):
     """The public key, in hex, of the owner who brought this about."""
     model: str = ""
     version: int = 0
-    kind: Literal["", "model", "queue", "secret", "certificate", "master", "access"] = ""
+    kind: Literal["", "model", "queue", "request", "secret", "certificate", "master", "access"] = ""
     secret: str = ""
     """The name of the secret that was given, made or released; never its value."""
     key_id: str = ""

@@ -81,10 +81,9 @@ def _release(entry: AuditEntry) -> str:
         case "model":
             key = f" {short(entry.key_id)}" if entry.key_id else ""
             return f"{got} key{key} of {_name(entry.model)} version {entry.version}{use}"
-        case "queue":
-            return f"{got} queue key {short(entry.key_id)} of {_name(entry.model)}" + (
-                f", epoch {entry.epoch}" if entry.epoch else ""
-            )
+        case "queue" | "request":
+            epoch = f", epoch {entry.epoch}" if entry.epoch else ""
+            return f"{got} {entry.kind} key {short(entry.key_id)} of {_name(entry.model)}{epoch}"
         case "secret":
             return f"{got} secret {_name(entry.secret)}{use}"
         case "master":

@@ -9,6 +9,7 @@ import click
 from wardian._internal import wire
 from wardian.cli.bench.session import Wanted, run
 from wardian.errors import ConfigError
+from wardian.serving.client.credentials import load_api_key
 from wardian.serving.loadgen.payload import Encoding
 from wardian.serving.loadgen.plot import draw_curve
 from wardian.serving.loadgen.report import Report, render_reports
@@ -21,6 +22,7 @@ existing = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.command()
 @click.argument("url")
 @click.option("--policy", type=existing, required=True, help="What the front end must be.")
+@click.option("--api-key-file", type=existing, help="Holds your API key, where tenants have one.")
 @click.option("--rate", "rates", type=float, multiple=True, help="Requests a second; repeatable.")
 @click.option("--connections", type=int, help="In flight at most; 16, or 256 with --rate.")
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Of each load.")
@@ -38,6 +40,7 @@ def serving(
     *,
     url: str,
     policy: Path,
+    api_key_file: Path | None,
     rates: tuple[float, ...],
     connections: int | None,
     seconds: float,
@@ -77,6 +80,7 @@ def serving(
         connections=connections,
         seconds=seconds,
         timeout_s=timeout_s,
+        api_key=None if api_key_file is None else load_api_key(api_key_file),
     )
     reports, failure = run(wanted)
     click.echo(wire.encode(_record(url, reports)) if as_json else render_reports(reports))

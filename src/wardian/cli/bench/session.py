@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wardian.cli.bench.screen import LiveLine
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, Timeout, WardianError
 from wardian.inference.spec import Tensors
 from wardian.serving.client.aio import AsyncClient, connect_async
@@ -39,6 +40,7 @@ class Wanted:
         rates: of open loops; with none, a closed loop is measured.
         curve: measure the rates of a curve below the capacity that a closed loop shows.
         connections: None for the usual number.
+        api_key: of the tenant who asks, where front ends serve tenants.
     """
 
     url: str
@@ -53,6 +55,7 @@ class Wanted:
     connections: int | None
     seconds: float
     timeout_s: float
+    api_key: Secret | None = None
 
     def loads(self) -> list[Load]:
         """Return the loads that are known before anything is measured.
@@ -83,7 +86,9 @@ async def measure(wanted: Wanted, reports: list[Report]) -> None:
     loads = wanted.loads()
     origin, policy = parse_origin(wanted.url), load_client_policy(wanted.policy)
     given = None if wanted.inputs is None else load_inputs(wanted.inputs)
-    async with await connect_async(wanted.url, policy=policy, timeout_s=wanted.timeout_s) as client:
+    async with await connect_async(
+        wanted.url, policy=policy, timeout_s=wanted.timeout_s, api_key=wanted.api_key
+    ) as client:
         model = wanted.model or await _only_model(client)
         inputs = given or make_inputs(
             await client.metadata(model, version=wanted.version), rows=wanted.rows
@@ -98,7 +103,7 @@ async def measure(wanted: Wanted, reports: list[Report]) -> None:
     )
     driver = Driver(
         VerifiedDial(origin, policy),
-        [build_payload(call, authority=origin.authority)],
+        [build_payload(call, authority=origin.authority, api_key=wanted.api_key)],
         patience_s=wanted.timeout_s + 1.0,
     )
     async with _interruptible(driver):

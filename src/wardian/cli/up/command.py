@@ -32,7 +32,9 @@ from wardian.cli.up.example import Source
 from wardian.cli.up.mesh import MeshProcesses
 from wardian.cli.up.queue import Queue
 from wardian.cli.up.screen import Screen
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, JobFailed
+from wardian.serving.client.credentials import load_api_key
 from wardian.serving.client.sync import Client, connect
 from wardian.tee.launch.launcher import counter_directory
 
@@ -52,8 +54,21 @@ from wardian.tee.launch.launcher import counter_directory
     metavar="QUEUE",
     help="`embedded`, `redis` (starts one), or rediss://HOST:PORT; instead of operator.toml's.",
 )
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Holds the API key of a tenant, for the self-check, where there are tenants.",
+)
 @click.option("--once", is_flag=True, help="Stop after the self-check.")
-def up(*, directory: Path, state: Path, port: int | None, queue: str | None, once: bool) -> None:
+def up(
+    *,
+    directory: Path,
+    state: Path,
+    port: int | None,
+    queue: str | None,
+    api_key_file: Path | None,
+    once: bool,
+) -> None:
     """Serve the models of an example DIRECTORY, sealed, on this machine.
 
     Plays the owner (makes a key, seals the models, measures the code, signs the manifest) and the
@@ -70,7 +85,8 @@ def up(*, directory: Path, state: Path, port: int | None, queue: str | None, onc
     place = StateDir.open(state)
     with place.locked(), place.log("up").open("a") as sink:
         configure(role="up", stream=sink)
-        asyncio.run(_Up(source, place, port=port, queue=queue, once=once).run())
+        api_key = None if api_key_file is None else load_api_key(api_key_file)
+        asyncio.run(_Up(source, place, port=port, queue=queue, once=once, api_key=api_key).run())
 
 
 class _Up:
@@ -84,7 +100,9 @@ class _Up:
         port: int | None,
         queue: str | None,
         once: bool,
+        api_key: Secret | None,
     ) -> None:
+        self._api_key = api_key
         self._source, self._place, self._port, self._once = source, place, port, once
         self._queue = Queue(queue)
         self._screen = Screen()
@@ -192,7 +210,8 @@ class _Up:
     def _check(self, processes: MeshProcesses) -> None:
         """Answer the held-out data over HTTPS with the client that verifies; say how it went."""
         check = self._source.example.self_check
-        with connect(self._url, policy=self._place.client_policy) as client:
+        policy = self._place.client_policy
+        with connect(self._url, policy=policy, api_key=self._api_key) as client:
             self._await_ready(client, processes)
             if check is None:
                 return

@@ -147,8 +147,8 @@ class MeshProcesses:
 def _show_release(screen: Screen, record: dict[str, Any]) -> None:
     """Show that the broker attested a workload and what it gave it."""
     role, model, kind = record["role"], record.get("model"), record["kind"]
-    if kind == "queue" and role != "frontend":
-        return  # a worker's queue key comes with its model key, which is the news
+    if kind in {"queue", "request"} and role != "frontend":
+        return  # a worker's keys of the epoch come with its model key, which is the news
     if kind == "access":
         screen.step("key", "released", f"access to Redis, to that {role}")
         return

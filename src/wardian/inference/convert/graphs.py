@@ -21,6 +21,8 @@ import openvino as ov  # noqa: E402
 _TYPE_OF: dict[str, Any] = {
     "BOOL": ov.Type.boolean, "UINT8": ov.Type.u8, "INT8": ov.Type.i8, "INT32": ov.Type.i32,
     "INT64": ov.Type.i64, "FP16": ov.Type.f16, "FP32": ov.Type.f32, "FP64": ov.Type.f64,
+    "UINT16": ov.Type.u16, "UINT32": ov.Type.u32, "UINT64": ov.Type.u64, "INT16": ov.Type.i16,
+    "BF16": ov.Type.bf16,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from wardian._internal.metrics import CONTENT_TYPE, EVIDENCE
 from wardian.errors import QueueFull, RequestError
-from wardian.serving.api import describe
+from wardian.serving.api import describe, sealed
 from wardian.serving.api.call import Call
 from wardian.serving.api.json_tensors import bound_json, explain_json
 from wardian.serving.api.oip import decode_infer
@@ -21,6 +21,7 @@ from wardian.serving.http.messages import (
     error_response,
     json_response,
 )
+from wardian.serving.sealed_types import REQUEST_TYPE
 
 NOT_BY_REQUEST: Final = (
     "models come and go by the mesh manifest, which their owners sign; no request loads or unloads "
@@ -41,7 +42,11 @@ _MEDIA_TYPES: Final = frozenset(
 
 def infer(call: Call) -> None:
     """Run one inference of the Open Inference Protocol."""
+    call.begin_inference()
     request = call.request
+    if request.headers.get(b"content-type") == REQUEST_TYPE:
+        sealed.infer(call)
+        return
     length = request.headers.get(_HEADER_LENGTH)
     _accept_media_type(request)
     decoded = call.decoded = decode_infer(
@@ -54,12 +59,13 @@ def infer(call: Call) -> None:
         outputs=decoded.outputs,
         timeout_s=decoded.timeout_s,
         connection=request.connection,
-        done=call.infer_done,
+        done=call.traced(call.infer_done),
     )
 
 
 def predict(call: Call) -> None:
     """Run one inference in plain JSON."""
+    call.begin_inference()
     info = call.service.model(call.model, "")
     if not info.inputs:
         raise RequestError(f"no worker serves model {info.name!r} yet", status=503)
@@ -71,7 +77,7 @@ def predict(call: Call) -> None:
         outputs=None,
         timeout_s=None,
         connection=call.request.connection,
-        done=call.predict_done,
+        done=call.traced(call.predict_done),
     )
 
 
@@ -100,6 +106,7 @@ def evidence(call: Call) -> None:
 
 def metrics(call: Call) -> HttpResponse:
     """Return the metrics in Prometheus' text form."""
+    call.service.expect_metrics()
     body = call.service.metrics.render()
     return HttpResponse(body=(body,), content_type=CONTENT_TYPE, headers=NO_STORE)
 

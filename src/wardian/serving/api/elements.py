@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from wardian.errors import FormatError, RequestError
-from wardian.inference.dtypes import BYTES, BYTES_DTYPE, NAME_OF, NUMPY_OF
+from wardian.inference import dtypes
+from wardian.inference.dtypes import BF16, BYTES, BYTES_DTYPE, NAME_OF, NUMPY_OF, from_bf16
 from wardian.inference.spec import Array
 from wardian.serving.api.json_tensors import MAX_DEPTH, MAX_LISTS
 from wardian.serving.http.messages import Buffer
@@ -25,13 +26,11 @@ MAX_ELEMENTS: Final = 65_536
 """Elements of BYTES in one tensor: each is an object of Python, made on the event loop."""
 INLINE_BYTES: Final = 64 * 1024
 """Up to this size a tensor is copied into the answer, above it the answer refers to it."""
-BF16: Final = np.dtype([("bf16", "<u2")])
-"""Another type than UINT16, and of the same bytes."""
 _BYTES_KIND: Final = BYTES_DTYPE.kind
 _BF16_KIND: Final = BF16.kind
-WIRE_TYPES: Final[dict[str, np.dtype[Any]]] = {**NUMPY_OF, "BF16": BF16, BYTES: BYTES_DTYPE}
+WIRE_TYPES: Final[dict[str, np.dtype[Any]]] = {**NUMPY_OF, BYTES: BYTES_DTYPE}
 """By the protocol's name, every type that a tensor on the wire may have."""
-_NAMES: Final = {**NAME_OF, BF16: "BF16", BYTES_DTYPE: BYTES}
+_NAMES: Final = {**NAME_OF, BYTES_DTYPE: BYTES}
 
 
 def wire_dtype(datatype: str, name: str) -> np.dtype[Any]:
@@ -104,7 +103,7 @@ def parse_texts(data: Buffer, *, shape: list[int], name: str) -> Array:
     bound_elements(count, name)
     try:
         texts: list[Any] = msgspec.json.decode(data, type=list[str])
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError):  # nested, or not texts: told below
         texts = list(_flat(_decode_nested(data, str, len(shape), name), shape, name))
     if len(texts) != count:
         raise RequestError(
@@ -181,17 +180,10 @@ def to_bf16(values: Array, name: str) -> Array:
     Raises:
         RequestError: 400; a number is out of range.
     """
-    bits = values.astype("<f4").view("<u4").astype(np.uint64)
-    rounded = bits + 0x7FFF + (bits >> 16 & 1) >> 16
-    if ((rounded & 0x7F80) == 0x7F80).any():
-        raise RequestError(f"input {name[:64]!r}: a number is out of range for bfloat16")
-    return np.ascontiguousarray(rounded.astype("<u2")).view(BF16)
-
-
-def from_bf16(array: Array) -> Array:
-    """Return an array of BF16 as FP32, exactly."""
-    bits = np.ascontiguousarray(array).view("<u2").astype("<u4") << 16
-    return bits.view("<f4")
+    try:
+        return dtypes.to_bf16(values)
+    except FormatError as err:
+        raise RequestError(f"input {name[:64]!r}: {err}") from err
 
 
 def json_values(array: Array) -> list[object]:
@@ -220,7 +212,7 @@ def _decode_nested(data: Buffer, element: Any, rank: int, name: str) -> list[Any
         nested = list[nested]
     try:
         return msgspec.json.decode(data, type=nested)  # type: ignore[no-any-return]
-    except msgspec.ValidationError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise RequestError(f"input {name[:64]!r}: {err}"[:300]) from err
 
 

@@ -15,16 +15,21 @@ from wardian.errors import (
     QueueError,
     QueueFull,
     RequestError,
+    RequestKeyOver,
     Timeout,
     TransportError,
     WardianError,
 )
 from wardian.serving.http.messages import HttpResponse, error_response
+from wardian.serving.sealed_types import KEY_OVER
+from wardian.serving.tenants.refusals import TenantRefused
 
 log = logging.getLogger(__name__)
 
 MISDIRECTED: Final = 421
 """Nothing was done, and this connection is of no further use: repeat it on a new one."""
+
+_UNKNOWN: Final = 401
 
 
 class WrongMethod(RequestError):
@@ -47,6 +52,14 @@ def _answer_wrong_method(err: WrongMethod) -> HttpResponse:
     return error_response(405, str(err), headers=b"Allow: %b\r\n" % err.allowed)
 
 
+def _answer_refused(err: TenantRefused) -> HttpResponse:
+    """Answer a caller who is not known, or asks too much (RFC 9110, section 11.6.1)."""
+    headers = b'WWW-Authenticate: Bearer realm="wardian"\r\n' if err.status == _UNKNOWN else b""
+    return error_response(
+        err.status, str(err), code=str(err.why), headers=headers, retry_after_s=err.retry_after_s
+    )
+
+
 def _answer_request_error(err: RequestError) -> HttpResponse:
     retry_after_s = 1 if err.status in (429, 503) else None
     return error_response(
@@ -55,24 +68,27 @@ def _answer_request_error(err: RequestError) -> HttpResponse:
 
 
 def _answer_lost(err: WardianError) -> HttpResponse:
-    event(log, "http.not_carried_out", level=logging.WARNING, error=type(err).__name__)
-    return error_response(503, "the request could not be carried out; try again", retry_after_s=1)
+    reference = _log(err, "http.not_carried_out", logging.WARNING)
+    said = "the request could not be carried out; try again"
+    return error_response(503, said, reference=reference, retry_after_s=1)
 
 
 def _answer_bug(err: BaseException | None) -> HttpResponse:
-    reference = secrets.token_hex(8)
-    event(
-        log,
-        "http.internal_error",
-        level=logging.ERROR,
-        reference=reference,
-        error=type(err).__name__,
-    )
+    reference = _log(err, "http.internal_error", logging.ERROR)
     return error_response(500, "internal error", reference=reference)
+
+
+def _log(err: BaseException | None, name: str, level: int) -> str:
+    """Return what names the line in the log that says which error it was."""
+    reference = secrets.token_hex(8)
+    event(log, name, level=level, reference=reference, error=type(err).__name__)
+    return reference
 
 
 _ANSWERS: Final[tuple[tuple[type[Exception], Callable[[Any], HttpResponse]], ...]] = (
     (WrongMethod, _answer_wrong_method),
+    (TenantRefused, _answer_refused),
+    (RequestKeyOver, lambda err: error_response(err.status, str(err), code=KEY_OVER)),
     (RequestError, _answer_request_error),
     (FormatError, lambda err: error_response(400, str(err))),
     (QueueFull, lambda err: error_response(429, str(err), retry_after_s=err.retry_after_s)),

@@ -9,9 +9,9 @@ nothing. Nothing is cached, because each client's nonce makes its evidence anoth
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -21,6 +21,7 @@ from wardian._internal.log import event
 from wardian.attestation.evidence import Evidence
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.mesh.verify import VerifiedManifest
+from wardian.broker.release.request_keys import RequestKey
 from wardian.broker.transparency.cosigning import WitnessedHead
 from wardian.errors import QueueFull, RequestError
 from wardian.serving.api.fair_line import FairLine
@@ -49,12 +50,14 @@ class Papers:
         mesh_ca: the mesh CA's certificate, DER.
         issuing_ca: that of the CA which issues under the manifest, DER.
         witnessed: the audit log at that admission.
+        request_keys: by model, what the broker states of the key that clients may seal to.
     """
 
     manifest: VerifiedManifest
     mesh_ca: bytes
     issuing_ca: bytes
     witnessed: WitnessedHead
+    request_keys: Mapping[str, RequestKey] = field(default_factory=dict)
 
 
 _Asked: TypeAlias = tuple[bytes, bytes, Callable[[HttpResponse], None]]
@@ -88,6 +91,17 @@ class EvidenceDesk:
         self._line: FairLine[_Asked] = FairLine()
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wardian-quote")
+
+    def request_key(self, model: str) -> RequestKey:
+        """Return what the broker states of the request key of `model`.
+
+        Raises:
+            RequestError: 404; there is nothing.
+        """
+        key = self._papers.request_keys.get(model)
+        if key is None:
+            raise RequestError("no request key of such a model", status=404)
+        return key
 
     def use(self, papers: Papers) -> None:
         """Show `papers` beside evidence that is made from now on.

@@ -181,9 +181,5 @@ def _nested(data: Buffer | msgspec.Raw, dtype: np.dtype[Any], rank: int, name: s
         raise RequestError(f"input {name[:64]!r}: {rank} axes, 1 to {MAX_DEPTH} were expected")
     try:
         return _decoder(dtype.kind, rank).decode(data)
-    except msgspec.ValidationError as err:
-        raise RequestError(_explain(err, name)) from err
-
-
-def _explain(err: msgspec.ValidationError, name: str) -> str:
-    return f"input {name[:64]!r}: {err}"[:300]
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise RequestError(f"input {name[:64]!r}: {err}"[:300]) from err

@@ -18,10 +18,9 @@ import msgspec
 import numpy as np
 
 from wardian.errors import RequestError
-from wardian.inference.dtypes import BYTES_DTYPE
+from wardian.inference.dtypes import BF16, BYTES_DTYPE
 from wardian.inference.spec import Array, Tensors
 from wardian.serving.api.elements import (
-    BF16,
     json_values,
     parse_elements,
     parse_texts,

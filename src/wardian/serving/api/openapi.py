@@ -6,13 +6,21 @@ from typing import Any, Final
 from wardian import __version__
 from wardian.serving.api.call import Route
 from wardian.serving.api.schemas import SCHEMAS, Schema, ref
+from wardian.serving.sealed_types import (
+    ANSWER_TYPE,
+    MAX_TIMEOUT_MS,
+    REQUEST_TYPE,
+    TIMEOUT_HEADER,
+)
 
 _ERRORS: Final = {
     400: "The request is not as described: names, types, shapes, or not JSON.",
+    401: "Where callers have to be known: a tenant's API key or certificate is needed.",
     403: "It is not for a request to decide.",
     404: "No such path, model or version.",
     405: "Another method is needed; `Allow` says which.",
     408: "The request did not arrive in time.",
+    409: "Sealed to a request key that is not in force: fetch the key again.",
     413: "Over a limit on sizes.",
     415: "Compressed, or of another media type.",
     417: "An expectation other than 100-continue.",
@@ -23,12 +31,27 @@ _ERRORS: Final = {
     504: "No answer within the deadline.",
 }
 _OF_EVERY_ROUTE: Final = (400, 404, 405, 421, 500)
+_OF_TENANTS: Final = (401, 429, 503)
+_OPEN_TO_ALL: Final = frozenset({"live", "ready", "attestation"})
+_SECURITY: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+    "certificate": {"type": "mutualTLS"},
+}
+"""Where callers have to be known, one of these (OpenAPI 3.1.1, section 4.8.27)."""
 _WITH_BODY: Final = (408, 413, 415, 417, 429, 503, 504)
 _HEADER_LENGTH: Final = {
     "name": "Inference-Header-Content-Length",
     "in": "header",
     "description": "Bytes of the body that are JSON; the tensors' raw bytes follow.",
     "schema": {"type": "integer", "minimum": 0, "maximum": 10**12 - 1},
+}
+
+_TIMEOUT: Final = {
+    "name": TIMEOUT_HEADER.decode(),
+    "in": "header",
+    "description": "Deadline of a sealed request, in milliseconds; other bodies carry their own.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
 }
 
 
@@ -49,7 +72,7 @@ def build_page(routes: Mapping[str, Route]) -> dict[str, Any]:
             "evidence. Over TLS 1.3, HTTP/1.1 or HTTP/2; the same port serves gRPC.",
         },
         "paths": paths,
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": SCHEMAS, "securitySchemes": _SECURITY},
     }
 
 
@@ -61,7 +84,9 @@ def _item(route: Route, parameters: list[Schema]) -> Schema:
 
 
 def _operation(route: Route, *, head: bool) -> Schema:
-    errors = sorted({*_OF_EVERY_ROUTE, *(_WITH_BODY if route.body else ()), *route.errors})
+    known = () if route.name in _OPEN_TO_ALL else _OF_TENANTS
+    usual = (*_OF_EVERY_ROUTE, *known, *(_WITH_BODY if route.body else ()))
+    errors = sorted({*usual, *route.errors})
     answers = {
         str(status): _answer(route, name, head=head) for status, name in route.answers.items()
     }
@@ -81,10 +106,17 @@ def _operation(route: Route, *, head: bool) -> Schema:
     ]  # fmt: skip
     if route.binary:
         parameters.append(_HEADER_LENGTH)
+    if route.sealed:
+        parameters.append(_TIMEOUT)
+    if known:
+        operation["security"] = [{}, *({name: []} for name in _SECURITY)]
     if parameters:
         operation["parameters"] = parameters
     if route.body:
-        operation["requestBody"] = {"required": route.body_required} | _json(route.body)
+        body = _json(route.body)
+        if route.sealed:
+            body["content"][REQUEST_TYPE.decode()] = {"schema": {}}
+        operation["requestBody"] = {"required": route.body_required} | body
     return operation
 
 
@@ -96,6 +128,8 @@ def _answer(route: Route, name: str, *, head: bool) -> Schema:
     answer: Schema = {"description": route.summary, **_json(name)}
     if route.binary:
         answer["content"]["application/octet-stream"] = {"schema": {}}
+    if route.sealed:
+        answer["content"][ANSWER_TYPE.decode()] = {"schema": {}}
     return answer
 
 

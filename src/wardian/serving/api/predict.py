@@ -11,11 +11,12 @@ import re
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from wardian.errors import RequestError
-from wardian.inference.dtypes import BYTES, numpy_dtype
+from wardian.inference.dtypes import BF16, BYTES, numpy_dtype
 from wardian.inference.spec import Array, Tensors, TensorSpec
-from wardian.serving.api.elements import json_rows, parse_element_rows
+from wardian.serving.api.elements import json_rows, parse_element_rows, to_bf16
 from wardian.serving.api.json_tensors import (
     bound_answer,
     bound_json,
@@ -55,7 +56,7 @@ def decode_predict(body: bytes | bytearray, *, inputs: tuple[TensorSpec, ...]) -
         return {spec.name: _rows(instances, spec)}
     try:
         rows = _decode_rows(instances)
-    except msgspec.ValidationError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         names = ", ".join(spec.name for spec in inputs)
         raise RequestError(
             f"instances: expected a list of objects with the inputs {names}: {err}"[:300]
@@ -87,7 +88,11 @@ def _rows(data: msgspec.Raw | bytes, spec: TensorSpec) -> Array:
     if spec.dtype == BYTES:
         array = parse_element_rows(data, rank=rank, name=spec.name)
     else:
-        array = parse_rows(data, dtype=numpy_dtype(spec.dtype), rank=rank, name=spec.name)
+        dtype = numpy_dtype(spec.dtype)
+        numbers = np.dtype("<f4") if dtype is BF16 else dtype
+        array = parse_rows(data, dtype=numbers, rank=rank, name=spec.name)
+        if dtype is BF16:
+            array = to_bf16(array, spec.name)
     if array.shape[0] == 0:
         raise RequestError("instances is empty; at least one row was expected")
     if array.ndim != len(spec.shape):  # rows without elements end the nesting early

@@ -109,11 +109,11 @@ def find_route(call: Call) -> Route:
 
 def _model_path(parts: list[str], call: Call) -> str:
     """Return the route's pattern for a path below `/vN/models/`, and set model and version."""
-    model, action = parts[3], ""
+    model = parts[3]
     if parts[1] == "v1":
-        model, _, action = model.rpartition(":")
-        call.model = model
-        return f"/v1/models/*:{action}" + "".join(f"/{part}" for part in parts[4:])
+        below = "".join(f"/{part}" for part in parts[4:])
+        call.model, colon, action = model.rpartition(":") if ":" in model else (model, "", "")
+        return f"/v1/models/*{colon}{action}{below}"
     call.model = model
     rest = parts[4:]
     if len(rest) > 1 and rest[0] == "versions":

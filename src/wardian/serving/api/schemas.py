@@ -151,6 +151,18 @@ SCHEMAS: Final[dict[str, Schema]] = {
         issuing_ca=_TEXT,
         witnessed={"type": "object"},
     ),
+    "RequestKey": _object(
+        "format mesh model manifest manifest_version epoch not_after public signature",
+        format={"const": "wardian request key v1"},
+        mesh=_TEXT,
+        model=_TEXT,
+        manifest=_TEXT | {"pattern": "^[0-9a-f]{64}$"},
+        manifest_version=_NATURAL,
+        epoch=_NATURAL,
+        not_after=_NATURAL,
+        public=_TEXT | {"contentEncoding": "base64"},
+        signature=_TEXT | {"contentEncoding": "base64"},
+    ),
     "OpenApi": _object("openapi info paths", is_open=True, openapi=_TEXT),
 }  # fmt: skip
 """By name."""

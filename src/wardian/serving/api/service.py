@@ -1,6 +1,6 @@
 """What every dialect asks of the front end: its models, an inference, a count."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from wardian._internal.clock import Monotonic, monotonic
@@ -9,6 +9,7 @@ from wardian.errors import RequestError
 from wardian.inference.spec import Tensors
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.packing import moved_error
+from wardian.serving.traces import Trace, Tracer
 
 if TYPE_CHECKING:
     from wardian.serving.dispatch import Outcome
@@ -32,6 +33,8 @@ class Dispatching(Protocol):
         deadline_s: float,
         done: Done,
         tenant: str = "",
+        weight: int = 1,
+        sealed: bool = False,
     ) -> None:
         """Accept one request; see `dispatch.Dispatcher.submit`."""
 
@@ -47,6 +50,7 @@ class Service:
         clock: monotonic seconds, for durations.
         in_flight: inferences accepted and not yet answered.
         serves: whether connections to a server key are of the manifest in force.
+        tracer: decides which inferences are traced; one for all of a process.
     """
 
     def __init__(
@@ -57,17 +61,46 @@ class Service:
         deadline_s: float,
         serves: Callable[[bytes], bool],
         clock: Monotonic = monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
-        """Serve; the arguments are those of `routes.Api`."""
+        """Serve; the arguments are those of `routes.Api`; `tracer` by default is one of its own."""
         self.metrics = metrics
         self.clock = clock
         self.in_flight = 0
         self.serves = serves
+        self.tracer = tracer or Tracer(metrics=metrics, clock=clock)
         self._catalog = dispatcher.catalog
         self._submit = dispatcher.submit
         self._deadline_s = deadline_s
         self._infos: dict[str, ModelInfo] = {}
         self._infos_at = -CATALOG_AGE_S
+
+    def of_caller(self, headers: Mapping[bytes, bytes], peer: str) -> "Service":
+        """Return what the caller who sends `headers` from `peer` is served with: here this.
+
+        Raises:
+            TenantRefused: nobody here knows the caller, where callers have to be known.
+        """
+        del headers, peer
+        return self
+
+    def look(self) -> None:
+        """Account for a request that is no inference.
+
+        Raises:
+            TenantRefused: 429; the caller asks too often.
+        """
+
+    def expect_metrics(self) -> None:
+        """Return if the caller may read the metrics.
+
+        Raises:
+            RequestError: 403.
+        """
+
+    def over(self) -> None:
+        """Count an inference out of `in_flight`: called once for each that `submit` accepted."""
+        self.in_flight -= 1
 
     def expect_in_force(self, tls_spki: bytes) -> None:
         """Return if connections to this server key are of the manifest in force.
@@ -88,17 +121,19 @@ class Service:
         timeout_s: float | None,
         connection: int,
         done: Done,
+        sealed: bool = False,
     ) -> None:
-        """Hand an inference over to the dispatcher; `done` has to count it out of `in_flight`.
+        """Hand an inference over to the dispatcher; `done` has to call `over`.
 
         Args:
             model: name.
-            version: as the client wrote it; "" for the newest.
+            version: as the client wrote it; "" for whichever has its turn.
             inputs: arrays.
             outputs: those wanted, or None for all.
             timeout_s: the client's own deadline, or None.
             connection: that it came on.
             done: gets the outcome.
+            sealed: the client sealed it to the workers; see `dispatch.Dispatcher.submit`.
 
         Raises:
             RequestError, QueueFull: see `dispatch.Dispatcher.submit`.
@@ -106,7 +141,7 @@ class Service:
         deadline_s = self._deadline_s
         if timeout_s is not None:
             deadline_s = min(deadline_s, timeout_s)
-        self.in_flight += 1
+        tenant, weight = self._begin(model, inputs, connection)
         try:
             self._submit(
                 model=model,
@@ -115,12 +150,25 @@ class Service:
                 outputs=outputs,
                 deadline_s=deadline_s,
                 done=done,
-                # Until callers are told apart by who they are, each connection is a tenant (T19).
-                tenant=str(connection),
+                tenant=tenant,
+                weight=weight,
+                sealed=sealed,
             )
         except BaseException:
-            self.in_flight -= 1
+            self.over()
             raise
+
+    def _begin(self, model: str, inputs: Tensors, connection: int) -> tuple[str, int]:
+        """Account for an inference; return whose it is, for batches and turns, and the weight.
+
+        Whatever hands an inference over calls this before, and `over` after.
+
+        Raises:
+            TenantRefused, RequestError: the caller may not have it done.
+        """
+        del model, inputs
+        self.in_flight += 1
+        return str(connection), 1  # callers are not known: each connection is a tenant (T19)
 
     def models(self) -> dict[str, ModelInfo]:
         """Return every model by name, as it was at most `CATALOG_AGE_S` ago."""
@@ -138,10 +186,7 @@ class Service:
         models = self.models()
         info = models.get(name)
         if info is None:
-            raise RequestError(
-                f"no model {name[:64]!r}; this mesh serves: {', '.join(sorted(models))}",
-                status=404,
-            )
+            raise no_model(name, models)
         number = parse_version(version)
         if number is not None and number not in info.versions:
             served = ", ".join(str(each) for each in info.versions) or "none yet"
@@ -154,23 +199,25 @@ class Service:
         """Return the names of the models that have no worker."""
         return sorted(info.name for info in self.models().values() if not info.ready)
 
-    def answered_version(self, model: str, version: str) -> str:
-        """Return the version that an answer names; "" if we cannot tell which one it was."""
-        if not version:
-            info = self.models().get(model)
-            if info is not None and len(info.versions) == 1:
-                return str(info.versions[0])
-        return version
-
-    def answered(self, route: str, model: str, status: int, started: float) -> None:
-        """Count one answered request, which began at `started` on our clock."""
+    def answered(
+        self, route: str, model: str, status: int, started: float, trace: Trace | None = None
+    ) -> None:
+        """Count one answered request, which began at `started` on our clock, and end its trace."""
         seconds = self.clock() - started
         known = model if model in self.models() else ""
         self.metrics.answered(route, known, status, seconds)
+        if trace is not None:
+            trace.end(route=route, model=known, status=status, started=started)
+
+
+def no_model(name: str, known: Iterable[str]) -> RequestError:
+    """Return how a request for a model ends that is none of `known`: those the caller may ask."""
+    there_are = ", ".join(sorted(known)) or "none"
+    return RequestError(f"no model {name[:64]!r}; this mesh serves: {there_are}", status=404)
 
 
 def parse_version(text: str) -> int | None:
-    """Return the version that `text` says, or None for the newest.
+    """Return the version that `text` says, or None where it is empty.
 
     Raises:
         RequestError: 404; not a whole number.

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from wardian.serving.api import actions
+from wardian.serving.api import actions, sealed
 from wardian.serving.api.call import Call, Route
 from wardian.serving.api.openapi import build_page
 from wardian.serving.frontend_evidence import PATH as ATTESTATION_PATH
@@ -81,6 +81,8 @@ ROUTES: Final[dict[str, Route]] = {
         answers={200: "InferResponse"},
         body="InferRequest",
         binary=True,
+        sealed=True,
+        errors=(409,),
         versioned=True,
     ),
     "/v2/repository/index": Route(
@@ -122,6 +124,13 @@ ROUTES: Final[dict[str, Route]] = {
         summary="Inference in plain JSON",
         answers={200: "PredictResponse"},
         body="PredictRequest",
+    ),
+    "/v1/models/*/request-key": Route(
+        name="request_key",
+        methods=_GET,
+        action=sealed.request_key,
+        summary="The key that clients seal requests to, as the mesh's broker states it",
+        answers={200: "RequestKey"},
     ),
     ATTESTATION_PATH: Route(
         name="attestation",

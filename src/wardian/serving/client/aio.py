@@ -13,7 +13,9 @@ from typing import Any, Final, Self
 
 import numpy.typing as npt
 
-from wardian.errors import ConnectionLost, QueueFull, Timeout
+from wardian._internal.clock import monotonic
+from wardian.crypto.secret import Secret
+from wardian.errors import ConnectionLost, QueueFull, RequestKeyOver, Timeout
 from wardian.inference.spec import Tensors
 from wardian.serving.client.connection import (
     Attempts,
@@ -23,15 +25,25 @@ from wardian.serving.client.connection import (
     handshake_failed,
     parse_origin,
 )
+from wardian.serving.client.credentials import ClientCertificate, load_api_key
 from wardian.serving.client.messages import (
     Answer,
     Call,
+    bound_timeout,
     build_infer,
     model_target,
     parse_infer,
     parse_json,
 )
 from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend, load_client_policy
+from wardian.serving.client.sealing import (
+    MAX_SEALINGS,
+    RequestKeys,
+    Seal,
+    build_sealed,
+    key_call,
+    request_keys,
+)
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_CONNECTIONS: Final = 64
@@ -44,13 +56,26 @@ async def connect_async(
     policy: ClientPolicy | Path | str,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     max_connections: int = MAX_CONNECTIONS,
+    seal: Seal | None = None,
+    pad: bool = True,
+    api_key: Secret | Path | None = None,
+    certificate: ClientCertificate | None = None,
 ) -> "AsyncClient":
     """Return a client of the front end at `url`, which `policy` has accepted.
 
     See `client.connect` for arguments and errors; `max_connections` are open at most, and further
     calls wait for one of them.
     """
-    client = AsyncClient(url, policy=policy, timeout_s=timeout_s, max_connections=max_connections)
+    client = AsyncClient(
+        url,
+        policy=policy,
+        timeout_s=timeout_s,
+        max_connections=max_connections,
+        seal=seal,
+        pad=pad,
+        api_key=api_key,
+        certificate=certificate,
+    )
     try:
         await client.verify()
     except BaseException:
@@ -103,13 +128,20 @@ class AsyncClient:
         policy: ClientPolicy | Path | str,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         max_connections: int = MAX_CONNECTIONS,
+        seal: Seal | None = None,
+        pad: bool = True,
+        api_key: Secret | Path | None = None,
+        certificate: ClientCertificate | None = None,
     ) -> None:
         """Prepare; nothing is connected before the first call. See `connect_async`."""
         self._origin = parse_origin(url)
         self._policy = policy if isinstance(policy, ClientPolicy) else load_client_policy(policy)
         self._timeout_s = timeout_s
-        self._context = client_context()
+        self._context = client_context(certificate)
+        self._api_key = None if api_key is None else load_api_key(api_key)
         self._keys = VerifiedKeys(self._policy)
+        self._request_keys = request_keys(seal)
+        self._pad = pad
         self._idle: list[_Link] = []
         self._free = asyncio.Semaphore(max_connections)
         self._verifying = asyncio.Lock()  # one asks for evidence, the others profit
@@ -127,6 +159,15 @@ class AsyncClient:
     ) -> Tensors:
         """Return the outputs of `model` for `inputs`; see `client.Client.infer`."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        if self._request_keys is not None:
+            return await self._infer_sealed(
+                self._request_keys,
+                model,
+                inputs,
+                version=version,
+                outputs=outputs,
+                timeout_s=timeout_s,
+            )
         call = build_infer(model, inputs, version=version, outputs=outputs, timeout_s=timeout_s)
         return parse_infer(await self._do(call, timeout_s=timeout_s))
 
@@ -173,6 +214,42 @@ class AsyncClient:
 
     async def _get(self, target: bytes) -> Answer:
         return await self._do(Call(target=target), timeout_s=self._timeout_s)
+
+    async def _infer_sealed(
+        self,
+        keys: RequestKeys,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        version: int | None,
+        outputs: tuple[str, ...] | None,
+        timeout_s: float,
+    ) -> Tensors:
+        """Return the outputs for `inputs`, which are sealed anew when an epoch ends meanwhile."""
+        bound_timeout(timeout_s)
+        deadline, sealings = monotonic() + timeout_s, 0
+        while True:
+            key = keys.find(model)
+            if key is None:
+                answer = await self._do(key_call(model), timeout_s=_time(deadline))
+                key = keys.accept(model, answer)
+            left_s = _time(deadline)
+            sealed = build_sealed(
+                model,
+                inputs,
+                key=key,
+                version=version,
+                outputs=outputs,
+                timeout_s=left_s,
+                pad=self._pad,
+            )
+            sealings += 1
+            try:
+                return sealed.open(await self._do(sealed.call, timeout_s=left_s))
+            except RequestKeyOver:
+                keys.forget(key)
+                if sealings >= MAX_SEALINGS:
+                    raise
 
     async def _do(self, call: Call, *, timeout_s: float) -> Answer:
         """Return the answer to `call`, on whichever connection has it."""
@@ -222,6 +299,7 @@ class AsyncClient:
                     policy=self._policy,
                     keys=self._keys,
                     certificate=writer.get_extra_info("ssl_object").getpeercert(binary_form=True),
+                    api_key=self._api_key,
                 ),
             )
             await self._verify(link)
@@ -241,3 +319,11 @@ class AsyncClient:
                         raise
                     await asyncio.sleep(busy.retry_after_s)  # within the caller's timeout
         self._frontend = link.protocol.frontend
+
+
+def _time(deadline: float) -> float:
+    """Return the seconds until `deadline`; Timeout if there are none."""
+    left = deadline - monotonic()
+    if left <= 0:
+        raise Timeout("no answer within the time that was given")
+    return left

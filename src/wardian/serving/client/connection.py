@@ -20,12 +20,14 @@ import h11
 from wardian._internal import wire
 from wardian._internal.clock import Monotonic, UnixTime, monotonic, unix_time
 from wardian.broker.certificates import spki_of, valid_until
+from wardian.crypto.secret import Secret
 from wardian.errors import (
     ConfigError,
     ConnectionLost,
     LocalProtocolError,
     PeerProtocolError,
 )
+from wardian.serving.client.credentials import ClientCertificate, authorization, load_certificate
 from wardian.serving.client.messages import Answer, Call, raise_for_status
 from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend
 from wardian.serving.frontend_evidence import NONCE_BYTES, PATH, FrontendEvidence
@@ -116,8 +118,10 @@ def parse_origin(url: str) -> Origin:
     return Origin(host=host, port=port)
 
 
-def client_context() -> ssl.SSLContext:
+def client_context(certificate: ClientCertificate | None = None) -> ssl.SSLContext:
     """Return the TLS context of a client that verifies evidence instead of certificates.
+
+    It shows `certificate`, if there is one, to front ends that ask for one.
 
     No CA is asked. A CA says who controls a name; what a client wants to know is which code holds
     the key at the other end, and evidence bound to that key says it, whatever the name. The
@@ -132,6 +136,8 @@ def client_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET  # a resumed connection shows no certificate (TRUST T20)
     context.set_alpn_protocols(["http/1.1"])
+    if certificate is not None:
+        load_certificate(context, certificate)
     return context
 
 
@@ -177,6 +183,7 @@ class ClientConnection:
         keys: VerifiedKeys,
         certificate: bytes | None,
         now: UnixTime = unix_time,
+        api_key: Secret | None = None,
     ) -> None:
         """Begin on a connection whose handshake is over.
 
@@ -186,6 +193,7 @@ class ClientConnection:
             keys: those that this client verified before.
             certificate: the leaf certificate of the other end, DER, from the handshake.
             now: wall clock, for the validity of evidence.
+            api_key: goes with each request, never with what is sent before evidence.
 
         Raises:
             FormatError: the certificate does not parse or is not of a P-256 key.
@@ -197,6 +205,7 @@ class ClientConnection:
         self._policy = policy
         self._keys = keys
         self._now = now
+        self._api_key = api_key
         self._certificate = certificate
         self._tls_spki = spki_of(certificate)
         self._ends_at = valid_until(certificate)
@@ -253,7 +262,8 @@ class ClientConnection:
             raise LocalProtocolError("a request before the evidence was verified")
         if self._over:
             raise ConnectionLost("the lease of the front end on this connection has ended")
-        return self._send(call)
+        key = self._api_key
+        return self._send(call, () if key is None else (authorization(key),))
 
     def receive(self, data: bytes) -> Answer | None:
         """Return the answer once `data` completes it; empty `data` is the end of the connection.
@@ -300,16 +310,19 @@ class ClientConnection:
         if head.status_code == MISDIRECTED:
             raise Moved("the front end has moved to another manifest: connect again")
         answer = Answer(
-            status=head.status_code, headers=dict(head.headers), body=b"".join(self._body)
+            status=head.status_code,
+            headers=dict(head.headers),
+            body=b"".join(self._body),
+            frontend=self.frontend,
         )
         self._head, self._body, self._body_bytes = None, [], 0
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
         return answer
 
-    def _send(self, call: Call) -> bytes:
+    def _send(self, call: Call, more: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
         body = call.body
-        fields = [(b"Host", self._host), (b"Idempotency-Key", call.key), *call.headers]
+        fields = [(b"Host", self._host), (b"Idempotency-Key", call.key), *call.headers, *more]
         if body:
             fields.append((b"Content-Length", b"%d" % len(body)))
         try:

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -17,10 +17,15 @@ from wardian.errors import (
     PeerProtocolError,
     QueueFull,
     RequestError,
+    RequestKeyOver,
     Timeout,
 )
 from wardian.inference.dtypes import NUMPY_OF, dtype_name
 from wardian.inference.spec import Array, Tensors
+from wardian.serving.sealed_types import KEY_OVER
+
+if TYPE_CHECKING:
+    from wardian.serving.client.policy import VerifiedFrontend
 
 MAX_TIMEOUT_S: Final = 86_400
 MAX_RETRY_AFTER_S: Final = 60
@@ -29,11 +34,15 @@ _HEADER_LENGTH: Final = b"inference-header-content-length"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A whole HTTP response; header names in lower case."""
+    """A whole HTTP response; header names in lower case.
+
+    `frontend` is who answered, as it was verified; None on a connection that is not yet.
+    """
 
     status: int
     headers: Mapping[bytes, bytes]
     body: bytes
+    frontend: "VerifiedFrontend | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +92,20 @@ def model_target(model: str, version: int | None, action: str) -> bytes:
     return (at + action).encode("ascii")
 
 
+def bound_timeout(timeout_s: float) -> None:
+    """Return if a call may take so long; ConfigError if not."""
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:  # false for NaN as well
+        raise ConfigError(f"timeout_s: seconds, above 0 and at most {MAX_TIMEOUT_S}")
+
+
+def little_endian(given: npt.ArrayLike) -> Array:
+    """Return `given` as an array in the byte order in which tensors travel."""
+    array = np.asarray(given)
+    if not array.dtype.isnative or array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return array
+
+
 def build_infer(
     model: str,
     inputs: Mapping[str, npt.ArrayLike],
@@ -97,14 +120,11 @@ def build_infer(
         FormatError: an array has a type that the protocol has no name for.
         ConfigError: `timeout_s` is not between 0 and a day.
     """
-    if not 0 < timeout_s <= MAX_TIMEOUT_S:  # false for NaN as well
-        raise ConfigError(f"timeout_s: seconds, above 0 and at most {MAX_TIMEOUT_S}")
+    bound_timeout(timeout_s)
     described: list[dict[str, Any]] = []
     raw: list[bytes] = []
     for name, given in inputs.items():
-        array = np.asarray(given)
-        if not array.dtype.isnative or array.dtype.byteorder == ">":
-            array = array.astype(array.dtype.newbyteorder("<"))
+        array = little_endian(given)
         data = array.tobytes()
         described.append(
             {
@@ -179,6 +199,7 @@ def raise_for_status(answer: Answer) -> None:
         QueueFull: 429 or 503: come back later.
         Timeout: 504: the deadline passed at the server.
         JobFailed: the model failed on these inputs.
+        RequestKeyOver: they were sealed to a request key that is not in force.
         RequestError: any other 4xx or 5xx, with its status.
         PeerProtocolError: neither success nor error.
     """
@@ -201,6 +222,8 @@ def raise_for_status(answer: Answer) -> None:
         raise Timeout(text)
     if told.code == "inference_failed":
         raise JobFailed(text)
+    if told.code == KEY_OVER:
+        raise RequestKeyOver(text)
     raise RequestError(text, status=status)
 
 

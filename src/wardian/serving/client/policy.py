@@ -10,6 +10,7 @@ What was accepted stays what is served: the connection's certificate has to be o
 under that very manifest, and under another manifest there is another such CA (TRUST T21).
 """
 
+import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ class ClientPolicy:
             without asking for evidence again; 0 asks every time.
         heads: which witnesses have to have seen the mesh's audit log, and how lately; None: nobody
             has to, and a broker that runs twice is not noticed by this client (TRUST T22).
+        mesh_ca: SHA-256 of the mesh CA's key (DER SubjectPublicKeyInfo, 32 bytes), or None: the one
+            that evidence binds. With it, a front end that somebody rules from inside its enclave
+            cannot put an authority of its own above keys that clients seal to (TRUST T13).
     """
 
     evidence: AppraisalPolicy
@@ -82,6 +86,7 @@ class ClientPolicy:
     roles: Mapping[str, frozenset[bytes]] | None = None
     max_evidence_age_s: float = MAX_EVIDENCE_AGE_S
     heads: HeadDemand | None = None
+    mesh_ca: bytes | None = None
 
     def __post_init__(self) -> None:
         """Refuse a policy that would accept any mesh."""
@@ -90,7 +95,7 @@ class ClientPolicy:
                 "client policy: names no mesh; pin manifest_digest, or list the measurements of "
                 "every role under [mesh.roles]"
             )
-        digests = set() if self.manifest_digest is None else {self.manifest_digest}
+        digests = {each for each in (self.manifest_digest, self.mesh_ca) if each is not None}
         for accepted in (self.roles or {}).values():
             digests |= accepted
         if any(len(digest) != _DIGEST_BYTES for digest in digests):
@@ -117,6 +122,10 @@ class ClientPolicy:
                 log that too few witnesses have seen.
         """
         ca_spki = verify_ca_certificate(shown.mesh_ca)
+        if self.mesh_ca not in (None, hashlib.sha256(ca_spki).digest()):
+            raise PolicyDenied(
+                "the front end shows another mesh CA than this policy pins", rule="mesh-ca"
+            )
         digest = manifest_digest(shown.manifest)
         # Read without believing it: the evidence vouches for its digest, and this policy either
         # pins that digest or judges every role below. Owners' signatures would add nothing.
@@ -204,6 +213,7 @@ def _verify_issued(
 class _MeshTable(settings.Settings, frozen=True, kw_only=True):
     manifest_digest: Digest | None = None
     roles: dict[str, frozenset[Digest]] | None = None
+    ca: Digest | None = None
 
 
 class _HeadsTable(settings.Settings, frozen=True, kw_only=True):
@@ -241,6 +251,7 @@ def load_client_policy(path: Path | str) -> ClientPolicy:
                 for role, measurements in roles.items()
             },
             max_evidence_age_s=file.max_evidence_age_s,
+            mesh_ca=None if file.mesh.ca is None else bytes.fromhex(file.mesh.ca),
             heads=None if file.heads is None else HeadDemand(**msgspec.structs.asdict(file.heads)),
         )
     except ConfigError as err:

@@ -19,7 +19,8 @@ from typing import Any, Final, Self
 import numpy.typing as npt
 
 from wardian._internal.clock import monotonic
-from wardian.errors import ConnectionLost, QueueFull, Timeout
+from wardian.crypto.secret import Secret
+from wardian.errors import ConnectionLost, QueueFull, RequestKeyOver, Timeout
 from wardian.inference.spec import Tensors
 from wardian.serving.client.connection import (
     Attempts,
@@ -29,15 +30,25 @@ from wardian.serving.client.connection import (
     handshake_failed,
     parse_origin,
 )
+from wardian.serving.client.credentials import ClientCertificate, load_api_key
 from wardian.serving.client.messages import (
     Answer,
     Call,
+    bound_timeout,
     build_infer,
     model_target,
     parse_infer,
     parse_json,
 )
 from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend, load_client_policy
+from wardian.serving.client.sealing import (
+    MAX_SEALINGS,
+    RequestKeys,
+    Seal,
+    build_sealed,
+    key_call,
+    request_keys,
+)
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_IDLE: Final = 16
@@ -46,7 +57,14 @@ READ_BYTES: Final = 256 * 1024
 
 
 def connect(
-    url: str, *, policy: ClientPolicy | Path | str, timeout_s: float = DEFAULT_TIMEOUT_S
+    url: str,
+    *,
+    policy: ClientPolicy | Path | str,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    seal: Seal | None = None,
+    pad: bool = True,
+    api_key: Secret | Path | None = None,
+    certificate: ClientCertificate | None = None,
 ) -> "Client":
     """Return a client of the front end at `url`, which `policy` has accepted.
 
@@ -54,6 +72,13 @@ def connect(
         url: `https://HOST[:PORT]`.
         policy: what the front end and its mesh must be, or the file that says it.
         timeout_s: for connecting, and for each call that does not say otherwise.
+        seal: "worker": inferences are sealed to the model's workers, so that the front end too
+            sees only model, version, deadline, sizes and times. By default it sees them in clear,
+            inside its enclave.
+        pad: whether what is sealed is padded to one of few lengths; answers always are.
+        api_key: of a tenant of the mesh, or the file that holds it, which is for its user alone. It
+            is sent with requests, to nobody who was not verified.
+        certificate: of a tenant, instead of a key or beside it; shown in the TLS handshake.
 
     Raises:
         ConfigError: the URL or the policy is wrong.
@@ -61,7 +86,15 @@ def connect(
         AttestationError: its evidence is not genuine, not current or not about this connection.
         TransportError: it cannot be reached.
     """
-    client = Client(url, policy=policy, timeout_s=timeout_s)
+    client = Client(
+        url,
+        policy=policy,
+        timeout_s=timeout_s,
+        seal=seal,
+        pad=pad,
+        api_key=api_key,
+        certificate=certificate,
+    )
     try:
         client.verify()
     except BaseException:
@@ -107,14 +140,25 @@ class Client:
     """A client of one front end. Thread-safe."""
 
     def __init__(
-        self, url: str, *, policy: ClientPolicy | Path | str, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        url: str,
+        *,
+        policy: ClientPolicy | Path | str,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        seal: Seal | None = None,
+        pad: bool = True,
+        api_key: Secret | Path | None = None,
+        certificate: ClientCertificate | None = None,
     ) -> None:
         """Prepare; nothing is connected before the first call. See `connect`."""
         self._origin = parse_origin(url)
         self._policy = policy if isinstance(policy, ClientPolicy) else load_client_policy(policy)
         self._timeout_s = timeout_s
-        self._context = client_context()
+        self._context = client_context(certificate)
+        self._api_key = None if api_key is None else load_api_key(api_key)
         self._keys = VerifiedKeys(self._policy)
+        self._request_keys = request_keys(seal)
+        self._pad = pad
         self._idle: list[_Link] = []
         self._lock = threading.Lock()  # guards the idle links
         self._verifying = threading.Lock()  # one asks for evidence, the others profit
@@ -150,8 +194,19 @@ class Client:
             JobFailed: the model failed on these inputs.
             ConnectionLost: three times in a row.
             PolicyDenied, AttestationError: a new connection led to another front end.
+            RequestKeyInvalid: with `seal`: what the front end shows is not the workers' key.
+            AuthenticationFailed: with `seal`: no worker answered so.
         """
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        if self._request_keys is not None:
+            return self._infer_sealed(
+                self._request_keys,
+                model,
+                inputs,
+                version=version,
+                outputs=outputs,
+                timeout_s=timeout_s,
+            )
         call = build_infer(model, inputs, version=version, outputs=outputs, timeout_s=timeout_s)
         return parse_infer(self._do(call, timeout_s=timeout_s))
 
@@ -196,6 +251,41 @@ class Client:
 
     def _get(self, target: bytes) -> Answer:
         return self._do(Call(target=target), timeout_s=self._timeout_s)
+
+    def _infer_sealed(
+        self,
+        keys: RequestKeys,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        version: int | None,
+        outputs: tuple[str, ...] | None,
+        timeout_s: float,
+    ) -> Tensors:
+        """Return the outputs for `inputs`, which are sealed anew when an epoch ends meanwhile."""
+        bound_timeout(timeout_s)
+        deadline, sealings = monotonic() + timeout_s, 0
+        while True:
+            key = keys.find(model)
+            if key is None:
+                key = keys.accept(model, self._do(key_call(model), timeout_s=_time(deadline)))
+            left_s = _time(deadline)
+            sealed = build_sealed(
+                model,
+                inputs,
+                key=key,
+                version=version,
+                outputs=outputs,
+                timeout_s=left_s,
+                pad=self._pad,
+            )
+            sealings += 1
+            try:
+                return sealed.open(self._do(sealed.call, timeout_s=left_s))
+            except RequestKeyOver:
+                keys.forget(key)
+                if sealings >= MAX_SEALINGS:
+                    raise
 
     def _do(self, call: Call, *, timeout_s: float) -> Answer:
         """Return the answer to `call`, on whichever connection has it."""
@@ -248,6 +338,7 @@ class Client:
                 policy=self._policy,
                 keys=self._keys,
                 certificate=sock.getpeercert(binary_form=True),
+                api_key=self._api_key,
             )
             link = _Link(sock, protocol)
             self._verify(link, deadline)
@@ -277,6 +368,14 @@ class Client:
         finally:
             self._verifying.release()
         self._frontend = link.protocol.frontend
+
+
+def _time(deadline: float) -> float:
+    """Return the seconds until `deadline`; Timeout if there are none."""
+    try:
+        return _left(deadline)
+    except TimeoutError as err:
+        raise Timeout("no answer within the time that was given") from err
 
 
 def _left(deadline: float) -> float:

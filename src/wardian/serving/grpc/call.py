@@ -17,6 +17,7 @@ from wardian.serving.grpc.methods import INFER, METHODS, read_named
 from wardian.serving.grpc.status import HEAD, OK_TRAILERS, ending_of
 from wardian.serving.http.http2.stream import Stream
 from wardian.serving.http.messages import Buffer
+from wardian.serving.traces import HEADER, Trace
 
 if TYPE_CHECKING:
     from wardian.serving.dispatch import Outcome
@@ -29,7 +30,7 @@ class UnaryCall:
     """Serves one stream with one request and one answer."""
 
     __slots__ = ("_asked", "_body", "_ends_at", "_limits", "_route", "_service", "_started",
-                 "_stream")  # fmt: skip
+                 "_stream", "_trace")  # fmt: skip
 
     def __init__(self, stream: Stream, service: Service, limits: Limits, *, route: str) -> None:
         """Serve `stream`, counted as `route`."""
@@ -39,6 +40,7 @@ class UnaryCall:
         self._ends_at: float | None = None
         self._body: bytes | bytearray = b""
         self._asked: Asked | None = None
+        self._trace: Trace | None = None
 
     def begin(self) -> None:
         """Refuse the call if its head says that it cannot be served."""
@@ -84,6 +86,7 @@ class UnaryCall:
             if stream.head.target == INFER:
                 self._infer(source)
             else:
+                self._service.look()
                 method = METHODS[stream.head.target]
                 named = read_named(source, PREFIX.size, len(source))
                 self._answer([method.run(self._service, named)])
@@ -108,6 +111,9 @@ class UnaryCall:
             self._stream.release()
 
     def _infer(self, source: bytes | bytearray) -> None:
+        headers, done = self._stream.head.headers, self._infer_done
+        if HEADER in headers:
+            self._trace = self._service.tracer.begin(headers[HEADER])
         asked = self._asked = parse_infer(source, PREFIX.size, len(source))
         self._service.submit(
             model=asked.model,
@@ -118,16 +124,16 @@ class UnaryCall:
                 asked.request.timeout_s, time_left(self._ends_at, self._service.clock())
             ),
             connection=self._stream.carrier.number,
-            done=self._infer_done,
+            done=done if self._trace is None else self._trace.through(done),
         )
 
     def _infer_done(self, outcome: "Outcome") -> None:
-        self._service.in_flight -= 1
+        self._service.over()
         try:
             if outcome.outputs is None or self._asked is None:
                 self._fail(outcome.error)
             else:
-                self._answer(infer_answer(self._service, self._asked, outcome.outputs))
+                self._answer(infer_answer(self._asked, outcome.outputs, outcome.version))
         except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
             self._fail(err)
 
@@ -150,7 +156,7 @@ class UnaryCall:
 
     def _count(self, status: int) -> None:
         model = self._asked.model if self._asked is not None else ""
-        self._service.answered(self._route, model, status, self._started)
+        self._service.answered(self._route, model, status, self._started, self._trace)
         if self._stream.working:
             self._stream.rest()
 
@@ -228,11 +234,12 @@ def framed(parts: Sequence[Buffer]) -> list[Buffer]:
     return [PREFIX.pack(0, sum(map(len, parts))) + bytes(parts[0]), *parts[1:]]
 
 
-def infer_answer(service: Service, asked: Asked, outputs: Tensors) -> list[Buffer]:
-    """Return the answer to `asked`, in parts.
+def infer_answer(asked: Asked, outputs: Tensors, version: int) -> list[Buffer]:
+    """Return the answer to `asked`, which `version` of the model gave, in parts.
 
     Raises:
         RequestError: 413; more numbers than go out typed.
     """
-    version = service.answered_version(asked.model, asked.version)
-    return build_infer(model=asked.model, version=version, request=asked.request, outputs=outputs)
+    return build_infer(
+        model=asked.model, version=str(version), request=asked.request, outputs=outputs
+    )

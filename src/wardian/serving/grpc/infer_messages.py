@@ -11,10 +11,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from wardian.errors import FormatError, RequestError
-from wardian.inference.dtypes import BYTES_DTYPE
+from wardian.inference.dtypes import BF16, BYTES_DTYPE
 from wardian.inference.spec import Array, Tensors
 from wardian.serving.api.elements import (
-    BF16,
     bound_elements,
     build_elements,
     parse_elements,

@@ -19,6 +19,8 @@ from wardian.serving.grpc.wire import Budget
 SERVICE: Final = b"/inference.GRPCInferenceService/"
 INFER: Final = SERVICE + b"ModelInfer"
 STREAM_INFER: Final = SERVICE + b"ModelStreamInfer"
+OPEN_TO_ALL: Final = frozenset({SERVICE + b"ServerLive", SERVICE + b"ServerReady"})
+"""Who asks for these need not be known: they say no more than yes or no."""
 _TYPES: Final = {
     "BOOL": 1, "UINT8": 2, "UINT16": 3, "UINT32": 4, "UINT64": 5, "INT8": 6, "INT16": 7, "INT32": 8,
     "INT64": 9, "FP16": 10, "FP32": 11, "FP64": 12, "BYTES": 13, "BF16": 14,

@@ -1,10 +1,11 @@
 """Which streams of HTTP/2 are calls of gRPC, and who serves them."""
 
 from wardian._internal.agreed import Limits
+from wardian.errors import RequestError
 from wardian.serving.api.service import Service
 from wardian.serving.grpc.call import UnaryCall
-from wardian.serving.grpc.methods import INFER, METHODS, SERVICE, STREAM_INFER
-from wardian.serving.grpc.status import Ending, Status
+from wardian.serving.grpc.methods import INFER, METHODS, OPEN_TO_ALL, SERVICE, STREAM_INFER
+from wardian.serving.grpc.status import Ending, Status, ending_of
 from wardian.serving.grpc.stream_call import StreamCall
 from wardian.serving.http.http2.stream import Receiver, Stream
 
@@ -24,15 +25,21 @@ class GrpcService:
         if media_type not in _MEDIA_TYPES:
             return None
         target = stream.head.target
+        service = self._service
+        if target not in OPEN_TO_ALL:
+            try:
+                service = service.of_caller(stream.head.headers, stream.carrier.peer)
+            except RequestError as err:
+                return self._end(stream, ending_of(err))
         if target == STREAM_INFER:
-            streaming = StreamCall(stream, self._service, self._limits)
+            streaming = StreamCall(stream, service, self._limits)
             streaming.begin()
             return streaming
         method = METHODS.get(target)
         if method is None and target != INFER:
             return self._refuse(stream, target)
         route = "grpc_infer" if method is None else method.route
-        call = UnaryCall(stream, self._service, self._limits, route=route)
+        call = UnaryCall(stream, service, self._limits, route=route)
         call.begin()
         return call
 
@@ -44,6 +51,10 @@ class GrpcService:
             f"no such {what}; GRPCInferenceService has ModelInfer, ModelStreamInfer, {known}",
             501,
         )
+        return self._end(stream, ending)
+
+    def _end(self, stream: Stream, ending: Ending) -> Receiver:
+        """End the call on `stream` before it begins."""
         started = self._service.clock()
         stream.start(ending.trailers(alone=True), end=True)
         self._service.answered("other", "", ending.http_status, started)

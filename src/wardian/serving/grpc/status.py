@@ -31,10 +31,12 @@ class Status(enum.IntEnum):
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 _OF_HTTP: Final = {
     400: Status.INVALID_ARGUMENT,
+    401: Status.UNAUTHENTICATED,
     403: Status.PERMISSION_DENIED,
     404: Status.NOT_FOUND,
     405: Status.UNIMPLEMENTED,
@@ -95,7 +97,10 @@ def ending_of(err: BaseException | None) -> Ending:
 
 def ending_of_response(response: HttpResponse) -> Ending:
     """Return how a call ends whose answer would have been this error over REST."""
-    message = _decode_error(b"".join(response.body)).error
+    told = _decode_error(b"".join(response.body))
+    message = told.error
+    if told.reference is not msgspec.UNSET:
+        message += f" (reference {told.reference})"
     retry = response.headers.lower().partition(b"retry-after: ")[2].partition(b"\r\n")[0]
     return Ending(
         _OF_HTTP.get(response.status, Status.INTERNAL),

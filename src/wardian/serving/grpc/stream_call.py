@@ -24,6 +24,7 @@ from wardian.serving.grpc.infer_messages import Asked, parse_infer
 from wardian.serving.grpc.status import HEAD, OK_TRAILERS, Ending, Status, ending_of
 from wardian.serving.http.http2.stream import Stream
 from wardian.serving.http.messages import Buffer
+from wardian.serving.traces import HEADER, Trace
 
 if TYPE_CHECKING:
     from wardian.serving.dispatch import Outcome
@@ -36,22 +37,23 @@ _ROUTE: Final = "grpc_stream_infer"
 class _Turn:
     """One request of the stream, and its answer when it is there."""
 
-    __slots__ = ("answer", "asked", "call", "size", "started")
+    __slots__ = ("answer", "asked", "call", "size", "started", "trace")
 
     def __init__(self, call: "StreamCall", size: int) -> None:
         self.call, self.size = call, size
         self.started = call.service.clock()
         self.asked: Asked | None = None
         self.answer: list[Buffer] | None = None
+        self.trace: Trace | None = None
 
     def done(self, outcome: "Outcome") -> None:
         """Take the outcome of the inference."""
-        self.call.service.in_flight -= 1
+        self.call.service.over()
         try:
             if outcome.outputs is None or self.asked is None:
                 self.fail(outcome.error)
                 return
-            parts = infer_answer(self.call.service, self.asked, outcome.outputs)
+            parts = infer_answer(self.asked, outcome.outputs, outcome.version)
             self._end([wire.key(2) + wire.varint(sum(map(len, parts))), *parts], 200)
         except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
             self.fail(err)
@@ -69,7 +71,7 @@ class _Turn:
     def _end(self, answer: list[Buffer], status: int) -> None:
         self.answer = answer
         model = self.asked.model if self.asked is not None else ""
-        self.call.service.answered(_ROUTE, model, status, self.started)
+        self.call.service.answered(_ROUTE, model, status, self.started, self.trace)
         self.call.answered(self)
 
 
@@ -217,6 +219,9 @@ class StreamCall:
         stream.work()
         try:
             self.service.expect_in_force(stream.carrier.tls_spki)
+            headers = stream.head.headers
+            if HEADER in headers:
+                turn.trace = self.service.tracer.begin(headers[HEADER])
             asked = turn.asked = parse_infer(message, PREFIX.size, len(message))
             self.service.submit(
                 model=asked.model,
@@ -227,7 +232,7 @@ class StreamCall:
                     asked.request.timeout_s, time_left(self._ends_at, self.service.clock())
                 ),
                 connection=stream.carrier.number,
-                done=turn.done,
+                done=turn.done if turn.trace is None else turn.trace.through(turn.done),
             )
         except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
             turn.fail(err)

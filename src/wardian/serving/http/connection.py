@@ -101,6 +101,7 @@ class Connection(ServedConnection):
             deliver=self._deliver,
             acquire=self._acquire,
             send_continue=self._send_continue,
+            gate=state.gate,
         )
         self._waiting: deque[_Turn] = deque()
         self._out: deque[Buffer] = deque()  # not empty only while the transport is not writable
@@ -299,6 +300,9 @@ class Connection(ServedConnection):
         if self._transport.is_closing():
             return  # the client has gone
         if len(parts) == 1:
+            if self._writable and not self._out and not self._closing:
+                self._transport.write(parts[0])
+                return
             self._out.append(parts[0])
         else:
             self._out.extend(_pieces(parts))
@@ -332,8 +336,9 @@ class Connection(ServedConnection):
 
     def _forget_answers(self) -> None:
         self._out.clear()
-        self._state.buffered_bytes -= self._unsent
-        self._unsent = 0
+        if self._unsent:
+            self._state.buffered_bytes -= self._unsent
+            self._unsent = 0
 
     def _close(self) -> None:
         """Close as soon as the transport has every answer; `sweep` bounds how long that takes."""

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 import msgspec
+from typing_extensions import override
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -43,6 +44,11 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     tls_spki: bytes
     connection: int
     peer: str
+
+    @override
+    def __repr__(self) -> str:
+        """Return nothing of the headers, which may hold a key, nor of the body."""
+        return f"HttpRequest({self.method!r}, {len(self.body)} bytes)"
 
 
 class HttpResponse(msgspec.Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from typing_extensions import override
 
 from wardian.serving.http.connection import Connection
+from wardian.serving.http.peer import peer_of
 from wardian.serving.http.state import ServedConnection, ServerState
 
 HTTP_1: Final = "http/1.1"
@@ -58,7 +59,10 @@ class Newcomer(asyncio.Protocol):
         agreed = None if tls is None else tls.selected_alpn_protocol()
         speaker: Speaker = self._speakers.get(agreed or HTTP_1, Connection)
         connection = self.connection = speaker(
-            self._state, tls_spki=self.tls_spki, peer=self.peer, on_lost=self._on_lost
+            self._state,
+            tls_spki=self.tls_spki,
+            peer=peer_of(self.peer, tls),
+            on_lost=self._on_lost,
         )
         transport.set_protocol(connection)
         connection.connection_made(transport)

@@ -7,10 +7,11 @@ headers' number and bytes, the body, and what chunks may cost. After a refusal n
 the next request would begin, so nothing is read after one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
 import httptools
+import msgspec
 
 from wardian.serving.http.messages import HttpRequest, HttpResponse, error_response
 
@@ -19,8 +20,13 @@ MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_URL_BYTES: Final = 8 * 1024
 MAX_CHUNK_OVERHEAD_BYTES: Final = 16 * 1024
 """Bytes of chunk extensions and trailers that a body may carry, over what its chunks need."""
+SMALL_PART_BYTES: Final = 4096
+"""Smaller parts of a body are joined as they come, larger ones once it is whole."""
 CHUNK_FRAME_BYTES: Final = 16
 """What one chunk may cost in framing: a size line, its end, the end of its data."""
+
+UNGATED_BYTES: Final = 64 * 1024
+"""A body up to this size is read whoever sends it: to ask first would cost more than to read it."""
 
 BETWEEN, HEADERS, BODY, ENDED = range(4)
 """Where the reader is: between requests, in headers, in a body, or where it reads no more."""
@@ -44,21 +50,24 @@ class RequestReader:
 
     __slots__ = (
         "_acquire",
-        "_body",
         "_chunks",
         "_connection",
         "_deliver",
+        "_gate",
         "_header_bytes",
         "_header_count",
         "_headers",
         "_length",
         "_max_body_bytes",
         "_parser",
+        "_parts",
         "_peer",
         "_raw",
         "_send_continue",
         "_tls_spki",
+        "_ungated_bytes",
         "_url",
+        "_version",
         "mark",
         "phase",
     )
@@ -73,6 +82,7 @@ class RequestReader:
         deliver: Callable[[HttpRequest, bool], bool],
         acquire: Callable[[int], bool],
         send_continue: Callable[[], None],
+        gate: Callable[[Mapping[bytes, bytes], str], HttpResponse | None] | None = None,
     ) -> None:
         """Read for one connection.
 
@@ -85,6 +95,7 @@ class RequestReader:
                 False if no further request can be taken.
             acquire: accounts for so many bytes of a body; False if there is no room.
             send_continue: the client waits for `100 Continue`.
+            gate: see `state.Gate`.
         """
         self._max_body_bytes = max_body_bytes
         self._tls_spki = tls_spki
@@ -93,10 +104,13 @@ class RequestReader:
         self._deliver = deliver
         self._acquire = acquire
         self._send_continue = send_continue
+        self._gate = gate
+        self._ungated_bytes = min(UNGATED_BYTES, max_body_bytes)
         self._parser = httptools.HttpRequestParser(self)
         self._headers: dict[bytes, bytes] = {}
         self._url = b""
-        self._body: bytes | bytearray = b""
+        self._version = ""
+        self._parts: list[bytes | bytearray] = []
         self._header_bytes = self._header_count = 0
         self._length = self._raw = self._chunks = 0
         self.phase = BETWEEN
@@ -128,7 +142,7 @@ class RequestReader:
     def stop(self) -> None:
         """Read no more, and let go of what was read; also from within `deliver`."""
         self.phase = ENDED
-        self._body = b""
+        self._parts = []
 
     def close(self) -> None:
         """Break the cycle between the parser and this object; not from within `feed`."""
@@ -164,17 +178,19 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which is read and forgotten (RFC 9110 section 6.5.1)."""
-        self._header_bytes += len(name) + len(value) + 4
-        self._header_count += 1
-        if self._header_bytes > MAX_HEADER_BYTES:
+        self._header_bytes = size = self._header_bytes + len(name) + len(value) + 4
+        self._header_count = count = self._header_count + 1
+        if size > MAX_HEADER_BYTES:
             _refuse(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
-        if self._header_count > MAX_HEADERS:
+        if count > MAX_HEADERS:
             _refuse(431, f"more than {MAX_HEADERS} headers")
         if self.phase == BODY:
             return
         headers = self._headers
         name = name.lower()
-        headers[name] = headers[name] + b", " + value if name in headers else value
+        if name in headers:
+            value = headers[name] + b", " + value
+        headers[name] = value
 
     def on_headers_complete(self) -> None:
         """The headers are whole: refuse what cannot be served, before its body is read."""
@@ -182,14 +198,17 @@ class RequestReader:
         self.phase = BODY
         self._raw = 0
         headers = self._headers
-        version = self._parser.get_http_version()
+        version = self._version = self._parser.get_http_version()
         _accept_version(version, headers.get(b"host"))
         if b"transfer-encoding" in headers:
             _accept_chunked(headers[b"transfer-encoding"], version)
+            self._pass_gate()
         elif b"content-length" in headers:
             length = int(headers[b"content-length"])  # the parser let digits through, nothing else
-            if length > self._max_body_bytes:
-                self._refuse_large(f"a body of {length} bytes")
+            if length > self._ungated_bytes:
+                if length > self._max_body_bytes:
+                    self._refuse_large(f"a body of {length} bytes")
+                self._pass_gate()
         if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
             _refuse(415, "the body is compressed; send it as it is (no Content-Encoding)")
         if b"expect" in headers:
@@ -211,15 +230,16 @@ class RequestReader:
             raise Refused(
                 error_response(503, "too many large requests at once", retry_after_s=1, close=True)
             )
-        if not self._body:
-            self._body = part
-        elif type(self._body) is bytearray:
-            self._body += part
-        else:
-            # One buffer, not a list of parts: a client that sends two bytes at a time would make
-            # the list twenty times as large as what it holds.
-            self._body = bytearray(self._body)
-            self._body += part
+        parts = self._parts
+        if len(part) >= SMALL_PART_BYTES or not parts or len(parts[-1]) >= SMALL_PART_BYTES:
+            parts.append(part)
+            return
+        # A client that sends two bytes at a time would make the list twenty times as large as what
+        # it holds: of two neighbours one is large.
+        last = parts[-1]
+        if type(last) is not bytearray:
+            parts[-1] = last = bytearray(last)
+        last += part
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -228,10 +248,11 @@ class RequestReader:
         parser = self._parser
         keep_alive = (
             parser.should_keep_alive()
-            and parser.get_http_version() == "1.1"
+            and self._version == "1.1"
             and b"upgrade" not in self._headers  # after it the parser reads no further request
         )
-        body, self._body = self._body, b""
+        parts, self._parts = self._parts, []
+        body = b"".join(parts) if len(parts) != 1 else parts[0]
         request = HttpRequest(
             parser.get_method(),
             _origin_form(self._url),
@@ -270,6 +291,12 @@ class RequestReader:
         ):
             self.phase = ENDED
             _refuse(400, "chunk extensions and trailers are larger than the body that they frame")
+
+    def _pass_gate(self) -> None:
+        """Return if the body that follows is read, though it is large or of no stated length."""
+        refusal = None if self._gate is None else self._gate(self._headers, self._peer)
+        if refusal is not None:
+            raise Refused(msgspec.structs.replace(refusal, close=True))
 
     def _refuse_large(self, what: str) -> NoReturn:
         _refuse(413, f"{what} is more than the {self._max_body_bytes} bytes that are accepted")

@@ -22,7 +22,7 @@ from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.log import event
 from wardian.errors import ConfigError
 from wardian.serving.http.newcomer import Newcomer, Speaker
-from wardian.serving.http.state import Handler, ServerState
+from wardian.serving.http.state import Gate, Handler, ServerState
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ class HttpServer:
         max_buffered_bytes: int | None = None,
         crowd: Crowd | None = None,
         speakers: Mapping[str, Speaker] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Serve with `handler`.
 
@@ -77,6 +78,7 @@ class HttpServer:
                 of the largest.
             crowd: how many connections one place may have; by default as many as there are.
             speakers: by ALPN name, what is spoken beside HTTP/1.1; the TLS context has to offer it.
+            gate: asked whether a large body is read; by default each is, up to the limit.
         """
         self._limits = limits
         self._clock = clock
@@ -87,6 +89,7 @@ class HttpServer:
             max_buffered_bytes=max_buffered_bytes
             or max(MIN_BUFFERED_BYTES, BUFFERED_BODIES * limits.max_body_bytes),
             now=clock(),
+            gate=gate,
         )
         shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.idle_timeout_s)
         self._sweep_s = min(MAX_SWEEP_S, shortest / 4)

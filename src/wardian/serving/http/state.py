@@ -3,7 +3,7 @@
 import abc
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,6 +17,9 @@ Respond: TypeAlias = Callable[[HttpResponse], None]
 Handler: TypeAlias = Callable[[HttpRequest, Respond], None]
 """Takes a request and calls `respond` exactly once, now or later, on the loop's thread.
 It never raises."""
+Gate: TypeAlias = Callable[[Mapping[bytes, bytes], str], HttpResponse | None]
+"""Takes the headers of a request with a large body, and who sends it; returns why that body is not
+read, or None. It never raises."""
 
 
 class ServedConnection(asyncio.Protocol, abc.ABC):
@@ -68,6 +71,7 @@ class ServerState:
         count_refusal: told the status of each refusal that did not reach the handler.
         max_buffered_bytes: bodies of requests and answers in memory, over all connections; then
             whoever does not take its answer is cut off, and then it is 503.
+        gate: asked before a large body is read, if there is one.
         now: monotonic seconds, refreshed by the sweep; precise enough for what it times.
         buffered_bytes: of bodies that are being read, wait, or are being served, whether or not
             their client is still there; and of answers that their clients have yet to take.
@@ -80,6 +84,7 @@ class ServerState:
     count_refusal: Callable[[int], None]
     max_buffered_bytes: int
     now: float
+    gate: Gate | None = None
     buffered_bytes: int = 0
     draining: bool = False
     connections: set[ServedConnection] = field(default_factory=set)

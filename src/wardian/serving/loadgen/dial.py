@@ -12,6 +12,7 @@ from wardian.serving.client.connection import (
     client_context,
     handshake_failed,
 )
+from wardian.serving.client.credentials import ClientCertificate
 from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.loadgen.link import Link
 
@@ -22,11 +23,17 @@ Dial: TypeAlias = Callable[[Callable[[], None]], Awaitable[Link]]
 class VerifiedDial:
     """Opens connections to a front end, and verifies each before a request can go over it."""
 
-    def __init__(self, origin: Origin, policy: ClientPolicy) -> None:
-        """Connect to nothing yet."""
+    def __init__(
+        self,
+        origin: Origin,
+        policy: ClientPolicy,
+        *,
+        certificate: ClientCertificate | None = None,
+    ) -> None:
+        """Connect to nothing yet; later to `origin`, showing `certificate` if there is one."""
         self._origin = origin
         self._policy = policy
-        self._context = client_context()
+        self._context = client_context(certificate)
         self._keys = VerifiedKeys(policy)
         self._verifying = asyncio.Lock()  # one asks for evidence, the others profit
 

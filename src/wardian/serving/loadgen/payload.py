@@ -1,7 +1,7 @@
 """Requests that a load repeats: made once, so that repeating one costs next to nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 from zipfile import BadZipFile
@@ -9,9 +9,11 @@ from zipfile import BadZipFile
 import msgspec
 import numpy as np
 
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
-from wardian.inference.dtypes import NUMPY_OF, dtype_name
+from wardian.inference.dtypes import BF16, NUMPY_OF, dtype_name, to_bf16
 from wardian.inference.spec import Array, Tensors
+from wardian.serving.client.credentials import authorization
 from wardian.serving.client.messages import Call, build_infer, model_target
 
 Encoding: TypeAlias = Literal["binary", "json"]
@@ -32,18 +34,24 @@ class Payload:
     """
 
     before: bytes
-    after: bytes
+    after: bytes = field(repr=False)  # it may hold an API key
     number: int = 0
 
 
-def build_payload(call: Call, *, authority: str, number: int = 0) -> Payload:
-    """Return `call` to `authority` as bytes; the key of `call` itself is not used."""
+def build_payload(
+    call: Call, *, authority: str, number: int = 0, api_key: Secret | None = None
+) -> Payload:
+    """Return `call` to `authority` as bytes; the key of `call` itself is not used.
+
+    `api_key` is of the tenant who asks, where front ends serve tenants.
+    """
     before = b"%s %s HTTP/1.1\r\nHost: %s\r\nIdempotency-Key: " % (
         call.method,
         call.target,
         authority.encode("ascii"),
     )
-    fields = b"".join(b"%s: %s\r\n" % field for field in call.headers)
+    headers = call.headers if api_key is None else (*call.headers, authorization(api_key))
+    fields = b"".join(b"%s: %s\r\n" % header for header in headers)
     after = b"\r\n%sContent-Length: %d\r\n\r\n" % (fields, len(call.body))
     return Payload(before=before, after=after + call.body, number=number)
 
@@ -120,10 +128,12 @@ def _made_up(described: Mapping[str, Any], rows: int, generator: np.random.Gener
     if any(size < 0 for size in shape):
         raise ConfigError(f"input {name!r}: shape {shape} is free: give the inputs in an .npz file")
     dtype = NUMPY_OF.get(datatype)
-    if dtype is None or dtype.kind not in "biuf":
+    if dtype is None or (dtype.kind not in "biuf" and dtype is not BF16):
         raise ConfigError(f"input {name!r}: give inputs of type {datatype} in an .npz file")
     if int(np.prod(shape, dtype=object)) * dtype.itemsize > MAX_INPUT_BYTES:
         raise ConfigError(f"input {name!r}: would be larger than {MAX_INPUT_BYTES} bytes")
+    if dtype is BF16:
+        return to_bf16(generator.random(shape))
     if dtype.kind == "f":
         return generator.random(shape).astype(dtype)
     return generator.integers(0, 2, shape).astype(dtype)

@@ -9,7 +9,7 @@ import enum
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from typing_extensions import override
@@ -23,12 +23,16 @@ MAX_FRAME_BYTES = 256 * 1024**2
 MAX_GREETING_BYTES = 64 * 1024
 """Largest frame from a peer that was not admitted yet."""
 
+LARGE_BYTES = 64 * 1024
+"""From this size on a message travels in a slab where there is one, and is not copied in parts."""
+
 CHALLENGE = 0
 """The number of the message that challenges a worker; no other message has it."""
 
 _HEAD = struct.Struct(">IB")
 _MESSAGE_HEAD = struct.Struct(">IBQ")
 _NUMBER = struct.Struct(">Q")
+_SMALL_PIECE_BYTES = 4096
 _MAX_UNIX_PATH_BYTES = 107  # sun_path of Linux's unix(7), less its final zero
 
 
@@ -39,6 +43,18 @@ class FrameKind(enum.IntEnum):
     REQUEST = 2  # front end to worker: u64 message, sealed bytes
     ANSWER = 3  # worker to front end: u64 message, sealed bytes
     CREDIT = 4  # worker to front end: u64, how many messages it takes from now on
+    SLABS = 5  # front end to worker: u64 generation, then `slab_handover.Offer`
+    FETCH = 6  # worker to front end, alone on a connection of its own: the token of an offer
+    TAKEN = 7  # worker to front end: u64, the generation that it uses from now on; 0 for none
+    REQUEST_AT = 8  # front end to worker: u64 message, `slab.Place`
+    ANSWER_AT = 9  # worker to front end: u64 message, `slab.Place`
+    RELEASED = 10  # front end to worker: u64, the message whose answer was read out of its place
+
+
+_WITHOUT_NUMBER = frozenset({FrameKind.HELLO, FrameKind.FETCH})
+
+Frame: TypeAlias = tuple[int, int, bytes]
+"""Kind; the number with which a frame begins, 0 where its kind has none; the rest of it."""
 
 
 class Hello(wire.Message, frozen=True, kw_only=True):
@@ -48,24 +64,35 @@ class Hello(wire.Message, frozen=True, kw_only=True):
     model: Annotated[str, msgspec.Meta(max_length=64)]
     version: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
     credit: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    slabs: bool = False  # whether it would take slabs on this connection
 
 
 class FrameReader:
-    """Cuts a stream into frames, whatever the pieces in which it arrives."""
+    """Cuts a stream into frames, whatever the pieces in which it arrives.
 
-    __slots__ = ("_buffer", "max_bytes")
+    The pieces of a large message are kept as they come and joined once.
+    """
+
+    __slots__ = ("_buffer", "_pieces", "_started", "max_bytes", "missing")
 
     def __init__(self, *, max_bytes: int) -> None:
         """Accept frames of up to `max_bytes`; the limit may be changed between frames."""
         self.max_bytes = max_bytes
+        self.missing = 0
+        """How many bytes of a large message are still to come; 0 if none is under way."""
         self._buffer = bytearray()
+        self._pieces: list[bytes | bytearray] = []
+        self._started = (0, 0)  # kind and number of the large message under way
 
-    def feed(self, data: bytes | memoryview) -> list[tuple[int, bytes]]:
-        """Return kind and body of the frames that `data` completes.
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
+        """Return the frames that `data` completes.
 
         Raises:
-            PeerProtocolError: a frame is empty or larger than allowed; the stream is of no use.
+            PeerProtocolError: a frame is empty, larger than allowed, or shorter than its number;
+                the stream is of no use.
         """
+        if self.missing:
+            return self._go_on(data)
         if self._buffer:
             self._buffer += data
             with memoryview(self._buffer) as stream:
@@ -74,23 +101,53 @@ class FrameReader:
         else:
             with memoryview(data) as stream:
                 frames, used = self._cut(stream)
-                self._buffer += stream[used:]
+                if used < len(stream):
+                    self._buffer += stream[used:]
         return frames
 
-    def _cut(self, stream: memoryview) -> tuple[list[tuple[int, bytes]], int]:
-        """Return the whole frames at the front of `stream`, and their length together."""
-        frames: list[tuple[int, bytes]] = []
+    def _cut(self, stream: memoryview) -> tuple[list[Frame], int]:
+        """Return the whole frames at the front of `stream`, and how much of it is done with."""
+        frames: list[Frame] = []
         start, end = 0, len(stream)
         while end - start >= _HEAD.size:
             length, kind = _HEAD.unpack_from(stream, start)
             if not 0 < length <= self.max_bytes:
                 raise PeerProtocolError(f"frame of {length} bytes; 1 to {self.max_bytes} allowed")
             stop = start + 4 + length
-            if stop > end:
+            if kind in _WITHOUT_NUMBER:
+                if stop > end:
+                    break
+                frames.append((kind, 0, bytes(stream[start + 5 : stop])))
+            elif length < 1 + _NUMBER.size:
+                raise PeerProtocolError("frame ends within its number")
+            elif stop <= end:
+                (number,) = _NUMBER.unpack_from(stream, start + 5)
+                frames.append((kind, number, bytes(stream[start + 13 : stop])))
+            elif length < LARGE_BYTES or end - start < _MESSAGE_HEAD.size:
                 break
-            frames.append((kind, bytes(stream[start + 5 : stop])))
+            else:
+                self._started = (kind, _NUMBER.unpack_from(stream, start + 5)[0])
+                self._pieces = [bytearray(stream[start + 13 :])]
+                self.missing = stop - end
+                stop = end
             start = stop
         return frames, start
+
+    def _go_on(self, data: bytes | memoryview) -> list[Frame]:
+        """Return the large message under way, once `data` completes it, and what follows it."""
+        piece = data[: self.missing]
+        if len(piece) < _SMALL_PIECE_BYTES and isinstance(last := self._pieces[-1], bytearray):
+            last += piece  # an object of its own would be larger than what is in it
+        elif len(piece) < _SMALL_PIECE_BYTES:
+            self._pieces.append(bytearray(piece))
+        else:
+            self._pieces.append(bytes(piece))  # no copy of what is bytes already
+        self.missing -= len(piece)
+        if self.missing:
+            return []
+        whole: Frame = (*self._started, b"".join(self._pieces))
+        self._pieces = []
+        return [whole, *self.feed(data[len(piece) :])]
 
 
 def frame(kind: FrameKind, body: bytes) -> bytes:
@@ -103,25 +160,14 @@ def message_head(kind: FrameKind, message: int, sealed: bytes) -> bytes:
     return _MESSAGE_HEAD.pack(9 + len(sealed), kind, message)
 
 
-def split_message(body: bytes) -> tuple[int, bytes]:
-    """Return number and sealed bytes of a REQUEST or ANSWER frame."""
-    return parse_number(body), body[8:]
+def numbered_frame(kind: FrameKind, number: int, body: bytes = b"") -> bytes:
+    """Return a frame of `kind` that begins with `number`."""
+    return _MESSAGE_HEAD.pack(9 + len(body), kind, number) + body
 
 
 def credit_frame(credit: int) -> bytes:
     """Return a CREDIT frame."""
-    return frame(FrameKind.CREDIT, _NUMBER.pack(credit))
-
-
-def parse_number(body: bytes) -> int:
-    """Return the u64 with which `body` starts.
-
-    Raises:
-        PeerProtocolError: `body` is shorter.
-    """
-    if len(body) < _NUMBER.size:
-        raise PeerProtocolError("frame ends within its number")
-    return int(_NUMBER.unpack_from(body)[0])
+    return numbered_frame(FrameKind.CREDIT, credit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,9 @@ message stays with its worker, whose own answer still counts.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
-import socket
-import stat
-from pathlib import Path
 
 from typing_extensions import override
 
@@ -35,11 +31,12 @@ from wardian.serving.queue.frames import (
     FrameReader,
     Hello,
     message_head,
-    parse_number,
-    split_message,
+    numbered_frame,
 )
 from wardian.serving.queue.lease import Delivery, Lane, LeaseTable
+from wardian.serving.queue.listening import private_socket, remove_stale, without_delay
 from wardian.serving.queue.seam import FrontQueue, FrontSink
+from wardian.serving.queue.slab_front import PeerSlabs, SlabDepot
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +56,24 @@ MAX_STRIKES = 16
 class SocketFrontQueue(FrontQueue):
     """A listening socket, the peers on it and their leases."""
 
-    def __init__(self, address: Address, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        """Listen at `address` once started; answers larger than `max_frame_bytes` are refused."""
+    def __init__(
+        self,
+        address: Address,
+        *,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        slabs: SlabDepot | None = None,
+    ) -> None:
+        """Listen at `address` once started.
+
+        Args:
+            address: where workers connect.
+            max_frame_bytes: larger answers are refused.
+            slabs: what large messages travel in where `address` is a Unix socket; the usual ones
+                if not given.
+        """
         self.address = address
         self.max_frame_bytes = max_frame_bytes
+        self.slabs = slabs or SlabDepot()
         self.max_unsent_bytes = MAX_UNSENT_BYTES
         self.table = LeaseTable()
         self.peers: dict[int, _Peer] = {}
@@ -91,9 +102,9 @@ class SocketFrontQueue(FrontQueue):
         loop = asyncio.get_running_loop()
         try:
             if (path := self.address.path) is not None:
-                _remove_stale(path)
+                remove_stale(path)
                 self._server = await loop.create_unix_server(
-                    lambda: _Peer(self), sock=_private_socket(path)
+                    lambda: _Peer(self), sock=private_socket(path)
                 )
             else:
                 self._server = await loop.create_server(
@@ -181,6 +192,8 @@ class _Peer(asyncio.Protocol):
         self._credit = 0
         self._proving = False
         self._strikes = 0
+        self._slabs: PeerSlabs | None = None  # once offered
+        self._takes_slabs = False
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -190,15 +203,15 @@ class _Peer(asyncio.Protocol):
             self.drop("too many peers")
             return
         self._number = number
-        _without_delay(transport)
+        without_delay(transport)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(GREETING_TIMEOUT_S, self.drop, "did not introduce itself")
 
     @override
     def data_received(self, data: bytes) -> None:
         try:
-            for kind, body in self._reader.feed(data):
-                self._receive(kind, body)
+            for kind, number, body in self._reader.feed(data):
+                self._receive(kind, number, body)
         except WardianError as err:
             self.drop(str(err))
             return
@@ -211,6 +224,8 @@ class _Peer(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
+        if self._slabs is not None:
+            self._slabs.close()
         queue.peers.pop(self._number, None)
         if self._hello is None:
             return
@@ -247,7 +262,28 @@ class _Peer(asyncio.Protocol):
         if transport.get_write_buffer_size() > self._queue.max_unsent_bytes:
             self.drop("does not read what it gets")
             return
+        if len(sealed) >= self._queue.slabs.from_bytes and message != CHALLENGE:
+            self._request_large(transport, message, sealed)
+            return
         transport.writelines((message_head(FrameKind.REQUEST, message, sealed), sealed))
+
+    def _request_large(self, transport: asyncio.Transport, message: int, sealed: bytes) -> None:
+        """Pass a message in the slab, or by the socket where there is none or it is full."""
+        slabs, counts = self._slabs, self._queue.slabs.counts
+        if slabs is not None and slabs.in_use and (head := slabs.write(message, sealed)):
+            counts.carried += 1
+            transport.write(head)
+            return
+        counts.by_socket += 1
+        self._offer_slabs(transport)
+        transport.writelines((message_head(FrameKind.REQUEST, message, sealed), sealed))
+
+    def _offer_slabs(self, transport: asyncio.Transport) -> None:
+        """Offer slabs to a peer that takes them and has none, if there is memory for them."""
+        if self._takes_slabs and self._slabs is None:
+            self._slabs = self._queue.slabs.make()
+            if self._slabs is not None:
+                transport.write(self._slabs.offer())
 
     def drop(self, reason: str) -> None:
         """End the connection at once; the rest follows when it is lost."""
@@ -255,19 +291,45 @@ class _Peer(asyncio.Protocol):
             event(log, "queue.peer_dropped", worker=self._number, reason=reason)
             self._transport.abort()
 
-    def _receive(self, kind: int, body: bytes) -> None:
+    def _receive(self, kind: int, number: int, body: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        if self._lane is not None and kind == FrameKind.ANSWER:
-            self._answer(body)
-        elif self._lane is not None and kind == FrameKind.CREDIT:
-            self._set_credit(parse_number(body))
+        if self._lane is not None:
+            self._receive_admitted(kind, number, body)
         elif self._hello is None and kind == FrameKind.HELLO:
             self._greet(wire.decode(body, Hello, what="hello"))
-        elif self._hello is not None and self._lane is None and kind == FrameKind.ANSWER:
-            self._admit(self._hello, body)
+        elif self._hello is None and kind == FrameKind.FETCH:
+            self._hand_over(self._transport, body)
+        elif self._hello is not None and kind == FrameKind.ANSWER:
+            self._admit(self._hello, number, body)
         else:
             raise PeerProtocolError("frame out of turn")
+
+    def _receive_admitted(self, kind: int, number: int, body: bytes) -> None:
+        if kind == FrameKind.ANSWER:
+            self._answer(number, body)
+        elif kind == FrameKind.ANSWER_AT and self._slabs is not None:
+            self._answer_at(self._slabs, number, body)
+        elif kind == FrameKind.CREDIT:
+            self._set_credit(number)
+        elif kind == FrameKind.TAKEN and self._slabs is not None:
+            if not self._slabs.taken(number):
+                self._slabs.close()
+                self._slabs, self._takes_slabs = None, False
+        else:
+            raise PeerProtocolError("frame out of turn")
+
+    def _hand_over(self, transport: asyncio.Transport, token: bytes) -> None:
+        """Send descriptors over this connection, which is for that alone, and end it."""
+        sock = transport.get_extra_info("socket")
+        if self._queue.address.path is None or sock is None:
+            raise PeerProtocolError("fetches slabs where there are none")
+        try:
+            self._queue.slabs.hand_over(token, sock.fileno())
+        except OSError:
+            self.drop("went without its slabs")
+            return
+        transport.close()
 
     def _greet(self, hello: Hello) -> None:
         lane = Lane(hello.model, hello.version)
@@ -275,8 +337,7 @@ class _Peer(asyncio.Protocol):
         self._hello = hello
         self.request(CHALLENGE, sealed)
 
-    def _admit(self, hello: Hello, body: bytes) -> None:
-        message, sealed = split_message(body)
+    def _admit(self, hello: Hello, message: int, sealed: bytes) -> None:
         if message != CHALLENGE:
             raise PeerProtocolError("answered before it was admitted")
         queue = self._queue
@@ -286,6 +347,7 @@ class _Peer(asyncio.Protocol):
         self._reader.max_bytes = queue.max_frame_bytes
         self._lane = Lane(hello.model, hello.version)
         self._credit = hello.credit
+        self._takes_slabs = hello.slabs and queue.address.path is not None
         queue.deliver(queue.table.join(self._number, lane=self._lane, credit=hello.credit))
 
     def _await_proof(self) -> None:
@@ -313,20 +375,37 @@ class _Peer(asyncio.Protocol):
             self._timer.cancel()
         queue.deliver(queue.table.set_credit(self._number, self._credit))
 
-    def _answer(self, body: bytes) -> None:
-        message, sealed = split_message(body)
-        queue = self._queue
+    def _answer(self, message: int, sealed: bytes) -> None:
         if message == CHALLENGE and self._proving:
             self._prove(sealed)
-            return
-        if not queue.table.holds(self._number, message):
+        elif not self._queue.table.holds(self._number, message):
+            self._strike("answered what it does not hold")
+        else:
+            if len(sealed) >= self._queue.slabs.from_bytes and self._transport is not None:
+                self._queue.slabs.counts.by_socket += 1
+                self._offer_slabs(self._transport)
+            self._accept(message, sealed)
+
+    def _answer_at(self, slabs: PeerSlabs, message: int, body: bytes) -> None:
+        """Read an answer out of its slab; not for a message that the worker does not hold."""
+        if not self._queue.table.holds(self._number, message):
             self._strike("answered what it does not hold")
             return
+        sealed = slabs.read(body)
+        self._queue.slabs.counts.carried += 1
+        self._accept(message, sealed, lies_in_slab=True)
+
+    def _accept(self, message: int, sealed: bytes, *, lies_in_slab: bool = False) -> None:
+        queue = self._queue
         try:
             queue.sink.answered(message, sealed)
         except WardianError as err:
             self._strike(str(err))
             return
+        if self._slabs is not None:
+            self._slabs.answered(message)
+            if lies_in_slab and self._transport is not None:
+                self._transport.write(numbered_frame(FrameKind.RELEASED, message))
         queue.deliver(queue.table.answered(self._number, message))
         self._leave_if_done()
 
@@ -346,47 +425,3 @@ class _Peer(asyncio.Protocol):
         event(log, "queue.answer_refused", level=logging.WARNING, worker=self._number, why=reason)
         if self._strikes >= MAX_STRIKES:
             raise PeerProtocolError("too many answers that do not count")
-
-
-def _private_socket(path: Path) -> socket.socket:
-    """Return a socket at `path` that this user alone can connect to, from its first moment on."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(before)
-    listener.setblocking(False)  # noqa: FBT003 (the signature is Python's)
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on any more.
-
-    Raises:
-        ConfigError: somebody listens, or `path` is something else.
-    """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"queue address {path}: exists and is not a socket; remove it")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise ConfigError(f"queue address {path}: another front end listens here; stop it first")
-
-
-def _without_delay(transport: asyncio.BaseTransport) -> None:
-    """Send small frames at once where the transport is TCP."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

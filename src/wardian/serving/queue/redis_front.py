@@ -221,6 +221,7 @@ class RedisFrontQueue(FrontQueue):
                     tidy_at = now + _TIDY_S
                     await tidy(commands, keys, present)
                     await work.clear_abandoned(commands)
+                    await work.forget_gone(commands)
                 await asyncio.sleep(self._look_s)
         except WardianError as err:
             commands.end(err)

@@ -114,6 +114,15 @@ async def claim_abandoned(link: Link, stream: bytes, front: bytes) -> list[bytes
     return [entry for entry in reply[1] if isinstance(entry, bytes)]
 
 
+async def forget_consumer(link: Link, stream: bytes, worker: bytes) -> None:
+    """Take `worker` out of the group of `stream`, which remembers every name; not if it holds any.
+
+    What it held would be nobody's any more, and never read again.
+    """
+    if not await held_by(link, stream, worker):
+        await link.call(command(b"XGROUP", b"DELCONSUMER", stream, GROUP, worker))
+
+
 async def _pending(
     link: Link, stream: bytes, *, worker: bytes | None = None
 ) -> list[tuple[bytes, bytes]]:

@@ -7,6 +7,7 @@ the queue key opens; what it held when it is gone is taken back.
 import itertools
 import logging
 import time
+from collections import deque
 from functools import partial
 from typing import Final
 
@@ -25,6 +26,7 @@ from wardian.serving.queue.redis_presence import (
     Present,
     claim_abandoned,
     exists,
+    forget_consumer,
     held,
     held_by,
     is_held,
@@ -41,6 +43,9 @@ ABSENT_LOOKS: Final = 2
 """In how many looks in a row a worker is missing before it is gone."""
 MOST_LOOKED_FOR: Final = 64
 """Messages that are under way for long which are looked for in one go."""
+GONE_FOR_GOOD_S: Final = 600.0
+"""A worker that was let go of and did not come back for so long is forgotten by Redis, too."""
+_REMEMBERED_GONE: Final = 1024
 _SHUNNED_S: Final = 1.0  # before one that cannot be challenged, or answers wrongly, is tried again
 
 
@@ -54,6 +59,7 @@ class Workforce(Traffic):
         self._numbers = itertools.count(1)
         self._shunned: dict[bytes, float] = {}
         self._present: frozenset[bytes] = frozenset()
+        self._gone: deque[tuple[float, Lane, bytes]] = deque(maxlen=_REMEMBERED_GONE)
 
     def named(self, number: int) -> RedisWorker | None:
         """Return the worker with `number`, if it is known."""
@@ -155,6 +161,7 @@ class Workforce(Traffic):
             return
         self._shunned[worker.name] = time.monotonic() + _SHUNNED_S
         self.book.leave(worker)
+        self._gone.append((time.monotonic(), worker.lane, worker.name))
         self.spawn(self._take_back(worker, reason))
 
     async def _take_back(self, worker: RedisWorker, reason: str) -> None:
@@ -249,3 +256,11 @@ class Workforce(Traffic):
             mine = self.book.shared(lane)
             entries = await claim_abandoned(link, stream, self.front)
             await remove(link, stream, [entry for entry in entries if entry not in mine])
+
+    async def forget_gone(self, link: Link) -> None:
+        """Let Redis forget the workers that left long ago."""
+        due = time.monotonic() - GONE_FOR_GOOD_S
+        while self._gone and self._gone[0][0] < due:
+            _, lane, name = self._gone.popleft()
+            if name not in self._present:
+                await forget_consumer(link, self.keys.lane(lane), name)

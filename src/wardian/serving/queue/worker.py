@@ -13,6 +13,7 @@ from wardian._internal.log import event
 from wardian.errors import PeerProtocolError
 from wardian.serving.queue.frames import (
     CHALLENGE,
+    LARGE_BYTES,
     MAX_FRAME_BYTES,
     Address,
     FrameKind,
@@ -21,10 +22,12 @@ from wardian.serving.queue.frames import (
     credit_frame,
     frame,
     message_head,
-    split_message,
+    numbered_frame,
 )
 from wardian.serving.queue.lease import Lane
 from wardian.serving.queue.seam import Delivered, WorkerQueue
+from wardian.serving.queue.slab import AVAILABLE
+from wardian.serving.queue.slab_worker import WorkerSlabs, take_offer
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class SocketWorkerQueue(WorkerQueue):
         lane: Lane,
         credit: int = DEFAULT_CREDIT,
         max_frame_bytes: int = MAX_FRAME_BYTES,
+        slab_from_bytes: int = LARGE_BYTES,
     ) -> None:
         """Serve `lane` to the front end at `address`.
 
@@ -63,9 +67,15 @@ class SocketWorkerQueue(WorkerQueue):
             lane: the model and version of this worker.
             credit: messages that may be here at a time, 1 to 1024.
             max_frame_bytes: largest request message that is accepted.
+            slab_from_bytes: answers of this size and more travel in a slab, where there is one.
         """
         self._address = address
-        self._hello = Hello(model=lane.model, version=lane.version, credit=credit)
+        takes_slabs = AVAILABLE and address.path is not None
+        self._hello = Hello(
+            model=lane.model, version=lane.version, credit=credit, slabs=takes_slabs
+        )
+        self._slab_from_bytes = slab_from_bytes
+        self._slabs: WorkerSlabs | None = None
         self._max_frame_bytes = max_frame_bytes
         self._socket: socket.socket | None = None
         self._reader = FrameReader(max_bytes=max_frame_bytes)
@@ -104,10 +114,20 @@ class SocketWorkerQueue(WorkerQueue):
     def answer(self, answers: list[Delivered]) -> None:
         pieces: list[bytes] = []
         for message, sealed in answers:
-            pieces += (message_head(FrameKind.ANSWER, message, sealed), sealed)
             self._refused.pop(message, None)
             self._answered.append(message)
-        self._send(b"".join(pieces))
+            if len(sealed) >= self._slab_from_bytes and (place := self._put(message, sealed)):
+                pieces.append(place)
+                continue
+            pieces.append(message_head(FrameKind.ANSWER, message, sealed))
+            if len(sealed) < LARGE_BYTES:
+                pieces.append(sealed)
+                continue
+            self._send(b"".join(pieces))
+            self._send(sealed)  # as it is: one more write costs less than one more copy
+            pieces.clear()
+        if pieces:
+            self._send(b"".join(pieces))
 
     @override
     def refused(self, message: int) -> None:
@@ -139,23 +159,55 @@ class SocketWorkerQueue(WorkerQueue):
 
     def _receive(self, sock: socket.socket) -> list[Delivered]:
         """Return the messages that the next read completes; none after a pause or a loss."""
+        data: bytes | memoryview
         try:
-            count = sock.recv_into(self._space)
+            if missing := self._reader.missing:  # kept as it comes, so in memory of its own
+                data = sock.recv(min(missing, _READ_BYTES))
+            else:
+                data = self._space[: sock.recv_into(self._space)]
         except BlockingIOError:  # SO_RCVTIMEO passed
             return []
         except OSError:
-            count = 0
-        if not count:
+            data = b""
+        if not data:
             self._disconnect()
             self._back_off()
             return []
         try:
-            frames = self._reader.feed(self._space[:count])
-            return [_delivered(kind, body) for kind, body in frames]
+            if self._slabs is not None:
+                self._slabs.begin()
+            frames = self._reader.feed(data)
+            return [each for frame in frames if (each := self._delivered(*frame))]
         except PeerProtocolError as err:
             event(log, "queue.stream_refused", level=logging.WARNING, why=str(err))
             self._disconnect()
             return []
+
+    def _delivered(self, kind: int, number: int, body: bytes) -> Delivered | None:
+        """Return the message of a frame, if it has one."""
+        if kind == FrameKind.REQUEST:
+            return Delivered(number, body)
+        if kind == FrameKind.REQUEST_AT and self._slabs is not None:
+            return Delivered(number, self._slabs.read(body))
+        if kind == FrameKind.RELEASED and self._slabs is not None:
+            self._slabs.released(number)
+        elif kind == FrameKind.SLABS and self._slabs is None and self._hello.slabs:
+            self._take_slabs(number, body)
+        else:
+            raise PeerProtocolError("frame out of turn")
+        return None
+
+    def _take_slabs(self, generation: int, body: bytes) -> None:
+        """Take the slabs that are offered, or say that they could not be had."""
+        path = self._address.path
+        self._slabs = None if path is None else take_offer(path, generation, body)
+        self._send(numbered_frame(FrameKind.TAKEN, 0 if self._slabs is None else generation))
+
+    def _put(self, message: int, sealed: bytes) -> bytes | None:
+        """Return the frame of an answer that lies in the slab now; None if it cannot."""
+        if self._slabs is None or message == CHALLENGE:
+            return None
+        return self._slabs.write(message, sealed)
 
     def _send(self, data: bytes) -> None:
         if self._socket is not None:
@@ -172,6 +224,9 @@ class SocketWorkerQueue(WorkerQueue):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        if self._slabs is not None:
+            self._slabs.close()
+            self._slabs = None
         self._refused.clear()
         self._answered.clear()
 
@@ -199,9 +254,3 @@ def _open(address: Address) -> socket.socket:
 def _timeval(seconds: float) -> bytes:
     """Return `seconds` as the C library's struct timeval."""
     return struct.pack("@ll", int(seconds), round(seconds % 1 * 1_000_000))
-
-
-def _delivered(kind: int, body: bytes) -> Delivered:
-    if kind != FrameKind.REQUEST:
-        raise PeerProtocolError("frame is not a request")
-    return Delivered(*split_message(body))

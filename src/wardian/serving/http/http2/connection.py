@@ -216,7 +216,9 @@ class Http2Connection(Streams):
         if stream.receiver is not None:
             return None
         state = self._state
-        exchange = Exchange(stream, state.handler, max_body_bytes=state.limits.max_body_bytes)
+        exchange = Exchange(
+            stream, state.handler, max_body_bytes=state.limits.max_body_bytes, gate=state.gate
+        )
         stream.receiver = exchange
         return exchange.begin()
 

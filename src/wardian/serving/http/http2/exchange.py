@@ -5,7 +5,8 @@ from typing import Final
 from wardian.serving.http.http2.fields import status_field
 from wardian.serving.http.http2.stream import Stream
 from wardian.serving.http.messages import HttpRequest, HttpResponse, error_response
-from wardian.serving.http.state import Handler
+from wardian.serving.http.reader import UNGATED_BYTES
+from wardian.serving.http.state import Gate, Handler
 
 _EXPECTATION: Final = b"100-continue"
 
@@ -13,11 +14,13 @@ _EXPECTATION: Final = b"100-continue"
 class Exchange:
     """Collects one request, has it served, and sends the answer."""
 
-    __slots__ = ("_body", "_handler", "_max_body_bytes", "_size", "_stream")
+    __slots__ = ("_body", "_gate", "_handler", "_max_body_bytes", "_size", "_stream")
 
-    def __init__(self, stream: Stream, handler: Handler, *, max_body_bytes: int) -> None:
-        """Serve `stream` with `handler`."""
-        self._stream, self._handler = stream, handler
+    def __init__(
+        self, stream: Stream, handler: Handler, *, max_body_bytes: int, gate: Gate | None = None
+    ) -> None:
+        """Serve `stream` with `handler`; a large body passes `gate` first, if there is one."""
+        self._stream, self._handler, self._gate = stream, handler, gate
         self._max_body_bytes = max_body_bytes
         self._size = 0
         self._body: bytes | bytearray = b""
@@ -27,6 +30,12 @@ class Exchange:
         head, most = self._stream.head, self._max_body_bytes
         if head.length is not None and head.length > most:
             return self._too_large(f"a body of {head.length} bytes")
+        if self._gate is not None and not self._stream.remote_ended:
+            refusal = None
+            if head.length is None or head.length > UNGATED_BYTES:
+                refusal = self._gate(head.headers, self._stream.carrier.peer)
+            if refusal is not None:
+                return refusal
         if head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             return error_response(
                 415, "the body is compressed; send it as it is (no Content-Encoding)"

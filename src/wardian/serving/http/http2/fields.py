@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import hpack
+from typing_extensions import override
 
 from wardian.serving.http.http2.frames import ErrorCode, Violation
 from wardian.serving.http.messages import HttpResponse
@@ -56,6 +57,11 @@ class Head(NamedTuple):
     target: bytes
     headers: dict[bytes, bytes]
     length: int | None
+
+    @override
+    def __repr__(self) -> str:
+        """Return nothing of the headers, which may hold a key."""
+        return f"Head({self.method!r}, {len(self.headers)} headers)"
 
 
 class FieldReader:

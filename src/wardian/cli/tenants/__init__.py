@@ -1,0 +1,1 @@
+"""`wardian tenants`: who may ask the front ends of a mesh."""
