@@ -23,6 +23,7 @@ from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import RequestError
 from wardian.inference.model import load_model
+from wardian.roles.start import settle
 from wardian.serving.api.routes import Api
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.http.messages import HttpResponse
@@ -129,6 +130,7 @@ async def frontend(key: str, cert: str, port: int, socket: str) -> None:
     server.use(server_context(identity), tls_spki=tls_key.spki)
     await queue.start()
     await server.start("localhost", port)
+    settle()
     await asyncio.Event().wait()
 
 

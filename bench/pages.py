@@ -35,6 +35,52 @@ broker and the supervisor, too, and its start includes sealing the model and sig
 *Spread*: between the slowest and the fastest round, as a part of the median.
 """
 
+QUEUES = """
+## The two queues
+
+Front end, worker and queue alone, everything sealed, requests in the binary form; FastAPI in JSON
+beside them. *600 KB*: a tensor of 150,528 floats to a model that does nothing. {where}
+`python bench/queue_redis.py` measures it again.
+
+| server | connections | answers/s | p50 ms | p99 ms | CPU µs/answer |
+|---|---:|---:|---:|---:|---:|
+{rows}
+
+| server | start to first answer, s | memory, MB |
+|---|---:|---:|
+{starts}
+
+CPU is that of front end, worker and Redis together; memory likewise, with the 10 MB of the process
+that starts them.
+"""
+
+LARGE_MODEL = """
+## A large model
+
+A network of the size of ResNet-50 (random weights), one image of 600 KB a request, sealed, over the
+embedded queue; {engine}, one thread a worker, four connections where several are asked at once.
+{where} `python bench/large_model.py` measures it again.
+
+| | |
+|---|---:|
+{rows}
+
+Served over bare: {served_over_bare:.3f}; two workers over one: {two_over_one:.2f}.
+"""
+
+SEALED_MODEL = """
+## A sealed model of {mib} MiB
+
+From the page cache into memory. {where} `python bench/sealed_model.py` measures it again.
+
+| | GB/s |
+|---|---:|
+{rows}
+
+Opening a sealed model in fresh memory reaches {of_clear:.2f} of the speed of reading the same file
+in the clear; the process grows to {peak_over_model:.3f} times the model.
+"""
+
 PEERS = """
 ## Peers
 
@@ -109,7 +155,7 @@ def write_page() -> str:
 def where(result: dict[str, Any]) -> str:
     """Return the sentence that says where and when."""
     text = f"{result['machine']}; commit {result['git']}, {result['date']}"
-    if "rounds" in result:
+    if "seconds" in result and "rounds" in result:
         text += f"; medians of {result['rounds']} interleaved rounds of {result['seconds']:g} s"
     if "load_average" in result:
         text += f"; load average {result['load_average']:.1f} before it began"
@@ -138,6 +184,32 @@ def serving(result: dict[str, Any]) -> str:
         )
     table = "\n".join(f"| {row['server']} | {figures(row)}" for row in rows)
     return SERVING.format(where=where(result), rows=table, servers=servers)
+
+
+def queues(result: dict[str, Any]) -> str:
+    """Return the section of `queue_redis.py`."""
+    rows = "\n".join(
+        f"| {row['server']} | {row['connections']} | {row['goodput']:,.0f} | {row['p50_ms']:.2f} "
+        f"| {row['p99_ms']:.2f} | {row['cpu_us']:.0f} |"
+        for row in sorted(result["rows"], key=lambda row: int(row["connections"]))
+    )
+    starts = "\n".join(
+        f"| {each['server']} | {each['start_s']:.1f} | {each['resident_mb']:.0f} |"
+        for each in result["starts"]
+    )
+    return QUEUES.format(where=where(result), rows=rows, starts=starts)
+
+
+def large_model(result: dict[str, Any]) -> str:
+    """Return the section of `large_model.py`."""
+    rows = "\n".join(f"| {name} | {value:,.1f} |" for name, value in result["medians"].items())
+    return LARGE_MODEL.format(**{**result, "where": where(result), "rows": rows})
+
+
+def sealed_model(result: dict[str, Any]) -> str:
+    """Return the section of `sealed_model.py`."""
+    rows = "\n".join(f"| {name} | {speed:.2f} |" for name, speed in result["gb_per_s"].items())
+    return SEALED_MODEL.format(**{**result, "where": where(result), "rows": rows})
 
 
 def peers(result: dict[str, Any]) -> str:
@@ -182,6 +254,9 @@ def soak(result: dict[str, Any]) -> str:
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "serving": serving,
+    "queue_redis": queues,
+    "large_model": large_model,
+    "sealed_model": sealed_model,
     "peers": peers,
     "mlperf": mlperf,
     "soak": soak,

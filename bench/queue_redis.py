@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import uvloop
 from clear_twin import NoEvidence
 from processes import AS_A_ROLE, end_below, free_port, process, resident_mb, wait_for
 from serving import answers as answers_once
-from serving import identity, requests
+from serving import identity, keep, requests, setting
 from typing_extensions import override
 
 from wardian._internal.agreed import Limits
@@ -39,8 +38,10 @@ from wardian.cli.redis.files import ServerPlace, redis_conf
 from wardian.crypto.message import QueueReceiver, QueueSender
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
+from wardian.inference.choice import Chosen, choose_model
 from wardian.inference.model import load_model
 from wardian.inference.spec import FREE, Model, Tensors, TensorSpec
+from wardian.roles.start import settle
 from wardian.serving.api.routes import Api
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.http.server import HttpServer
@@ -58,7 +59,7 @@ from wardian.serving.worker import Worker
 BENCH = Path(__file__).parent
 DIGITS = BENCH.parent / "examples" / "digits"
 MESH = "bench"
-LANES = {"digits": Lane("digits", 1), "blob": Lane("blob", 1)}
+LANES = {name: Lane(name, 1) for name in ("digits", "blob", "resnet50")}
 FLOATS = 150_528  # 224 * 224 * 3: about 600 KB
 DIGEST = bytes(32)
 INFER = "/v2/models/%s/infer"
@@ -172,15 +173,21 @@ async def frontend(folder: Path, kind: str, port: int) -> None:
     server.use(context, tls_spki=key.spki)
     await queue.start()
     await server.start("localhost", port)
+    settle()
     await asyncio.Event().wait()
 
 
 def worker(folder: Path, kind: str, name: str) -> None:
     """Serve one model until killed."""
-    model: Model = NoOp()
+    chosen = Chosen(model=NoOp(), max_batch=4)
     if name == "digits":
         content = (DIGITS / "digits.onnx").read_bytes()
         model = load_model(content, media_type="application/onnx", engine="onnxruntime", threads=1)
+        chosen = Chosen(model=model, max_batch=64)
+    elif name == "resnet50":
+        chosen = choose_model(
+            (folder / "resnet50.onnx").read_bytes(), media_type="application/onnx"
+        )
     queue: WorkerQueue
     if kind == "redis":
         queue = RedisWorkerQueue(redis_access(folder, "worker"), lane=LANES[name])
@@ -193,9 +200,9 @@ def worker(folder: Path, kind: str, name: str) -> None:
         certificate_digest=DIGEST,
     )
     Worker(
-        model=model,
+        model=chosen.model,
         lane=LANES[name],
-        max_batch=64 if name == "digits" else 4,
+        max_batch=chosen.max_batch,
         batch_across_tenants=True,
         queue=queue,
         codec=codec,
@@ -239,7 +246,7 @@ def start_all(stack: ExitStack, folder: Path) -> list[Target]:
     for kind in ("embedded", "redis"):
         me = [sys.executable, str(BENCH / "queue_redis.py"), "--folder", str(folder)]
         port = free_port()
-        workers = [[*me, "--worker", kind, "--model", name] for name in LANES]
+        workers = [[*me, "--worker", kind, "--model", name] for name in ("digits", "blob")]
         commands = [[*me, "--frontend", kind, "--port", str(port)], workers[0]]
         if kind == "redis":
             commands.append(["redis-server", str(conf)])
@@ -329,15 +336,7 @@ def run(rounds: int, seconds: float) -> dict[str, Any]:
         }
         for (server, connections), figures in found.items()
     ]
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": os.getloadavg()[0],
-        "rounds": rounds,
-        "seconds": seconds,
-        "rows": rows,
-        "starts": starts,
-    }
+    return {**setting(rounds, seconds), "rows": rows, "starts": starts}
 
 
 def main() -> None:
@@ -355,9 +354,7 @@ def main() -> None:
         worker(Path(options.folder), options.worker, options.model)
         return
     result = run(options.rounds, options.seconds)
-    (BENCH / "results").mkdir(exist_ok=True)
-    with (BENCH / "results" / "queue_redis.jsonl").open("a") as sink:
-        sink.write(json.dumps(result) + "\n")
+    keep("queue_redis", result)
     for row in result["rows"]:
         print(
             f"{row['server']:<20} c={row['connections']:<3} {row['goodput']:>9,.0f}/s "

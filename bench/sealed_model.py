@@ -8,10 +8,8 @@ Interleaved, medians; each fresh opening is a process of its own, which also sho
 """
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import sys
@@ -23,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from serving import keep, setting
 from typing_extensions import override
 
 from wardian.crypto.recipients import BrokerKey
@@ -30,7 +29,6 @@ from wardian.crypto.sealed_header import Pin
 from wardian.crypto.sealed_stream import open_bytes, open_stream, seal_stream
 from wardian.crypto.secret import Secret
 
-RESULTS = Path(__file__).parent / "results" / "sealed_model.jsonl"
 MIB = 1024**2
 WHAT = {"media_type": "application/onnx", "name": "model", "version": 1}
 
@@ -136,12 +134,11 @@ def run(mib: int, rounds: int) -> dict[str, Any]:
             found.setdefault("seal, reused", []).append(timed(lambda: seal(Sink())))
     gb = mib * MIB / 1e9
     medians = {name: statistics.median(times) for name, times in found.items()}
+    about = setting(rounds, 0)
+    del about["seconds"]
     return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average": os.getloadavg()[0],
+        **about,
         "mib": mib,
-        "rounds": rounds,
         "gb_per_s": {name: gb / seconds for name, seconds in medians.items()},
         "of_clear": medians["read clear"] / medians["open sealed"],
         "peak_over_model": statistics.median(peaks) / mib,
@@ -155,9 +152,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     result = run(options.mib, options.rounds)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as sink:
-        sink.write(json.dumps(result) + "\n")
+    keep("sealed_model", result)
     for name, speed in result["gb_per_s"].items():
         print(f"{name:<14} {speed:6.2f} GB/s")
     print(f"sealed over clear {result['of_clear']:.2f}, peak {result['peak_over_model']:.3f} x")

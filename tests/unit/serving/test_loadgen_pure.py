@@ -447,3 +447,23 @@ async def test_a_connection_whose_lease_is_over_is_not_used(connection) -> None:
     link.data_received(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     assert not link.usable
     assert transport.closed == "close"
+
+
+def test_a_header_that_comes_again_is_read_as_the_first_time():
+    reader = AnswerReader()
+
+    def answer(length: int, body: bytes, more: bytes = b"") -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n" % (length, more) + body
+
+    for body, more in (
+        (b"ab", b""), (b"cd", b""), (b"e", b""), (b"fg", b""), (b"hi", b"X: y\r\n"), (b"jk", b"")
+    ):  # fmt: skip
+        for piece in (bytes([each]) for each in answer(len(body), body, more)[:-1]):
+            assert reader.receive(piece) is None
+        found = reader.receive(body[-1:])
+        assert found is not None
+        assert found.body == body
+        assert (b"x" in found.headers) == bool(more)
+        assert not reader.closes
+    reader.receive(answer(2, b"lm", b"Connection: close\r\n"))
+    assert reader.closes

@@ -24,7 +24,7 @@ _END: Final = b"\r\n\r\n"
 class AnswerReader:
     """Reads answers one after the other; no socket."""
 
-    __slots__ = ("_buffer", "_head", "_length", "_status", "closes")
+    __slots__ = ("_buffer", "_head", "_head_bytes", "_length", "_stated", "_status", "closes")
 
     def __init__(self) -> None:
         """At the start of an answer."""
@@ -32,6 +32,8 @@ class AnswerReader:
         self._status = 0
         self._length = -1
         self._head: dict[bytes, bytes] = {}
+        self._head_bytes = _END  # that of the answer before, and the length that it states
+        self._stated = -1
         self.closes = False
 
     def receive(self, data: bytes) -> Answer | None:
@@ -59,6 +61,10 @@ class AnswerReader:
 
     def _read_head(self) -> bool:
         """Take the header from the buffer if it is there whole."""
+        if self._stated >= 0 and self._buffer.startswith(self._head_bytes):
+            self._length = self._stated  # nearly all answers of a load have one header
+            del self._buffer[: len(self._head_bytes)]
+            return True
         end = self._buffer.find(_END)
         if end < 0 or end > MAX_HEADER_BYTES:
             if len(self._buffer) > MAX_HEADER_BYTES:
@@ -80,6 +86,8 @@ class AnswerReader:
             raise PeerProtocolError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
         self._status, self._length, self._head = int(status), int(length), head
         self.closes = head.get(b"connection", b"").lower() == b"close"
+        self._head_bytes = bytes(self._buffer[: end + len(_END)])
+        self._stated = self._length
         del self._buffer[: end + len(_END)]
         return True
 

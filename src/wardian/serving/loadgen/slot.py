@@ -57,6 +57,7 @@ class Slot:
         self._run: Asking | None = None
         self._task: asyncio.Task[None] | None = None
         self._turn = 0
+        self._name = secrets.token_hex(12).encode()
         self.due = self.sent = self.asked = 0.0
         self.kind = ""
 
@@ -80,9 +81,9 @@ class Slot:
         self.sent = self._means.clock()
         payloads = self._means.payloads
         self._payload = payloads[run.tally.started % len(payloads)]
-        self._key = secrets.token_hex(16).encode()
-        self._attempts = Attempts()
         self._turn += 1
+        self._key = b"%b%08x" % (self._name, self._turn)
+        self._attempts = Attempts()
         self._attempt()
 
     def give_up(self) -> None:
