@@ -172,6 +172,7 @@ CALLS = {
     "xautoclaim": ("XAUTOCLAIM", "K", "w", "me", "60000", "0-0", "COUNT", "1", "JUSTID"),
     "xdel": ("XDEL", "K", "1-1"),
     "xgroup|create": ("XGROUP", "CREATE", "K", "w", "0", "MKSTREAM"),
+    "xgroup|delconsumer": ("XGROUP", "DELCONSUMER", "K", "w", "me"),
     "xpending": ("XPENDING", "K", "w", "-", "+", "1"),
     "xread": ("XREAD", "COUNT", "1", "STREAMS", "K", "0"),
     "xreadgroup": ("XREADGROUP", "GROUP", "w", "me", "COUNT", "1", "STREAMS", "K", ">"),

@@ -14,7 +14,7 @@ TRIALS = {
     "broker": {"kbs", "store"},
     "frontend": {"http", "event loop", "metrics"},
     "keeper": {"ledger"},
-    "worker": {"image", "model"},
+    "worker": {"image", "tokens", "model"},
 }
 
 
