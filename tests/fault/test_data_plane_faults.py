@@ -20,6 +20,7 @@ from simulators.data_plane import (
 from wardian.errors import JobFailed, Timeout
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.queue import front as queue_socket
+from wardian.serving.queue import front_peer
 from wardian.serving.queue import worker as worker_queue
 from wardian.serving.queue.frames import Address, FrameKind, frame
 from wardian.serving.queue.front import SocketFrontQueue
@@ -366,7 +367,7 @@ async def test_whoever_connects_and_says_anything_harms_nobody(plane, name):
 
 
 async def test_a_stranger_that_says_nothing_is_dropped(plane, monkeypatch):
-    monkeypatch.setattr(queue_socket, "GREETING_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(front_peer, "GREETING_TIMEOUT_S", 0.05)
     reader, writer = await asyncio.open_unix_connection(plane.path)
     assert await reader.read() == b""
     writer.close()

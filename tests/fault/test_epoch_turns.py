@@ -20,7 +20,7 @@ from wardian.crypto.message_header import epoch_of
 from wardian.crypto.secret import Secret
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.epochs import EpochCodec
-from wardian.serving.queue import front as queue_socket
+from wardian.serving.queue import front_peer
 from wardian.serving.queue.frames import Address, FrameKind
 from wardian.serving.queue.front import SocketFrontQueue
 from wardian.serving.queue.worker import SocketWorkerQueue
@@ -128,7 +128,7 @@ async def test_t21_a_worker_that_was_withdrawn_gets_nothing_and_holds_up_nobody(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps its connection, its keys and its clock; the other one serves on."""
-    monkeypatch.setattr(queue_socket, "GREETING_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(front_peer, "GREETING_TIMEOUT_S", 0.3)
     seen: list[int] = []
 
     def watch(direction: str, frame: hostile.Frame) -> list[hostile.Frame]:
@@ -153,7 +153,7 @@ async def test_t21_a_worker_that_was_withdrawn_gets_nothing_and_holds_up_nobody(
 async def test_a_worker_that_is_busy_is_not_dropped_for_answering_late(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_socket, "GREETING_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(front_peer, "GREETING_TIMEOUT_S", 0.05)
     busy = threading.Event()
 
     def infer(batch) -> None:
@@ -196,7 +196,7 @@ async def test_the_host_drops_every_first_challenge_of_an_epoch(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker is let go of and connects again: later, and nothing is lost."""
-    monkeypatch.setattr(queue_socket, "GREETING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(front_peer, "GREETING_TIMEOUT_S", 0.1)
     dropped: list[int] = []
 
     def drop(direction: str, frame: hostile.Frame) -> list[hostile.Frame]:
