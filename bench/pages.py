@@ -38,8 +38,9 @@ broker and the supervisor, too, and its start includes sealing the model and sig
 QUEUES = """
 ## The two queues
 
-Front end, worker and queue alone, everything sealed, requests in the binary form; FastAPI in JSON
-beside them. *600 KB*: a tensor of 150,528 floats to a model that does nothing. {where}
+Front end, worker and queue alone, requests in the binary form; FastAPI in JSON beside them.
+Everything is sealed but in *clear*, which is the embedded queue with nothing sealed. *600 KB*:
+a tensor of 150,528 floats to a model that does nothing. {where}
 `python bench/queue_redis.py` measures it again.
 
 | server | connections | answers/s | p50 ms | p99 ms | CPU µs/answer |

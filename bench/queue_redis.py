@@ -1,4 +1,4 @@
-"""The embedded queue against Redis with TLS: front end and workers, all sealed.
+"""The embedded queue against Redis with TLS, both sealed, and the embedded queue in the clear.
 
 Both run at once with FastAPI beside them and are loaded in turn, round after round; medians over
 the rounds. CPU is that of front end, worker and Redis together. One JSON line goes to
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import uvloop
-from clear_twin import NoEvidence
+from clear_twin import ClearReceiver, ClearSender, NoEvidence
 from processes import AS_A_ROLE, end_below, free_port, process, resident_mb, wait_for
 from serving import answers as answers_once
 from serving import identity, keep, requests, setting
@@ -43,6 +43,7 @@ from wardian.inference.model import load_model
 from wardian.inference.spec import FREE, Model, Tensors, TensorSpec
 from wardian.roles.start import settle
 from wardian.serving.api.routes import Api
+from wardian.serving.codec import MessageCodec, WorkerCodec
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.http.server import HttpServer
 from wardian.serving.http.tls import TlsIdentity, server_context
@@ -146,10 +147,12 @@ async def frontend(folder: Path, kind: str, port: int) -> None:
     if kind == "redis":
         queue = RedisFrontQueue(redis_access(folder, "frontend"))
     else:
-        queue = SocketFrontQueue(Address.parse(str(folder / "queue")))
+        queue = SocketFrontQueue(Address.parse(str(folder / kind)))
     secret = (folder / "queue.key").read_bytes()
-    codecs = {
-        name: QueueSender(queue_key=Secret(secret), model=name, epoch=1, certificate_digest=DIGEST)
+    codecs: dict[str, MessageCodec] = {
+        name: ClearSender()
+        if kind == "clear"
+        else QueueSender(queue_key=Secret(secret), model=name, epoch=1, certificate_digest=DIGEST)
         for name in LANES
     }
     dispatcher = Dispatcher(
@@ -192,13 +195,15 @@ def worker(folder: Path, kind: str, name: str) -> None:
     if kind == "redis":
         queue = RedisWorkerQueue(redis_access(folder, "worker"), lane=LANES[name])
     else:
-        queue = SocketWorkerQueue(Address.parse(str(folder / "queue")), lane=LANES[name])
-    codec = QueueReceiver(
-        queue_key=Secret((folder / "queue.key").read_bytes()),
-        model=name,
-        epoch=1,
-        certificate_digest=DIGEST,
-    )
+        queue = SocketWorkerQueue(Address.parse(str(folder / kind)), lane=LANES[name])
+    codec: WorkerCodec = ClearReceiver()
+    if kind != "clear":
+        codec = QueueReceiver(
+            queue_key=Secret((folder / "queue.key").read_bytes()),
+            model=name,
+            epoch=1,
+            certificate_digest=DIGEST,
+        )
     Worker(
         model=chosen.model,
         lane=LANES[name],
@@ -243,7 +248,7 @@ def start_all(stack: ExitStack, folder: Path) -> list[Target]:
     of_blob = (f"Inference-Header-Content-Length: {len(head)}",)
     conf = write_redis(folder)
     targets: list[Target] = []
-    for kind in ("embedded", "redis"):
+    for kind in ("clear", "embedded", "redis"):
         me = [sys.executable, str(BENCH / "queue_redis.py"), "--folder", str(folder)]
         port = free_port()
         workers = [[*me, "--worker", kind, "--model", name] for name in ("digits", "blob")]

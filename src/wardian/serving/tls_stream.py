@@ -111,6 +111,8 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
             self._fail(exc or ConnectionResetError("the connection ended within its handshake"))
         else:
             self._above.connection_lost(exc)
+        # What OpenSSL keeps of a connection is large, and must not wait for the garbage collector.
+        del self._above, self._below, self._tls, self._incoming, self._outgoing
 
     @override
     def pause_writing(self) -> None:
@@ -153,6 +155,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         self._timer = self._loop.call_later(self._shutdown_s, self.abort)
         self.resume_reading()  # what still comes is not looked at, but its end is
         self._say_goodbye()
+        self._loop.call_soon(self._go_on)  # it may be here already
 
     @override
     def abort(self) -> None:
@@ -175,7 +178,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
 
     @override
     def resume_reading(self) -> None:
-        if not self._reading:
+        if not self._reading and self._state != _CLOSED:
             self._reading = True
             self._below.resume_reading()
             self._loop.call_soon(self._go_on)
@@ -186,19 +189,18 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
 
     @override
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._above = cast("asyncio.Protocol", protocol)
-
-    @override
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._above
+        if self._state != _CLOSED:
+            self._above = cast("asyncio.Protocol", protocol)
 
     @override
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if self._state == _CLOSED:
+            return default
         return self._tls if name == "ssl_object" else self._below.get_extra_info(name, default)
 
     @override
     def get_write_buffer_size(self) -> int:
-        return self._below.get_write_buffer_size()
+        return 0 if self._state == _CLOSED else self._below.get_write_buffer_size()
 
     # -- the inside -------------------------------------------------------------------------------
 
@@ -291,7 +293,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         """The handshake is over without a connection."""
         self._cancel_timer()
         if not self._ready.done():
-            self._ready.set_exception(err)
+            self._ready.set_exception(err.with_traceback(None))  # which would hold this object
             self._ready.exception()  # whoever does not wait for it knows anyway
 
     def _cancel_timer(self) -> None:

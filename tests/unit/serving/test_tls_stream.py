@@ -1,8 +1,10 @@
 """TLS over transports in memory: what each end tells the protocol above, whatever comes."""
 
 import asyncio
+import gc
 import ssl
 import warnings
+import weakref
 
 import pytest
 from simulators.redis_server import InfrastructureCa
@@ -161,7 +163,6 @@ async def test_what_is_written_arrives_in_order_and_of_any_size(contexts):
     assert pair.server.get_extra_info("ssl_object").version() == "TLSv1.3"
     assert pair.server.get_extra_info("peername") == "here"
     assert pair.server.get_write_buffer_size() == 7
-    assert pair.server.get_protocol() is pair.served
     assert pair.served.said == ["made"]
 
 
@@ -190,6 +191,47 @@ async def test_a_goodbye_ends_both_once(contexts, closes):
     assert other.got == b"last words"
     assert first.said == ["made", "lost"]
     assert other.said == ["made", "eof", "lost"]
+
+
+async def test_what_openssl_keeps_goes_with_the_connection(contexts):
+    """At once: those who come and go do not fill the memory until somebody collects it."""
+    pair = await Pair(*contexts).open()
+    kept = [weakref.ref(each.get_extra_info("ssl_object")) for each in (pair.server, pair.client)]
+    gc.disable()
+    try:
+        pair.client.write(b"bye")
+        pair.client.close()
+        await until(lambda: pair.asked.said[-1] == pair.served.said[-1] == "lost")
+        assert [each() for each in kept] == [None, None]
+    finally:
+        gc.enable()
+    for stream in (pair.server, pair.client):  # what may be asked all the same
+        stream.close()
+        stream.abort()
+        stream.write(b"too late")
+        stream.pause_reading()
+        stream.resume_reading()
+        stream.set_protocol(Above())
+        assert stream.is_closing()
+        assert stream.get_write_buffer_size() == 0
+        assert stream.get_extra_info("ssl_object") is None
+    await asyncio.sleep(0)
+
+
+async def test_a_handshake_that_failed_keeps_nothing(contexts):
+    pair = Pair(*contexts)
+    pair.server.connection_made(pair.far)
+    kept = weakref.ref(pair.server.get_extra_info("ssl_object"))
+    gc.disable()
+    try:
+        pair.near.ended = True
+        pair.server.data_received(b"GET / HTTP/1.1")
+        with pytest.raises(ssl.SSLError):
+            await pair.server.opened()
+        await until(lambda: pair.far.ended)
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_what_comes_after_a_close_is_dropped(contexts):
