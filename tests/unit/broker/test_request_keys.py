@@ -25,7 +25,13 @@ from wardian.broker.state.audit import decode_line
 from wardian.cli.audit.lines import sentence
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
-from wardian.errors import FormatError, PeerProtocolError, RequestKeyInvalid
+from wardian.errors import (
+    FormatError,
+    LocalProtocolError,
+    PeerProtocolError,
+    RequestKeyInvalid,
+    SealError,
+)
 
 
 @pytest.fixture
@@ -113,6 +119,15 @@ def test_a_state_of_before_there_were_any_is_completed_at_the_start(broker: ToyB
     kept = worker.request_key("digits")
     broker.restart()
     assert admit(broker, "worker").request_key("digits") == kept
+
+
+def test_there_is_no_other_key_in_its_place(broker: ToyBroker) -> None:
+    with pytest.raises(LocalProtocolError, match="no request key of model digits"):
+        admit(broker, "frontend").request_key("digits")
+    entry = broker.authority.entry(event="start", outcome="granted", role="broker")
+    broker.authority.record([entry], {("request-key", "digits"): None})
+    with pytest.raises(SealError, match="no request key"):
+        admit(broker, "worker")
 
 
 def test_the_log_names_it_and_who_got_it(broker: ToyBroker) -> None:

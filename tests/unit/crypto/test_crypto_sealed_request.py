@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from wardian.crypto import sealed_request
 from wardian.crypto.sealed_request import (
     ANSWER_OVERHEAD,
     REQUEST_OVERHEAD,
@@ -48,6 +49,16 @@ def test_a_request_and_its_answer() -> None:
     assert request.open_answer(first) == request.open_answer(second) == b"output"
     assert len(request.body) == len(b"input") + REQUEST_OVERHEAD
     assert len(first) == len(b"output") + ANSWER_OVERHEAD
+
+
+def test_what_is_too_long_and_a_key_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_request, "MAX_PLAINTEXT_BYTES", 5)
+    assert OPENER.open(sent(b"input").body).plaintext == b"input"
+    with pytest.raises(FormatError, match="at most 5 bytes"):
+        sent(b"longer")
+    for size in (31, 33):
+        with pytest.raises(FormatError, match="32 bytes are needed"):
+            opener(key=bytes(size))
 
 
 def test_every_one_bit_flip_of_a_request_is_refused() -> None:

@@ -554,7 +554,7 @@ def test_a_mesh_that_releases_to_what_was_measured_and_to_nothing_else(tmp_path)
         )
 
     granted = entitlements(verified, role="worker", models=("digits",), result=appraised(worker))
-    assert {each.kind for each in granted} == {"model", "queue"}
+    assert {each.kind for each in granted} == {"model", "queue", "request"}
     edited = measure_manifest(WORKER.replace('"-I"', '"-i"'))
     for stranger in (edited, measure_manifest(BROKER)):
         with pytest.raises(PolicyDenied, match="measurement"):
