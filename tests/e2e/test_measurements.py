@@ -19,6 +19,7 @@ def manifests(mesh: RunningMesh) -> dict[str, bytes]:
     return {role: (mesh.state / "enclave" / f"{role}.manifest").read_bytes() for role in OF_MESH}
 
 
+@pytest.mark.slow
 def test_the_operator_s_file_changes_no_measurement_and_the_agreed_one_all(tmp_path: Path) -> None:
     example = shutil.copytree(DIGITS, tmp_path / "example")
     mesh = RunningMesh(state=tmp_path / "state", example=example)

@@ -97,6 +97,7 @@ def test_its_files_are_its_user_s_alone_and_no_secret_is_where_it_should_not(
     assert not list(directory.glob("*.aof"))
 
 
+@pytest.mark.slow
 async def test_kill_9_of_redis_under_load(redis_mesh: RunningMesh) -> None:
     """It comes back empty. What was in it was sealed under a counter, and is sealed anew."""
     mesh, image = redis_mesh, np.zeros((1, 64), np.float32)

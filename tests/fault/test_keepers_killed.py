@@ -94,6 +94,7 @@ def admits(mesh: RunningMesh) -> bool:
     return False
 
 
+@pytest.mark.slow
 async def test_one_of_three_keepers_may_die_and_come_back(
     mesh: RunningMesh, keepers: list[Keeper]
 ) -> None:
