@@ -24,12 +24,10 @@ from processes import cpu_seconds
 
 from wardian.errors import ConnectionLost
 from wardian.serving.client.messages import Call
-from wardian.serving.loadgen.dial import HANDSHAKE_S, SHUTDOWN_S
 from wardian.serving.loadgen.drive import Driver
 from wardian.serving.loadgen.link import Link
 from wardian.serving.loadgen.load import ClosedLoad, Load, OpenLoad
 from wardian.serving.loadgen.payload import build_payload
-from wardian.serving.tls_stream import connect
 
 
 class PlainDial:
@@ -43,19 +41,9 @@ class PlainDial:
     async def __call__(self, unasked: Callable[[], None]) -> Link:
         """Return a new connection."""
         try:
-            link = Link(unasked=unasked)
-            if self._context is None:
-                loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: link, self._host, self._port)
-            else:
-                await connect(
-                    link,
-                    self._host,
-                    self._port,
-                    context=self._context,
-                    handshake_s=HANDSHAKE_S,
-                    shutdown_s=SHUTDOWN_S,
-                )
+            _, link = await asyncio.get_running_loop().create_connection(
+                lambda: Link(unasked=unasked), self._host, self._port, ssl=self._context
+            )
         except OSError as err:
             raise ConnectionLost(f"cannot connect: {err}") from err
         return link

@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 MAX_PIPELINED: Final = 8
 """Requests of one connection that wait behind the one that is being served."""
 PIECE_BYTES: Final = 64 * 1024
-"""Of an answer so much is handed to the transport at a time. What that has yet to send is dropped
-when it has been closing for a while (`server.SHUTDOWN_S`): it has to be little."""
+"""Of an answer so much is handed to the transport at a time. A TLS transport does not say what its
+socket has yet to send, and drops that when it has closed for a while (`server.SHUTDOWN_S`): what
+it holds has to be little."""
 LINGER_QUIET_S: Final = 0.5
 """A refused client is closed when it has been silent for so long ..."""
 LINGER_S: Final = 5.0

@@ -23,7 +23,6 @@ from wardian._internal.log import event
 from wardian.errors import ConfigError
 from wardian.serving.http.newcomer import Newcomer, Speaker
 from wardian.serving.http.state import Gate, Handler, ServerState
-from wardian.serving.tls_stream import TlsStream
 
 log = logging.getLogger(__name__)
 
@@ -225,14 +224,16 @@ class HttpServer:
         self, client: socket.socket, context: ssl.SSLContext, newcomer: Newcomer
     ) -> None:
         """Bring one connection to where what it speaks takes over."""
-        stream = TlsStream(
-            newcomer, context, handshake_s=self._limits.header_timeout_s, shutdown_s=SHUTDOWN_S
-        )
         try:
-            await self._loop.connect_accepted_socket(lambda: stream, client)
-            await stream.opened()
+            await self._loop.connect_accepted_socket(
+                lambda: newcomer,
+                client,
+                ssl=context,
+                ssl_handshake_timeout=self._limits.header_timeout_s,
+                ssl_shutdown_timeout=SHUTDOWN_S,
+            )
         except (OSError, asyncio.CancelledError) as err:  # ssl.SSLError is an OSError
-            stream.abort()
+            client.close()
             if newcomer.connection is None:
                 self._lost(newcomer.peer)
             event(log, "http.handshake_failed", level=logging.DEBUG, error=type(err).__name__)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from wardian.errors import QueueFull
 from wardian.serving.client.connection import (
@@ -15,10 +15,7 @@ from wardian.serving.client.connection import (
 from wardian.serving.client.credentials import ClientCertificate
 from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.loadgen.link import Link
-from wardian.serving.tls_stream import connect
 
-HANDSHAKE_S: Final = 60.0
-SHUTDOWN_S: Final = 1.0
 Dial: TypeAlias = Callable[[Callable[[], None]], Awaitable[Link]]
 """Returns a new connection; given what to call for each answer that nobody asked for."""
 
@@ -49,14 +46,12 @@ class VerifiedDial:
         """
         origin = self._origin
         try:
-            link = Link(unasked=unasked)
-            transport = await connect(
-                link,
+            transport, link = await asyncio.get_running_loop().create_connection(
+                lambda: Link(unasked=unasked),
                 origin.host,
                 origin.port,
-                context=self._context,
-                handshake_s=HANDSHAKE_S,
-                shutdown_s=SHUTDOWN_S,
+                ssl=self._context,
+                server_hostname=origin.host,
             )
         except OSError as err:
             raise handshake_failed(origin, err) from err
