@@ -23,19 +23,32 @@ class Relay:
     def __init__(self, path: str, target: str) -> None:
         self.path, self.target = path, target
         self.trick: Trick = lambda _, frame: [frame]
-        self.tasks: set[asyncio.Task] = set()
+        self.tasks: dict[asyncio.Task, asyncio.StreamWriter] = {}
+        self.closing = False
 
     async def start(self) -> None:
-        self.server = await asyncio.start_unix_server(self.accept, self.path)
+        self.server = await asyncio.start_unix_server(self.enter, self.path)
 
     async def close(self) -> None:
+        self.closing = True
         self.server.close()
-        for task in list(self.tasks):
+        tasks = dict(self.tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in tasks.values():  # of a task, too, that was cancelled before it began
+            await closed(writer)
+
+    def enter(self, worker_in, worker_out) -> None:
+        """Take a connection in; no coroutine, which asyncio would begin after `close`."""
+        if self.closing:
+            worker_out.close()
+            return
+        task = asyncio.ensure_future(self.accept(worker_in, worker_out))
+        self.tasks[task] = worker_out
+        task.add_done_callback(self.tasks.pop)
 
     async def accept(self, worker_in, worker_out) -> None:
-        self.tasks.add(asyncio.current_task())
         try:
             first = await read_frame(worker_in)
             if first is not None and first[0] == FrameKind.FETCH:
@@ -45,7 +58,6 @@ class Relay:
                 await self.connect(first, worker_in, worker_out)
         finally:
             await closed(worker_out)
-            self.tasks.discard(asyncio.current_task())
 
     async def connect(self, first: Frame, worker_in, worker_out) -> None:
         """Pass on what both sides say after the worker's first frame."""
@@ -58,6 +70,7 @@ class Relay:
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            front_out.close()  # first: whoever waits below may be cancelled
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
