@@ -334,6 +334,22 @@ async def test_what_dead_front_ends_sent_to_dead_workers_does_not_stay(plane, se
     assert await plane.answer(2)
 
 
+@pytest.mark.parametrize("most", [3, 1000])
+async def test_answers_that_were_read_do_not_stay(plane, server, monkeypatch, most):
+    """They are deleted some at a time, and the last of them when nothing comes any more."""
+    monkeypatch.setattr(redis_front, "_MOST_DONE", most)
+    await plane.worker()
+    for number in range(10):
+        assert await plane.answer(number)
+    with contextlib.closing(await look_into(server)) as eye:
+        left = 1
+        while left:
+            await asyncio.sleep(0.02)
+            eye.write(command(b"XLEN", plane.queue._replies_key))
+            left = eye.read()
+    assert not plane.queue._done
+
+
 async def test_redis_forgets_a_worker_that_left_long_ago(plane, server, monkeypatch):
     """A group keeps every name that ever read from it; one that holds something stays."""
     monkeypatch.setattr(redis_workers, "GONE_FOR_GOOD_S", 0.0)

@@ -213,6 +213,9 @@ class MemoryQueue(FrontQueue):
     def room(self, lane: Lane) -> int:
         return self.table.room(lane)
 
+    def idle(self, lane: Lane) -> bool:
+        return self.table.idle(lane)
+
     def send(self, message: int, sealed: bytes, *, lane: Lane, alone: bool) -> None:
         self.waiting[message] = sealed
         self.sent.append(Delivered(message, sealed))

@@ -1,8 +1,9 @@
 """Front end side of the data plane: one accepted request, one outcome (DESIGN I6).
 
 Requests of one event-loop tick become one sealed message: one pack, one seal, one write. While all
-workers are busy requests wait here, unsealed, so that packs grow with the load and what nobody
-waits for any more is never sent.
+workers are busy requests wait here, unsealed, until a worker has nothing to do or they are as many
+as the messages under way carry: so packs grow with the load, a worker has its next one at hand, and
+what nobody waits for any more is never sent.
 
 If a worker dies, what it held comes back. A request that may have killed it is suspect and travels
 alone, to a worker that holds nothing else; one that takes two workers with it ends as `JobFailed`
@@ -240,7 +241,7 @@ class Dispatcher(FrontSink):
 
     def waiting(self) -> dict[Lane, int]:
         """Return how many requests wait for a worker, by version of a model."""
-        return {lane: len(each.waiting) - each.ended for lane, each in self._lanes.items()}
+        return {lane: each.open for lane, each in self._lanes.items()}
 
     def delays(self) -> dict[Lane, float]:
         """Return for how many seconds requests waited for a worker lately, at most."""
@@ -335,11 +336,9 @@ class Dispatcher(FrontSink):
         if self._holds or self._refusal is not None:
             return
         workers = self._queue.room(lane.lane)
-        if not workers:
+        if not workers or (lane.small and not self._queue.idle(lane.lane)):
             return
-        share = -(
-            -(len(lane.waiting) - lane.ended) // workers
-        )  # no worker is to idle beside a full one
+        share = -(-lane.open // workers)  # no worker is to idle beside a full one
         while lane.waiting and self._queue.room(lane.lane):
             if requests := lane.next_pack(share):
                 self._send(lane, requests)

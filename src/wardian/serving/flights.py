@@ -34,6 +34,8 @@ class Flights:
     def launch(self, message: int, flight: Flight) -> None:
         """`flight` travels as `message` from now on."""
         self._aloft[message] = flight
+        flight.lane.messages += 1
+        flight.lane.carried += len(flight.requests)
 
     def get(self, message: int) -> Flight | None:
         """Return the flight of `message`, if it is still on its way."""
@@ -42,7 +44,11 @@ class Flights:
     def land(self, message: int) -> Flight | None:
         """Take the flight of `message` out and return it, if it was still on its way."""
         flight = self._aloft.pop(message, None)
-        if self._retired and flight is not None and flight.codec in self._retired:
+        if flight is None:
+            return None
+        flight.lane.messages -= 1
+        flight.lane.carried -= len(flight.requests)
+        if self._retired and flight.codec in self._retired:
             self._retired[flight.codec] -= 1
             self._erase_unneeded()
         return flight

@@ -94,6 +94,8 @@ class LaneQueue:
         outputs: names of the model's outputs.
         waiting: may hold requests that have ended; they are passed over.
         scheduled: a flush is due at the end of this event-loop tick.
+        messages: how many messages to these workers are under way.
+        carried: how many requests those took along.
     """
 
     lane: Lane
@@ -102,11 +104,18 @@ class LaneQueue:
     outputs: frozenset[str]
     waiting: Turns[Request] = field(default_factory=Turns)
     scheduled: bool = False
+    messages: int = 0
+    carried: int = 0
 
     @property
-    def ended(self) -> int:
-        """How many of `waiting` have ended."""
-        return self.waiting.ended
+    def open(self) -> int:
+        """How many of `waiting` have not ended."""
+        return len(self.waiting) - self.waiting.ended
+
+    @property
+    def small(self) -> bool:
+        """Whether a message now would carry less than those under way do on average."""
+        return self.open * self.messages < self.carried
 
     def next_pack(self, share: int) -> list[Request]:
         """Take the requests of the next message: up to `share`, all of one tenant.

@@ -103,6 +103,61 @@ async def test_requests_wait_for_room_and_packs_grow(plane):
     assert all(is_answer(outcomes[number], number) for number in range(100))
 
 
+async def test_a_busy_worker_gets_a_further_message_once_it_is_as_large_as_the_last(plane):
+    pipe = await plane.worker(credit=3)
+    for number in range(6):
+        plane.requests.submit(number, image(number))
+    await tick()
+    assert len(plane.queue.sent) == 1  # it had nothing to do
+    for number in range(6, 11):
+        plane.requests.submit(number, image(number))
+        await tick()
+    assert len(plane.queue.sent) == 1
+    plane.requests.submit(11, image(11))
+    await tick()
+    assert len(plane.queue.sent) == 2
+    with pipe.serving():
+        outcomes = await plane.requests.all_done()
+    assert pipe.model.batches == [6, 6]
+    assert all(is_answer(outcomes[number], number) for number in range(12))
+
+
+async def test_what_waits_goes_to_a_worker_that_has_nothing_to_do_however_little_it_is(plane):
+    pipe = await plane.worker()
+    for number in range(6):
+        plane.requests.submit(number, image(number))
+    await tick()
+    plane.requests.submit(6, image(6))
+    await tick()
+    assert len(plane.queue.sent) == 1
+    await pipe.step()  # it answers
+    assert len(plane.queue.sent) == 2
+    plane.requests.submit(7, image(7))  # as large as the one under way
+    await tick()
+    plane.requests.submit(8, image(8))
+    await tick()
+    assert len(plane.queue.sent) == 3
+    other = await plane.worker()  # comes and has nothing to do
+    assert len(plane.queue.sent) == 4
+    with pipe.serving(), other.serving():
+        outcomes = await plane.requests.all_done()
+    assert all(is_answer(outcomes[number], number) for number in range(9))
+
+
+async def test_what_waits_behind_a_message_that_nobody_waits_for_is_not_held_back(plane):
+    await plane.worker()
+    for number in range(4):
+        plane.requests.submit(number, image(number), deadline_s=0.02)
+    await tick()
+    plane.requests.submit("later", image(5), deadline_s=5)
+    await tick()
+    assert len(plane.queue.sent) == 1
+    while len(plane.requests.outcomes) < 4:
+        await asyncio.sleep(0.005)
+    await tick()
+    assert len(plane.queue.sent) == 2  # the worker has credit, and may be alive
+
+
 async def test_a_pack_is_no_larger_than_a_batch(plane):
     pipe = await plane.worker(max_batch=4)
     for number in range(10):
@@ -304,11 +359,11 @@ async def test_deadlines_of_many_that_wait_are_not_gone_through_again_and_again(
     for number in range(500):
         plane.requests.submit(number, image(1), deadline_s=0.01 + number * 1e-4)
     while len(plane.requests.outcomes) < 500:
-        assert lane.ended <= len(lane.waiting) / 2
+        assert lane.waiting.ended <= len(lane.waiting) / 2
         await asyncio.sleep(0.001)
     assert plane.requests.errors() == {Timeout}
     assert looked_at == 0
-    assert len(lane.waiting) == lane.ended == 0
+    assert len(lane.waiting) == lane.waiting.ended == 0
 
 
 async def test_deadlines_of_answered_requests_are_not_kept(plane, monkeypatch):
@@ -331,12 +386,12 @@ async def test_those_that_wait_are_counted_rightly_beside_those_that_ended(plane
     while len(plane.requests.outcomes) < 3:
         await asyncio.sleep(0.005)
     (lane,) = plane.dispatcher._lanes.values()
-    assert (len(lane.waiting), lane.ended) == (9, 3)
+    assert (len(lane.waiting), lane.waiting.ended) == (9, 3)
     with pipe.serving():
         outcomes = await plane.requests.all_done()
     assert all(is_answer(outcomes[n], n) for n in range(9) if n % 3)
     assert pipe.model.batches == [1, 6]
-    assert (len(lane.waiting), lane.ended) == (0, 0)
+    assert (len(lane.waiting), lane.waiting.ended) == (0, 0)
 
 
 async def test_a_failing_request_leaves_its_pack_mates_alone(plane):

@@ -23,6 +23,22 @@ def test_a_worker_gets_no_more_than_its_credit(table):
     assert table.answered(1, 11) == [Delivery(1, 12)]
 
 
+def test_idle_is_a_worker_that_takes_messages_and_holds_none(table):
+    assert not table.idle(LANE)
+    table.join(1, lane=LANE, credit=2)
+    assert table.idle(LANE)
+    assert not table.idle(Lane("digits", 2))
+    table.offer(10, lane=LANE)
+    assert not table.idle(LANE)
+    assert table.room(LANE) == 1
+    table.join(2, lane=LANE, credit=1)
+    assert table.idle(LANE)
+    table.set_credit(2, 0)
+    assert not table.idle(LANE)
+    table.answered(1, 10)
+    assert table.idle(LANE)
+
+
 def test_another_version_is_another_lane(table):
     table.join(1, lane=Lane("digits", 2), credit=1)
     assert table.offer(10, lane=LANE) == []

@@ -46,6 +46,22 @@ def test_room_is_what_admitted_workers_take_together():
     assert made.room(Lane("other", 1), 0) == 0
 
 
+def test_idle_is_fewer_messages_than_workers():
+    first, second = worker(1), worker(2)
+    made = book(first, second, worker(3, admitted=False))
+    assert made.idle(LANE)
+    assert not made.idle(Lane("other", 1))
+    offer(made, 1, 2, 3)
+    assert sent(made) == [1, 2, 3]
+    assert not made.idle(LANE)
+    made.settle(1)
+    assert not made.idle(LANE)  # as far as anybody knows here
+    made.settle(2)
+    assert made.idle(LANE)
+    second.proving = True
+    assert not made.idle(LANE)
+
+
 def test_who_is_proving_counts_for_nothing():
     first = worker(1)
     made = book(first)

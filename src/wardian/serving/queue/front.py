@@ -121,6 +121,10 @@ class SocketFrontQueue(FrontQueue):
         return self.table.room(lane)
 
     @override
+    def idle(self, lane: Lane) -> bool:
+        return self.table.idle(lane)
+
+    @override
     def send(self, message: int, sealed: bytes, *, lane: Lane, alone: bool) -> None:
         self._waiting[message] = sealed
         self.deliver(self.table.offer(message, lane=lane, alone=alone))

@@ -154,6 +154,11 @@ class LeaseTable:
             return 0
         return sum(record.takes(alone=False) for record in self._lanes.get(lane, {}).values())
 
+    def idle(self, lane: Lane) -> bool:
+        """Return whether a worker of `lane` that takes messages holds none."""
+        workers = self._lanes.get(lane, {}).values()
+        return any(not record.held and record.takes(alone=False) for record in workers)
+
     def workers(self, lane: Lane) -> int:
         """Return how many workers serve `lane`."""
         return len(self._lanes.get(lane, ()))

@@ -41,6 +41,8 @@ REPLIES_S: Final = 60
 
 _BLOCK_MS: Final = 1000
 _ENTRIES: Final = 16  # that one reply brings
+_MOST_DONE: Final = 64  # entries that were read and are not deleted yet, ...
+_MOST_DONE_BYTES: Final = 256 * 1024  # ... and how much is in them; no longer than a look takes
 _SWEEP_S: Final = 1.0
 _TIDY_S: Final = 30.0
 _MIN_PAUSE_S: Final = 0.02
@@ -73,6 +75,8 @@ class RedisFrontQueue(FrontQueue):
         self._replies: RedisConnection | None = None
         self._last_entry = b"0-0"
         self._entries = _ENTRIES
+        self._done: list[bytes] = []
+        self._done_bytes = 0
         self._heard_at = 0.0
         self._connected_at = 0.0
         self._run_id: bytes | None = None
@@ -113,6 +117,10 @@ class RedisFrontQueue(FrontQueue):
     @override
     def room(self, lane: Lane) -> int:
         return self._work.room(lane)
+
+    @override
+    def idle(self, lane: Lane) -> bool:
+        return self._work.book.idle(lane)
 
     @override
     def send(self, message: int, sealed: bytes, *, lane: Lane, alone: bool) -> None:
@@ -173,6 +181,7 @@ class RedisFrontQueue(FrontQueue):
             raise
         if run != self._run_id or known != 1:
             self._run_id, self._last_entry = run, b"0-0"
+            self._done, self._done_bytes = [], 0
             self._work.lose_all()
         return commands, replies
 
@@ -182,7 +191,7 @@ class RedisFrontQueue(FrontQueue):
         self._work.commands, self._replies = commands, replies
         event(log, "queue.redis_connected", front=self._front.decode())
         patrol = asyncio.get_running_loop().create_task(self._patrol(commands, replies))
-        self._read([])
+        self._read()
         try:
             ends = (commands.lost, replies.lost, patrol)
             await asyncio.wait(ends, return_when="FIRST_COMPLETED")
@@ -208,6 +217,7 @@ class RedisFrontQueue(FrontQueue):
                 work.refill(lane)
             while True:
                 now = time.monotonic()
+                self._delete_done()
                 present = await look(commands, keys, known=work.workers)
                 work.compare(present, settled=now - self._connected_at > PRESENCE_MS / 1000)
                 if now - self._heard_at > _BLOCK_MS / 1000 + SILENCE_S:
@@ -237,18 +247,25 @@ class RedisFrontQueue(FrontQueue):
 
     # Answers
 
-    def _read(self, done: list[bytes]) -> None:
-        """Ask for the next answers, and delete those that are `done`."""
+    def _read(self) -> None:
+        """Ask for the next answers, and delete those that are done once it is worth a command."""
         link = self._replies
         if link is None:
             return
+        if len(self._done) >= _MOST_DONE or self._done_bytes >= _MOST_DONE_BYTES:
+            self._delete_done()
         asked = command(
             b"XREAD", b"COUNT", self._entries, b"BLOCK", _BLOCK_MS,
             b"STREAMS", self._replies_key, self._last_entry,
         )  # fmt: skip
-        if done:
-            link.send([command(b"XDEL", self._replies_key, *done)], _ignore)
         link.send([asked], self._take)
+
+    def _delete_done(self) -> None:
+        """Delete the answers that were read; before that they cost Redis memory, no more."""
+        link = self._work.commands  # the other one waits for answers, and this would wait behind
+        if self._done and link is not None:
+            link.send([command(b"XDEL", self._replies_key, *self._done)], _ignore)
+            self._done, self._done_bytes = [], 0
 
     def _take(self, reply: Reply) -> None:
         self._heard_at = time.monotonic()
@@ -257,7 +274,9 @@ class RedisFrontQueue(FrontQueue):
         entries = parse_streams(reply, (self._replies_key,)).get(self._replies_key, [])
         if entries:
             self._last_entry = entries[-1].id
-        self._read([entry.id for entry in entries])
+            self._done += [entry.id for entry in entries]
+            self._done_bytes += sum(len(field) for entry in entries for field in entry.fields)
+        self._read()
         lanes: dict[Lane, None] = {}
         for entry in entries:
             self._take_entry(entry, lanes)

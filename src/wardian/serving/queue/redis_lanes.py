@@ -136,6 +136,11 @@ class LaneBook:
             return 0
         return _room(record)
 
+    def idle(self, lane: Lane) -> bool:
+        """Return whether fewer messages are under way to `lane` than it has workers."""
+        record = self._lanes.get(lane)
+        return record is not None and sum(w.takes for w in record.workers) > record.shared
+
     def stalled(self, worker: RedisWorker) -> bool:
         """Return whether `worker` gets nothing because of messages that nobody waits for."""
         record = self._lanes[worker.lane]

@@ -65,6 +65,9 @@ class FrontQueue(Protocol):
     def room(self, lane: Lane) -> int:
         """Return how many workers would be handed a message at once if it were sent now."""
 
+    def idle(self, lane: Lane) -> bool:
+        """Return whether a worker of `lane` has nothing to do, as far as this front end knows."""
+
     def send(self, message: int, sealed: bytes, *, lane: Lane, alone: bool) -> None:
         """Pass `sealed` to a worker of `lane`, now or when one has room.
 
