@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -118,8 +119,7 @@ class AnswerRoot:
         return AESGCM(self.keys.key(self.info + tail))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestName:
+class RequestName(msgspec.Struct, frozen=True, kw_only=True):
     """Names one request message: `digest` is SHA-256 over its header and its tag.
 
     Of a message that is authentic, these two are as good as the whole: nobody without the key makes

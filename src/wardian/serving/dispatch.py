@@ -335,17 +335,18 @@ class Dispatcher(FrontSink):
         lane.scheduled = False
         if self._holds or self._refusal is not None:
             return
-        workers = self._queue.room(lane.lane)
+        workers = self._queue.room(lane.lane) if lane.waiting else 0
         if not workers or (lane.small and not self._queue.idle(lane.lane)):
             return
         share = -(-lane.open // workers)  # no worker is to idle beside a full one
-        while lane.waiting and self._queue.room(lane.lane):
+        while workers:
             if requests := lane.next_pack(share):
                 self._send(lane, requests)
+            workers = self._queue.room(lane.lane) if lane.waiting else 0
 
     def _send(self, lane: LaneQueue, requests: list[Request]) -> None:
         first = requests[0]
-        latest = max(request.deadline for request in requests)
+        latest = max([request.deadline for request in requests])
         header = RequestHeader(
             version=lane.lane.version,
             deadline_ms=max(0, int((time.time() + latest - self._loop.time()) * 1000)),

@@ -6,14 +6,14 @@ the youngest request in it.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from wardian.serving.codec import MessageCodec, Pending
 from wardian.serving.packing import LaneQueue, Request
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """A message that is with the queue or a worker."""
 
     lane: LaneQueue

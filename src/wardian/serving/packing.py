@@ -110,12 +110,12 @@ class LaneQueue:
     @property
     def open(self) -> int:
         """How many of `waiting` have not ended."""
-        return len(self.waiting) - self.waiting.ended
+        return self.waiting.open
 
     @property
     def small(self) -> bool:
         """Whether a message now would carry less than those under way do on average."""
-        return self.open * self.messages < self.carried
+        return self.waiting.open * self.messages < self.carried
 
     def next_pack(self, share: int) -> list[Request]:
         """Take the requests of the next message: up to `share`, all of one tenant.

@@ -11,7 +11,6 @@ the reader is strict and bounded all the same.
 import enum
 import math
 import struct
-from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -30,7 +29,6 @@ _PREFIX = struct.Struct("<B3xI")  # kind, length of the header
 _ELEMENT = struct.Struct("<I")  # length of an element of BYTES, before its bytes
 _ALIGN = 64  # a cache line: what vector loads of the engines like best
 _PADS = tuple(bytes(count) for count in range(_ALIGN))
-_KINDS = frozenset((1, 2, 3))
 
 
 class Kind(enum.IntEnum):
@@ -39,6 +37,9 @@ class Kind(enum.IntEnum):
     INFER = 1
     DESCRIBE = 2
     SEALED = 3  # a pack of one request, whose one tensor is what its client sealed
+
+
+_KINDS = {int(kind): kind for kind in Kind}
 
 
 class Failure(enum.IntEnum):
@@ -51,8 +52,8 @@ class Failure(enum.IntEnum):
     UNOPENED = 4  # sealed by its client, and not to a request key that the worker has
 
 
-@dataclass(slots=True, kw_only=True)
-class Group:
+# Structs and not dataclasses: four of each are made for a message, in a quarter of the time.
+class Group(msgspec.Struct, kw_only=True):
     """Requests whose tensors are stacked along axis 0.
 
     Attributes:
@@ -65,12 +66,11 @@ class Group:
 
     ids: list[int]
     rows: list[int]
-    parts: dict[str, list[Array]] = field(default_factory=dict)
+    parts: dict[str, list[Array]] = msgspec.field(default_factory=dict)
     failure: Failure = Failure.NONE
 
 
-@dataclass(slots=True, kw_only=True)
-class Pack:
+class Pack(msgspec.Struct, kw_only=True):
     """What one message carries, all for one tenant."""
 
     groups: list[Group]
@@ -109,9 +109,10 @@ def kind_of(plaintext: Buffer) -> Kind:
     Raises:
         FormatError: shorter than a prefix, or an unknown kind.
     """
-    if len(plaintext) < _PREFIX.size or plaintext[0] not in _KINDS:
+    kind = _KINDS.get(plaintext[0]) if len(plaintext) >= _PREFIX.size else None
+    if kind is None:
         raise FormatError("message: kind is neither 1 (infer), 2 (describe) nor 3 (sealed)")
-    return Kind(plaintext[0])
+    return kind
 
 
 def encode_body(kind: Kind, body: bytes) -> bytes:
@@ -182,13 +183,14 @@ def decode_pack(
         header = _decoder.decode(memoryview(plaintext)[_PREFIX.size : end])
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         raise FormatError("pack: header is not as specified") from err
-    if sum(len(group.ids) for group in header.groups) > MAX_ITEMS:
-        raise FormatError(f"pack: more than {MAX_ITEMS} requests")
     if most_elements is not None and _elements(header) > most_elements:
         raise FormatError(f"pack: more than {most_elements} elements of BYTES")
     offset = end + -end % _ALIGN
-    groups = []
+    groups, items = [], 0
     for head in header.groups:
+        items += len(head.ids)
+        if items > MAX_ITEMS:
+            raise FormatError(f"pack: more than {MAX_ITEMS} requests")
         group, offset = _read_group(plaintext, offset, head)
         groups.append(group)
     if offset != len(plaintext):

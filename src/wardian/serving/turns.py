@@ -85,6 +85,11 @@ class Turns(Generic[R]):
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def open(self) -> int:
+        """How many have not ended."""
+        return self._size - self.ended
+
     def __iter__(self) -> Iterator[R]:
         yield from self._again
         for line in self._lines.values():

@@ -152,7 +152,7 @@ class LeaseTable:
         """Return how many workers of `lane` would be handed a message if it were offered now."""
         if self._waiting.get(lane):
             return 0
-        return sum(record.takes(alone=False) for record in self._lanes.get(lane, {}).values())
+        return sum([record.takes(alone=False) for record in self._lanes.get(lane, {}).values()])
 
     def idle(self, lane: Lane) -> bool:
         """Return whether a worker of `lane` that takes messages holds none."""
