@@ -1,9 +1,11 @@
-"""The load generator of the package, on servers that have no evidence to show.
+"""A load on servers that have no evidence to show.
 
-A process of its own that prints one JSON line, the `Report` of `wardian.serving.loadgen`
-and the server's CPU per answer. What it
-leaves out is the verification: a peer's server cannot be verified, and with our own the paired runs
-must put the same load on both sides. Nothing in the package connects like this.
+A process of its own that prints one JSON line: what was answered, how soon, and the server's CPU
+per answer. A closed loop is `wrk`'s where that is installed: it costs a tenth of what our own load
+generator costs, which otherwise competes with fast servers for the machine that they share. An open
+loop, and a load of less than a second, is that of `wardian.serving.loadgen`. What both leave out is
+the verification: a peer's server cannot be verified, and with our own the paired runs must put the
+same load on both sides. Nothing in the package connects like this.
 
     python bench/load.py https://localhost:8443/path --ca CA --body FILE --connections 16
     python bench/load.py http://127.0.0.1:8080/path --body FILE --rate 500
@@ -12,7 +14,9 @@ must put the same load on both sides. Nothing in the package connects like this.
 import argparse
 import asyncio
 import json
+import shutil
 import ssl
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +51,30 @@ class PlainDial:
         except OSError as err:
             raise ConnectionLost(f"cannot connect: {err}") from err
         return link
+
+
+def closed_loop(wrk: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a closed loop that the program `wrk` makes."""
+    argv = [wrk, "-t1", f"-c{options.connections}", f"-d{round(options.seconds)}s", "--latency"]
+    argv += ["--timeout", f"{options.timeout:g}s", "-s", str(Path(__file__).with_name("wrk.lua"))]
+    before = cpu_seconds(options.root) if options.root else 0.0
+    done = subprocess.run(
+        [*argv, options.url, "--", options.body, *options.header],
+        capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    used = cpu_seconds(options.root) - before if options.root else 0.0
+    line = next(each for each in done.stdout.splitlines() if each.startswith("figures "))
+    told = json.loads(line.removeprefix("figures "))
+    answered = told["requests"] - told["refused"]
+    errors = {"status": told["refused"], "connection": told["broken"]}
+    return {
+        "answered": answered,
+        "goodput": 1e6 * answered / told["microseconds"],
+        "p50_ms": told["p50"] / 1e3,
+        "p99_ms": told["p99"] / 1e3,
+        "errors": {kind: count for kind, count in errors.items() if count},
+        "cpu_us": 1e6 * used / max(1, answered),
+    }
 
 
 async def load(options: argparse.Namespace) -> dict[str, Any]:
@@ -95,7 +123,8 @@ def main() -> None:
     parser.add_argument("--root", type=int, help="the server's process, whose CPU is counted")
     parser.add_argument("--timeout", type=float, default=30.0)
     options = parser.parse_args()
-    figures = uvloop.run(load(options))
+    wrk = None if options.rate or options.seconds < 1 else shutil.which("wrk")
+    figures = uvloop.run(load(options)) if wrk is None else closed_loop(wrk, options)
     print(json.dumps(figures))
     if not figures["answered"]:
         raise SystemExit(f"no request was answered: {figures['errors']}")

@@ -14,8 +14,9 @@ HEAD = """\
 What was measured, on which machine, by which command. Servers, workers and load generator share the
 machine; enclaves are SIMULATED, so what hardware adds is not in these figures. A machine that does
 other work as well is a poor scale: compare figures of one table, which were taken in turn, and not
-those of two. The load generator is that of `wardian bench serving` ([how to measure your
-own](../how-to/measure.md)).
+those of two. The load is made by `wrk` where a table says so: it costs a tenth of what our own
+generator costs, that of `wardian bench serving` ([how to measure your own](../how-to/measure.md)),
+which makes it elsewhere.
 """
 
 SERVING = """
@@ -160,6 +161,8 @@ def where(result: dict[str, Any]) -> str:
         text += f"; medians of {result['rounds']} interleaved rounds of {result['seconds']:g} s"
     if "load_average" in result:
         text += f"; load average {result['load_average']:.1f} before it began"
+    if result.get("load_by") == "wrk":
+        text += "; load by wrk"
     return text + "."
 
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import ssl
 import statistics
 import subprocess
@@ -215,6 +216,7 @@ def setting(rounds: int, seconds: float) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "load_average": os.getloadavg()[0],
+        "load_by": "wrk" if shutil.which("wrk") else "wardian bench serving",
         "rounds": rounds,
         "seconds": seconds,
     }
