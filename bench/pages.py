@@ -40,7 +40,7 @@ QUEUES = """
 ## The two queues
 
 Front end, worker and queue alone, requests in the binary form; FastAPI in JSON beside them.
-Everything is sealed but in *clear*, which is the embedded queue with nothing sealed. *600 KB*:
+What says *clear* has nothing sealed in the queue (HTTPS and, with Redis, TLS it has). *600 KB*:
 a tensor of 150,528 floats to a model that does nothing. {where}
 `python bench/queue_redis.py` measures it again.
 

@@ -1,6 +1,6 @@
-"""The embedded queue against Redis with TLS, both sealed, and the embedded queue in the clear.
+"""The embedded queue against Redis with TLS, each with messages sealed and in the clear.
 
-Both run at once with FastAPI beside them and are loaded in turn, round after round; medians over
+All run at once with FastAPI beside them and are loaded in turn, round after round; medians over
 the rounds. CPU is that of front end, worker and Redis together. One JSON line goes to
 `bench/results/queue_redis.jsonl`.
 
@@ -64,6 +64,8 @@ LANES = {name: Lane(name, 1) for name in ("digits", "blob", "resnet50")}
 FLOATS = 150_528  # 224 * 224 * 3: about 600 KB
 DIGEST = bytes(32)
 INFER = "/v2/models/%s/infer"
+KINDS = ("clear", "embedded", "redis clear", "redis")
+"""Which queue; what says "clear" has the same pipeline with nothing sealed in it."""
 
 
 class NoOp(Model):
@@ -144,14 +146,14 @@ def write_redis(folder: Path) -> Path:
 async def frontend(folder: Path, kind: str, port: int) -> None:
     """Serve HTTPS until killed."""
     queue: SocketFrontQueue | RedisFrontQueue
-    if kind == "redis":
-        queue = RedisFrontQueue(redis_access(folder, "frontend"))
+    if kind.startswith("redis"):
+        queue = RedisFrontQueue(redis_access(folder / kind, "frontend"))
     else:
         queue = SocketFrontQueue(Address.parse(str(folder / kind)))
     secret = (folder / "queue.key").read_bytes()
     codecs: dict[str, MessageCodec] = {
         name: ClearSender()
-        if kind == "clear"
+        if kind.endswith("clear")
         else QueueSender(queue_key=Secret(secret), model=name, epoch=1, certificate_digest=DIGEST)
         for name in LANES
     }
@@ -192,12 +194,12 @@ def worker(folder: Path, kind: str, name: str) -> None:
             (folder / "resnet50.onnx").read_bytes(), media_type="application/onnx"
         )
     queue: WorkerQueue
-    if kind == "redis":
-        queue = RedisWorkerQueue(redis_access(folder, "worker"), lane=LANES[name])
+    if kind.startswith("redis"):
+        queue = RedisWorkerQueue(redis_access(folder / kind, "worker"), lane=LANES[name])
     else:
         queue = SocketWorkerQueue(Address.parse(str(folder / kind)), lane=LANES[name])
     codec: WorkerCodec = ClearReceiver()
-    if kind != "clear":
+    if not kind.endswith("clear"):
         codec = QueueReceiver(
             queue_key=Secret((folder / "queue.key").read_bytes()),
             model=name,
@@ -246,15 +248,15 @@ def start_all(stack: ExitStack, folder: Path) -> list[Target]:
     blob = folder / "blob.bin"
     blob.write_bytes(head + row.tobytes())
     of_blob = (f"Inference-Header-Content-Length: {len(head)}",)
-    conf = write_redis(folder)
     targets: list[Target] = []
-    for kind in ("clear", "embedded", "redis"):
+    for kind in KINDS:
         me = [sys.executable, str(BENCH / "queue_redis.py"), "--folder", str(folder)]
         port = free_port()
         workers = [[*me, "--worker", kind, "--model", name] for name in ("digits", "blob")]
         commands = [[*me, "--frontend", kind, "--port", str(port)], workers[0]]
-        if kind == "redis":
-            commands.append(["redis-server", str(conf)])
+        if kind.startswith("redis"):
+            (folder / kind).mkdir()
+            commands.append(["redis-server", str(write_redis(folder / kind))])
         began, go = time.monotonic(), folder / f"go-{kind}"
         root, url = together(stack, commands, workers[1:], go), f"https://localhost:{port}"
         small, large = url + INFER % "digits", url + INFER % "blob"
