@@ -60,7 +60,10 @@ from wardian.serving.worker import Worker
 BENCH = Path(__file__).parent
 DIGITS = BENCH.parent / "examples" / "digits"
 MESH = "bench"
-LANES = {name: Lane(name, 1) for name in ("digits", "blob", "resnet50")}
+LANES = {name: Lane(name, 1) for name in ("digits", "apart", "blob", "resnet50")}
+APART = frozenset({"apart"})
+"""The digits model again, whose owner lets no strangers share a message: the default. Here each
+connection is a stranger."""
 FLOATS = 150_528  # 224 * 224 * 3: about 600 KB
 DIGEST = bytes(32)
 INFER = "/v2/models/%s/infer"
@@ -162,7 +165,7 @@ async def frontend(folder: Path, kind: str, port: int) -> None:
         codecs=codecs,
         lanes=set(LANES.values()),
         max_waiting=4096,
-        batch_across_tenants=frozenset(LANES),
+        batch_across_tenants=frozenset(LANES) - APART,
     )
     api = Api(
         dispatcher=dispatcher,
@@ -185,7 +188,7 @@ async def frontend(folder: Path, kind: str, port: int) -> None:
 def worker(folder: Path, kind: str, name: str) -> None:
     """Serve one model until killed."""
     chosen = Chosen(model=NoOp(), max_batch=4)
-    if name == "digits":
+    if name in ("digits", "apart"):
         content = (DIGITS / "digits.onnx").read_bytes()
         model = load_model(content, media_type="application/onnx", engine="onnxruntime", threads=1)
         chosen = Chosen(model=model, max_batch=64)
@@ -210,7 +213,7 @@ def worker(folder: Path, kind: str, name: str) -> None:
         model=chosen.model,
         lane=LANES[name],
         max_batch=chosen.max_batch,
-        batch_across_tenants=True,
+        batch_across_tenants=name not in APART,
         queue=queue,
         codec=codec,
     ).run()
@@ -252,19 +255,21 @@ def start_all(stack: ExitStack, folder: Path) -> list[Target]:
     for kind in KINDS:
         me = [sys.executable, str(BENCH / "queue_redis.py"), "--folder", str(folder)]
         port = free_port()
-        workers = [[*me, "--worker", kind, "--model", name] for name in ("digits", "blob")]
+        names = ("digits", "apart", "blob")
+        workers = [[*me, "--worker", kind, "--model", name] for name in names]
         commands = [[*me, "--frontend", kind, "--port", str(port)], workers[0]]
         if kind.startswith("redis"):
             (folder / kind).mkdir()
             commands.append(["redis-server", str(write_redis(folder / kind))])
         began, go = time.monotonic(), folder / f"go-{kind}"
         root, url = together(stack, commands, workers[1:], go), f"https://localhost:{port}"
-        small, large = url + INFER % "digits", url + INFER % "blob"
+        small, apart, large = (url + INFER % name for name in names)
         start_s = first_answer(small, ca, as_binary, headers) - began
         memory = resident_mb(root)
         go.touch()
         targets += [
             Target(f"{kind}, MLP", small, as_binary, headers, root, (1, 16, 64), start_s, memory),
+            Target(f"{kind}, MLP, strangers", apart, as_binary, headers, root, (16, 64)),
             Target(f"{kind}, 600 KB", large, blob, of_blob, root, (16,)),
         ]
     port = free_port()

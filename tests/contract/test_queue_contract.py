@@ -28,6 +28,7 @@ from simulators.redis_server import RedisServer
 
 from wardian.errors import JobFailed, Timeout
 from wardian.serving.dispatch import Dispatcher
+from wardian.serving.queue import redis_heartbeat
 from wardian.serving.queue.frames import LARGE_BYTES, Address
 from wardian.serving.queue.front import SocketFrontQueue
 from wardian.serving.queue.lease import Lane
@@ -56,6 +57,9 @@ class BlockingWorker:
 
     async def answer(self, answers):
         await asyncio.to_thread(self.queue.answer, answers)
+
+    def grant(self, credit):
+        self.queue.grant(credit)
 
     def stop(self):
         self.queue.stop()
@@ -256,6 +260,82 @@ async def test_room_counts_workers_and_opens_when_one_answers(pair, sink):
     await sink.until(lambda: sink.answers)
     assert sink.rooms == [LANE]
     assert pair.front.room(LANE) == 2
+
+
+async def test_a_worker_that_grants_more_gets_more(pair, sink, monkeypatch):
+    monkeypatch.setattr(redis_heartbeat, "BEAT_S", 0.05)
+    worker = await admitted(pair, sink, credit=2)
+    for message in range(1, 11):
+        send(pair, message)
+    assert await take(worker, 2) == [1, 2]
+    assert pair.front.room(LANE) == 0
+    worker.grant(8)
+    assert await take_and_answer(worker, 8, also=(1, 2)) == list(range(3, 11))
+    await sink.until(lambda: len(sink.answers) == 10)
+    for message in range(11, 14):
+        send(pair, message)
+    while pair.front.room(LANE) != 1:  # it holds three of eight, as soon as that is known
+        await asyncio.sleep(0.01)
+    assert pair.front.room(LANE, most=4) == 1
+    assert pair.front.room(LANE, most=3) == 0
+    assert await take_and_answer(worker, 3) == [11, 12, 13]
+    await sink.until(lambda: len(sink.answers) == 13)
+    assert sink.losses == []
+
+
+async def take_and_answer(worker, count: int, *, also: tuple[int, ...] = ()) -> list[int]:
+    """Answer `also` and the next `count` messages as they come, and return these."""
+    answered: list[int] = []
+    await worker.answer([Delivered(message, b"answer") for message in also])
+    while len(answered) < count:
+        messages = [message for message, _ in await worker.take()]
+        await worker.answer([Delivered(message, b"answer") for message in messages])
+        answered += messages
+    return answered
+
+
+async def test_over_redis_a_read_brings_more_once_there_is_more(redis, sink):
+    pair = RedisPair(redis)
+    await pair.start(sink)
+    try:
+        worker = await admitted(pair, sink, credit=16)
+        for message in range(1, 33):
+            send(pair, message)
+        sizes, seen = [], []
+        while len(seen) < 32:
+            messages = [message for message, _ in await worker.take()]
+            await worker.answer([Delivered(message, b"answer") for message in messages])
+            sizes.append(len(messages))
+            seen += messages
+        assert sorted(seen) == list(range(1, 33))
+        assert sizes[0] == 1
+        assert 1 < max(sizes) <= 8
+    finally:
+        await pair.close()
+
+
+async def test_over_redis_messages_too_large_for_one_reply_come_one_by_one(redis, sink):
+    pair = RedisPair(redis)
+    await pair.start(sink)
+    try:
+        queue = RedisWorkerQueue(redis.access("worker"), lane=LANE, credit=16, max_frame_bytes=1000)
+        pair.workers.append(BlockingWorker(queue))
+        worker = pair.workers[0]
+        ((number, _),) = await worker.take()
+        await worker.answer([Delivered(number, b"one of us")])
+        await sink.until(lambda: sink.admitted)
+        queue._at_once = 8  # as after many small ones
+        for message in range(1, 17):
+            pair.front.send(message, bytes(900), lane=LANE, alone=False)
+        seen: set[int] = set()
+        while len(seen) < 16:
+            messages = [message for message, _ in await worker.take()]
+            await worker.answer([Delivered(message, b"answer") for message in messages])
+            seen |= set(messages)
+        await sink.until(lambda: len(sink.answers) == 16)
+        assert seen == set(range(1, 17))
+    finally:
+        await pair.close()
 
 
 async def test_lanes_do_not_mix(pair, sink):

@@ -176,6 +176,13 @@ class MemoryWorker:
         for message, sealed in answers:
             self.queue.receive(self, message, sealed)
 
+    def grant(self, credit: int) -> None:
+        if self.credit:
+            self.credit = credit
+            self.queue.deliver(self.queue.table.set_credit(self.number, credit))
+            if self.queue.room(self.lane):
+                self.queue.sink.room_opened(self.lane)
+
     def stop(self) -> None:
         self.credit = 0
         self.queue.deliver(self.queue.table.set_credit(self.number, 0))
@@ -210,8 +217,8 @@ class MemoryQueue(FrontQueue):
         worker.inbox.put_nowait(Delivered(0, self.sink.challenge(worker.number, lane)))
         return worker
 
-    def room(self, lane: Lane) -> int:
-        return self.table.room(lane)
+    def room(self, lane: Lane, *, most: int | None = None) -> int:
+        return self.table.room(lane, most=most)
 
     def idle(self, lane: Lane) -> bool:
         return self.table.idle(lane)
@@ -290,6 +297,9 @@ class Pipe:
 
     def refused(self, message: int) -> None:
         pass
+
+    def grant(self, credit: int) -> None:
+        self.end.grant(credit)
 
     async def step(self) -> None:
         """Serve what is in the inbox, waiting for something to be there."""

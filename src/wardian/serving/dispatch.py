@@ -59,6 +59,11 @@ log = logging.getLogger(__name__)
 MAX_CRASHES = 2
 """Workers that may die of one request before it is given up."""
 
+LARGE_BYTES = 1024**2
+"""When as much is under way to a lane, each of its workers holds no more than ..."""
+LARGE_CREDIT = 2
+"""... so many messages, whatever its credit: one in the engine, and one on the way."""
+
 MAX_REQUEST_BYTES = 128 * 1024**2
 """Largest inputs of one request: half of what a frame of the queue may hold."""
 
@@ -335,14 +340,21 @@ class Dispatcher(FrontSink):
         lane.scheduled = False
         if self._holds or self._refusal is not None:
             return
-        workers = self._queue.room(lane.lane) if lane.waiting else 0
+        workers = self._room(lane)
         if not workers or (lane.small and not self._queue.idle(lane.lane)):
             return
         share = -(-lane.open // workers)  # no worker is to idle beside a full one
         while workers:
             if requests := lane.next_pack(share):
                 self._send(lane, requests)
-            workers = self._queue.room(lane.lane) if lane.waiting else 0
+            workers = self._room(lane)
+
+    def _room(self, lane: LaneQueue) -> int:
+        """Return how many workers are to have something of what waits in `lane` now."""
+        if not lane.waiting:
+            return 0
+        most = LARGE_CREDIT if lane.aloft_bytes > LARGE_BYTES else None
+        return self._queue.room(lane.lane, most=most)
 
     def _send(self, lane: LaneQueue, requests: list[Request]) -> None:
         first = requests[0]
@@ -356,7 +368,8 @@ class Dispatcher(FrontSink):
         plaintext = encode_pack(stacked(requests), kind)
         sealed, pending = lane.codec.seal_request(plaintext, header=header)
         message = next(self._numbers)
-        self._flights.launch(message, Flight(lane, requests, pending, lane.codec))
+        flight = Flight(lane, requests, pending, lane.codec, len(sealed))
+        self._flights.launch(message, flight)
         now = clock.monotonic()
         for request in requests:
             request.message, request.sent = message, now

@@ -14,12 +14,13 @@ from wardian.serving.packing import LaneQueue, Request
 
 
 class Flight(msgspec.Struct, eq=False):
-    """A message that is with the queue or a worker."""
+    """A message of `size_bytes` that is with the queue or a worker."""
 
     lane: LaneQueue
     requests: list[Request]
     pending: Pending
     codec: MessageCodec
+    size_bytes: int
 
 
 class Flights:
@@ -34,8 +35,10 @@ class Flights:
     def launch(self, message: int, flight: Flight) -> None:
         """`flight` travels as `message` from now on."""
         self._aloft[message] = flight
-        flight.lane.messages += 1
-        flight.lane.carried += len(flight.requests)
+        lane = flight.lane
+        lane.messages += 1
+        lane.carried += len(flight.requests)
+        lane.aloft_bytes += flight.size_bytes
 
     def get(self, message: int) -> Flight | None:
         """Return the flight of `message`, if it is still on its way."""
@@ -46,8 +49,10 @@ class Flights:
         flight = self._aloft.pop(message, None)
         if flight is None:
             return None
-        flight.lane.messages -= 1
-        flight.lane.carried -= len(flight.requests)
+        lane = flight.lane
+        lane.messages -= 1
+        lane.carried -= len(flight.requests)
+        lane.aloft_bytes -= flight.size_bytes
         if self._retired and flight.codec in self._retired:
             self._retired[flight.codec] -= 1
             self._erase_unneeded()

@@ -96,6 +96,7 @@ class LaneQueue:
         scheduled: a flush is due at the end of this event-loop tick.
         messages: how many messages to these workers are under way.
         carried: how many requests those took along.
+        aloft_bytes: how large those are together.
     """
 
     lane: Lane
@@ -106,6 +107,7 @@ class LaneQueue:
     scheduled: bool = False
     messages: int = 0
     carried: int = 0
+    aloft_bytes: int = 0
 
     @property
     def open(self) -> int:

@@ -16,6 +16,7 @@ from wardian.inference.spec import Model
 from wardian.serving.batcher import Batch, Batcher, Ran, Work, refuse
 from wardian.serving.catalog import Description
 from wardian.serving.codec import OpenedMessage, SealedOpener, WorkerCodec
+from wardian.serving.pace import Pace
 from wardian.serving.queue.frames import MAX_FRAME_BYTES
 from wardian.serving.queue.lease import Lane
 from wardian.serving.queue.seam import Delivered, WorkerQueue
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = MAX_FRAME_BYTES - 64 * 1024
 """Largest answer: what the frame of a queue holds, less the header of its seal."""
+ANSWER_EVERY_S = 0.001
+"""Answers wait for others no longer, so that one write carries those of many small batches."""
 SEALED_OVERHEAD = 64 * 1024
 """What a pack and a client's seal add to a sealed answer, at most."""
 
@@ -101,6 +104,7 @@ class Worker:
         self._queue = queue
         self._codec = codec
         self._wall_clock = wall_clock
+        self._pace = Pace()
         self._batcher = Batcher(
             model, max_rows=max_batch, batch_across_tenants=batch_across_tenants
         )
@@ -139,6 +143,7 @@ class Worker:
 
     def serve(self, delivered: list[Delivered]) -> None:
         """Answer the messages in `delivered`; each as soon as all of its requests have run."""
+        began = said_at = time.monotonic()
         tickets: list[_Ticket] = []
         works: list[Work] = []
         done = self._open(delivered, tickets, works)
@@ -146,11 +151,14 @@ class Worker:
         done += self._note(ran, tickets)
         for batch in batches:
             done += self._note(self._run(batch), tickets)
-            if done:  # one write a batch
+            now = time.monotonic()
+            if done and now - said_at >= ANSWER_EVERY_S:
                 self._queue.answer(done)
-                done = []
+                done, said_at = [], now
         if done:
             self._queue.answer(done)
+        if self._pace.note(len(delivered), time.monotonic() - began):
+            self._queue.grant(self._pace.credit)
 
     def _open(
         self, delivered: list[Delivered], tickets: list[_Ticket], works: list[Work]

@@ -285,7 +285,9 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("inference.steps", "tokens", "tokens_trial"),
                 *_within("inference.text", "byte_bpe", "vocabulary", "wordpiece"),
                 *_within("roles", "staying", "worker"),
-                *_within("serving", "batcher", "epochs", "sealed_content", "sealed_lengths"),
+                *_within(
+                    "serving", "batcher", "epochs", "pace", "sealed_content", "sealed_lengths"
+                ),
                 *_within("serving", "sealed_work", "worker"),
                 *_within("serving.queue", "redis_outbox", "redis_worker", "slab_worker", "worker"),
             ),

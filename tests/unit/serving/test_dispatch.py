@@ -158,6 +158,31 @@ async def test_what_waits_behind_a_message_that_nobody_waits_for_is_not_held_bac
     assert len(plane.queue.sent) == 2  # the worker has credit, and may be alive
 
 
+async def test_strangers_messages_travel_side_by_side_where_a_worker_takes_many(plane):
+    pipe = await plane.worker(credit=32)
+    for number in range(20):
+        plane.requests.submit(number, image(number), tenant=str(number))
+    await tick()
+    assert len(plane.queue.sent) == 20
+    with pipe.serving():
+        outcomes = await plane.requests.all_done()
+    assert pipe.model.batches == [1] * 20
+    assert all(is_answer(outcomes[number], number) for number in range(20))
+
+
+async def test_of_large_messages_a_worker_holds_two_whatever_its_credit(plane, monkeypatch):
+    monkeypatch.setattr(dispatch, "LARGE_BYTES", 1000)
+    pipe = await plane.worker(credit=32)
+    for number in range(20):
+        plane.requests.submit(number, image(number, rows=100), tenant=str(number))
+    await tick()
+    assert len(plane.queue.sent) == 2
+    with pipe.serving():
+        outcomes = await plane.requests.all_done()
+    assert all(is_answer(outcomes[number], number, rows=100) for number in range(20))
+    assert all(lane.aloft_bytes == 0 for lane in plane.dispatcher._lanes.values())
+
+
 async def test_a_pack_is_no_larger_than_a_batch(plane):
     pipe = await plane.worker(max_batch=4)
     for number in range(10):

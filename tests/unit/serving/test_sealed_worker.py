@@ -46,6 +46,9 @@ class Outbox:
     def answer(self, answers: list[Delivered]) -> None:
         self.answers.update(answers)
 
+    def grant(self, credit: int) -> None:
+        pass
+
     def refused(self, message: int) -> None:
         self.refusals.append(message)
 

@@ -15,6 +15,7 @@ from wardian._internal import wire
 from wardian.crypto.message_header import RequestHeader
 from wardian.crypto.secret import Secret
 from wardian.serving.catalog import Description
+from wardian.serving.pace import AHEAD_S, FIRST_AFTER
 from wardian.serving.queue.seam import Delivered
 from wardian.serving.tensors import (
     Failure,
@@ -26,7 +27,7 @@ from wardian.serving.tensors import (
     encode_body,
     encode_pack,
 )
-from wardian.serving.worker import Worker
+from wardian.serving.worker import ANSWER_EVERY_S, Worker
 
 
 class Outbox:
@@ -35,6 +36,7 @@ class Outbox:
     def __init__(self, *taken) -> None:
         self.writes: list[list[Delivered]] = []
         self.refusals: list[int] = []
+        self.grants: list[int] = []
         self.taken = list(taken)
         self.open = True
 
@@ -46,6 +48,9 @@ class Outbox:
 
     def refused(self, message):
         self.refusals.append(message)
+
+    def grant(self, credit):
+        self.grants.append(credit)
 
     def stop(self):
         self.taken.clear()
@@ -136,8 +141,37 @@ def test_messages_are_not_joined_unless_the_owner_allows_it():
 def test_a_message_is_answered_when_its_own_batch_is_done():
     outbox = Outbox()
     messages = [message(n, *range(1, 4))[0] for n in (1, 2)]
-    worker(outbox, max_batch=4).serve(messages)
+    slow = ToyModel(lambda _: time.sleep(2 * ANSWER_EVERY_S))
+    worker(outbox, slow, max_batch=4).serve(messages)
     assert [[answer.message for answer in write] for write in outbox.writes] == [[1], [2]]
+
+
+def test_answers_of_small_batches_share_a_write(monkeypatch):
+    monkeypatch.setattr("wardian.serving.worker.ANSWER_EVERY_S", 60.0)
+    outbox, model = Outbox(), ToyModel()
+    worker(outbox, model).serve([message(n, n)[0] for n in range(1, 6)])
+    assert model.batches == [1] * 5  # strangers' all the same
+    assert [[answer.message for answer in write] for write in outbox.writes] == [[1, 2, 3, 4, 5]]
+
+
+def test_a_quick_worker_takes_more_messages_at_a_time():
+    outbox = Outbox()
+    quick = worker(outbox)
+    number = 0
+    while not outbox.grants:
+        number += 1
+        quick.serve([message(number, 5)[0]])
+        assert number < 20_000
+    assert outbox.grants[0] > 2
+    assert number >= FIRST_AFTER
+
+
+def test_a_slow_worker_does_not():
+    outbox = Outbox()
+    slow = worker(outbox, ToyModel(lambda _: time.sleep(AHEAD_S)))
+    for number in range(1, 2 * FIRST_AFTER):
+        slow.serve([message(number, 5)[0]])
+    assert outbox.grants == []
 
 
 def test_describes_its_model_to_who_holds_the_key():

@@ -108,17 +108,17 @@ class SocketFrontQueue(FrontQueue):
         """Stop listening and drop every peer; what they held is reported lost."""
         if self._server is None:
             return
-        self._server.close()
+        server, self._server = self._server, None  # who was accepted and comes later is let go of
+        server.close()
         for peer in list(self.peers.values()):
             peer.drop("closing")
-        await self._server.wait_closed()
-        self._server = None
+        await server.wait_closed()
         if self.address.path is not None:
             self.address.path.unlink(missing_ok=True)
 
     @override
-    def room(self, lane: Lane) -> int:
-        return self.table.room(lane)
+    def room(self, lane: Lane, *, most: int | None = None) -> int:
+        return self.table.room(lane, most=most)
 
     @override
     def idle(self, lane: Lane) -> bool:
@@ -157,8 +157,8 @@ class SocketFrontQueue(FrontQueue):
             self.peers[worker].request(message, self._waiting.pop(message))
 
     def enter(self, peer: FrontPeer) -> int | None:
-        """Return a new number for `peer`, or None if there are too many."""
-        if len(self.peers) >= MAX_PEERS:
+        """Return a new number for `peer`; None if there are too many, or this queue is closed."""
+        if self._server is None or len(self.peers) >= MAX_PEERS:
             return None
         number = next(self._numbers)
         self.peers[number] = peer

@@ -62,7 +62,7 @@ class FrontPeer(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream server makes Transports
         number = self._queue.enter(self)
         if number is None:
-            self.drop("too many peers")
+            self.drop("not taken in")
             return
         self._number = number
         without_delay(transport)

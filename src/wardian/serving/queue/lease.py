@@ -41,10 +41,11 @@ class _Worker:
     guarded: bool = False  # holds a message that wants to be alone
     forgotten: set[int] = field(default_factory=set)  # of those held
 
-    def takes(self, *, alone: bool) -> bool:
+    def takes(self, *, alone: bool, most: int | None = None) -> bool:
         if alone:
             return self.credit > 0 and not self.held
-        return not self.guarded and len(self.held) < self.credit
+        credit = self.credit if most is None else min(most, self.credit)
+        return not self.guarded and len(self.held) < credit
 
     @property
     def stalled(self) -> bool:
@@ -148,11 +149,15 @@ class LeaseTable:
         record = self._workers.get(worker)
         return record is not None and record.stalled
 
-    def room(self, lane: Lane) -> int:
-        """Return how many workers of `lane` would be handed a message if it were offered now."""
+    def room(self, lane: Lane, *, most: int | None = None) -> int:
+        """Return how many workers of `lane` would be handed a message if it were offered now.
+
+        `most`: those that hold as many as that do not count, whatever their credit.
+        """
         if self._waiting.get(lane):
             return 0
-        return sum([record.takes(alone=False) for record in self._lanes.get(lane, {}).values()])
+        workers = self._lanes.get(lane, {}).values()
+        return sum([record.takes(alone=False, most=most) for record in workers])
 
     def idle(self, lane: Lane) -> bool:
         """Return whether a worker of `lane` that takes messages holds none."""

@@ -115,8 +115,8 @@ class RedisFrontQueue(FrontQueue):
         self._work.lose_all()
 
     @override
-    def room(self, lane: Lane) -> int:
-        return self._work.room(lane)
+    def room(self, lane: Lane, *, most: int | None = None) -> int:
+        return self._work.room(lane, most=most)
 
     @override
     def idle(self, lane: Lane) -> bool:

@@ -48,6 +48,11 @@ class Heartbeat:
         if not self._thread.is_alive() and not self._stopped.is_set():
             self._thread.start()
 
+    def grant(self, credit: int) -> None:
+        """Say `credit` with the next beat, unless nothing new is taken any more."""
+        if self._credit:
+            self._credit = credit
+
     def take_no_more(self) -> None:
         """Say that this worker is still there and takes nothing new."""
         self._credit = 0

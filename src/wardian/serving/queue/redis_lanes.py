@@ -129,12 +129,15 @@ class LaneBook:
             record.waiting.clear()
         return messages
 
-    def room(self, lane: Lane, now: float) -> int:
-        """Return how many workers of `lane` a message would be for if it were sent at `now`."""
+    def room(self, lane: Lane, now: float, *, most: int | None = None) -> int:
+        """Return how many workers of `lane` a message would be for if it were sent at `now`.
+
+        `most`: a worker's credit counts up to that.
+        """
         record = self._lanes.get(lane)
         if record is None or record.waiting or record.paused_until > now:
             return 0
-        return _room(record)
+        return _room(record, most=most)
 
     def idle(self, lane: Lane) -> bool:
         """Return whether fewer messages are under way to `lane` than it has workers."""
@@ -198,8 +201,10 @@ class LaneBook:
         return self._lanes.setdefault(lane, _Lane())
 
 
-def _room(record: _Lane) -> int:
+def _room(record: _Lane, *, most: int | None = None) -> int:
     takes = [worker.credit for worker in record.workers if worker.takes]
+    if most is not None:
+        takes = [min(most, credit) for credit in takes]
     idle = len(takes) - record.shared
     return idle if idle > 0 else max(0, min(len(takes), sum(takes) - record.shared))
 

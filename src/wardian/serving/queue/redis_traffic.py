@@ -84,9 +84,9 @@ class Traffic:
             if self.commands is not None:
                 self.commands.end(err)
 
-    def room(self, lane: Lane) -> int:
+    def room(self, lane: Lane, *, most: int | None = None) -> int:
         """Return for how many workers a message would be if it were sent now."""
-        return 0 if self.commands is None else self.book.room(lane, time.monotonic())
+        return 0 if self.commands is None else self.book.room(lane, time.monotonic(), most=most)
 
     def deliver(self, lane: Lane) -> None:
         """Send what waits for `lane`, as far as there is room."""

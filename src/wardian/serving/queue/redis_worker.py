@@ -89,6 +89,7 @@ class RedisWorkerQueue(WorkerQueue):
         self._welcome = False
         self._pause_s = 0.0
         self._refusals = 0  # in a row
+        self._credit, self._at_once = credit, 1
         self._ready: deque[list[Delivered]] = deque()
         self._held: dict[int, _Held] = {}
         self._known: deque[tuple[bytes, bytes]] = deque(maxlen=_REMEMBERED)  # handed out
@@ -138,6 +139,11 @@ class RedisWorkerQueue(WorkerQueue):
             except WardianError as err:
                 self._lost(err)
             self._changed.notify_all()
+
+    @override
+    def grant(self, credit: int) -> None:
+        self._credit = credit
+        self._heartbeat.grant(credit)
 
     @override
     def refused(self, message: int) -> None:
@@ -202,6 +208,7 @@ class RedisWorkerQueue(WorkerQueue):
             self._link.close()
             self._link = None
         self._outbox.restore()
+        self._at_once = 1  # it may have been too much for one reply
 
     def _finished(self) -> bool:
         """Return whether a worker that stops has answered what it holds; wait a little for it."""
@@ -245,8 +252,11 @@ class RedisWorkerQueue(WorkerQueue):
     def _ask(self) -> bytes:
         """Return the command that asks for the next message of each stream."""
         self._outbox.sent.append(READ)
-        head = (b"XREADGROUP", b"GROUP", GROUP, self._worker, b"COUNT", 1, b"BLOCK", POLL_MS)
-        return command(*head, b"STREAMS", *self._cursors, *self._cursors.values())
+        # No more than half: another worker may have nothing to do.
+        self._at_once = max(1, min(self._at_once, self._credit // 2))
+        head = (b"XREADGROUP", b"GROUP", GROUP, self._worker, b"COUNT", self._at_once)
+        streams = (*self._cursors, *self._cursors.values())
+        return command(*head, b"BLOCK", POLL_MS, b"STREAMS", *streams)
 
     def _receive(self, link: BlockingLink) -> None:
         """Take one reply."""
@@ -283,6 +293,10 @@ class RedisWorkerQueue(WorkerQueue):
                 self._ready.extend([each] for each in messages)
             elif messages:
                 self._ready.append(messages)
+                if (
+                    len(entries) == self._at_once
+                ):  # there may be more, and so many were not too large
+                    self._at_once *= 2
         if self._welcome and self._lane not in self._cursors:
             self._cursors[self._lane] = b"0"
 

@@ -62,8 +62,11 @@ class FrontQueue(Protocol):
     def attach(self, sink: FrontSink) -> None:
         """Tell `sink` from now on; called once, before the queue starts."""
 
-    def room(self, lane: Lane) -> int:
-        """Return how many workers would be handed a message at once if it were sent now."""
+    def room(self, lane: Lane, *, most: int | None = None) -> int:
+        """Return how many workers would be handed a message at once if it were sent now.
+
+        `most`: those that hold as many as that do not count, whatever their credit.
+        """
 
     def idle(self, lane: Lane) -> bool:
         """Return whether a worker of `lane` has nothing to do, as far as this front end knows."""
@@ -113,6 +116,9 @@ class WorkerQueue(Protocol):
 
         Dropped without a word if the front end is gone: it has given the messages up by then.
         """
+
+    def grant(self, credit: int) -> None:
+        """Let front ends have `credit` messages with this worker at a time, from now on."""
 
     def refused(self, message: int) -> None:
         """`message` of the last `take` did not open, so there is no answer to it.

@@ -6,6 +6,7 @@ import struct
 import time
 from collections import deque
 
+import msgspec
 from typing_extensions import override
 
 from wardian._internal import wire
@@ -32,7 +33,7 @@ from wardian.serving.queue.slab_worker import WorkerSlabs, take_offer
 log = logging.getLogger(__name__)
 
 DEFAULT_CREDIT = 2
-"""One message in the engine and one on the way: the engine never waits, and packs grow."""
+"""Of a worker that has granted nothing else; see `pace`."""
 
 REFUSED_GRACE_S = 5.0
 """How long a message that did not open may stay unanswered, before the connection is dropped."""
@@ -65,7 +66,7 @@ class SocketWorkerQueue(WorkerQueue):
         Args:
             address: where the front end listens.
             lane: the model and version of this worker.
-            credit: messages that may be here at a time, 1 to 1024.
+            credit: messages that may be here at a time, 1 to 1024, until `grant`.
             max_frame_bytes: largest request message that is accepted.
             slab_from_bytes: answers of this size and more travel in a slab, where there is one.
         """
@@ -128,6 +129,12 @@ class SocketWorkerQueue(WorkerQueue):
             pieces.clear()
         if pieces:
             self._send(b"".join(pieces))
+
+    @override
+    def grant(self, credit: int) -> None:
+        self._hello = msgspec.structs.replace(self._hello, credit=credit)
+        if not self._said_so:
+            self._send(credit_frame(credit))
 
     @override
     def refused(self, message: int) -> None:

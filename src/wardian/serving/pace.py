@@ -1,0 +1,62 @@
+"""How many messages a worker takes at a time: what it does in a few milliseconds. Pure.
+
+A message in the engine and one on the way are enough for a model that takes long. Of small ones
+that is not so: each would wait for the way of the one before it, where requests of strangers share
+no message and one holds a single request. So a worker that is quick takes more at a time, and each
+side says more in one write. It is never much time's worth: what a worker holds is not dealt out
+again, when another comes or a tenant has his turn.
+"""
+
+import math
+from typing import Final
+
+AHEAD_S: Final = 0.004
+"""How much work a worker takes ahead, seconds, beyond `LEAST`."""
+LEAST: Final = 2
+"""One message in the engine and one on the way: the engine never waits, and packs grow."""
+MOST: Final = 64
+FIRST_AFTER: Final = 32
+"""Messages after which the time that one takes is believed."""
+_SLACK: Final = 0.25  # by so much the time has to leave what the credit stands for
+_FADES: Final = 1 / 32  # what one message counts in the mean
+
+
+class Pace:
+    """The credit of one worker.
+
+    Attributes:
+        credit: messages that it takes at a time, a power of 2 from `LEAST` to `MOST`.
+    """
+
+    __slots__ = ("_left", "_mean_s", "credit")
+
+    def __init__(self) -> None:
+        """Nothing has been measured: `LEAST`."""
+        self.credit = LEAST
+        self._mean_s = 0.0
+        self._left = FIRST_AFTER
+
+    def note(self, messages: int, seconds: float) -> bool:
+        """Return whether `credit` is another one now.
+
+        Args:
+            messages: how many were served, 1 or more.
+            seconds: how long that took.
+        """
+        each = seconds / messages
+        if self._left > 0:
+            self._mean_s = max(self._mean_s, each)  # a slow one is not made up for by quick ones
+            self._left -= messages
+            return self._left <= 0 and self._settle()
+        weight = min(1.0, messages * _FADES)
+        self._mean_s += weight * (each - self._mean_s)
+        return self._settle()
+
+    def _settle(self) -> bool:
+        fit = AHEAD_S / self._mean_s if self._mean_s > 0 else math.inf
+        before = self.credit
+        while self.credit < MOST and fit >= 2 * self.credit * (1 + _SLACK):
+            self.credit *= 2
+        while self.credit > LEAST and fit < self.credit * (1 - _SLACK):
+            self.credit //= 2
+        return self.credit != before
