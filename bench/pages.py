@@ -40,8 +40,9 @@ QUEUES = """
 ## The two queues
 
 Front end, worker and queue alone, requests in the binary form; FastAPI in JSON beside them.
-*Strangers* share neither message nor batch, as it is unless a model's owner allows it (each connection
-counts as one here); elsewhere the owner does. What says *clear* has nothing sealed in the queue (HTTPS and, with Redis, TLS it has). *600 KB*:
+*Strangers* share neither message nor batch, as it is unless a model's owner allows it (each
+connection counts as one here); elsewhere the owner does. What says *clear* has nothing sealed in
+the queue (HTTPS and, with Redis, TLS it has). *600 KB*:
 a tensor of 150,528 floats to a model that does nothing. {where}
 `python bench/queue_redis.py` measures it again.
 

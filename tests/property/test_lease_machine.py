@@ -111,7 +111,7 @@ class Leases(RuleBasedStateMachine):
     def nothing_waits_for_a_worker_with_room(self):
         for lane, waiting in self.waiting.items():
             workers = [worker for worker, of in self.lane_of.items() if of == lane]
-            assert self.table.workers(lane) == len(workers)
+            assert self.table.crew(lane) == len(workers)
             if waiting:
                 assert self.table.room(lane) == 0
                 needs_idle = waiting[0] in self.alone

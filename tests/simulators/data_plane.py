@@ -220,6 +220,9 @@ class MemoryQueue(FrontQueue):
     def room(self, lane: Lane, *, most: int | None = None) -> int:
         return self.table.room(lane, most=most)
 
+    def crew(self, lane: Lane) -> int:
+        return self.table.crew(lane)
+
     def idle(self, lane: Lane) -> bool:
         return self.table.idle(lane)
 

@@ -24,6 +24,7 @@ class Relay:
         self.path, self.target = path, target
         self.trick: Trick = lambda _, frame: [frame]
         self.tasks: dict[asyncio.Task, asyncio.StreamWriter] = {}
+        self.fetches: list[asyncio.Future] = []
         self.closing = False
 
     async def start(self) -> None:
@@ -35,7 +36,7 @@ class Relay:
         tasks = dict(self.tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self.fetches, return_exceptions=True)
         for writer in tasks.values():  # of a task, too, that was cancelled before it began
             await closed(writer)
 
@@ -53,7 +54,9 @@ class Relay:
             first = await read_frame(worker_in)
             if first is not None and first[0] == FrameKind.FETCH:
                 connection = worker_out.get_extra_info("socket").fileno()
-                await asyncio.to_thread(self.fetch, first, connection)
+                fetching = asyncio.ensure_future(asyncio.to_thread(self.fetch, first, connection))
+                self.fetches.append(fetching)
+                await asyncio.shield(fetching)
             elif first is not None:
                 await self.connect(first, worker_in, worker_out)
         finally:

@@ -2,8 +2,8 @@
 
 Requests of one event-loop tick become one sealed message: one pack, one seal, one write. While all
 workers are busy requests wait here, unsealed, until a worker has nothing to do or they are as many
-as the messages under way carry: so packs grow with the load, a worker has its next one at hand, and
-what nobody waits for any more is never sent.
+as a worker has already: so packs grow with the load, a worker has its next ones at hand, and what
+nobody waits for any more is never sent.
 
 If a worker dies, what it held comes back. A request that may have killed it is suspect and travels
 alone, to a worker that holds nothing else; one that takes two workers with it ends as `JobFailed`
@@ -341,7 +341,9 @@ class Dispatcher(FrontSink):
         if self._holds or self._refusal is not None:
             return
         workers = self._room(lane)
-        if not workers or (lane.small and not self._queue.idle(lane.lane)):
+        if not workers or (
+            not self._queue.idle(lane.lane) and lane.few(self._queue.crew(lane.lane))
+        ):
             return
         share = -(-lane.open // workers)  # no worker is to idle beside a full one
         while workers:

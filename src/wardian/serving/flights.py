@@ -36,7 +36,6 @@ class Flights:
         """`flight` travels as `message` from now on."""
         self._aloft[message] = flight
         lane = flight.lane
-        lane.messages += 1
         lane.carried += len(flight.requests)
         lane.aloft_bytes += flight.size_bytes
 
@@ -50,7 +49,6 @@ class Flights:
         if flight is None:
             return None
         lane = flight.lane
-        lane.messages -= 1
         lane.carried -= len(flight.requests)
         lane.aloft_bytes -= flight.size_bytes
         if self._retired and flight.codec in self._retired:

@@ -7,7 +7,6 @@ side says more in one write. It is never much time's worth: what a worker holds 
 again, when another comes or a tenant has his turn.
 """
 
-import math
 from typing import Final
 
 AHEAD_S: Final = 0.004
@@ -19,6 +18,8 @@ FIRST_AFTER: Final = 32
 """Messages after which the time that one takes is believed."""
 _SLACK: Final = 0.25  # by so much the time has to leave what the credit stands for
 _FADES: Final = 1 / 32  # what one message counts in the mean
+_LEAST_S: Final = 1e-6  # what the clock of a host may not even show
+_OUTLIER: Final = 4  # times the mean: none counts as more
 
 
 class Pace:
@@ -41,19 +42,19 @@ class Pace:
 
         Args:
             messages: how many were served, 1 or more.
-            seconds: how long that took.
+            seconds: how much work that was, of all threads.
         """
-        each = seconds / messages
+        each = max(seconds / messages, _LEAST_S)
         if self._left > 0:
             self._mean_s = max(self._mean_s, each)  # a slow one is not made up for by quick ones
             self._left -= messages
             return self._left <= 0 and self._settle()
         weight = min(1.0, messages * _FADES)
-        self._mean_s += weight * (each - self._mean_s)
+        self._mean_s += weight * (min(each, _OUTLIER * self._mean_s) - self._mean_s)
         return self._settle()
 
     def _settle(self) -> bool:
-        fit = AHEAD_S / self._mean_s if self._mean_s > 0 else math.inf
+        fit = AHEAD_S / self._mean_s
         before = self.credit
         while self.credit < MOST and fit >= 2 * self.credit * (1 + _SLACK):
             self.credit *= 2

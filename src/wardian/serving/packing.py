@@ -94,9 +94,8 @@ class LaneQueue:
         outputs: names of the model's outputs.
         waiting: may hold requests that have ended; they are passed over.
         scheduled: a flush is due at the end of this event-loop tick.
-        messages: how many messages to these workers are under way.
-        carried: how many requests those took along.
-        aloft_bytes: how large those are together.
+        carried: how many requests are in messages under way to these workers.
+        aloft_bytes: how large those messages are together.
     """
 
     lane: Lane
@@ -105,7 +104,6 @@ class LaneQueue:
     outputs: frozenset[str]
     waiting: Turns[Request] = field(default_factory=Turns)
     scheduled: bool = False
-    messages: int = 0
     carried: int = 0
     aloft_bytes: int = 0
 
@@ -114,10 +112,9 @@ class LaneQueue:
         """How many of `waiting` have not ended."""
         return self.waiting.open
 
-    @property
-    def small(self) -> bool:
-        """Whether a message now would carry less than those under way do on average."""
-        return self.waiting.open * self.messages < self.carried
+    def few(self, workers: int) -> bool:
+        """Return whether less waits than each of so many workers has already, on average."""
+        return self.waiting.open * workers < self.carried
 
     def next_pack(self, share: int) -> list[Request]:
         """Take the requests of the next message: up to `share`, all of one tenant.

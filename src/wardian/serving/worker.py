@@ -85,6 +85,7 @@ class Worker:
         batch_across_tenants: bool = False,
         sealed: SealedOpener | None = None,
         wall_clock: Callable[[], float] = time.time,
+        work_clock: Callable[[], float] = time.process_time,
     ) -> None:
         """Serve `model` as `lane`.
 
@@ -98,12 +99,14 @@ class Worker:
                 model's owner in `wardian.toml`.
             sealed: opens what clients seal to the model's request key; None: nothing does.
             wall_clock: Unix time in seconds; only tells which requests nobody waits for.
+            work_clock: seconds that this process has worked, waiting for a processor left out;
+                tells how many messages are to be here at a time.
         """
         self._model = model
         self._lane = lane
         self._queue = queue
         self._codec = codec
-        self._wall_clock = wall_clock
+        self._wall_clock, self._work_clock = wall_clock, work_clock
         self._pace = Pace()
         self._batcher = Batcher(
             model, max_rows=max_batch, batch_across_tenants=batch_across_tenants
@@ -143,7 +146,7 @@ class Worker:
 
     def serve(self, delivered: list[Delivered]) -> None:
         """Answer the messages in `delivered`; each as soon as all of its requests have run."""
-        began = said_at = time.monotonic()
+        began, said_at = self._work_clock(), time.monotonic()
         tickets: list[_Ticket] = []
         works: list[Work] = []
         done = self._open(delivered, tickets, works)
@@ -157,7 +160,7 @@ class Worker:
                 done, said_at = [], now
         if done:
             self._queue.answer(done)
-        if self._pace.note(len(delivered), time.monotonic() - began):
+        if self._pace.note(len(delivered), self._work_clock() - began):
             self._queue.grant(self._pace.credit)
 
     def _open(

@@ -103,7 +103,7 @@ async def test_requests_wait_for_room_and_packs_grow(plane):
     assert all(is_answer(outcomes[number], number) for number in range(100))
 
 
-async def test_a_busy_worker_gets_a_further_message_once_it_is_as_large_as_the_last(plane):
+async def test_a_busy_worker_gets_more_once_that_is_as_much_as_it_has(plane):
     pipe = await plane.worker(credit=3)
     for number in range(6):
         plane.requests.submit(number, image(number))
@@ -156,6 +156,39 @@ async def test_what_waits_behind_a_message_that_nobody_waits_for_is_not_held_bac
         await asyncio.sleep(0.005)
     await tick()
     assert len(plane.queue.sent) == 2  # the worker has credit, and may be alive
+
+
+async def test_strangers_messages_wait_for_each_other_like_requests_of_one_message(plane):
+    pipe = await plane.worker(credit=32)
+    for number in range(6):
+        plane.requests.submit(number, image(number), tenant=str(number))
+    await tick()
+    assert len(plane.queue.sent) == 6
+    for number in range(6, 11):
+        plane.requests.submit(number, image(number), tenant=str(number))
+        await tick()
+    assert len(plane.queue.sent) == 6
+    plane.requests.submit(11, image(11), tenant="11")
+    await tick()
+    assert len(plane.queue.sent) == 12
+    with pipe.serving():
+        await plane.requests.all_done()
+
+
+async def test_of_several_busy_workers_each_counts(plane):
+    pipes = [await plane.worker() for _ in range(3)]
+    for number in range(6):
+        plane.requests.submit(number, image(number))
+    await tick()
+    assert len(plane.queue.sent) == 3  # two requests each
+    plane.requests.submit(6, image(6))
+    await tick()
+    assert len(plane.queue.sent) == 3
+    plane.requests.submit(7, image(7))
+    await tick()
+    assert len(plane.queue.sent) > 3
+    with pipes[0].serving(), pipes[1].serving(), pipes[2].serving():
+        await plane.requests.all_done()
 
 
 async def test_strangers_messages_travel_side_by_side_where_a_worker_takes_many(plane):

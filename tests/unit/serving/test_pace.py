@@ -48,6 +48,12 @@ def test_it_follows_a_worker_that_becomes_slow_and_quick_again():
     assert pace.credit == 64
 
 
+def test_one_that_is_far_slower_changes_little():
+    pace = paced(100e-6)
+    assert not pace.note(1, 10.0)
+    assert pace.credit == 32
+
+
 def test_messages_that_are_served_together_count_each():
     pace = Pace()
     for _ in range(100):

@@ -51,6 +51,7 @@ def test_idle_is_fewer_messages_than_workers():
     made = book(first, second, worker(3, admitted=False))
     assert made.idle(LANE)
     assert not made.idle(Lane("other", 1))
+    assert (made.crew(LANE), made.crew(Lane("other", 1))) == (2, 0)
     offer(made, 1, 2, 3)
     assert sent(made) == [1, 2, 3]
     assert not made.idle(LANE)

@@ -167,8 +167,12 @@ def test_a_quick_worker_takes_more_messages_at_a_time():
 
 
 def test_a_slow_worker_does_not():
-    outbox = Outbox()
-    slow = worker(outbox, ToyModel(lambda _: time.sleep(AHEAD_S)))
+    outbox, worked = Outbox(), [0.0]
+
+    def run(_):
+        worked[0] += AHEAD_S
+
+    slow = worker(outbox, ToyModel(run), work_clock=lambda: worked[0])
     for number in range(1, 2 * FIRST_AFTER):
         slow.serve([message(number, 5)[0]])
     assert outbox.grants == []

@@ -121,6 +121,10 @@ class SocketFrontQueue(FrontQueue):
         return self.table.room(lane, most=most)
 
     @override
+    def crew(self, lane: Lane) -> int:
+        return self.table.crew(lane)
+
+    @override
     def idle(self, lane: Lane) -> bool:
         return self.table.idle(lane)
 

@@ -164,7 +164,7 @@ class LeaseTable:
         workers = self._lanes.get(lane, {}).values()
         return any(not record.held and record.takes(alone=False) for record in workers)
 
-    def workers(self, lane: Lane) -> int:
+    def crew(self, lane: Lane) -> int:
         """Return how many workers serve `lane`."""
         return len(self._lanes.get(lane, ()))
 

@@ -119,6 +119,10 @@ class RedisFrontQueue(FrontQueue):
         return self._work.room(lane, most=most)
 
     @override
+    def crew(self, lane: Lane) -> int:
+        return self._work.book.crew(lane)
+
+    @override
     def idle(self, lane: Lane) -> bool:
         return self._work.book.idle(lane)
 

@@ -39,6 +39,7 @@ class Heartbeat:
         self._worker = worker
         self._credit = credit
         self._stopped = threading.Event()
+        self._due = threading.Event()  # a beat is, before its time
         self._link: BlockingLink | None = None
         self._lock = threading.Lock()  # beats of two threads do not mix
         self._thread = threading.Thread(target=self._run, name="redis-presence", daemon=True)
@@ -49,9 +50,10 @@ class Heartbeat:
             self._thread.start()
 
     def grant(self, credit: int) -> None:
-        """Say `credit` with the next beat, unless nothing new is taken any more."""
+        """Say `credit` soon, unless nothing new is taken any more."""
         if self._credit:
             self._credit = credit
+            self._due.set()
 
     def take_no_more(self) -> None:
         """Say that this worker is still there and takes nothing new."""
@@ -64,6 +66,7 @@ class Heartbeat:
         if self._stopped.is_set():
             return
         self._stopped.set()
+        self._due.set()
         if self._thread.is_alive():
             self._thread.join()
             self._credit = 0
@@ -73,8 +76,9 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            self._due.clear()
             self._try_to_beat(PRESENCE_MS)
-            self._stopped.wait(BEAT_S)
+            self._due.wait(BEAT_S)
 
     def _try_to_beat(self, lapse_ms: int) -> None:
         with self._lock:

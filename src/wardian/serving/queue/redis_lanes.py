@@ -139,10 +139,15 @@ class LaneBook:
             return 0
         return _room(record, most=most)
 
+    def crew(self, lane: Lane) -> int:
+        """Return how many workers of `lane` take messages."""
+        record = self._lanes.get(lane)
+        return 0 if record is None else sum([worker.takes for worker in record.workers])
+
     def idle(self, lane: Lane) -> bool:
         """Return whether fewer messages are under way to `lane` than it has workers."""
         record = self._lanes.get(lane)
-        return record is not None and sum(w.takes for w in record.workers) > record.shared
+        return record is not None and self.crew(lane) > record.shared
 
     def stalled(self, worker: RedisWorker) -> bool:
         """Return whether `worker` gets nothing because of messages that nobody waits for."""

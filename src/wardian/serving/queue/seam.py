@@ -68,6 +68,9 @@ class FrontQueue(Protocol):
         `most`: those that hold as many as that do not count, whatever their credit.
         """
 
+    def crew(self, lane: Lane) -> int:
+        """Return how many workers serve `lane`."""
+
     def idle(self, lane: Lane) -> bool:
         """Return whether a worker of `lane` has nothing to do, as far as this front end knows."""
 
