@@ -239,7 +239,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("serving.api.generate", "bodies", "chain", "rest"),
                 "wardian.serving.sealed_types",
                 *_within("serving.grpc", "call", "infer_messages", "methods", "service", "status"),
-                *_within("serving.grpc", "stream_call", "wire"),
+                *_within("serving.grpc", "generated", "stream_call", "wire"),
                 *_within("serving.http", "connection", "messages", "newcomer", "peer", "reader"),
                 *_within("serving.http", "server", "state", "streamed", "tls"),
                 *_within("serving.http.http2", "allowance", "blocks", "connection", "exchange"),

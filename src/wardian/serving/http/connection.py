@@ -317,7 +317,7 @@ class Connection(ServedConnection):
         self._serving_bytes = 0
         if self._closed or self._transport.is_closing():
             self._busy = False
-            source.gone()
+            source.gone(_nothing)
             return
         self._source, self._since = source, state.now
         self._keep_alive = self._keep_alive and not response.close
@@ -331,7 +331,7 @@ class Connection(ServedConnection):
         source, self._source = self._source, None
         if source is not None:
             self._busy = False
-            source.gone()
+            source.gone(_nothing)
 
     def _pump(self) -> None:
         """Start what waits, as far as order and the client's reading allow."""
@@ -463,6 +463,10 @@ class Connection(ServedConnection):
         limit_s = self._patience_s(phase)
         message = f"the {what} did not arrive within {limit_s:g} s"
         self._stop(error_response(408, message, close=True))
+
+
+def _nothing() -> None:
+    """A connection that is lost has no use for when its request is over."""
 
 
 def _pieces(parts: list[Buffer]) -> Iterator[Buffer]:

@@ -7,7 +7,7 @@ No `Date` header is sent: an enclave has no clock that it could vouch for, and R
 6.6.1 then forbids one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -63,8 +63,8 @@ class Source(Protocol):
     def taken(self) -> None:
         """The client took what it was sent: go on."""
 
-    def gone(self) -> None:
-        """The client has left: nothing that is sent goes anywhere."""
+    def gone(self, rest: Callable[[], None]) -> None:
+        """The client has left; call `rest` once nothing is done for it any more."""
 
 
 class HttpResponse(msgspec.Struct, frozen=True, gc=False):

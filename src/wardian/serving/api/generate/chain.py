@@ -93,6 +93,7 @@ class Chain:
         self._tokens: list[int] = []
         self._size = 1
         self._open = self._travels = False
+        self._rest: Callable[[], None] = _nothing
         clock, timeout_s = service.clock, wanted.timeout_s
         self._ends_at = None if timeout_s is None else clock() + timeout_s
         self._retry: asyncio.TimerHandle | None = None
@@ -122,9 +123,9 @@ class Chain:
             self._size = min(2 * self._size, MOST_A_PART)
             self._next(self._service.clock() + self._service.patience_s, _FIRST_RETRY_S)
 
-    def cancel(self) -> None:
-        """Nobody wants further parts."""
-        self._part, self._failed = _ignore, _ignore
+    def cancel(self, rest: Callable[[], None]) -> None:
+        """Nobody wants further parts; `rest` is called once the one that is under way is over."""
+        self._part, self._failed, self._rest = _ignore, _ignore, rest
         if self._retry is not None:
             self._retry.cancel()
             self._travels, self._retry = False, None
@@ -193,6 +194,7 @@ class Chain:
         if self._open:
             self._open = False
             self._service.over()
+            self._rest()
 
     def _inputs(self) -> Tensors:
         ask = msgspec.structs.replace(self._ask, limit=self._size, tokens=self._tokens)
@@ -224,3 +226,7 @@ def _no_answer(part: Part) -> RequestError:
 
 def _ignore(_: object) -> None:
     """Nobody wants to know."""
+
+
+def _nothing() -> None:
+    """Nobody waits for the end."""

@@ -1,5 +1,6 @@
 """The generate extension over REST: an answer as one body, or as server-sent events."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -98,11 +99,11 @@ class Events(Source):
             self._chain.go_on()
 
     @override
-    def gone(self) -> None:
-        """Let the rest be."""
+    def gone(self, rest: Callable[[], None]) -> None:
+        """Let the parts be that were not asked for yet."""
         if not self._over:
             self._over = True
-            self._chain.cancel()
+            self._chain.cancel(rest)
             self._call.count(200)
 
     def _send(self, outlet: "Outlet", part: Part) -> None:

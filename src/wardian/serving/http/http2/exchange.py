@@ -100,8 +100,7 @@ class Exchange:
         """Forget the body, unless it is being served: then it stays until that is over."""
         source, self._source = self._source, None
         if source is not None:
-            self._stream.rest()
-            source.gone()
+            source.gone(self._stream.rest)
         if not self._stream.working:
             self._forget()
 
@@ -134,8 +133,7 @@ class Exchange:
         """Send the head of an answer whose parts `source` gives."""
         stream = self._stream
         if stream.dead:
-            stream.rest()
-            source.gone()
+            source.gone(stream.rest)
             return
         self._source = source
         stream.start(response_block(response, None))
