@@ -449,3 +449,23 @@ def test_a_stream_of_http_2_that_its_client_resets(front: GeneratingFrontEnd) ->
         assert len(front.parts) <= asked + 1
         assert client.get() == 200
     front.wait_for(lambda: front.frontend._api.in_flight == 0)
+
+
+@pytest.mark.parametrize("tokens", [1, 200])
+def test_a_client_that_leaves_before_the_first_part(front: GeneratingFrontEnd, tokens: int) -> None:
+    front.delay_s = 0.1
+    before = len(front.parts)
+    with front.raw() as client:
+        post(client, STREAM, body(max_tokens=tokens))
+        front.wait_for(lambda: len(front.parts) == before + 1)
+    with Http2Client(front) as client:
+        number = client.request(STREAM, body(max_tokens=tokens))
+        front.wait_for(lambda: len(front.parts) == before + 2)
+        client.send(frame(RST_STREAM, 0, number, u32(CANCEL)))
+        assert client.get() == 200
+        (connection,) = front.frontend._server._state.connections
+        assert connection._working  # what it asked for counts until it is over
+        front.wait_for(lambda: not connection._working)
+        assert client.get() == 200
+    front.wait_for(lambda: front.frontend._api.in_flight == 0)
+    assert len(front.parts) == before + 2

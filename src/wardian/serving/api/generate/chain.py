@@ -125,6 +125,9 @@ class Chain:
 
     def cancel(self, rest: Callable[[], None]) -> None:
         """Nobody wants further parts; `rest` is called once the one that is under way is over."""
+        if not self._open:
+            rest()
+            return
         self._part, self._failed, self._rest = _ignore, _ignore, rest
         if self._retry is not None:
             self._retry.cancel()

@@ -101,10 +101,12 @@ class Events(Source):
     @override
     def gone(self, rest: Callable[[], None]) -> None:
         """Let the parts be that were not asked for yet."""
-        if not self._over:
-            self._over = True
-            self._chain.cancel(rest)
-            self._call.count(200)
+        if self._over:
+            rest()
+            return
+        self._over = True
+        self._chain.cancel(rest)
+        self._call.count(200)
 
     def _send(self, outlet: "Outlet", part: Part) -> None:
         free = True
