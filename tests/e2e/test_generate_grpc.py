@@ -176,6 +176,17 @@ def test_several_at_once_and_one_that_does_not_generate(stream: Stream) -> None:
     assert found["c"][0].as_numpy("sum").tolist() == [4.0]
 
 
+def test_plain_inference_answers_whole(stream: Stream, front: GeneratingFrontEnd) -> None:
+    tensors = []
+    for name, said in (("text_input", TEXT), ("sampling_parameters", '{"max_tokens":40}')):
+        tensors.append(triton.InferInput(name, [1], "BYTES"))
+        tensors[-1].set_data_from_numpy(np.array([said.encode()], object))
+    before = len(front.parts)
+    answer = stream.client.infer("tiny", tensors)
+    assert answer.as_numpy("text_output")[0].decode() == whole(40)
+    assert len(front.parts) == before + 1
+
+
 def message(**parameters: int) -> bytes:
     entries = b"".join(
         wire.element(4, wire.field(1, name.encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulators.front_end import RawClient
+from simulators.front_end import RawClient, make_manifest
 from simulators.generating import NEXT, GeneratingFrontEnd, tiny
 from simulators.http2_client import CANCEL, RST_STREAM, Http2Client, Reset, frame, settings, u32
 from simulators.tenants import key_of, terms, verified
@@ -469,3 +469,22 @@ def test_a_client_that_leaves_before_the_first_part(front: GeneratingFrontEnd, t
         assert client.get() == 200
     front.wait_for(lambda: front.frontend._api.in_flight == 0)
     assert len(front.parts) == before + 2
+
+
+def test_another_manifest_ends_a_stream() -> None:
+    """Its client accepted the mesh as it was (TRUST T2): nothing more of the prompt goes on."""
+    with GeneratingFrontEnd() as front:
+        front.wait_for(lambda: front.dispatcher.catalog()["tiny"].ready)
+        front.delay_s = 0.03
+        with front.raw() as client:
+            post(client, STREAM, body(max_tokens=400))
+            raw = first_event(client)
+            front.put_in_force(make_manifest(front.platform, version=4))
+            asked = len(front.parts)
+            with contextlib.suppress(OSError):
+                while more := client.sock.recv(65536):
+                    raw += more
+        assert raw.count(b'"code":"moved"') == 1
+        assert raw.endswith(b"0\r\n\r\n")
+        assert len(front.parts) <= asked + 1
+        front.wait_for(lambda: front.frontend._api.in_flight == 0)
