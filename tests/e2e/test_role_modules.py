@@ -20,6 +20,18 @@ NOT_LOADED = {
     "wardian.tee.gramine_direct",
     "wardian.tee.gramine",  # the backend on hardware; which one is entered, the TEE decides
     "wardian.inference.openvino",  # these for models that need them
+    "wardian.inference.generate.caches",
+    "wardian.inference.generate.choice",
+    "wardian.inference.generate.decoder",
+    "wardian.inference.generate.generator",
+    "wardian.inference.generate.parts",
+    "wardian.inference.generate.sampling",
+    "wardian.inference.generate.unfolding",
+    "wardian.inference.text.spelling",
+    "wardian.serving.api.generate.bodies",
+    "wardian.serving.api.generate.chain",
+    "wardian.serving.api.generate.rest",
+    "wardian.serving.grpc.generated",
     "wardian.inference.steps.image",
     "wardian.inference.steps.tokens",
     "wardian.inference.text.byte_bpe",

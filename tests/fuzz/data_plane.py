@@ -18,7 +18,9 @@ from wardian.cli.traces.otlp import parse_response
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
 from wardian.errors import FormatError, PeerProtocolError, WardianError
+from wardian.inference.generate.parts import parse_ask
 from wardian.inference.spec import FREE, TensorSpec
+from wardian.serving.api.generate.bodies import decode_prompt
 from wardian.serving.api.oip import decode_infer
 from wardian.serving.api.predict import decode_predict
 from wardian.serving.grpc import wire
@@ -72,6 +74,13 @@ _TENANTS = (
 )
 
 
+_GENERATE = tuple(
+    json.dumps({"text_input": "a", "id": "7", "parameters": each}).encode()
+    for each in ({"max_tokens": 3, "stop": ["b", "c"]}, {"temperature": 0.5, "top_k": 4, "seed": 2})
+)
+_ASKS = (b'{"max_tokens":3,"limit":2,"tokens":[1,2],"stream":"%b","stop":["a"]}' % (b"0a" * 16),)
+
+
 class Parser(NamedTuple):
     """What `targets.Target` is made of."""
 
@@ -88,6 +97,8 @@ def parsers() -> Iterator[Parser]:
     yield Parser("infer body", lambda raw: decode_infer(raw, header_length=None), _JSON)
     yield Parser("binary infer body", _read_binary, _BINARY)
     yield Parser("predict body", lambda raw: decode_predict(raw, inputs=(_INPUT,)), _PREDICT)
+    yield Parser("generate body", decode_prompt, _GENERATE)
+    yield Parser("part that is asked for", parse_ask, _ASKS)
     yield Parser("gRPC infer", lambda raw: parse_infer(raw, 0, len(raw)), _GRPC)
     yield Parser("queue frames", lambda raw: _in_pieces(_read_frames, raw), _FRAMES)
     yield Parser("place in a slab", parse_place, (Place(1, 4096, 70_000).build(),))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wardian._internal.settings import Name, PositiveInt, PublicKey, Settings, Sha256
-from wardian._internal.steps import PostStep, PreStep
+from wardian._internal.steps import GenerateTerms, PostStep, PreStep
 
 KeeperTcb = Literal[
     "UpToDate",
@@ -80,9 +80,13 @@ class ModelTerms(Settings, frozen=True, kw_only=True):
     """What is done to the inputs before the model, in order."""
     post: Annotated[tuple[PostStep, ...], msgspec.Meta(max_length=16)] = ()
     """What is done to its outputs after it."""
+    generate: GenerateTerms | None = None
+    """The model generates text; see there."""
 
     def __post_init__(self) -> None:
         """Refuse an engine that cannot do what is asked of it."""
+        if self.generate is not None and (self.pre or self.post):
+            raise ValueError("`generate` takes the place of `pre` and `post`")
         if self.engine == "onnxruntime" and self.media_type != "application/onnx":
             raise ValueError("`engine` onnxruntime takes `media_type` application/onnx alone")
         if self.engine == "onnxruntime" and self.precision != "f32":

@@ -67,6 +67,8 @@ QUEUE_REFUSALS: Final = "wardian_queue_refusals_total"
 SLAB_BYTES: Final = "wardian_queue_slab_bytes"
 LARGE_MESSAGES: Final = "wardian_queue_large_messages_total"
 TRACES: Final = "wardian_traces_total"
+PARTS: Final = "wardian_generated_parts_total"
+GENERATED: Final = "wardian_generated_tokens_total"
 
 FAMILIES: Final = (
     Family(
@@ -172,6 +174,18 @@ FAMILIES: Final = (
         text="Inferences with a sampled traceparent: spans written to the log, or limited",
     ),
     Family(
+        name=PARTS,
+        kind="counter",
+        labels=("model",),
+        text="Parts of generated answers that came from workers; each is an inference",
+    ),
+    Family(
+        name=GENERATED,
+        kind="counter",
+        labels=("model",),
+        text="Tokens of generated answers",
+    ),
+    Family(
         name=TENANT_INFERENCES,
         kind="counter",
         labels=("tenant", "outcome"),
@@ -249,6 +263,11 @@ class Metrics(Collector):
         """Add one to the counter `name`."""
         counts = self._counts[name]
         counts[labels] = counts.get(labels, 0) + 1
+
+    def add(self, name: str, more: int, *labels: str) -> None:
+        """Add `more` to the counter `name`."""
+        counts = self._counts[name]
+        counts[labels] = counts.get(labels, 0) + more
 
     def watch(self, name: str, source: Source) -> None:
         """Read the gauge or counter `name` from `source` at each scrape."""

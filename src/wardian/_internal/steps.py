@@ -101,5 +101,42 @@ class TopStep(Settings, frozen=True, kw_only=True, tag_field="step", tag="top"):
     """By index; with them there is `<output>_label`, too."""
 
 
+class GenerateTerms(Settings, frozen=True, kw_only=True):
+    """`[models.NAME.generate]`: the model answers a text with its continuation, token by token.
+
+    The vocabulary is sealed in the model, as for tokens steps. What the model takes and gives
+    itself is found by the names below; keys and values of what was run before, if it has them, by
+    those of Hugging Face's export: `past_key_values.0.key` and `present.0.key`.
+    """
+
+    most_tokens: Annotated[int, msgspec.Meta(ge=1, le=32_768)] = 256
+    """Of one answer, whatever a client asks for. With the prompt's, no more than the model has
+    positions for."""
+    most_prompt_tokens: Annotated[int, msgspec.Meta(ge=1, le=32_768)] = 768
+    """Of one prompt; a longer one is refused."""
+    max_text_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024**2)] = 65_536
+    """Of a prompt that is a text."""
+    end: Annotated[tuple[Label, ...], msgspec.Meta(max_length=16)] | None = None
+    """Tokens that end an answer; None: `<|endoftext|>`, or `[SEP]` for wordpiece."""
+    first: Label = ""
+    """The token before each text; "": none."""
+    unknown: Label | None = None
+    """For wordpiece, that of an unknown word; None: `[UNK]`."""
+    lowercase: bool = False
+    """For wordpiece: see the tokens step."""
+    ids: TensorName = "input_ids"
+    mask: TensorName | None = None
+    """1 for each token; None: `attention_mask`, if the model has it."""
+    positions: TensorName | None = None
+    """0, 1, 2, ...; None: `position_ids`, if the model has it."""
+    logits: TensorName = "logits"
+    past: TensorName = "past_key_values"
+    """What the names of inputs for keys and values begin with, before a dot."""
+    present: TensorName = "present"
+    """And those of the outputs that they come from."""
+    cache_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 256 * 1024**2
+    """Most memory of one worker for keys and values of answers under way; 0 keeps none."""
+
+
 PreStep = ImageStep | NormaliseStep | TokensStep
 PostStep = SoftmaxStep | TopStep

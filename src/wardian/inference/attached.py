@@ -30,7 +30,9 @@ def with_vocabulary(data: bytes, *, media_type: str, vocabulary: bytes) -> bytes
     return with_metadata(data, KEY, vocabulary)
 
 
-def vocabulary_of(data: bytes | bytearray, *, media_type: str) -> Vocabulary:
+def vocabulary_of(
+    data: bytes | bytearray, *, media_type: str, what: str = "`pre`: tokens"
+) -> Vocabulary:
     """Return the vocabulary in the model `data`.
 
     Raises:
@@ -40,7 +42,7 @@ def vocabulary_of(data: bytes | bytearray, *, media_type: str) -> Vocabulary:
     raw = _raw(data, media_type)
     if raw is None:
         raise ConfigError(
-            "`pre`: tokens needs the model's vocabulary: seal the model with `wardian seal --vocab`"
+            f"{what} needs the model's vocabulary: seal the model with `wardian seal --vocab`"
         )
     return parse_vocabulary(raw)
 

@@ -7,14 +7,12 @@ two engines that can run the model give different answers, neither is believed.
 """
 
 import logging
-import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from wardian._internal.log import event
-from wardian._internal.steps import PostStep, PreStep, TokensStep
+from wardian._internal.steps import GenerateTerms, PostStep, PreStep, TokensStep
 from wardian.errors import ConfigError, FormatError, JobFailed, WardianError
 from wardian.inference.attached import vocabulary_of
 from wardian.inference.base import Compiled
@@ -23,6 +21,9 @@ from wardian.inference.model import ENGINES_OF, USUAL, load_compiled
 from wardian.inference.probe import close, probe_rows
 from wardian.inference.spec import FREE, Model, Tensors, TensorSpec
 from wardian.inference.steps.pipeline import with_steps
+from wardian.inference.timing import Clock, medians, preferred
+
+__all__ = ["Chosen", "choose_model", "medians"]
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +31,11 @@ BUDGET_S = 0.4
 """For each of the three questions; a model slower than that is asked once."""
 _LONGEST_S = 0.1
 """No batch is tried that is expected to take longer."""
-_ROUNDS = 31
 _MAX_PROBE_BYTES = 64 * 1024**2
 MAX_COMPARED_BYTES = 512 * 1024**2
 """A larger model is not loaded by several engines at once: it would take the memory twice."""
-_CLEARLY = 0.95
-"""What is not faster by 5 % is not worth being another engine than usual, or more threads."""
 _NEARLY = 1.1
 """Batches that take up to 10 % longer a row than the best are as good, and sooner ready."""
-
-Clock = Callable[[], float]
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +61,7 @@ def choose_model(
     max_batch: int = 64,
     pre: Sequence[PreStep] = (),
     post: Sequence[PostStep] = (),
+    generate: GenerateTerms | None = None,
     clock: Clock = time.perf_counter,
 ) -> Chosen:
     """Return the model in `data` as it runs fastest here, measured for a second or two.
@@ -79,6 +75,7 @@ def choose_model(
         max_batch: most rows of one inference.
         pre: steps before the model.
         post: steps after it.
+        generate: the model generates text, so; then it takes one part of an answer at a time.
         clock: seconds, monotonic.
 
     Raises:
@@ -92,6 +89,9 @@ def choose_model(
             data, media_type=media_type, engine=name, threads=count, precision=precision
         )
 
+    if generate is not None:
+        return _generator(data, media_type, load, engine, generate, threads=threads,
+                          precision=precision, clock=clock)  # fmt: skip
     if engine == "auto":
         names = ENGINES_OF.get((media_type, precision), USUAL)
         if len(data) > MAX_COMPARED_BYTES:
@@ -118,6 +118,32 @@ Load = Callable[[str, int], Compiled]
 """Loads a model by the engine of that name, with so many threads."""
 
 
+def _generator(
+    data: bytes | bytearray,
+    media_type: str,
+    load: Load,
+    engine: str,
+    terms: GenerateTerms,
+    *,
+    threads: int,
+    precision: str,
+    clock: Clock,
+) -> Chosen:
+    """Return the model in `data` as one that generates text."""
+    # Where texts are generated, and nowhere else.
+    from wardian.inference.generate.choice import choose_generator  # noqa: PLC0415
+
+    names: tuple[str, ...] = (engine,)
+    if engine == "auto":
+        names = ENGINES_OF.get((media_type, precision), USUAL)
+        names = names[:1] if len(data) > MAX_COMPARED_BYTES else names
+    vocabulary = vocabulary_of(data, media_type=media_type, what="`generate`")
+    model = choose_generator(
+        lambda name: load(name, threads), names, terms, vocabulary, clock=clock
+    )
+    return Chosen(model=model, max_batch=1)
+
+
 def _fastest(
     load: Load, names: tuple[str, ...], *, threads: int, max_batch: int, clock: Clock
 ) -> Compiled:
@@ -132,7 +158,7 @@ def _fastest(
         )
     batchable = all(model.batchable for model in loaded.values())
     times = _times(loaded, max_batch, clock)
-    best = _preferred(times)
+    best = preferred(times)
     for name, model in loaded.items():
         if name != best:
             model.close()
@@ -238,18 +264,11 @@ def _fewer_threads(
 ) -> tuple[Compiled, int]:
     """Return the faster of the two, one thread unless more are clearly faster; close the other."""
     times = _times({"one": one, "many": many}, max_batch, clock)
-    if _preferred(times) == "many":
+    if preferred(times) == "many":
         one.close()
         return many, threads
     many.close()
     return one, 1
-
-
-def _preferred(times: Mapping[str, float]) -> str:
-    """Return the first, unless another is clearly faster."""
-    usual = next(iter(times))
-    fastest = min(times, key=times.__getitem__)
-    return fastest if times[fastest] < _CLEARLY * times[usual] else usual
 
 
 def _best_batch(model: Compiled, most: int, clock: Clock) -> int:
@@ -281,27 +300,3 @@ def _affordable(model: Model, rows: int, alone_s: float) -> bool:
 def _one(model: Model, rows: int) -> Callable[[], object]:
     inputs = probe_rows(model.inputs, rows=rows)[-1]
     return lambda: _answer(model, inputs)
-
-
-def medians(
-    runs: Mapping[Key, Callable[[], object]], *, clock: Clock, budget_s: float
-) -> dict[Key, float]:
-    """Return the median seconds of each of `runs`, called in turns after one call to warm up.
-
-    Args:
-        runs: by whatever names them.
-        clock: seconds, monotonic.
-        budget_s: no round begins after so long, but the first.
-    """
-    for run in runs.values():
-        run()
-    taken: dict[Key, list[float]] = {key: [] for key in runs}
-    end = clock() + budget_s
-    for number in range(_ROUNDS):
-        if number and clock() >= end:
-            break
-        for key, run in runs.items():
-            start = clock()
-            run()
-            taken[key].append(clock() - start)
-    return {key: statistics.median(times) for key, times in taken.items()}

@@ -276,6 +276,7 @@ def _open_model(
             max_batch=terms.max_batch,
             pre=terms.pre,
             post=terms.post,
+            generate=terms.generate,
         )
     finally:
         content[:] = bytes(len(content))

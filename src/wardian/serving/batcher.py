@@ -102,6 +102,8 @@ class Batcher:
         works = batch.works
         try:
             outputs = self._infer(_stacked(works), batch.rows)
+        except RequestError:  # what a model that generates is asked with is not of its form
+            return [refuse(work, Failure.BAD_INPUT) for work in works]
         except JobFailed:
             singles = [single for work in works for single in _singles(work)]
             if len(singles) == 1:

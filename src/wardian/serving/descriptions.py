@@ -1,11 +1,17 @@
 """What a worker says of the version that it serves, and what a client may see of a model."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from wardian._internal import wire
 from wardian.inference.spec import TensorSpec
+
+_OF_PARTS: Final = (
+    "text_input", "sampling_parameters", "text_output", "tokens", "finish_reason", "prompt_tokens",
+)  # fmt: skip
+"""See `inference.generate.parts`, which is loaded where texts are generated alone."""
 
 
 class Description(wire.Message, frozen=True, kw_only=True):
@@ -57,6 +63,12 @@ class ModelInfo:
     engine: str
     ready_versions: tuple[int, ...]
     unnamed: bool = True
+
+    @property
+    def generates(self) -> bool:
+        """Whether it answers a text in parts: such models have tensors of these names."""
+        tensors = tuple(spec.name for spec in self.inputs + self.outputs)
+        return tensors == _OF_PARTS
 
     @property
     def ready(self) -> bool:

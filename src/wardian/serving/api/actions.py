@@ -1,6 +1,6 @@
 """What each route does."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -61,6 +61,30 @@ def infer(call: Call) -> None:
         connection=request.connection,
         done=call.traced(call.infer_done),
     )
+
+
+def generate(call: Call) -> None:
+    """Answer a text with its continuation."""
+    _generate(call, "Whole")
+
+
+def generate_stream(call: Call) -> None:
+    """Answer a text with its continuation, in parts."""
+    _generate(call, "Events")
+
+
+def _generate(call: Call, how: Literal["Whole", "Events"]) -> None:
+    from wardian.serving.api.generate import rest  # noqa: PLC0415  where texts are generated
+
+    call.begin_inference()
+    if call.request.headers.get(b"content-type") == REQUEST_TYPE:
+        raise RequestError(
+            "what is sealed past the front end cannot be answered in parts: use /infer",
+            status=415,
+        )
+    _accept_media_type(call.request)
+    answer = rest.Whole if how == "Whole" else rest.Events
+    answer(call, rest.prompt_of_call(call))
 
 
 def predict(call: Call) -> None:

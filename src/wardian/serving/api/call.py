@@ -66,14 +66,16 @@ class Call:
     def end(self, response: HttpResponse) -> None:
         """Send the answer and count it."""
         self.respond(response)
+        self.count(response.status)
+
+    def count(self, status: int) -> None:
+        """Count the request as answered with `status`, and end its trace."""
         service = self.service
         seconds = service.clock() - self.started
         model = self.model if self.model in service.models() else ""
-        service.metrics.answered(self.route, model, response.status, seconds)
+        service.metrics.answered(self.route, model, status, seconds)
         if self.trace is not None:
-            self.trace.end(
-                route=self.route, model=model, status=response.status, started=self.started
-            )
+            self.trace.end(route=self.route, model=model, status=status, started=self.started)
 
     def begin_inference(self) -> None:
         """Trace this request if its client does."""
@@ -145,6 +147,7 @@ class Route:
         body_required: whether there has to be a body.
         binary: body and answer may be the binary form.
         sealed: they may be sealed past the front end.
+        streamed: the answer is a stream of events, each of which is such a body, or an error's.
         query: parameters of the query that are required, with their patterns.
         versioned: the path may also name a version.
     """
@@ -159,5 +162,6 @@ class Route:
     body_required: bool = True
     binary: bool = False
     sealed: bool = False
+    streamed: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
     versioned: bool = False

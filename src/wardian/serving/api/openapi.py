@@ -125,6 +125,8 @@ def _answer(route: Route, name: str, *, head: bool) -> Schema:
         return {"description": route.summary}
     if not name:
         return {"description": route.summary, "content": {"text/plain": {"schema": {}}}}
+    if route.streamed:
+        return {"description": route.summary, "content": {"text/event-stream": {"schema": {}}}}
     answer: Schema = {"description": route.summary, **_json(name)}
     if route.binary:
         answer["content"]["application/octet-stream"] = {"schema": {}}

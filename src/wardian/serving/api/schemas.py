@@ -31,6 +31,9 @@ _MODEL_SHAPE: Final[Schema] = {
 }
 
 
+_STOP: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 128}
+
+
 def ref(name: str) -> Schema:
     """Return a reference to the schema `name`."""
     return {"$ref": f"#/components/schemas/{name}"}
@@ -130,6 +133,33 @@ SCHEMAS: Final[dict[str, Schema]] = {
         model_version=_TEXT,
         id=_TEXT,
         outputs=_list(ref("OutputTensor")),
+    ),
+    "GenerateRequest": _object(
+        text_input=_nullable(_TEXT),
+        input_ids=_nullable(_list(_NATURAL | {"maximum": 2**31 - 1}, minItems=1, maxItems=32_768)),
+        id=_nullable(_TEXT | {"maxLength": MAX_ID_CHARS}),
+        parameters=_object(
+            max_tokens=_NATURAL | {"maximum": 32_768, "default": 16},
+            temperature={"type": "number", "minimum": 0, "maximum": 100, "default": 0},
+            top_k=_NATURAL | {"maximum": 1_000_000, "default": 0},
+            top_p={"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1},
+            seed=_nullable(_NATURAL | {"maximum": 2**63 - 1}),
+            stop=_nullable(
+                {"anyOf": [_STOP, _list(_STOP, maxItems=4)]}
+            ),
+            timeout=_nullable({"type": "integer", "minimum": 0, "maximum": 2**63 - 1}),
+            stream=_nullable(_FLAG),
+        ),
+    ),
+    "GenerateResponse": _object(
+        "model_name model_version text_output",
+        model_name=_TEXT,
+        model_version=_TEXT,
+        text_output=_TEXT,
+        finish_reason={"enum": ["stop", "length"]},
+        prompt_tokens=_NATURAL,
+        generated_tokens=_NATURAL,
+        id=_TEXT,
     ),
     "PredictRequest": _object(
         "instances",

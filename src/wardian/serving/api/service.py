@@ -158,6 +158,57 @@ class Service:
             self.over()
             raise
 
+    def go_on(
+        self,
+        *,
+        model: str,
+        version: str,
+        inputs: Tensors,
+        timeout_s: float | None,
+        connection: int,
+        done: Done,
+    ) -> None:
+        """Hand over what follows an inference that `submit` accepted and `over` has not ended.
+
+        It is accounted for with that one, and has its turn as any other of its caller.
+
+        Args:
+            model: name.
+            version: that answered before.
+            inputs: arrays.
+            timeout_s: what is left of the client's own deadline, or None.
+            connection: that it came on.
+            done: gets the outcome.
+
+        Raises:
+            RequestError, QueueFull: see `dispatch.Dispatcher.submit`.
+        """
+        tenant, weight = self._still(model, connection)
+        self._submit(
+            model=model,
+            version=parse_version(version),
+            inputs=inputs,
+            outputs=None,
+            deadline_s=self._deadline_s if timeout_s is None else min(self._deadline_s, timeout_s),
+            done=done,
+            tenant=tenant,
+            weight=weight,
+        )
+
+    @property
+    def patience_s(self) -> float:
+        """Within how many seconds every inference has its outcome."""
+        return self._deadline_s
+
+    def _still(self, model: str, connection: int) -> tuple[str, int]:
+        """Return whose an inference is that goes on with one that `_begin` accounted for.
+
+        Raises:
+            TenantRefused, RequestError: the caller may not have it done any more.
+        """
+        del model
+        return str(connection), 1
+
     def _begin(self, model: str, inputs: Tensors, connection: int) -> tuple[str, int]:
         """Account for an inference; return whose it is, for batches and turns, and the weight.
 

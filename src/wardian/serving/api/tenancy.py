@@ -106,6 +106,10 @@ class KnownCallers(Service):
     def _begin(self, model: str, inputs: Tensors, connection: int) -> tuple[str, int]:
         raise TenantRefused(Why.MISSING)
 
+    @override
+    def _still(self, model: str, connection: int) -> tuple[str, int]:
+        raise TenantRefused(Why.MISSING)
+
     def outcomes(self) -> dict[Labels, float]:
         """Return what became of the inferences of each tenant, for the metrics."""
         return {
@@ -184,10 +188,48 @@ class TenantService(Service):
                 sealed=sealed,
             )
         except RequestError as err:
-            if err.status == _NOT_FOUND:  # the dispatcher names models that are others' to know
-                self._infos_at = -CATALOG_AGE_S
-                self.model(model, version)
+            self._hide_others(err, model, version)
             raise
+
+    @override
+    def go_on(
+        self,
+        *,
+        model: str,
+        version: str,
+        inputs: Tensors,
+        timeout_s: float | None,
+        connection: int,
+        done: Done,
+    ) -> None:
+        try:
+            super().go_on(
+                model=model,
+                version=version,
+                inputs=inputs,
+                timeout_s=timeout_s,
+                connection=connection,
+                done=done,
+            )
+        except RequestError as err:
+            self._hide_others(err, model, version)
+            raise
+
+    def _hide_others(self, err: RequestError, model: str, version: str) -> None:
+        """Raise in the place of `err` what does not name models that are others' to know."""
+        if err.status == _NOT_FOUND:
+            self._infos_at = -CATALOG_AGE_S
+            self.model(model, version)
+
+    @override
+    def _still(self, model: str, connection: int) -> tuple[str, int]:
+        roster = self._whole.roster
+        if self._serial != roster.serial or roster.now() >= roster.ends_at:
+            self._expect_known()
+        models = self.models()
+        if model not in models:
+            raise no_model(model, models)
+        return self._account.terms.name, self._account.terms.weight
 
     @override
     def _begin(self, model: str, inputs: Tensors, connection: int) -> tuple[str, int]:

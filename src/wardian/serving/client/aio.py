@@ -5,8 +5,8 @@ async with await connect_async("https://localhost:8443", policy="client-policy.t
 """
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,6 +26,7 @@ from wardian.serving.client.connection import (
     parse_origin,
 )
 from wardian.serving.client.credentials import ClientCertificate, load_api_key
+from wardian.serving.client.generating import GeneratedPart, PartReader, build_generate
 from wardian.serving.client.messages import (
     Answer,
     Call,
@@ -103,13 +104,24 @@ class _Link:
         Raises:
             ConnectionLost: the connection broke.
         """
+        await self.send(request)
+        while True:
+            answer = self.protocol.receive(await self.receive())
+            if answer is not None:
+                return answer
+
+    async def send(self, request: bytes) -> None:
+        """Send `request`; raises as `exchange`."""
         try:
             self.writer.write(request)
             await self.writer.drain()
-            while True:
-                answer = self.protocol.receive(await self.reader.read(READ_BYTES))
-                if answer is not None:
-                    return answer
+        except OSError as err:
+            raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
+
+    async def receive(self) -> bytes:
+        """Return some bytes, or none at the end of the connection; raises as `exchange`."""
+        try:
+            return await self.reader.read(READ_BYTES)
         except OSError as err:
             raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
 
@@ -170,6 +182,52 @@ class AsyncClient:
             )
         call = build_infer(model, inputs, version=version, outputs=outputs, timeout_s=timeout_s)
         return parse_infer(await self._do(call, timeout_s=timeout_s))
+
+    async def generate(
+        self,
+        model: str,
+        text: str,
+        *,
+        version: int | None = None,
+        max_tokens: int = 16,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[GeneratedPart]:
+        """Yield the parts of the continuation of `text` as they come; see `client.Client.generate`.
+
+        Leave it by `aclosing` (`contextlib`): an asynchronous generator that is merely dropped ends
+        when the event loop gets to it.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        call = build_generate(
+            model,
+            text,
+            version=version,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            stop=stop,
+            timeout_s=timeout_s,
+            keys=self._request_keys,
+        )
+        try:
+            ends_at = asyncio.get_running_loop().time() + timeout_s
+            async with asyncio.timeout_at(ends_at):
+                await self._free.acquire()
+            try:
+                async with aclosing(self._parts(call, ends_at)) as parts:
+                    async for part in parts:
+                        yield part
+            finally:
+                self._free.release()
+        except TimeoutError as err:
+            raise Timeout("no answer within the time that was given") from err
 
     async def metadata(self, model: str, *, version: int | None = None) -> dict[str, Any]:
         """Return name, versions, inputs and outputs of `model`, as OIP v2 words them."""
@@ -275,11 +333,46 @@ class AsyncClient:
         except BaseException:
             link.abort()  # an answer that comes later must not meet the next request
             raise
+        self._give_back(link)
+        return answer
+
+    async def _parts(self, call: Call, ends_at: float) -> AsyncGenerator[GeneratedPart]:
+        """Yield the parts of the answer to `call`, on whichever connection has the first.
+
+        The timeout is around each wait and never around a `yield`: what the caller does between
+        parts is not to be cancelled.
+        """
+        attempts = Attempts()
+        while True:
+            async with asyncio.timeout_at(ends_at):
+                kept = self._idle and not attempts.failed
+                link = self._idle.pop() if kept else await self._open()
+            reader = PartReader(link.protocol)
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    await link.send(link.protocol.request(call))
+                while not reader.over:
+                    async with asyncio.timeout_at(ends_at):
+                        data = await link.receive()
+                    for part in reader.feed(data):
+                        yield part
+            except ConnectionLost as err:
+                link.abort()
+                if reader.begun:
+                    raise
+                attempts.survive(err)
+            except BaseException:
+                link.abort()  # the client left, or what follows must not meet the next request
+                raise
+            else:
+                self._give_back(link)
+                return
+
+    def _give_back(self, link: _Link) -> None:
         if self._closed or not link.protocol.reusable:
             link.writer.close()
         else:
             self._idle.append(link)
-        return answer
 
     async def _open(self) -> _Link:
         """Return a new connection whose other end is verified."""

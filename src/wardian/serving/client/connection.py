@@ -289,6 +289,25 @@ class ClientConnection:
                 raise ConnectionLost("the server closed the connection within its answer") from err
             raise PeerProtocolError(f"the server does not speak HTTP/1.1: {err}"[:200]) from err
 
+    def receive_part(self, data: bytes) -> tuple[bytes, bool]:
+        """Return what `data` adds to the body of an answer that comes in parts, and if that is all.
+
+        Of an answer that is no success nothing is added before it is whole; it raises then.
+
+        Raises:
+            WardianError: it is an error; see `messages.raise_for_status`.
+            ConnectionLost, Moved, PeerProtocolError: as of `receive`.
+        """
+        answer = self.receive(data)
+        if answer is not None:
+            raise_for_status(answer)
+            return answer.body, True
+        head = self._head
+        if head is None or not 200 <= head.status_code < 300:
+            return b"", False
+        part, self._body, self._body_bytes = b"".join(self._body), [], 0
+        return part, False
+
     def _take(self, happened: object) -> None:
         if isinstance(happened, h11.Response):
             names = {name for name, _ in happened.headers}

@@ -10,8 +10,8 @@ used by many threads; each call has a connection to itself.
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -31,6 +31,7 @@ from wardian.serving.client.connection import (
     parse_origin,
 )
 from wardian.serving.client.credentials import ClientCertificate, load_api_key
+from wardian.serving.client.generating import GeneratedPart, PartReader, build_generate
 from wardian.serving.client.messages import (
     Answer,
     Call,
@@ -117,18 +118,23 @@ class _Link:
             Timeout: `deadline` (monotonic seconds) passed.
             ConnectionLost: the connection broke.
         """
-        try:
+        self.send(request, deadline)
+        while True:
+            answer = self.protocol.receive(self.receive(deadline))
+            if answer is not None:
+                return answer
+
+    def send(self, request: bytes, deadline: float) -> None:
+        """Send `request`; raises as `exchange`."""
+        with _typed_errors():
             self.sock.settimeout(_left(deadline))
             self.sock.sendall(request)
-            while True:
-                self.sock.settimeout(_left(deadline))
-                answer = self.protocol.receive(self.sock.recv(READ_BYTES))
-                if answer is not None:
-                    return answer
-        except TimeoutError as err:
-            raise Timeout("no answer within the time that was given") from err
-        except OSError as err:
-            raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
+
+    def receive(self, deadline: float) -> bytes:
+        """Return some bytes, or none at the end of the connection; raises as `exchange`."""
+        with _typed_errors():
+            self.sock.settimeout(_left(deadline))
+            return self.sock.recv(READ_BYTES)
 
     def close(self) -> None:
         """Close the socket."""
@@ -209,6 +215,58 @@ class Client:
             )
         call = build_infer(model, inputs, version=version, outputs=outputs, timeout_s=timeout_s)
         return parse_infer(self._do(call, timeout_s=timeout_s))
+
+    def generate(
+        self,
+        model: str,
+        text: str,
+        *,
+        version: int | None = None,
+        max_tokens: int = 16,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> Generator[GeneratedPart]:
+        """Yield the parts of the continuation of `text` as they come.
+
+        To leave the iterator, or to close it, ends the answer. A connection that is lost before the
+        first part is replaced as for `infer`; after it the loss is raised, since another answer
+        would begin anew.
+
+        Args:
+            model: its name; one that generates text.
+            text: to go on from.
+            version: of the model; by default the newest.
+            max_tokens: of the answer; the model's owner may allow fewer.
+            temperature: 0 takes the likeliest token each time.
+            top_k: only so many of the likeliest are drawn from; 0: all.
+            top_p: only the likeliest are drawn from that together have this probability.
+            seed: the same one gives the same answer; by default another each time.
+            stop: texts before which the answer ends, at most 4.
+            timeout_s: for the whole answer.
+
+        Raises:
+            ConfigError: the client seals its requests; such cannot be answered in parts.
+            WardianError: as of `infer`, with the first part or later.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        call = build_generate(
+            model,
+            text,
+            version=version,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            stop=stop,
+            timeout_s=timeout_s,
+            keys=self._request_keys,
+        )
+        return self._parts(call, timeout_s=timeout_s)
 
     def metadata(self, model: str, *, version: int | None = None) -> dict[str, Any]:
         """Return name, versions, inputs and outputs of `model`, as OIP v2 words them."""
@@ -306,6 +364,28 @@ class Client:
         self._give_back(link)
         return answer
 
+    def _parts(self, call: Call, *, timeout_s: float) -> Generator[GeneratedPart]:
+        """Yield the parts of the answer to `call`, on whichever connection has the first."""
+        deadline, attempts = monotonic() + timeout_s, Attempts()
+        while True:
+            link = self._open(deadline) if attempts.failed else self._take(deadline)
+            reader = PartReader(link.protocol)
+            try:
+                link.send(link.protocol.request(call), deadline)
+                while not reader.over:
+                    yield from reader.feed(link.receive(deadline))
+            except ConnectionLost as err:
+                link.close()
+                if reader.begun:
+                    raise
+                attempts.survive(err)
+            except BaseException:
+                link.close()  # the client left, or what follows must not meet the next request
+                raise
+            else:
+                self._give_back(link)
+                return
+
     def _take(self, deadline: float) -> _Link:
         with self._lock:
             if self._idle:
@@ -368,6 +448,17 @@ class Client:
         finally:
             self._verifying.release()
         self._frontend = link.protocol.frontend
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    """Raise what a socket does as `Timeout` or `ConnectionLost`."""
+    try:
+        yield
+    except TimeoutError as err:
+        raise Timeout("no answer within the time that was given") from err
+    except OSError as err:
+        raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
 
 
 def _time(deadline: float) -> float:

@@ -6,6 +6,7 @@ it is for `dispatch` to say, as for REST.
 Source: Open Inference Protocol v2, gRPC; numbers of fields are those of its `.proto`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -55,11 +56,13 @@ class Asked(NamedTuple):
         model: its name.
         version: as written; "" for the newest.
         request: the rest. Its `binary` is None if the answer goes out raw, else empty.
+        parameters: of the request, by name.
     """
 
     model: str
     version: str
     request: InferRequest
+    parameters: Mapping[str, object]
 
 
 class _Tensor:
@@ -296,7 +299,7 @@ def parse_infer(source: bytes | bytearray, start: int, end: int) -> Asked:
         frozenset() if any(tensor.contents for tensor in reader.tensors) else None,
         parse_timeout(timeout),
     )
-    return Asked(reader.model, reader.version, request)
+    return Asked(reader.model, reader.version, request, reader.parameters)
 
 
 def build_infer(
@@ -332,6 +335,19 @@ def build_infer(
             tensor += wire.element(5, _build_contents(array, datatype))
         head.append(wire.element(5, tensor))
     return [b"".join(head), *tail]
+
+
+def error_message(asked: Asked | None, why: str) -> bytes:
+    """Return the ModelStreamInferResponse that says `why` the request `asked` failed."""
+    asked_id = asked.request.id if asked is not None else None
+    infer = wire.field(3, (asked_id or "").encode())
+    return wire.field(1, why.encode()) + wire.element(2, infer)
+
+
+def final_parameter(*, final: bool) -> bytes:
+    """Return the parameter of a ModelInferResponse that says whether it is the last of several."""
+    value = wire.key(1, wire.VARINT) + wire.varint(int(final))
+    return wire.element(4, wire.field(1, b"triton_final_response") + wire.element(2, value))
 
 
 def _build_contents(array: Array, datatype: str) -> bytes:

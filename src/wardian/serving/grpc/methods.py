@@ -19,6 +19,8 @@ from wardian.serving.grpc.wire import Budget
 SERVICE: Final = b"/inference.GRPCInferenceService/"
 INFER: Final = SERVICE + b"ModelInfer"
 STREAM_INFER: Final = SERVICE + b"ModelStreamInfer"
+STREAM_ROUTE: Final = "grpc_stream_infer"
+"""Label of the metrics."""
 OPEN_TO_ALL: Final = frozenset({SERVICE + b"ServerLive", SERVICE + b"ServerReady"})
 """Who asks for these need not be known: they say no more than yes or no."""
 _TYPES: Final = {

@@ -1,7 +1,7 @@
 """ModelStreamInfer: any number of requests on one stream, each with one answer, in their order.
 
-A request that fails is answered with its error, and the stream goes on, as Triton's does. No model
-yields an answer in parts, so none has more than one.
+A request that fails is answered with its error, and the stream goes on, as Triton's does. Where a
+model generates, its answer comes in parts (`generated`), as they are ready: ids tell them apart.
 """
 
 from collections import deque
@@ -20,7 +20,13 @@ from wardian.serving.grpc.call import (
     shorter,
     time_left,
 )
-from wardian.serving.grpc.infer_messages import Asked, parse_infer
+from wardian.serving.grpc.infer_messages import (
+    Asked,
+    error_message,
+    final_parameter,
+    parse_infer,
+)
+from wardian.serving.grpc.methods import STREAM_ROUTE
 from wardian.serving.grpc.status import HEAD, OK_TRAILERS, Ending, Status, ending_of
 from wardian.serving.http.http2.stream import Stream
 from wardian.serving.http.messages import Buffer
@@ -28,10 +34,12 @@ from wardian.serving.traces import HEADER, Trace
 
 if TYPE_CHECKING:
     from wardian.serving.dispatch import Outcome
+    from wardian.serving.grpc.generated import Generated
 
 MAX_IN_FLIGHT: Final = 32
 """Requests of one stream that wait for their answers; what comes after them is not taken yet."""
-_ROUTE: Final = "grpc_stream_infer"
+_ASKS_FINAL: Final = "triton_enable_empty_final_response"
+"""The client wants to be told of each answer whether it is the last to its request."""
 
 
 class _Turn:
@@ -54,6 +62,8 @@ class _Turn:
                 self.fail(outcome.error)
                 return
             parts = infer_answer(self.asked, outcome.outputs, outcome.version)
+            if self.asked.parameters.get(_ASKS_FINAL):
+                parts = [*parts, final_parameter(final=True)]
             self._end([wire.key(2) + wire.varint(sum(map(len, parts))), *parts], 200)
         except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
             self.fail(err)
@@ -61,17 +71,14 @@ class _Turn:
     def fail(self, err: BaseException | None) -> None:
         """Answer that the request failed, and why."""
         ending = ending_of(err)
-        asked_id = self.asked.request.id if self.asked is not None else None
-        infer = wire.field(3, (asked_id or "").encode())
-        message = wire.field(1, ending.message.encode()) + wire.element(2, infer)
-        self._end([message], ending.http_status)
+        self._end([error_message(self.asked, ending.message)], ending.http_status)
         if ending.close:
             self.call.stop(ending)
 
     def _end(self, answer: list[Buffer], status: int) -> None:
         self.answer = answer
         model = self.asked.model if self.asked is not None else ""
-        self.call.service.answered(_ROUTE, model, status, self.started, self.trace)
+        self.call.service.answered(STREAM_ROUTE, model, status, self.started, self.trace)
         self.call.answered(self)
 
 
@@ -82,14 +89,16 @@ class StreamCall:
         service: does the inferences.
     """
 
-    __slots__ = ("_buffer", "_ends_at", "_in_flight", "_leaving", "_limits", "_over", "_reading",
-                 "_started", "_stream", "_turns", "_whole", "_withheld", "service")  # fmt: skip
+    __slots__ = ("_buffer", "_ends_at", "_generated", "_in_flight", "_leaving", "_limits", "_over",
+                 "_reading", "_started", "_stream", "_turns", "_whole", "_withheld",
+                 "service")  # fmt: skip
 
     def __init__(self, stream: Stream, service: Service, limits: Limits) -> None:
         """Serve `stream`."""
         self._stream, self.service, self._limits = stream, service, limits
         self._buffer = bytearray()
         self._turns: deque[_Turn] = deque()
+        self._generated: set[Generated] = set()
         self._in_flight = self._withheld = 0
         self._started = self._over = self._whole = self._leaving = self._reading = False
         self._ends_at: float | None = None
@@ -146,6 +155,8 @@ class StreamCall:
 
     def taken(self) -> None:
         """The client took what it was sent: go on with its requests."""
+        for each in tuple(self._generated):
+            each.taken()
         self._read()
         self._finish_if_done()
 
@@ -153,14 +164,12 @@ class StreamCall:
         """The client has left; what is being carried out goes on."""
         self._over = True
         self._forget()
+        self._cancel()
 
     def answered(self, turn: _Turn) -> None:
         """Send the answers whose turn it is, and take further requests."""
         stream = self._stream
-        self._in_flight -= 1
-        stream.release(turn.size)
-        if not self._in_flight:
-            stream.rest()
+        self.ended(turn.size)
         if self._over:
             return
         stream.since = stream.carrier.now
@@ -172,12 +181,36 @@ class StreamCall:
         self._read()
         self._finish_if_done()
 
+    def part(self, message: bytes, *, over: "Generated | None" = None) -> None:
+        """Send part of a generated answer; of the one that is `over`, the last."""
+        if self._over:
+            return
+        stream = self._stream
+        stream.since = stream.carrier.now
+        self._start()
+        stream.write(framed((message,)))
+        stream.flush()
+        if over is not None:
+            self._generated.discard(over)
+            self.ended(over.size)
+            self._read()
+            self._finish_if_done()
+
+    def ended(self, size: int) -> None:
+        """A request of `size` bytes is over."""
+        stream = self._stream
+        self._in_flight -= 1
+        stream.release(size)
+        if not self._in_flight:
+            stream.rest()
+
     def stop(self, ending: Ending) -> None:
         """End the stream as `ending` says, after what was written."""
         if self._over:
             return
         self._over = True
         self._forget()
+        self._cancel()
         if self._started:
             self._stream.finish(ending.trailers(alone=False))
         else:
@@ -214,7 +247,6 @@ class StreamCall:
     def _begin(self, message: bytes) -> None:
         turn = _Turn(self, len(message))
         stream = self._stream
-        self._turns.append(turn)
         self._in_flight += 1
         stream.work()
         try:
@@ -223,6 +255,11 @@ class StreamCall:
             if HEADER in headers:
                 turn.trace = self.service.tracer.begin(headers[HEADER])
             asked = turn.asked = parse_infer(message, PREFIX.size, len(message))
+            info = self.service.models().get(asked.model)
+            if info is not None and info.generates:
+                self._generate(turn, asked)
+                return
+            self._turns.append(turn)
             self.service.submit(
                 model=asked.model,
                 version=asked.version,
@@ -235,7 +272,28 @@ class StreamCall:
                 done=turn.done if turn.trace is None else turn.trace.through(turn.done),
             )
         except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
+            if turn not in self._turns:
+                self._turns.append(turn)
             turn.fail(err)
+
+    def _generate(self, turn: _Turn, asked: Asked) -> None:
+        """Let the answer to `asked` come in parts."""
+        # Where texts are generated, and nowhere else.
+        from wardian.serving.grpc.generated import Generated  # noqa: PLC0415
+
+        wanted = Generated(self, asked, size=turn.size, started=turn.started, trace=turn.trace)
+        wanted.begin(
+            timeout_s=time_left(self._ends_at, self.service.clock()),
+            connection=self._stream.carrier.number,
+            tls_spki=self._stream.carrier.tls_spki,
+        )
+        self._generated.add(wanted)
+
+    def _cancel(self) -> None:
+        """Let the parts be that were not asked for yet."""
+        generated, self._generated = self._generated, set()
+        for each in generated:
+            each.cancel()
 
     def _start(self) -> None:
         if not self._started:

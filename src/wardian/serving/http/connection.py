@@ -21,11 +21,13 @@ from wardian.serving.http.messages import (
     Buffer,
     HttpRequest,
     HttpResponse,
+    Source,
     error_response,
     render,
 )
 from wardian.serving.http.reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
 from wardian.serving.http.state import ServedConnection, ServerState, next_number
+from wardian.serving.http.streamed import Chunks
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Connection(ServedConnection):
         "_served",
         "_serving_bytes",
         "_since",
+        "_source",
         "_state",
         "_transport",
         "_unsent",
@@ -108,6 +111,7 @@ class Connection(ServedConnection):
         self._held = self._serving_bytes = self._unsent = 0
         self._since = self._paused_at = state.now
         self._linger_since: float | None = None
+        self._source: Source | None = None  # of the answer that is being sent in parts
         self._busy = self._pumping = self._closed = self._closing = self._served = False
         self._keep_alive = self._writable = self._reading = True
         self._head_only = self._continue_due = self._retired = False
@@ -148,6 +152,7 @@ class Connection(ServedConnection):
         self._reader.close()
         self._state.connections.discard(self)
         self._let_go()
+        self._leave_source()
         self._on_lost()
 
     @override
@@ -163,6 +168,8 @@ class Connection(ServedConnection):
         self._flush()
         if self._writable:
             self._pump()
+            if self._source is not None:
+                self._source.taken()
 
     # -- the reader's callbacks -------------------------------------------------------------------
 
@@ -197,6 +204,9 @@ class Connection(ServedConnection):
         """
         if not self._busy:
             raise LocalProtocolError("a request was answered twice")
+        if response.source is not None:
+            self._begin_streamed(response, response.source)
+            return
         self._busy = False
         self._served = True
         state = self._state
@@ -209,6 +219,31 @@ class Connection(ServedConnection):
         keep_alive = self._keep_alive and not ending
         self._write(response, keep_alive=keep_alive)
         if not keep_alive:
+            self._end()
+        elif self._waiting or not self._reading or self._continue_due:
+            self._pump()
+
+    def send_piece(self, data: bytes) -> bool:
+        """Send part of an answer; return whether the client takes what it is sent."""
+        if self._closed or self._transport.is_closing():
+            return False
+        if self._writable and not self._out:
+            self._transport.write(data)
+        else:
+            self._out.append(data)
+            self._unsent += len(data)
+            self._state.take(len(data))
+        return self._writable and not self._out
+
+    def end_streamed(self, *, keep_alive: bool) -> None:
+        """The answer that was sent in parts is whole; serve what follows, or end."""
+        self._source = None
+        self._busy, self._served = False, True
+        if self._closed:
+            return
+        self._since = self._state.now
+        ending = not keep_alive or self._state.draining or self._retired
+        if ending or not self._keep_alive:
             self._end()
         elif self._waiting or not self._reading or self._continue_due:
             self._pump()
@@ -273,6 +308,30 @@ class Connection(ServedConnection):
         self._head_only = request.method == b"HEAD"
         self._serving_bytes = len(request.body)
         self._state.handler(request, self.respond)
+
+    def _begin_streamed(self, response: HttpResponse, source: Source) -> None:
+        """Send the head of an answer whose parts `source` gives; the request is over with them."""
+        state = self._state
+        state.buffered_bytes -= self._serving_bytes
+        self._held -= self._serving_bytes
+        self._serving_bytes = 0
+        if self._closed or self._transport.is_closing():
+            self._busy = False
+            source.gone(_nothing)
+            return
+        self._source, self._since = source, state.now
+        self._keep_alive = self._keep_alive and not response.close
+        # What is read of a connection that is not kept alive is this request, and it alone.
+        chunks = Chunks(self, chunked=self._keep_alive or self._reader.knows_chunks)
+        self.send_piece(chunks.head(response, keep_alive=self._keep_alive))
+        source.begin(chunks)
+
+    def _leave_source(self) -> None:
+        """Tell whoever sends an answer in parts that nobody takes it any more."""
+        source, self._source = self._source, None
+        if source is not None:
+            self._busy = False
+            source.gone(_nothing)
 
     def _pump(self) -> None:
         """Start what waits, as far as order and the client's reading allow."""
@@ -374,7 +433,7 @@ class Connection(ServedConnection):
         """End the connection after a bug in the handler."""
         event(log, "http.handler_raised", level=logging.ERROR, error=type(err).__name__)
         self._reader.stop()
-        if self._busy:
+        if self._busy and self._source is None:
             self.respond(error_response(500, "internal error", close=True))
         else:
             self._close()
@@ -404,6 +463,10 @@ class Connection(ServedConnection):
         limit_s = self._patience_s(phase)
         message = f"the {what} did not arrive within {limit_s:g} s"
         self._stop(error_response(408, message, close=True))
+
+
+def _nothing() -> None:
+    """A connection that is lost has no use for when its request is over."""
 
 
 def _pieces(parts: list[Buffer]) -> Iterator[Buffer]:

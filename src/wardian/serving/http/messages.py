@@ -7,12 +7,15 @@ No `Date` header is sent: an enclave has no clock that it could vouch for, and R
 6.6.1 then forbids one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 from typing_extensions import override
+
+if TYPE_CHECKING:
+    from wardian.serving.http.streamed import Outlet
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -51,6 +54,19 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
         return f"HttpRequest({self.method!r}, {len(self.body)} bytes)"
 
 
+class Source(Protocol):
+    """Gives an answer in parts; see `streamed`. Nothing here raises."""
+
+    def begin(self, outlet: "Outlet") -> None:
+        """The head is sent; parts may go to `outlet` from now on."""
+
+    def taken(self) -> None:
+        """The client took what it was sent: go on."""
+
+    def gone(self, rest: Callable[[], None]) -> None:
+        """The client has left; call `rest` once nothing is done for it any more."""
+
+
 class HttpResponse(msgspec.Struct, frozen=True, gc=False):
     """A response.
 
@@ -60,6 +76,7 @@ class HttpResponse(msgspec.Struct, frozen=True, gc=False):
         content_type: the media type.
         headers: further header lines, each ending in CRLF.
         close: whether the connection ends after it.
+        source: gives the body in parts, in place of `body`; None: it is whole.
     """
 
     status: int = 200
@@ -67,6 +84,7 @@ class HttpResponse(msgspec.Struct, frozen=True, gc=False):
     content_type: bytes = JSON
     headers: bytes = b""
     close: bool = False
+    source: Source | None = None
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -169,3 +187,20 @@ def render(response: HttpResponse, *, keep_alive: bool, head_only: bool) -> list
     if length <= JOIN_BYTES:
         return [b"".join((head, *response.body))]
     return [head, *response.body]
+
+
+def head_of(response: HttpResponse, length: bytes, *, keep_alive: bool) -> bytes:
+    """Return the head of a response whose body comes in parts; `length` is the line that says so.
+
+    Args:
+        response: what is begun.
+        length: header lines, each ending in CRLF, or nothing.
+        keep_alive: as for `render`.
+    """
+    return b"%bContent-Type: %b\r\n%b%b%b\r\n" % (
+        _HEAD[response.status],
+        response.content_type,
+        length,
+        response.headers,
+        b"" if keep_alive else b"Connection: close\r\n",
+    )

@@ -139,6 +139,11 @@ class RequestReader:
             if self.phase != BETWEEN:
                 self._count_raw(len(data), before=phase, steps=self.mark - mark)
 
+    @property
+    def knows_chunks(self) -> bool:
+        """Whether the last request was of HTTP/1.1, and so may be answered in chunks."""
+        return self._version != "1.0"
+
     def stop(self) -> None:
         """Read no more, and let go of what was read; also from within `deliver`."""
         self.phase = ENDED

@@ -35,6 +35,7 @@ def enclave_bytes(spec: RoleSpec, agreed: Agreed | None, *, runs_models: bool) -
     if agreed is not None and runs_models:
         needed += max(
             (MODEL_COPIES + (terms.engine == "auto")) * terms.max_model_bytes
+            + (0 if terms.generate is None else terms.generate.cache_bytes)
             for terms in agreed.models.values()
         )
     return max(SMALLEST_BYTES, 1 << (needed - 1).bit_length())

@@ -2,11 +2,14 @@
 
 from typing import Final
 
-from wardian.serving.http.http2.fields import status_field
+from typing_extensions import override
+
+from wardian.serving.http.http2.fields import response_block, status_field
 from wardian.serving.http.http2.stream import Stream
-from wardian.serving.http.messages import HttpRequest, HttpResponse, error_response
+from wardian.serving.http.messages import HttpRequest, HttpResponse, Source, error_response
 from wardian.serving.http.reader import UNGATED_BYTES
 from wardian.serving.http.state import Gate, Handler
+from wardian.serving.http.streamed import Outlet
 
 _EXPECTATION: Final = b"100-continue"
 
@@ -14,7 +17,7 @@ _EXPECTATION: Final = b"100-continue"
 class Exchange:
     """Collects one request, has it served, and sends the answer."""
 
-    __slots__ = ("_body", "_gate", "_handler", "_max_body_bytes", "_size", "_stream")
+    __slots__ = ("_body", "_gate", "_handler", "_max_body_bytes", "_size", "_source", "_stream")
 
     def __init__(
         self, stream: Stream, handler: Handler, *, max_body_bytes: int, gate: Gate | None = None
@@ -23,6 +26,7 @@ class Exchange:
         self._stream, self._handler, self._gate = stream, handler, gate
         self._max_body_bytes = max_body_bytes
         self._size = 0
+        self._source: Source | None = None
         self._body: bytes | bytearray = b""
 
     def begin(self) -> HttpResponse | None:
@@ -94,6 +98,9 @@ class Exchange:
 
     def gone(self) -> None:
         """Forget the body, unless it is being served: then it stays until that is over."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.gone(self._stream.rest)
         if not self._stream.working:
             self._forget()
 
@@ -101,7 +108,9 @@ class Exchange:
         """Go on: a request that has begun is served."""
 
     def taken(self) -> None:
-        """There is nothing more to write."""
+        """Go on with an answer that comes in parts."""
+        if self._source is not None:
+            self._source.taken()
 
     def refuse(self, response: HttpResponse) -> None:
         """Answer without the handler."""
@@ -112,10 +121,30 @@ class Exchange:
     def _respond(self, response: HttpResponse) -> None:
         stream = self._stream
         stream.release()
+        if response.source is not None:
+            self._begin_streamed(response, response.source)
+            return
         stream.respond(response)
         stream.rest()
         if response.close:
             stream.carrier.retire()
+
+    def _begin_streamed(self, response: HttpResponse, source: Source) -> None:
+        """Send the head of an answer whose parts `source` gives."""
+        stream = self._stream
+        if stream.dead:
+            source.gone(stream.rest)
+            return
+        self._source = source
+        stream.start(response_block(response, None))
+        source.begin(_Parts(self, stream))
+
+    def streamed(self) -> None:
+        """The answer that came in parts is whole."""
+        if self._source is not None:
+            self._source = None
+            self._stream.finish()
+            self._stream.rest()
 
     def _forget(self) -> None:
         self._body = b""
@@ -125,3 +154,24 @@ class Exchange:
         return error_response(
             413, f"{what} is more than the {self._max_body_bytes} bytes that are accepted"
         )
+
+
+class _Parts(Outlet):
+    """The body of an answer that comes in parts."""
+
+    __slots__ = ("_exchange", "_stream")
+
+    def __init__(self, exchange: Exchange, stream: Stream) -> None:
+        self._exchange, self._stream = exchange, stream
+
+    @override
+    def send(self, data: bytes) -> bool:
+        """Send one part; more may follow when the client's windows have let it go."""
+        self._stream.write((data,))
+        self._stream.flush()
+        return False
+
+    @override
+    def end(self) -> None:
+        """End the stream after what was sent."""
+        self._exchange.streamed()

@@ -155,13 +155,14 @@ def build_head(fields: list[tuple[bytes, bytes]]) -> Head:
     return Head(pseudo[b":method"], target, headers, _length(headers))
 
 
-def response_block(response: HttpResponse, length: int) -> bytes:
-    """Return the field block of `response`, whose body has `length` bytes."""
+def response_block(response: HttpResponse, length: int | None) -> bytes:
+    """Return the field block of `response`, with the `length` of its body unless it is in parts."""
     parts = [
         status_field(response.status),
         _indexed_name(_CONTENT_TYPE, response.content_type),
-        _indexed_name(_CONTENT_LENGTH, b"%d" % length),
     ]
+    if length is not None:
+        parts.append(_indexed_name(_CONTENT_LENGTH, b"%d" % length))
     for line in response.headers.split(b"\r\n"):
         if line:
             name, _, value = line.partition(b":")
