@@ -226,7 +226,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             modules=(
                 *_ADMITTED,
                 "wardian._internal.metrics",
-                *_within("roles", "frontend", "tenants"),
+                *_within("roles", "frontend", "tenants", "traffic"),
                 *_within("serving", "dispatch", "flights", "frontend", "frontend_evidence"),
                 *_within("serving", "lane_counts", "open_requests", "packing", "traces", "turns"),
                 *_within("serving.tenants", "account", "api_key", "callers", "limits", "lists"),
@@ -260,6 +260,11 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             heap_bytes=512 * _MIB,
             allowed=(
                 *_SETTINGS,
+                HostFile(
+                    path="traffic.json",
+                    reason="the weights of versions for requests that name none: the operator's, "
+                    "who can starve a version, and no more",
+                ),
                 HostFile(
                     path="tenants.json",
                     reason="the tenants list: believed only with the signatures that the measured "
