@@ -27,7 +27,7 @@ POLL_S: Final = 1.0
 
 def traffic_file(state: StateDir) -> Path:
     """Return where the split that holds now is written, in a directory of its own."""
-    return state.root / "traffic" / "split.json"
+    return state.root.resolve() / "traffic" / "split.json"
 
 
 class TrafficWatch:
