@@ -133,6 +133,12 @@ class Mesh:
         (self.root / state).mkdir(mode=0o700, exist_ok=True)
         (self.root / state / "operator.toml").write_text(operator)
 
+    def split(self, traffic: str) -> None:
+        """Have the operator of the front end say `traffic` beside what it says."""
+        path = self.root / "now" / "operator.toml"
+        said = path.read_text() if path.exists() else ""
+        path.write_text(said.partition("\n[models.digits.traffic]")[0] + traffic)
+
     def set_up(self) -> None:
         """Do what "Own a mesh" says, and install two releases."""
         site, root = self.site, self.root
@@ -233,6 +239,10 @@ def test_a_new_version_of_a_model_and_back(mesh: Mesh) -> None:
         (second,) = mesh.start(VERSION, 2)
         second.until("worker.ready")
         load.until_only(2)
+        for taker in (1, 2):  # both have a worker; the front end goes on
+            mesh.split(f'\n[models.digits.traffic]\n"{taker}" = 1\n')
+            load.until_only(taker)
+        mesh.split("")
         assert mesh.serving[1].stop() == 0
         load.goes_on()
 
@@ -245,7 +255,7 @@ def test_a_new_version_of_a_model_and_back(mesh: Mesh) -> None:
         mesh.serving[1] = first
         load.goes_on()
     every_request_had_its_answer(load)
-    assert all(order == [1, 2, 1] for order in load.versions_in_order())
+    assert all(order == [1, 2, 1, 2, 1] for order in load.versions_in_order())
 
 
 def test_another_wardian_under_another_agreement(mesh: Mesh) -> None:

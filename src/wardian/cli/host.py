@@ -20,7 +20,7 @@ from wardian.attestation.collateral.pccs import parse_pccs
 from wardian.cli.queue_place import find_queue
 from wardian.cli.resolving import free_port, resolve
 from wardian.cli.state import StateDir
-from wardian.cli.traffic import find_traffic
+from wardian.cli.traffic import find_traffic, traffic_file
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings
 from wardian.tee.launch.reach import Reach
@@ -77,6 +77,7 @@ class Placement:
             store=store and f"{kept}/{Path(store).name}",
             backup=None if backup is None else places[backup],
             tenants=None if tenants is None else places[tenants],
+            traffic_file=places.get(self.settings.traffic_file or ""),
             sealed_models={key: places[path] for key, path in sealed.items() if path in places},
             collateral=msgspec.structs.replace(collateral, cache=cache),
         )
@@ -194,15 +195,22 @@ def place_frontend(
             brokers=brokers,
             tenants=None if tenants is None else str(tenants),
             traffic=find_traffic(state, operator),
+            traffic_file=str(traffic_file(state)),
             **way.settings,
         ),
         reach=Reach(
-            read=() if tenants is None else (tenants.parent,),  # it is replaced, never changed
+            read=(  # files in them are replaced, never changed
+                traffic_file(state).parent,
+                *(() if tenants is None else (tenants.parent,)),
+            ),
             sockets=way.sockets,
             bind=(listen[0][1], *way.tcp),
             connect=(*(port for _, port in brokers), *way.redis),
         ),
-        files={} if tenants is None else {"tenants.json": tenants},
+        files={
+            "traffic.json": traffic_file(state),
+            **({} if tenants is None else {"tenants.json": tenants}),
+        },
     )
 
 

@@ -21,6 +21,7 @@ from wardian.cli.host import (
 )
 from wardian.cli.lazy import LazyGroup
 from wardian.cli.state import StateDir
+from wardian.cli.traffic import TrafficWatch
 from wardian.errors import ConfigError
 from wardian.roles.host import HostSettings
 from wardian.tee.launch.gramine import launch_gramine
@@ -64,7 +65,10 @@ def run(
     kind = tee or operator.tee
     logs.configure(role=f"{role}-launcher", level=operator.log_level)
     close_to_others()
+    watch = TrafficWatch(state) if role == "frontend" else None
     if kind != "simulated":
+        if watch is not None:
+            watch.start()
         sys.exit(
             launch_gramine(
                 role,
@@ -80,6 +84,8 @@ def run(
     def announce(event: str, fields: Mapping[str, Field]) -> None:
         if role == "broker" and event == "broker.listening":
             _note_address(state, placement, fields)
+        if watch is not None and event == "frontend.ready":
+            watch.start()  # not before: to fork beside a thread is to risk its locks
         print_announcement(event, fields)
 
     sys.exit(

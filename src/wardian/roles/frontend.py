@@ -23,6 +23,7 @@ from wardian.roles.host import HostSettings
 from wardian.roles.membership import POLL_S, Member, Membership
 from wardian.roles.queue_access import redis_access
 from wardian.roles.tenants import KnownTenants
+from wardian.roles.traffic import TrafficFile, traffic_of
 from wardian.serving.api.evidence_desk import Papers
 from wardian.serving.api.json_tensors import parse_rows
 from wardian.serving.dispatch import Dispatcher
@@ -81,10 +82,7 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         batch_across_tenants=frozenset(
             name for name, terms in agreed.models.items() if terms.batch_across_tenants
         ),
-        traffic={
-            name: {int(version): weight for version, weight in weights.items()}
-            for name, weights in host.traffic.items()
-        },
+        traffic=traffic_of(host.traffic),
     )
     known = KnownTenants.of(host, agreed, admission)
     frontend = Frontend(
@@ -111,7 +109,8 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     start.settle()
     enclave.announce("frontend.ready", address=address, port=port)
     event(log, "frontend.ready", port=port)
-    following = asyncio.ensure_future(_follow(known, frontend))
+    traffic = TrafficFile(host.traffic_file, divide=dispatcher.divide)
+    following = asyncio.gather(_follow(known, frontend), traffic.follow())
     over = await _until_over(membership)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)

@@ -52,6 +52,8 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
         msgspec.Meta(max_length=256),
     ] = msgspec.field(default_factory=dict)
     """Front end: by model, the weights of its versions for the requests that name none."""
+    traffic_file: str | None = None
+    """Front end: the file with the weights that hold now; it may come, and change, at any time."""
     tenants: str | None = None
     """Front end: the file with the tenants list; it may come, and change, at any time."""
     backup: str | None = None

@@ -99,6 +99,16 @@ class Catalog:
         self._turns = {}
         for name in self._served:
             self._divide(name)
+        self._note_unknown()
+
+    def divide(self, traffic: Traffic) -> None:
+        """Divide by `traffic` from the next request on; those that are under way go on."""
+        self._traffic = traffic
+        for name in self._served:
+            self._divide(name)
+        self._note_unknown()
+
+    def _note_unknown(self) -> None:
         for name, weights in self._traffic.items():
             for version in weights:
                 if Lane(name, version) not in self._lanes:

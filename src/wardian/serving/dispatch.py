@@ -229,6 +229,10 @@ class Dispatcher(FrontSink):
         self._queue.rechallenge()
         self.go_on()
 
+    def divide(self, traffic: Traffic) -> None:
+        """Divide requests that name no version by `traffic` from now on; see `Catalog`."""
+        self._catalog.divide(traffic)
+
     def refuse(self, error: Callable[[], WardianError]) -> None:
         """Accept and seal nothing more: what waits ends as `error`; what travels goes on."""
         self._refusal = error

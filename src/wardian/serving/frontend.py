@@ -82,6 +82,7 @@ class Frontend:
             handler=self._api.handle,
             limits=limits,
             gate=self._api.gate if isinstance(self._api, TenantApi) else None,
+            whose=self._api.whose if isinstance(self._api, TenantApi) else None,
             count_refusal=lambda status: self.metrics.count(names.REFUSALS, str(status)),
             speakers={
                 "h2": partial(Http2Connection, accept=GrpcService(self._api.service, limits).accept)

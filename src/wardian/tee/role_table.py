@@ -196,7 +196,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("roles", "broker", "broker_counter", "broker_home", "kbs", "recovering"),
                 *_within("roles", "standing_by", "succeeding"),
                 *_within("serving.http", "connection", "messages", "newcomer", "peer", "reader"),
-                *_within("serving.http", "server", "state", "streamed", "tls"),
+                *_within("serving.http", "server", "sharing", "state", "streamed", "tls"),
                 "wardian.tee.sealing",
             ),
             distributions=(*_BASE_DISTRIBUTIONS, "httptools"),
@@ -226,7 +226,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             modules=(
                 *_ADMITTED,
                 "wardian._internal.metrics",
-                *_within("roles", "frontend", "tenants"),
+                *_within("roles", "frontend", "tenants", "traffic"),
                 *_within("serving", "dispatch", "flights", "frontend", "frontend_evidence"),
                 *_within("serving", "lane_counts", "open_requests", "packing", "traces", "turns"),
                 *_within("serving.tenants", "account", "api_key", "callers", "limits", "lists"),
@@ -241,7 +241,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("serving.grpc", "call", "infer_messages", "methods", "service", "status"),
                 *_within("serving.grpc", "generated", "stream_call", "wire"),
                 *_within("serving.http", "connection", "messages", "newcomer", "peer", "reader"),
-                *_within("serving.http", "server", "state", "streamed", "tls"),
+                *_within("serving.http", "server", "sharing", "state", "streamed", "tls"),
                 *_within("serving.http.http2", "allowance", "blocks", "connection", "exchange"),
                 *_within("serving.http.http2", "fields", "frames", "outbox", "stream", "streams"),
                 *_within("serving.queue", "front", "front_peer", "listening", "redis_connection"),
@@ -262,6 +262,11 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             heap_bytes=512 * _MIB,
             allowed=(
                 *_SETTINGS,
+                HostFile(
+                    path="traffic.json",
+                    reason="the weights of versions for requests that name none: the operator's, "
+                    "who can starve a version, and no more",
+                ),
                 HostFile(
                     path="tenants.json",
                     reason="the tenants list: believed only with the signatures that the measured "

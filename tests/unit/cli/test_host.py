@@ -1,5 +1,6 @@
 """What the operator's files become for each role: settings, and what the kernel opens for it."""
 
+import json
 import socket
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from wardian._internal import wire
 from wardian.cli import host, resolving
 from wardian.cli.state import StateDir
+from wardian.cli.traffic import TrafficWatch, traffic_file
 from wardian.errors import ConfigError, FormatError
 from wardian.roles.host import HostSettings
 
@@ -361,3 +363,28 @@ def test_a_front_end_refuses_traffic_that_is_none(traffic: object) -> None:
     """Whoever starts it may say anything."""
     with pytest.raises(FormatError):
         wire.decode(wire.encode({"traffic": traffic}), HostSettings, what="host settings")
+
+
+def test_traffic_is_handed_on_when_it_changes_and_stays_when_it_is_wrong(
+    state: StateDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    state.agreed.write_text(AGREED.format("a" * 64))
+    operator(state, '[models.digits.traffic]\n"1" = 1\n')
+    watch = TrafficWatch(state)
+
+    def told() -> object:
+        return json.loads(traffic_file(state).read_text())["traffic"]
+
+    assert told() == {"digits": {"1": 1}}
+    operator(state, '[models.digits.traffic]\n"22" = 100\n')
+    watch.look()
+    assert told() == {"digits": {"22": 100}}
+    operator(state, '[models.digits.traffic]\n"22" = -100\n')
+    watch.look()
+    watch.look()
+    assert told() == {"digits": {"22": 100}}
+    refused = [each.getMessage() for each in caplog.records if "refused" in each.getMessage()]
+    assert len(refused) == 1
+    operator(state, "")
+    watch.look()
+    assert told() == {}

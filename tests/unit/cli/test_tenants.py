@@ -251,11 +251,12 @@ def placed(root: Path, text: str) -> tuple[str | None, tuple[Path, ...], dict[st
 
 def test_the_front_end_reads_the_list_s_directory_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "tenants").mkdir()
-    assert placed(tmp_path, "") == (None, (), {})
+    shared = tmp_path.resolve() / "traffic" / "split.json"
+    assert placed(tmp_path, "") == (None, (shared.parent,), {"traffic.json": shared})
     path, read, files = placed(tmp_path, 'tenants = "tenants/list.json"')
     assert path == os.fspath((tmp_path / "tenants" / "list.json").resolve())
-    assert read == ((tmp_path / "tenants").resolve(),)
-    assert files == {"tenants.json": Path(path)}
+    assert read == (shared.parent, (tmp_path / "tenants").resolve())
+    assert files["tenants.json"] == Path(path)
     for wrong in ("list.json", "../list.json", "/list.json", "none/list.json", "tenants/../x.json"):
         with pytest.raises(ConfigError, match="tenants"):
             placed(tmp_path, f'tenants = "{wrong}"')

@@ -468,7 +468,7 @@ def test_a_body_displaces_an_answer_that_nobody_takes() -> None:
     server.state.max_buffered_bytes = 4 * PIECE_BYTES
     server.answer(LARGE)
     assert server.state.buffered_bytes > len(LARGE.body[0])
-    assert server.state.take(2 * PIECE_BYTES)
+    assert server.state.take(2 * PIECE_BYTES, {}, "192.0.2.2")
     assert (server.wire.state, server.state.buffered_bytes) == ("aborted", 2 * PIECE_BYTES)
 
 
@@ -476,7 +476,7 @@ def test_requests_of_a_client_that_takes_no_answer_are_displaced_too() -> None:
     server = Server(max_buffered_bytes=8).feed(GET + POST)
     server.connection.pause_writing()
     assert server.state.buffered_bytes == 5
-    assert server.state.take(5)
+    assert server.state.take(5, {}, "192.0.2.2")
     assert (server.wire.state, server.state.buffered_bytes) == ("aborted", 5)
     server.answer()
     server.connection.connection_lost(None)

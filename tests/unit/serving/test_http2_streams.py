@@ -135,7 +135,9 @@ async def test_a_client_that_takes_nothing_makes_room_for_others() -> None:
     made.head(1, end=True)
     made.asked.pop()[1](HttpResponse(body=(bytes(300_000),)))
     await asyncio.sleep(0)
-    assert made.transport.closing  # it was the one that held most, and took nothing
+    reset = frames.rst_stream(1, frames.ErrorCode.CANCEL)
+    assert reset in made.transport.written  # it was the one that held most, and took nothing
+    assert not made.transport.closing  # its neighbours go on
     assert made.state.buffered_bytes == 0
     assert 503 in made.refusals
 

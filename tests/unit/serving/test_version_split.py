@@ -319,3 +319,32 @@ async def test_a_front_end_with_other_weights_takes_over_from_one_that_drains(ma
     assert {outcome.version for outcome in new.requests.outcomes.values()} == {1}
     for task in tasks:
         task.cancel()
+
+
+async def test_weights_change_under_load_and_nothing_is_lost(make) -> None:
+    plane = make({1: 1})
+    pipes = await plane.worker(ONE), await plane.worker(TWO)
+    tasks = [asyncio.ensure_future(pipe.serve()) for pipe in pipes]
+    expected: list[int] = []
+    for taker in (1, 2, 1, 2):
+        plane.dispatcher.divide({"digits": {taker: 1}})
+        for _ in range(200):  # those of before still wait, or are with a worker
+            plane.requests.submit(len(expected), image(len(expected) % 7))
+            expected.append(taker)
+        await asyncio.sleep(0)
+    outcomes = await plane.requests.all_done()
+    for task in tasks:
+        task.cancel()
+    assert all(is_answer(outcomes[n], n % 7) for n in range(len(expected)))
+    assert [outcomes[n].version for n in range(len(expected))] == expected
+
+
+async def test_no_weights_any_more_is_the_newest_again(make, caplog) -> None:
+    plane = make({1: 1})
+    pipes = await plane.worker(ONE), await plane.worker(TWO)
+    assert await plane.versions(3, *pipes) == [1] * 3
+    plane.dispatcher.divide({})
+    assert await plane.versions(3, *pipes) == [2] * 3
+    plane.dispatcher.divide({"digits": {9: 1}})
+    assert await plane.versions(3, *pipes) == [2] * 3
+    assert sum("traffic.unknown" in each.getMessage() for each in caplog.records) == 1

@@ -14,6 +14,7 @@ from wardian.serving.api.service import Dispatching
 from wardian.serving.api.tenancy import KnownCallers
 from wardian.serving.frontend_evidence import PATH as ATTESTATION_PATH
 from wardian.serving.http.messages import HttpRequest, HttpResponse
+from wardian.serving.http.peer import certificate_of
 from wardian.serving.http.state import Respond
 from wardian.serving.tenants.refusals import TenantRefused
 from wardian.serving.tenants.roster import Roster
@@ -67,6 +68,10 @@ class TenantApi(Api):
         except TenantRefused as err:
             return answer_error(err)
         return None
+
+    def whose(self, headers: Mapping[bytes, bytes], peer: str) -> str:
+        """Return the tenant who sends a request, or "": see `sharing.Whose`."""
+        return self.known.callers.name_of(headers, certificate=certificate_of(peer))
 
     @override
     def handle(self, request: HttpRequest, respond: Respond) -> None:

@@ -8,7 +8,7 @@ its turn, and then the connection ends.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -25,7 +25,25 @@ from wardian.serving.http.messages import (
     error_response,
     render,
 )
-from wardian.serving.http.reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
+from wardian.serving.http.reader import (
+    BETWEEN,
+    BODY,
+    ENDED,
+    HEADERS,
+    NO_ROOM,
+    Refused,
+    RequestReader,
+)
+from wardian.serving.http.sharing import (
+    ARRIVING,
+    KEPT,
+    RESTING,
+    SERVED,
+    SETTLING_S,
+    STALLED,
+    WAITING,
+    Claim,
+)
 from wardian.serving.http.state import ServedConnection, ServerState, next_number
 from wardian.serving.http.streamed import Chunks
 
@@ -186,7 +204,8 @@ class Connection(ServedConnection):
 
     def _acquire(self, size: int) -> bool:
         self._held += size
-        return self._state.take(size) and not self._transport.is_closing()
+        taken = self._state.take(size, self._reader.asked, self.peer)
+        return taken and not self._transport.is_closing()
 
     def _send_continue(self) -> None:
         if self._busy or self._waiting or not self._writable:
@@ -289,10 +308,31 @@ class Connection(ServedConnection):
 
     @property
     @override
-    def stalled_since(self) -> float | None:
-        """Since when the client has taken no answer while memory is held for it, or None."""
-        holds = self._unsent or self._held > self._kept
-        return self._paused_at if holds and not self._writable else None
+    def asked(self) -> Mapping[bytes, bytes]:
+        return self._reader.asked
+
+    @override
+    def place(self) -> tuple[int, float] | None:
+        if self._transport.is_closing():
+            return None
+        if not self._writable:
+            return WAITING, self._paused_at
+        if self._busy:
+            return SERVED, self._since
+        phase, waited = self._reader.phase, self._state.now - self._since
+        rests = phase == BETWEEN or (phase == HEADERS and waited > SETTLING_S)
+        return RESTING if rests else WAITING, self._since
+
+    @override
+    def claims(self) -> Iterator[Claim]:
+        if self._kept:
+            yield Claim(self.asked, self._kept, KEPT, self._since, self.abort)
+        rest = self._held - self._kept + self._unsent
+        if rest and not self._writable:
+            yield Claim(self.asked, rest, STALLED, self._paused_at, self.abort)
+        elif rest:
+            coming = self._reader.phase == BODY and not self._waiting
+            yield Claim(self.asked, rest, ARRIVING if coming else KEPT, self._since, self._give_way)
 
     @property
     @override
@@ -369,7 +409,7 @@ class Connection(ServedConnection):
         if self._out:
             size = sum(map(len, parts))
             self._unsent += size
-            self._state.take(size)
+            self._state.take(size, self.asked, self.peer)
 
     def _flush(self) -> None:
         """Hand over what the transport takes of the answers; close if that was all there was."""
@@ -389,9 +429,12 @@ class Connection(ServedConnection):
     def _let_go(self) -> None:
         """Forget, and no longer account for, whatever is not being served."""
         self._waiting.clear()
+        self._forget_body()
+        self._forget_answers()
+
+    def _forget_body(self) -> None:
         self._state.buffered_bytes -= self._held - self._kept
         self._held = self._kept
-        self._forget_answers()
 
     def _forget_answers(self) -> None:
         self._out.clear()
@@ -420,6 +463,8 @@ class Connection(ServedConnection):
         """Read no further request; answer `refusal` when its turn comes."""
         self._reader.stop()
         self._since = self._linger_since = self._state.now
+        if not self._waiting:
+            self._forget_body()
         if refusal is None:
             return  # all that is owed is in its turn already
         self._state.count_refusal(refusal.status)
@@ -428,6 +473,10 @@ class Connection(ServedConnection):
         else:
             self._write(refusal, keep_alive=False)
             self._end()
+
+    def _give_way(self) -> None:
+        """Let the body go that is being read, for others need its memory."""
+        self._stop(NO_ROOM)
 
     def _crashed(self, err: Exception) -> None:
         """End the connection after a bug in the handler."""

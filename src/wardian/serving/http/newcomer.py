@@ -29,6 +29,7 @@ class Newcomer(asyncio.Protocol):
 
     Attributes:
         connection: that connection; None until the handshake is over.
+        began: when the handshake began, monotonic seconds.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Newcomer(asyncio.Protocol):
             on_lost: called once, when the connection is gone.
         """
         self.connection: ServedConnection | None = None
+        self.began = state.now
         self.tls_spki, self.peer = tls_spki, peer
         self._state, self._speakers, self._on_lost = state, speakers, on_lost
 

@@ -35,3 +35,18 @@ def peer_of(address: str, tls: ssl.SSLObject | None) -> str:
 def certificate_of(peer: str) -> bytes:
     """Return SHA-256 of the certificate that `peer` proved, or b"" if it proved none."""
     return peer.certificate if isinstance(peer, Peer) else b""
+
+
+def place_of(address: str) -> str:
+    """Return what of `address` one caller cannot change at will: of IPv6 the first 64 bits.
+
+    RFC 6177: a site has at least so many addresses.
+    """
+    if ":" not in address:
+        return address
+    head, gap, tail = address.partition("::")
+    parts = head.split(":") if head else []
+    if gap:
+        behind = tail.split(":") if tail else []
+        parts += ["0"] * (8 - len(parts) - len(behind)) + behind
+    return ":".join(parts[:4])

@@ -28,6 +28,9 @@ CHUNK_FRAME_BYTES: Final = 16
 UNGATED_BYTES: Final = 64 * 1024
 """A body up to this size is read whoever sends it: to ask first would cost more than to read it."""
 
+NO_ROOM: Final = error_response(503, "too many large requests at once", retry_after_s=1, close=True)
+"""What it is answered whose body finds no memory, or has to give it to others."""
+
 BETWEEN, HEADERS, BODY, ENDED = range(4)
 """Where the reader is: between requests, in headers, in a body, or where it reads no more."""
 
@@ -44,6 +47,7 @@ class RequestReader:
     """Reads the requests of one connection.
 
     Attributes:
+        asked: the headers of the request whose headers came last; empty before the first.
         phase: `BETWEEN`, `HEADERS`, `BODY` or `ENDED`.
         mark: grows with each change of phase, so that the owner can time each.
     """
@@ -68,6 +72,7 @@ class RequestReader:
         "_ungated_bytes",
         "_url",
         "_version",
+        "asked",
         "mark",
         "phase",
     )
@@ -107,6 +112,7 @@ class RequestReader:
         self._gate = gate
         self._ungated_bytes = min(UNGATED_BYTES, max_body_bytes)
         self._parser = httptools.HttpRequestParser(self)
+        self.asked: dict[bytes, bytes] = {}
         self._headers: dict[bytes, bytes] = {}
         self._url = b""
         self._version = ""
@@ -202,7 +208,7 @@ class RequestReader:
         self.mark += 1
         self.phase = BODY
         self._raw = 0
-        headers = self._headers
+        headers = self.asked = self._headers
         version = self._version = self._parser.get_http_version()
         _accept_version(version, headers.get(b"host"))
         if b"transfer-encoding" in headers:
@@ -232,9 +238,7 @@ class RequestReader:
         if self._length > self._max_body_bytes:
             self._refuse_large("the body")
         if not self._acquire(len(part)):
-            raise Refused(
-                error_response(503, "too many large requests at once", retry_after_s=1, close=True)
-            )
+            raise Refused(NO_ROOM)
         parts = self._parts
         if len(part) >= SMALL_PART_BYTES or not parts or len(parts[-1]) >= SMALL_PART_BYTES:
             parts.append(part)

@@ -1,8 +1,8 @@
 """Listening sockets, accepted connections and their limits; the sweep and the drain.
 
 Connections are accepted here and not by `loop.create_server`, because that hands a connection over
-only after its TLS handshake: half-open handshakes would escape the limit. At the limit the
-connection that has been idle longest gives way; if none is idle, the newcomer is closed.
+only after its TLS handshake: half-open handshakes would escape the limit. At the limit one of
+whoever has most gives way, or the newcomer is closed (`sharing`).
 """
 
 import asyncio
@@ -12,9 +12,10 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Final, cast
 
 from wardian._internal.agreed import Limits
@@ -22,6 +23,15 @@ from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.log import event
 from wardian.errors import ConfigError
 from wardian.serving.http.newcomer import Newcomer, Speaker
+from wardian.serving.http.sharing import (
+    RESTING,
+    SETTLING_S,
+    WAITING,
+    Parties,
+    Place,
+    Whose,
+    connection_to_end,
+)
 from wardian.serving.http.state import Gate, Handler, ServerState
 
 log = logging.getLogger(__name__)
@@ -66,6 +76,7 @@ class HttpServer:
         crowd: Crowd | None = None,
         speakers: Mapping[str, Speaker] | None = None,
         gate: Gate | None = None,
+        whose: Whose | None = None,
     ) -> None:
         """Serve with `handler`.
 
@@ -79,6 +90,7 @@ class HttpServer:
             crowd: how many connections one place may have; by default as many as there are.
             speakers: by ALPN name, what is spoken beside HTTP/1.1; the TLS context has to offer it.
             gate: asked whether a large body is read; by default each is, up to the limit.
+            whose: says which tenant sends a request; by default there are none.
         """
         self._limits = limits
         self._clock = clock
@@ -90,12 +102,14 @@ class HttpServer:
             or max(MIN_BUFFERED_BYTES, BUFFERED_BODIES * limits.max_body_bytes),
             now=clock(),
             gate=gate,
+            parties=Parties(whose, address_of=None if crowd is None else crowd.of),
         )
         shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.idle_timeout_s)
         self._sweep_s = min(MAX_SWEEP_S, shortest / 4)
         self._sockets: list[socket.socket] = []
         self._resting: list[socket.socket] = []
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], Newcomer] = {}
+        self._full: set[str] = set()  # addresses for which there was no room since the last sweep
         self._open = 0
         self._crowd = crowd
         self._speakers = speakers or {}
@@ -217,8 +231,15 @@ class HttpServer:
             on_lost=partial(self._lost, peer),
         )
         task = self._loop.create_task(self._handshake(client, context, newcomer))
-        self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
+        self._handshakes[task] = newcomer
+        task.add_done_callback(partial(self._over_handshake, client))
+
+    def _over_handshake(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+        """Forget a handshake that is over; and its connection, if it did not become one."""
+        newcomer = self._handshakes.pop(task)
+        if newcomer.connection is None:  # it failed, or was ended before it could begin
+            client.close()
+            self._lost(newcomer.peer)
 
     async def _handshake(
         self, client: socket.socket, context: ssl.SSLContext, newcomer: Newcomer
@@ -234,8 +255,6 @@ class HttpServer:
             )
         except (OSError, asyncio.CancelledError) as err:  # ssl.SSLError is an OSError
             client.close()
-            if newcomer.connection is None:
-                self._lost(newcomer.peer)
             event(log, "http.handshake_failed", level=logging.DEBUG, error=type(err).__name__)
             return
         connection = newcomer.connection
@@ -253,6 +272,7 @@ class HttpServer:
 
     def _lost(self, peer: str) -> None:
         self._open -= 1
+        self._full.clear()
         if self._crowd is not None:
             place = self._crowd.of(peer)
             self._crowds[place] -= 1
@@ -266,24 +286,38 @@ class HttpServer:
         if self._crowd is not None:
             place = self._crowd.of(peer)
             if self._crowds[place] >= self._crowd.most:
-                return self._close_idlest(place)
-        return self._open < self._limits.max_connections or self._close_idlest()
+                return self._close_one(peer, place)
+        return self._open < self._limits.max_connections or self._close_one(peer)
 
-    def _close_idlest(self, place: str | None = None) -> bool:
-        """Close the connection, of that place, that has been idle longest; False if none is."""
-        idle = [
-            (since, id(connection), connection)
-            for connection in self._state.connections
-            if (since := connection.idle_since) is not None
-            and (self._crowd is None or place in (None, self._crowd.of(connection.peer)))
-        ]
-        if not idle:
+    def _close_one(self, peer: str, place: str | None = None) -> bool:
+        """End a connection, of that place if one is named, for a newcomer; False if none may."""
+        if peer in self._full:
+            return False  # or each newcomer of a flood would look at every connection
+        newcomer = self._state.parties.of({}, peer)
+        everybody: Iterable[Place] = chain(
+            self._state.places(), self._half_open(newcomer.address or newcomer.name)
+        )
+        if place is not None and self._crowd is not None:
+            everybody = (each for each in everybody if each.party.name == place)
+        gives_way = connection_to_end(everybody, newcomer)
+        if gives_way is None:
+            self._full.add(peer)
             return False
-        min(idle)[2].abort()
+        gives_way.end()
         return True
+
+    def _half_open(self, address: str) -> Iterator[Place]:
+        """Yield the connections in their handshake; those at `address` have a second for it."""
+        now, parties = self._state.now, self._state.parties
+        for task, newcomer in self._handshakes.items():
+            if newcomer.connection is None and not task.cancelling():
+                party = parties.of({}, newcomer.peer)
+                settling = now - newcomer.began < SETTLING_S and address in party
+                yield Place(party, WAITING if settling else RESTING, newcomer.began, task.cancel)
 
     def _sweep(self) -> None:
         self._state.now = self._clock()
+        self._full.clear()
         for connection in tuple(self._state.connections):
             connection.sweep()
         for listener in self._resting:

@@ -3,12 +3,13 @@
 import abc
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from wardian._internal.agreed import Limits
 from wardian.serving.http.messages import HttpRequest, HttpResponse
+from wardian.serving.http.sharing import SPARE, Claim, Parties, Party, Place, claims_to_drop
 
 next_number: Callable[[], int] = itertools.count(1).__next__
 """Numbers connections of this process, whatever they speak."""
@@ -52,8 +53,16 @@ class ServedConnection(asyncio.Protocol, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def stalled_since(self) -> float | None:
-        """Since when the client has taken no answer while memory is held for it, or None."""
+    def asked(self) -> Mapping[bytes, bytes]:
+        """The headers of the request that came last; empty before the first."""
+
+    @abc.abstractmethod
+    def place(self) -> tuple[int, float] | None:
+        """Return what it is (see `sharing.Place`) and since when; None: it is about to end."""
+
+    @abc.abstractmethod
+    def claims(self) -> Iterable[Claim]:
+        """Yield what it holds of the memory of bodies."""
 
     @property
     @abc.abstractmethod
@@ -70,7 +79,8 @@ class ServerState:
         limits: sizes and times.
         count_refusal: told the status of each refusal that did not reach the handler.
         max_buffered_bytes: bodies of requests and answers in memory, over all connections; then
-            whoever does not take its answer is cut off, and then it is 503.
+            somebody gives way (`sharing`), or it is 503.
+        parties: whom connections and bodies count for.
         gate: asked before a large body is read, if there is one.
         now: monotonic seconds, refreshed by the sweep; precise enough for what it times.
         buffered_bytes: of bodies that are being read, wait, or are being served, whether or not
@@ -85,21 +95,44 @@ class ServerState:
     max_buffered_bytes: int
     now: float
     gate: Gate | None = None
+    parties: Parties = field(default_factory=Parties)
     buffered_bytes: int = 0
     draining: bool = False
     connections: set[ServedConnection] = field(default_factory=set)
+    _refused: dict[Party, tuple[float, int]] = field(default_factory=dict)
 
-    def take(self, size: int) -> bool:
-        """Account for `size` bytes more; False if there is no room, whoever is cut off for it."""
+    def take(self, size: int, headers: Mapping[bytes, bytes], peer: str) -> bool:
+        """Account for `size` bytes more of a request of `peer`, or of the answer to it.
+
+        False if there is no room, whoever gave way for it.
+        """
         self.buffered_bytes += size
-        while self.buffered_bytes > self.max_buffered_bytes:
-            stalled = [
-                (since, id(connection), connection)
-                for connection in self.connections
-                if (since := connection.stalled_since) is not None
-            ]
-            if not stalled:
-                return False
+        return self.buffered_bytes <= self.max_buffered_bytes or self._make_room(headers, peer)
+
+    def places(self) -> Iterator[Place]:
+        """Yield the connections that are over their handshake, but for those about to end."""
+        for connection in self.connections:
+            place = connection.place()
+            if place is not None:
+                party = self.parties.of(connection.asked, connection.peer)
+                yield Place(party, *place, connection.abort)
+
+    def _make_room(self, headers: Mapping[bytes, bytes], peer: str) -> bool:
+        most, asker = self.max_buffered_bytes, self.parties.of(headers, peer)
+        if self._refused.get(asker) == (self.now, most):
+            return False  # or each packet of a flood would look at every connection
+        wanted = most - most // SPARE
+        for claim in claims_to_drop(self._claims(), asker):
             self.count_refusal(503)
-            min(stalled)[2].abort()
-        return True
+            claim.let_go()
+            if self.buffered_bytes <= wanted:
+                break
+        if self.buffered_bytes <= most:
+            return True
+        self._refused = {asker: (self.now, most)}
+        return False
+
+    def _claims(self) -> Iterator[tuple[Party, Claim]]:
+        for connection in tuple(self.connections):
+            for claim in connection.claims():
+                yield self.parties.of(claim.headers, connection.peer), claim

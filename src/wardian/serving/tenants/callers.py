@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from wardian._internal.log import event
+from wardian.serving.http.peer import place_of
 from wardian.serving.tenants.account import Account
 from wardian.serving.tenants.api_key import TEXT_BYTES, api_key_digest
 from wardian.serving.tenants.limits import Allowance, whole_seconds
@@ -57,6 +58,13 @@ class Callers:
         except TenantRefused as err:
             raise self._failed(err, address) from None
 
+    def name_of(self, headers: Mapping[bytes, bytes], *, certificate: bytes) -> str:
+        """Return whose request it is, or "" if it is nobody's; see `identify`. Counts nothing."""
+        try:
+            return self._find(headers, certificate)[1].terms.name
+        except TenantRefused:
+            return ""
+
     def _find(self, headers: Mapping[bytes, bytes], certificate: bytes) -> tuple[bytes, Account]:
         digest = _credential(headers) or certificate
         if not digest:
@@ -71,7 +79,7 @@ class Callers:
     def _failed(self, err: TenantRefused, address: str) -> TenantRefused:
         """Return how a caller at `address` is refused that `err` refused."""
         now = self._roster.monotonic()
-        known = self._addresses.pop(place := _place(address), None)
+        known = self._addresses.pop(place := place_of(address), None)
         if known is None:
             known = Allowance(rate=FAILURES_PER_S, burst=FAILURES_AT_ONCE, now=now)
         self._addresses[place] = known
@@ -107,18 +115,3 @@ def _credential(headers: Mapping[bytes, bytes]) -> bytes:
     if len(bare) != TEXT_BYTES:
         raise TenantRefused(Why.UNKNOWN)
     return api_key_digest(bare)
-
-
-def _place(address: str) -> str:
-    """Return what of `address` one caller cannot change at will: of IPv6 the first 64 bits.
-
-    RFC 6177: a site has at least so many addresses.
-    """
-    if ":" not in address:
-        return address
-    head, gap, tail = address.partition("::")
-    parts = head.split(":") if head else []
-    if gap:
-        behind = tail.split(":") if tail else []
-        parts += ["0"] * (8 - len(parts) - len(behind)) + behind
-    return ":".join(parts[:4])

@@ -208,6 +208,7 @@ class Http2Connection(Streams):
         stream = Stream(self, number, head, send_window=self._initial_window)
         stream.remote_ended = ends
         self._streams[number] = stream
+        self._asked = head.headers
         return stream
 
     def _receive(self, stream: Stream) -> HttpResponse | None:

@@ -7,13 +7,14 @@ as long, whether or not its client is still there: to open and reset costs a cli
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from wardian.serving.http.http2 import frames
 from wardian.serving.http.http2.fields import Head, response_block
 from wardian.serving.http.http2.frames import ErrorCode, Violation
 from wardian.serving.http.messages import Buffer, HttpResponse
+from wardian.serving.http.sharing import ARRIVING, KEPT, STALLED
 
 WINDOW_BYTES: Final = 1024 * 1024
 """What a client may send on one stream before we have taken it."""
@@ -65,8 +66,8 @@ class Carrier(Protocol):
     def rested(self, stream: "Stream") -> None:
         """Nothing works for `stream` any more."""
 
-    def take(self, size: int) -> bool:
-        """Account for `size` bytes in memory; False if there is no room."""
+    def take(self, size: int, headers: Mapping[bytes, bytes]) -> bool:
+        """Account for `size` bytes of a request with `headers`; False if there is no room."""
 
     def give(self, size: int) -> None:
         """Account for `size` bytes no more."""
@@ -144,7 +145,7 @@ class Stream:
     def acquire(self, size: int) -> bool:
         """Account for `size` bytes of the request; False if there is no room for them."""
         self._held += size
-        return self.carrier.take(size)
+        return self.carrier.take(size, self.head.headers)
 
     def release(self, size: int | None = None) -> None:
         """Account for `size` bytes no more, or for none at all."""
@@ -211,6 +212,13 @@ class Stream:
         """Whether memory is held for an answer that the client has yet to take."""
         return self._unsent > 0
 
+    def held(self) -> tuple[int, int]:
+        """Return how many bytes are held for it, and what they are: see `sharing.Claim`."""
+        size = self._held + self._unsent
+        if self._unsent:
+            return size, STALLED
+        return size, KEPT if self.working or self.remote_ended else ARRIVING
+
     def next_frame(self, most: int) -> tuple[int, tuple[Buffer, ...]]:
         """Return how many bytes of DATA the next frame has, and the frame in parts.
 
@@ -248,7 +256,7 @@ class Stream:
             if not self._unsent:
                 self.since = self.carrier.now
             self._unsent += more
-            self.carrier.take(more)
+            self.carrier.take(more, self.head.headers)
 
     def die(self) -> None:
         """Forget what is pending; nothing more is sent."""

@@ -7,7 +7,8 @@ over all connections finds what is late, as for HTTP/1.1 (`http.connection`).
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final, TypeAlias, cast
 
 from typing_extensions import override
@@ -20,6 +21,7 @@ from wardian.serving.http.http2.blocks import BlockReader
 from wardian.serving.http.http2.frames import ErrorCode, Violation
 from wardian.serving.http.http2.outbox import Outbox
 from wardian.serving.http.http2.stream import Receiver, Stream
+from wardian.serving.http.sharing import RESTING, SERVED, STALLED, WAITING, Claim
 from wardian.serving.http.state import ServedConnection, ServerState, next_number
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class Streams(ServedConnection):
         self._outbox = Outbox(self._allowance)
         self._ended: deque[int] = deque(maxlen=REMEMBERED)
         self._blocks = BlockReader()
+        self._asked: Mapping[bytes, bytes] = {}
         self._last = 0
         self._initial_window = frames.DEFAULT_WINDOW
         self._since = self._paused_at = state.now
@@ -124,9 +127,10 @@ class Streams(ServedConnection):
         self._allowance.earn(allowance.ANSWERED)
         self._quiet()
 
-    def take(self, size: int) -> bool:
+    def take(self, size: int, headers: Mapping[bytes, bytes]) -> bool:
         """Account for `size` bytes in memory; False if there is no room, or we were cut off."""
-        return self._state.take(size) and not self._transport.is_closing()
+        taken = self._state.take(size, headers, self.peer)
+        return taken and not self._transport.is_closing()
 
     def give(self, size: int) -> None:
         """Account for `size` bytes no more."""
@@ -180,9 +184,26 @@ class Streams(ServedConnection):
 
     @property
     @override
-    def stalled_since(self) -> float | None:
-        """Since when the client has taken nothing of some answer that is held for it, or None."""
-        return min((each.since for each in self._streams.values() if each.holds), default=None)
+    def asked(self) -> Mapping[bytes, bytes]:
+        return self._asked
+
+    @override
+    def place(self) -> tuple[int, float] | None:
+        if self._transport.is_closing():
+            return None
+        if not self._writable:
+            return WAITING, self._paused_at
+        if self._working or any(stream.working for stream in self._streams.values()):
+            return SERVED, self._since
+        return RESTING if self.idle_since is not None else WAITING, self._since
+
+    @override
+    def claims(self) -> Iterator[Claim]:
+        for stream in (*self._streams.values(), *self._working):
+            size, standing = stream.held()
+            if size:
+                let_go = partial(self._give_way, stream, standing)
+                yield Claim(stream.head.headers, size, standing, stream.since, let_go)
 
     @property
     @override
@@ -222,6 +243,12 @@ class Streams(ServedConnection):
         stream.die()
         if stream.receiver is not None:
             stream.receiver.gone()
+
+    def _give_way(self, stream: Stream, standing: int) -> None:
+        """Reset `stream`, for others need the memory that it holds."""
+        code = ErrorCode.CANCEL if standing == STALLED else ErrorCode.ENHANCE_YOUR_CALM
+        self.emit(frames.rst_stream(stream.id, code))
+        self._drop(stream)
 
     def _late_head(self, now: float) -> bool:
         """End the connection if its preface or a field block does not become whole."""
