@@ -251,7 +251,7 @@ class Connection(ServedConnection):
         else:
             self._out.append(data)
             self._unsent += len(data)
-            self._state.take(len(data))
+            self._state.take(len(data), self.asked, self.peer)
         return self._writable and not self._out
 
     def end_streamed(self, *, keep_alive: bool) -> None:
