@@ -27,8 +27,9 @@ import onnxruntime as ort
 import uvloop
 from processes import process, wait_for
 from serving import DIGITS, keep, setting
+from soak_cluster import Cluster
 from soak_disk import INSIDE, enter, small_disk, why_not
-from soak_faults import Cluster, inject
+from soak_faults import faults_of, inject
 from soak_judge import (
     DEADLINE_S,
     SLOW_S,
@@ -53,6 +54,8 @@ PATIENCE_S = 6.0
 """The generator waits past the deadline: it is to see how late an outcome comes."""
 IMAGES = 64
 CALIBRATION_S = 4.0
+ALONE_S = 8.0
+"""Longer than it takes to notice that a worker is frozen, and to admit one anew."""
 CONNECTIONS = 256
 
 
@@ -92,19 +95,20 @@ async def soak(url: str, cluster: Cluster, options: argparse.Namespace) -> dict[
     before = cluster.starts()
     faults = [
         fault
-        for fault in cluster.faults(small_disk=options.inside)
+        for fault in faults_of(cluster, small_disk=options.inside)
         if not options.only or options.only in fault.name
     ]
     injecting = asyncio.ensure_future(inject(cluster, faults, seconds, observed))
     try:
         report = await driver.run(load)
         injected = await injecting
+        said = await idle_workers(cluster, driver)
     finally:
         injecting.cancel()
         with suppress(asyncio.CancelledError):
             await injecting
         await driver.close()
-    said = failures(report, observed.overrun_s)
+    said += failures(report, observed.overrun_s)
     said += unhurt(injected.killed, before, cluster.starts())
     return {
         "seconds": seconds,
@@ -127,6 +131,18 @@ async def soak(url: str, cluster: Cluster, options: argparse.Namespace) -> dict[
         "not_done": injected.not_done,
         "failures": said,
     }
+
+
+async def idle_workers(cluster: Cluster, driver: Driver) -> list[str]:
+    """Return which workers answer nothing, each asked while the others are frozen."""
+    said, workers = [], cluster.workers()
+    driver.observe = None
+    for worker in workers:
+        async with cluster.frozen([name for name in workers if name != worker]):
+            report = await driver.run(ClosedLoad(connections=1, seconds=ALONE_S))
+        if not report.answered:
+            said.append(f"{worker} does not serve any more")
+    return said
 
 
 def example(directory: Path, layout: Layout, workers: int) -> Path:
