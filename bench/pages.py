@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from soak_page import soak_section
+
 BENCH = Path(__file__).parent
 PAGE = BENCH.parent / "docs" / "reference" / "benchmarks.md"
 
@@ -115,34 +117,6 @@ a valid submission's 600 s. `make mlperf` measures it again.
 {rows}
 """
 
-SOAK = """
-## Faults under load
-
-An open loop at half of the capacity, while processes are killed and frozen in turn; every answer is
-compared with what the plain model answers. {where} {seconds:.0f} s at {rate:,.0f}/s;
-`make soak` runs it for ten minutes.
-
-| | |
-|---|---:|
-| requests started | {started:,} |
-| answered | {answered:,} |
-| ended in a typed error | {errors} |
-| not started, since 256 were in flight | {not_started:,} |
-| answered wrongly; answered twice | {wrong}; {unasked} |
-| latest outcome after its deadline, ms | {overrun_ms:.0f} |
-| the generator itself was late by up to, ms | {lag_ms:.0f} |
-
-| fault | requests disturbed | recovered after, s |
-|---|---:|---:|
-{rows}
-
-A request is disturbed if it ended in an error or took longer than {slow_ms:g} ms. Recovery is from
-the fault to the last such request before three seconds without one. Errors are the client's typed
-ones: it tries a lost connection twice more under the same idempotency key, at once, and then says
-`ConnectionLost`. What is past a deadline is so by the generator's clock, and the generator shares
-the cores. {verdict}
-"""
-
 
 def write_page() -> str:
     """Write the page and return it."""
@@ -246,16 +220,7 @@ def mlperf(result: dict[str, Any]) -> str:
 
 def soak(result: dict[str, Any]) -> str:
     """Return the section of `soak.py`."""
-    rows = "\n".join(
-        f"| {each['fault']} | {each['disturbed']:,} | {each['recovery_s']:.2f} |"
-        for each in result["faults"]
-    )
-    errors = ", ".join(f"{kind} {count:,}" for kind, count in result["errors"].items()) or "none"
-    said = "; ".join(result["failures"])
-    verdict = f"The run failed: {said}." if said else "The run showed nothing that must not be."
-    return SOAK.format(
-        **{**result, "where": where(result), "rows": rows, "errors": errors, "verdict": verdict}
-    )
+    return soak_section(result, where(result))
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -15,6 +15,7 @@ import pages
 import serving
 import soak
 import table
+from soak_judge import Happened
 
 from wardian.serving.loadgen.drive import Ended
 from wardian.serving.loadgen.load import OpenLoad
@@ -27,8 +28,12 @@ def ended(at: float, kind: str = "Timeout") -> Ended:
     return Ended(due=at - 1, sent=at - 1, asked=at - 1, at=at, kind=kind)
 
 
+def kill(name: str, at: float) -> Happened:
+    return Happened(name, at, until=at)
+
+
 def test_a_disturbance_belongs_to_the_fault_before_it() -> None:
-    faults = [("kill one", 10.0), ("kill two", 20.0), ("kill three", 30.0)]
+    faults = [kill("one", 10.0), kill("two", 20.0), kill("three", 30.0)]
     found = soak.recoveries([ended(9.0), ended(11.0), ended(13.5, ""), ended(31.0)], faults)
     assert [each["disturbed"] for each in found] == [2, 0, 1]
     assert [each["recovery_s"] for each in found] == [3.5, 0.0, 1.0]
@@ -36,11 +41,19 @@ def test_a_disturbance_belongs_to_the_fault_before_it() -> None:
     assert soak.recoveries([], faults)[2]["recovery_s"] == 0.0
 
 
+def test_a_fault_that_lasts_is_recovered_from_after_its_end() -> None:
+    cut = Happened("cut", 10.0, until=20.0)
+    (found,) = soak.recoveries([ended(12.0), ended(19.0), ended(21.5), ended(26.0)], [cut])
+    assert (found["lasted_s"], found["disturbed"], found["recovery_s"]) == (10.0, 4, 1.5)
+    (within,) = soak.recoveries([ended(11.0)], [cut])
+    assert within["recovery_s"] == 0.0
+
+
 def test_what_is_slow_long_after_a_fault_does_not_put_off_its_recovery() -> None:
     noise = [ended(at) for at in (24.0, 11.0, 10.5, 13.9, 25.0)]
-    (found,) = soak.recoveries(noise, [("kill", 10.0)])
+    (found,) = soak.recoveries(noise, [kill("it", 10.0)])
     assert (found["disturbed"], found["recovery_s"]) == (5, pytest.approx(3.9))
-    (late,) = soak.recoveries([ended(14.0)], [("kill", 10.0)])
+    (late,) = soak.recoveries([ended(14.0)], [kill("it", 10.0)])
     assert late["recovery_s"] == 0.0
 
 
@@ -90,6 +103,21 @@ def test_only_disturbed_outcomes_are_kept() -> None:
     observed.note(Ended(due=5, sent=5, asked=0, at=11, kind="Timeout"))  # never had by a front end
     assert len(observed.disturbed) == 3
     assert observed.overrun_s == pytest.approx(0.3)
+
+
+def test_only_who_could_hear_nothing_may_be_late() -> None:
+    """A cut between others, or one that was over before the request, excuses nobody."""
+    late = Ended(due=10, sent=10, asked=10, at=10 + soak.DEADLINE_S + 1, kind="Timeout")
+    for fault, excused in (
+        (Happened("frozen front end", 11.0, deaf=True), True),
+        (Happened("frozen front end", 5.0, deaf=True, until=10.5), True),
+        (Happened("frozen front end", 5.0, deaf=True, until=9.0), False),
+        (Happened("frozen front end", 14.0, deaf=True), False),
+        (Happened("cut of the queue", 9.0, until=19.0), False),
+    ):
+        observed = soak.Observed(faults=[fault])
+        observed.note(late)
+        assert (observed.cut_off, observed.overrun_s) == ((1, 0.0) if excused else (0, 1.0))
 
 
 def test_medians_say_how_far_apart_the_rounds_lay() -> None:

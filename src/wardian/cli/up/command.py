@@ -308,4 +308,6 @@ def _short(path: Path) -> str:
 
 
 def _write_status(place: StateDir, status: dict[str, Any]) -> None:
-    replace_file(place.status, wire.encode({"at": unix_time(), **status}))
+    """Leave `status` in the status file; a full disk costs the file its newest state, no more."""
+    with contextlib.suppress(OSError):
+        replace_file(place.status, wire.encode({"at": unix_time(), **status}))

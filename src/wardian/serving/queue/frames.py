@@ -5,7 +5,9 @@ A frame is u32 length (of what follows), u8 kind, body; big-endian. The table of
 most one frame of the allowed size and refuses the stream at the first byte that does not fit.
 """
 
+import contextlib
 import enum
+import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,24 @@ _MESSAGE_HEAD = struct.Struct(">IBQ")
 _NUMBER = struct.Struct(">Q")
 _SMALL_PIECE_BYTES = 4096
 _MAX_UNIX_PATH_BYTES = 107  # sun_path of Linux's unix(7), less its final zero
+
+
+_SILENT_S = 5
+_ASK_EVERY_S = 2
+_ASK_TIMES = 3
+
+
+def ask_if_there(sock: socket.socket) -> None:
+    """Let the kernel notice within seconds that the other end of a TCP connection is no more.
+
+    A machine that lost its power, or its network, ends no connection. Who only waits for the other
+    end to speak would wait for ever.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENT_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _ASK_EVERY_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _ASK_TIMES)
 
 
 class FrameKind(enum.IntEnum):

@@ -8,6 +8,7 @@ from asyncio import BaseTransport
 from pathlib import Path
 
 from wardian.errors import ConfigError
+from wardian.serving.queue.frames import ask_if_there
 
 
 def private_socket(path: Path) -> socket.socket:
@@ -47,8 +48,9 @@ def remove_stale(path: Path) -> None:
 
 
 def without_delay(transport: BaseTransport) -> None:
-    """Send small frames at once where the transport is TCP."""
+    """Send small frames at once where the transport is TCP, and notice an end that is no more."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            ask_if_there(sock)

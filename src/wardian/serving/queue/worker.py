@@ -20,6 +20,7 @@ from wardian.serving.queue.frames import (
     FrameKind,
     FrameReader,
     Hello,
+    ask_if_there,
     credit_frame,
     frame,
     message_head,
@@ -246,6 +247,7 @@ def _open(address: Address) -> socket.socket:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         sock = socket.socket(family)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ask_if_there(sock)
         target = (address.host, address.port)
     try:
         sock.connect(target)
