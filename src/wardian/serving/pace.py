@@ -19,6 +19,7 @@ FIRST_AFTER: Final = 32
 _SLACK: Final = 0.25  # by so much the time has to leave what the credit stands for
 _FADES: Final = 1 / 32  # what one message counts in the mean
 _LEAST_S: Final = 1e-6  # what the clock of a host may not even show
+_SLOWER: Final = 1 / 8  # of that, one that took longer than the mean
 _OUTLIER: Final = 4  # times the mean: none counts as more
 
 
@@ -29,35 +30,46 @@ class Pace:
         credit: messages that it takes at a time, a power of 2 from `LEAST` to `MOST`.
     """
 
-    __slots__ = ("_left", "_mean_s", "credit")
+    __slots__ = ("_left", "_taken_s", "_worked_s", "credit")
 
     def __init__(self) -> None:
         """Nothing has been measured: `LEAST`."""
         self.credit = LEAST
-        self._mean_s = 0.0
+        self._worked_s = self._taken_s = _LEAST_S
         self._left = FIRST_AFTER
 
-    def note(self, messages: int, seconds: float) -> bool:
+    def note(self, messages: int, *, taken_s: float, worked_s: float) -> bool:
         """Return whether `credit` is another one now.
+
+        What a message costs is the mean of the work; where the model waits for something else, it
+        is how long messages take, as the quicker of them show: the others may have waited for a
+        processor, and a worker on a busy machine would take fewer messages the more it needs many.
 
         Args:
             messages: how many were served, 1 or more.
-            seconds: how much work that was, of all threads.
+            taken_s: how long that took, seconds.
+            worked_s: how much work it was, seconds of all threads.
         """
-        each = max(seconds / messages, _LEAST_S)
-        if self._left > 0:
-            self._mean_s = max(self._mean_s, each)  # a slow one is not made up for by quick ones
+        worked, taken = max(worked_s / messages, _LEAST_S), max(taken_s / messages, _LEAST_S)
+        if self._left > 0:  # a slow one is not made up for by quick ones
+            self._worked_s, self._taken_s = max(self._worked_s, worked), max(self._taken_s, taken)
             self._left -= messages
             return self._left <= 0 and self._settle()
         weight = min(1.0, messages * _FADES)
-        self._mean_s += weight * (min(each, _OUTLIER * self._mean_s) - self._mean_s)
+        self._worked_s = _moved(self._worked_s, worked, weight)
+        quicker = taken < self._taken_s
+        self._taken_s = _moved(self._taken_s, taken, weight if quicker else weight * _SLOWER)
         return self._settle()
 
     def _settle(self) -> bool:
-        fit = AHEAD_S / self._mean_s
+        fit = AHEAD_S / max(self._worked_s, self._taken_s)
         before = self.credit
         while self.credit < MOST and fit >= 2 * self.credit * (1 + _SLACK):
             self.credit *= 2
         while self.credit > LEAST and fit < self.credit * (1 - _SLACK):
             self.credit //= 2
         return self.credit != before
+
+
+def _moved(mean: float, to: float, weight: float) -> float:
+    return mean + weight * (min(to, _OUTLIER * mean) - mean)

@@ -146,7 +146,8 @@ class Worker:
 
     def serve(self, delivered: list[Delivered]) -> None:
         """Answer the messages in `delivered`; each as soon as all of its requests have run."""
-        began, said_at = self._work_clock(), time.monotonic()
+        worked, began = self._work_clock(), time.monotonic()
+        said_at = began
         tickets: list[_Ticket] = []
         works: list[Work] = []
         done = self._open(delivered, tickets, works)
@@ -160,7 +161,11 @@ class Worker:
                 done, said_at = [], now
         if done:
             self._queue.answer(done)
-        if self._pace.note(len(delivered), self._work_clock() - began):
+        if self._pace.note(
+            len(delivered),
+            taken_s=time.monotonic() - began,
+            worked_s=self._work_clock() - worked,
+        ):
             self._queue.grant(self._pace.credit)
 
     def _open(

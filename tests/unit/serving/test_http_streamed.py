@@ -9,6 +9,7 @@ import pytest
 from wardian._internal.agreed import Limits
 from wardian.serving.http.connection import Connection
 from wardian.serving.http.messages import HttpRequest, HttpResponse, Source, json_response
+from wardian.serving.http.sharing import STALLED
 from wardian.serving.http.state import ServerState
 
 POST = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
@@ -150,8 +151,8 @@ def test_the_memory_of_all_connections_cuts_off_who_does_not_read(server: Server
     parts = server.begin()
     server.connection.pause_writing()
     parts.outlet.send(b"x" * 900)
-    assert server.connection.stalled_since is not None
-    assert server.state.take(200)
+    assert [claim.standing for claim in server.connection.claims()][-1] == STALLED
+    assert server.state.take(200, {}, "192.0.2.9")
     assert server.wire.state == "aborted"
 
 
