@@ -46,6 +46,8 @@ MIN_BUFFERED_BYTES: Final = 256 * 1024**2
 BUFFERED_BODIES: Final = 8
 """Bodies of requests and answers in memory: at least 256 MiB, or so many of the largest."""
 MAX_SWEEP_S: Final = 0.25
+MAX_LOOKS: Final = 8
+"""So often between two sweeps is looked for a connection that makes room for one address."""
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -109,7 +111,7 @@ class HttpServer:
         self._sockets: list[socket.socket] = []
         self._resting: list[socket.socket] = []
         self._handshakes: dict[asyncio.Task[None], Newcomer] = {}
-        self._full: set[str] = set()  # addresses for which there was no room since the last sweep
+        self._looks: Counter[str] = Counter()  # for room in vain, since the last sweep, by address
         self._open = 0
         self._crowd = crowd
         self._speakers = speakers or {}
@@ -272,7 +274,7 @@ class HttpServer:
 
     def _lost(self, peer: str) -> None:
         self._open -= 1
-        self._full.clear()
+        self._looks.clear()
         if self._crowd is not None:
             place = self._crowd.of(peer)
             self._crowds[place] -= 1
@@ -291,7 +293,7 @@ class HttpServer:
 
     def _close_one(self, peer: str, place: str | None = None) -> bool:
         """End a connection, of that place if one is named, for a newcomer; False if none may."""
-        if peer in self._full:
+        if self._looks[peer] >= MAX_LOOKS:
             return False  # or each newcomer of a flood would look at every connection
         newcomer = self._state.parties.of({}, peer)
         everybody: Iterable[Place] = chain(
@@ -301,7 +303,7 @@ class HttpServer:
             everybody = (each for each in everybody if each.party.name == place)
         gives_way = connection_to_end(everybody, newcomer)
         if gives_way is None:
-            self._full.add(peer)
+            self._looks[peer] += 1
             return False
         gives_way.end()
         return True
@@ -317,7 +319,7 @@ class HttpServer:
 
     def _sweep(self) -> None:
         self._state.now = self._clock()
-        self._full.clear()
+        self._looks.clear()
         for connection in tuple(self._state.connections):
             connection.sweep()
         for listener in self._resting:
