@@ -230,6 +230,7 @@ def test_bad_input_is_one_clear_line(argv, says: str, tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_on_a_mesh(shared_mesh: RunningMesh, tmp_path: Path) -> None:
     plot = tmp_path / "curve.svg"
     asked = (shared_mesh.url, "--policy", str(shared_mesh.policy))

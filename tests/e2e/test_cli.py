@@ -335,6 +335,7 @@ def test_a_missing_example_and_a_file_for_a_state(example: Path, tmp_path: Path)
     )
 
 
+@pytest.mark.slow
 def test_a_model_that_is_none(example: Path) -> None:
     (example / "digits.onnx").write_bytes(b"this is no model")
     done = up(example)

@@ -170,6 +170,7 @@ def modelling_probe(tmp_path: Path) -> Probe:
     return Probe((package, directory, builder), tmp_path / "state")
 
 
+@pytest.mark.slow
 def test_a_model_that_names_a_file_does_not_get_it(
     modelling_probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ class Load:
         assert all(now > then for now, then in zip(self.answered, before, strict=True))
 
 
+@pytest.mark.slow
 def test_turned_epochs_and_a_new_manifest_cost_no_request(mesh: RunningMesh) -> None:
     owner = Owner(mesh)
     delays = []
@@ -236,6 +237,7 @@ def test_curl_and_the_ca_file_of_the_start_still_work(
     assert (done.returncode, json.loads(done.stdout)) == (0, {"ready": True}), done.stderr
 
 
+@pytest.mark.slow
 def test_workers_and_front_end_serve_while_no_broker_answers(mesh: RunningMesh) -> None:
     """It is stopped, so that whoever asks it waits; then killed, and it comes back by itself."""
     owner = Owner(mesh)

@@ -511,6 +511,7 @@ async def test_a_measured_broker_serves_them_where_its_operator_says(tmp_path: P
     assert [line["port"] for line in said if line["event"] == "broker.kbs-listening"] == [port]
 
 
+@pytest.mark.slow
 async def test_a_measured_broker_asks_the_pccs_of_its_operator(tmp_path: Path) -> None:
     """Confined to the ports of the operator's file, and without a resolver."""
     state, port = StateDir.open(tmp_path / "state"), free_port(["127.0.0.1"])

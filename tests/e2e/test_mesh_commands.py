@@ -41,6 +41,7 @@ def test_an_owner_at_a_running_mesh(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_second_run_follows_the_first(tmp_path: Path) -> None:
     """`wardian up` signs what follows the manifest in force, whatever it signed meanwhile."""
     state = tmp_path / "state"

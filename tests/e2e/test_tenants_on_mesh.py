@@ -95,6 +95,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listed]:
     made.mesh.stop()
 
 
+@pytest.mark.slow
 def test_lists_follow_one_another_on_a_running_mesh(listed: Listed) -> None:
     assert [listed.status(name) for name in ("alice", "bob", None)] == [200, 401, 401]
     listed.put("alice", "bob")

@@ -50,6 +50,9 @@ def test_the_same_twice_and_in_any_directory(tmp_path):
     assert str(tmp_path) not in first.text
 
 
+SLOW = ((), (pytest.mark.slow,))
+
+
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_every_role_in_two_checkouts_at_the_same_path(package, tmp_path, role):
     before = Builder(tmp_path / "a", deployment=agreed_of(role), package=package).build(role)
@@ -60,7 +63,9 @@ def test_every_role_in_two_checkouts_at_the_same_path(package, tmp_path, role):
     )
 
 
-@pytest.mark.parametrize("role", sorted(ROLES))
+@pytest.mark.parametrize(
+    "role", [pytest.param(role, marks=SLOW[role != "frontend"]) for role in sorted(ROLES)]
+)
 def test_one_byte_of_any_own_file_changes_it(package, tmp_path, role):
     module = ROLES[role].entry.removeprefix("wardian.").replace(".", "/") + ".py"
     before = Builder(tmp_path / "d", deployment=agreed_of(role), package=package).build(role)
@@ -80,6 +85,7 @@ def test_a_comment_in_a_compiled_source_shows_too(package, tmp_path):
     assert build(tmp_path / "d", package=package).mr_enclave != before.mr_enclave
 
 
+@pytest.mark.slow
 def test_what_is_no_part_of_the_role_does_not_matter(package, tmp_path):
     before = build(tmp_path / "d", package=package)
     (package / "tee" / "launch" / "launcher.py").write_text("raise SystemExit")
@@ -111,6 +117,7 @@ def test_everything_else_that_it_covers(tmp_path, changed):
     assert build(tmp_path / "a", **changed).mr_enclave != build(tmp_path / "b").mr_enclave
 
 
+@pytest.mark.slow
 def test_the_agreed_settings_change_every_role_and_the_operator_s_none(tmp_path):
     """`operator.toml` is no input of a build at all; `wardian.toml` is one of each."""
     before = Builder(tmp_path / "a", deployment=AGREED)
@@ -186,6 +193,7 @@ def test_a_traced_role_is_small(tmp_path, role):
     assert built.files < 800
 
 
+@pytest.mark.slow
 def test_sizes_and_threads(tmp_path):
     def table(agreed: bytes, role: str = "worker", **options):
         return tomllib.loads(Builder(tmp_path, deployment=agreed, **options).build(role).text)[
