@@ -11,6 +11,8 @@ from simulators.tiny_decoder import decoder
 
 import wardian
 
+pytestmark = pytest.mark.slow
+
 WARDIAN = """
 [mesh]
 name = "writers"

@@ -5,9 +5,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from mesh import RunningMesh
 
 import wardian
+
+pytestmark = pytest.mark.slow
 
 IMAGE = {"image": np.zeros((1, 64), "f4")}
 
