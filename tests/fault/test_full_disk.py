@@ -1,6 +1,5 @@
 """A file system without a free byte, a real one: what has to be written waits, nothing ends."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,9 +74,7 @@ filling.join()
 def on_small_disk(need_program, tmp_path):
     """A function that runs a script in a file system of 4 MB, which it gets as its argument."""
     need_program("unshare")
-    if why := soak_disk.why_not():
-        if os.environ.get("WARDIAN_REQUIRE_ALL"):
-            pytest.fail(why)
+    if why := soak_disk.why_not():  # the kernel's word: nothing that could be installed
         pytest.skip(why)
     mount = 'mount -t tmpfs -o size=4m,mode=0700 wardian "$1" && exec "$2" -c "$3" "$1"'
 
