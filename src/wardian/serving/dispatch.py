@@ -2,8 +2,8 @@
 
 Requests of one event-loop tick become one sealed message: one pack, one seal, one write. While all
 workers are busy requests wait here, unsealed, until a worker has nothing to do or they are as many
-as a worker has already: so packs grow with the load, a worker has its next ones at hand, and what
-nobody waits for any more is never sent.
+as a worker has already, for some milliseconds at most: so packs grow with the load, a worker has
+its next ones at hand, and what nobody waits for any more is never sent.
 
 If a worker dies, what it held comes back. A request that may have killed it is suspect and travels
 alone, to a worker that holds nothing else; one that takes two workers with it ends as `JobFailed`
@@ -58,6 +58,9 @@ log = logging.getLogger(__name__)
 
 MAX_CRASHES = 2
 """Workers that may die of one request before it is given up."""
+
+HELD_BACK_S = 0.01
+"""What waits for others to travel with waits no longer: a busy worker may be one that is stuck."""
 
 LARGE_BYTES = 1024**2
 """When as much is under way to a lane, each of its workers holds no more than ..."""
@@ -345,15 +348,28 @@ class Dispatcher(FrontSink):
         if self._holds or self._refusal is not None:
             return
         workers = self._room(lane)
-        if not workers or (
-            not self._queue.idle(lane.lane) and lane.few(self._queue.crew(lane.lane))
-        ):
+        if not workers or self._is_better_later(lane):
             return
         share = -(-lane.open // workers)  # no worker is to idle beside a full one
         while workers:
             if requests := lane.next_pack(share):
                 self._send(lane, requests)
             workers = self._room(lane)
+
+    def _is_better_later(self, lane: LaneQueue) -> bool:
+        """Return whether what waits is better sent with more, and has not been held back long."""
+        if self._queue.idle(lane.lane) or not lane.few(self._queue.crew(lane.lane)):
+            lane.held_since = 0.0
+            return False
+        now = clock.monotonic()
+        if not lane.held_since:
+            lane.held_since = now
+            self._loop.call_later(HELD_BACK_S, self.room_opened, lane.lane)
+        # That timer may come a little early, by the clock that is asked here.
+        if now - lane.held_since < HELD_BACK_S / 2:
+            return True
+        lane.held_since = 0.0
+        return False
 
     def _room(self, lane: LaneQueue) -> int:
         """Return how many workers are to have something of what waits in `lane` now."""

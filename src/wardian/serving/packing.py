@@ -96,6 +96,7 @@ class LaneQueue:
         scheduled: a flush is due at the end of this event-loop tick.
         carried: how many requests are in messages under way to these workers.
         aloft_bytes: how large those messages are together.
+        held_since: since when what waits is held back, monotonic; 0 while it is not.
     """
 
     lane: Lane
@@ -106,6 +107,7 @@ class LaneQueue:
     scheduled: bool = False
     carried: int = 0
     aloft_bytes: int = 0
+    held_since: float = 0.0
 
     @property
     def open(self) -> int:

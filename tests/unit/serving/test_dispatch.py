@@ -63,6 +63,11 @@ async def plane():
     plane.dispatcher.close()
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    monkeypatch.setattr(dispatch, "HELD_BACK_S", 600.0)
+
+
 async def tick() -> None:
     await asyncio.sleep(0)
 
@@ -103,7 +108,7 @@ async def test_requests_wait_for_room_and_packs_grow(plane):
     assert all(is_answer(outcomes[number], number) for number in range(100))
 
 
-async def test_a_busy_worker_gets_more_once_that_is_as_much_as_it_has(plane):
+async def test_a_busy_worker_gets_more_once_that_is_as_much_as_it_has(plane, patient):
     pipe = await plane.worker(credit=3)
     for number in range(6):
         plane.requests.submit(number, image(number))
@@ -122,7 +127,22 @@ async def test_a_busy_worker_gets_more_once_that_is_as_much_as_it_has(plane):
     assert all(is_answer(outcomes[number], number) for number in range(12))
 
 
-async def test_what_waits_goes_to_a_worker_that_has_nothing_to_do_however_little_it_is(plane):
+async def test_what_waits_for_more_is_sent_soon_all_the_same(plane):
+    await plane.worker(credit=3)  # and never answers
+    for number in range(6):
+        plane.requests.submit(number, image(number))
+    await tick()
+    plane.requests.submit(6, image(6))
+    while len(plane.queue.sent) < 2:
+        await asyncio.sleep(0.001)
+    plane.requests.submit(7, image(7))
+    while len(plane.queue.sent) < 3:
+        await asyncio.sleep(0.001)
+
+
+async def test_what_waits_goes_to_a_worker_that_has_nothing_to_do_however_little_it_is(
+    plane, patient
+):
     pipe = await plane.worker()
     for number in range(6):
         plane.requests.submit(number, image(number))
@@ -144,7 +164,7 @@ async def test_what_waits_goes_to_a_worker_that_has_nothing_to_do_however_little
     assert all(is_answer(outcomes[number], number) for number in range(9))
 
 
-async def test_what_waits_behind_a_message_that_nobody_waits_for_is_not_held_back(plane):
+async def test_what_waits_behind_a_message_that_nobody_waits_for_is_not_held_back(plane, patient):
     await plane.worker()
     for number in range(4):
         plane.requests.submit(number, image(number), deadline_s=0.02)
@@ -158,7 +178,7 @@ async def test_what_waits_behind_a_message_that_nobody_waits_for_is_not_held_bac
     assert len(plane.queue.sent) == 2  # the worker has credit, and may be alive
 
 
-async def test_strangers_messages_wait_for_each_other_like_requests_of_one_message(plane):
+async def test_strangers_messages_wait_for_each_other_like_requests_of_one_message(plane, patient):
     pipe = await plane.worker(credit=32)
     for number in range(6):
         plane.requests.submit(number, image(number), tenant=str(number))
@@ -175,7 +195,7 @@ async def test_strangers_messages_wait_for_each_other_like_requests_of_one_messa
         await plane.requests.all_done()
 
 
-async def test_of_several_busy_workers_each_counts(plane):
+async def test_of_several_busy_workers_each_counts(plane, patient):
     pipes = [await plane.worker() for _ in range(3)]
     for number in range(6):
         plane.requests.submit(number, image(number))
