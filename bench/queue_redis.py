@@ -26,7 +26,7 @@ import uvloop
 from clear_twin import ClearReceiver, ClearSender, NoEvidence
 from processes import AS_A_ROLE, end_below, free_port, process, resident_mb, wait_for
 from serving import answers as answers_once
-from serving import identity, keep, requests, setting
+from serving import identity, keep, load_by, requests, setting
 from typing_extensions import override
 
 from wardian._internal.agreed import Limits
@@ -348,7 +348,7 @@ def run(rounds: int, seconds: float) -> dict[str, Any]:
         }
         for (server, connections), figures in found.items()
     ]
-    return {**setting(rounds, seconds), "rows": rows, "starts": starts}
+    return {**setting(rounds, seconds), "load_by": load_by(), "rows": rows, "starts": starts}
 
 
 def main() -> None:

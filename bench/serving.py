@@ -199,7 +199,13 @@ def run(rounds: int, seconds: float) -> dict[str, Any]:
             }
             for target in targets
         }
-    return {**setting(rounds, seconds), "tee": "SIMULATED", "rows": rows, "servers": servers}
+    about = {**setting(rounds, seconds), "load_by": load_by(), "tee": "SIMULATED"}
+    return {**about, "rows": rows, "servers": servers}
+
+
+def load_by() -> str:
+    """Return what makes the load of `load.py` in a closed loop."""
+    return "wrk" if shutil.which("wrk") else "wardian bench serving"
 
 
 def setting(rounds: int, seconds: float) -> dict[str, Any]:
@@ -216,7 +222,6 @@ def setting(rounds: int, seconds: float) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "load_average": os.getloadavg()[0],
-        "load_by": "wrk" if shutil.which("wrk") else "wardian bench serving",
         "rounds": rounds,
         "seconds": seconds,
     }

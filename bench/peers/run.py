@@ -19,7 +19,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import models
 from environments import NotInstalled, install, version_of
 from processes import free_port, process, resident_mb, wait_for
-from serving import BenchFailed, Target, answers, identity, keep, measure, medians, setting
+from serving import (
+    BenchFailed,
+    Target,
+    answers,
+    identity,
+    keep,
+    load_by,
+    measure,
+    medians,
+    setting,
+)
 from table import PEERS, Peer, write_body
 
 import wardian
@@ -188,7 +198,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     run = Run(options.scratch, options.rounds, options.seconds)
-    before = setting(options.rounds, options.seconds)
+    before = {**setting(options.rounds, options.seconds), "load_by": load_by()}
     run.models.mkdir(parents=True, exist_ok=True)
     if not (run.models / "resnet50.onnx").exists():
         models.mlp(run.models / "mlp.onnx")
