@@ -332,7 +332,10 @@ def test_answers_that_one_tenant_does_not_take(front: FrontEnd, closing: ExitSta
         slow.send(PREFACE + settings(_4=0))
         mine = slow.request(PREDICT, LARGE, authorization=bearer("bob"))
         front.wait_for(lambda: len(front.dispatcher.seen) == 1 and 0 < state.buffered_bytes < SENT)
-        size = state.buffered_bytes  # of one answer that waits
+        with ExitStack() as stack:  # an answer that is taken shows how much one that waits holds
+            whole = connect(front, stack).send(head_of("bob", len(LARGE)) + LARGE).response()
+        size = len(whole[2])
+        assert size > 1000
         greedy = closing.enter_context(Http2Client(front, greet=False))
         greedy.send(PREFACE + settings(_4=0))
         asked = [

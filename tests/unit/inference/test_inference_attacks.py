@@ -281,6 +281,7 @@ def test_graphs_nested_without_end_are_refused():
         verify_onnx(field(7, body))
 
 
+@pytest.mark.slow
 def test_a_file_of_nothing_but_parts_is_refused():
     with pytest.raises(FormatError, match="more parts"):
         verify_onnx(field(7, b"\x0a\x00" * 4_100_000))  # nodes of 2 bytes each
