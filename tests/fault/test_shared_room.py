@@ -13,19 +13,14 @@ import numpy as np
 import pytest
 from simulators.front_end import HOST, FrontEnd, RawClient
 from simulators.http2_client import (
-    CANCEL,
     DATA,
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
     HEADERS,
-    PREFACE,
-    WINDOW,
     Http2Client,
     Reset,
     frame,
-    settings,
-    u32,
 )
 from simulators.tenants import key_of, terms, verified
 
@@ -323,29 +318,3 @@ def test_uploads_that_trickle_from_one_address(anybody: FrontEnd, closing: ExitS
         served(anybody, None, source="127.0.0.2")  # what fits is taken
         assert status(connect(anybody, closing, source="127.0.0.2"), None, LARGE) == 503
         assert status(connect(anybody, closing, source="127.0.0.3"), None, LARGE) == 200
-
-
-def test_answers_that_one_tenant_does_not_take(front: FrontEnd, closing: ExitStack) -> None:
-    """Whoever holds most gives way, not who was slow first."""
-    with room_for(front, 1_000_000) as state:
-        slow = closing.enter_context(Http2Client(front, greet=False))
-        slow.send(PREFACE + settings(_4=0))
-        mine = slow.request(PREDICT, LARGE, authorization=bearer("bob"))
-        front.wait_for(lambda: len(front.dispatcher.seen) == 1 and 0 < state.buffered_bytes < SENT)
-        with ExitStack() as stack:  # an answer that is taken shows how much one that waits holds
-            whole = connect(front, stack).send(head_of("bob", len(LARGE)) + LARGE).response()
-        size = len(whole[2])
-        assert size > 1000
-        greedy = closing.enter_context(Http2Client(front, greet=False))
-        greedy.send(PREFACE + settings(_4=0))
-        asked = [
-            greedy.request(PREDICT, LARGE, authorization=bearer("alice"))
-            for _ in range(1_000_000 // size + 8)
-        ]
-        with pytest.raises(Reset) as reset:
-            greedy.answer(asked[0])
-        assert reset.value.code == CANCEL
-        with ExitStack() as stack:
-            assert status(connect(front, stack), "bob", LARGE) == 200
-        slow.send(frame(WINDOW, 0, 0, u32(2**30)) + frame(WINDOW, 0, mine, u32(2**30)))
-        assert slow.answer(mine)[0] == 200
