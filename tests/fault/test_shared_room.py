@@ -13,14 +13,19 @@ import numpy as np
 import pytest
 from simulators.front_end import HOST, FrontEnd, RawClient
 from simulators.http2_client import (
+    CANCEL,
     DATA,
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
     HEADERS,
+    PREFACE,
+    WINDOW,
     Http2Client,
     Reset,
     frame,
+    settings,
+    u32,
 )
 from simulators.tenants import key_of, terms, verified
 
@@ -318,3 +323,41 @@ def test_uploads_that_trickle_from_one_address(anybody: FrontEnd, closing: ExitS
         served(anybody, None, source="127.0.0.2")  # what fits is taken
         assert status(connect(anybody, closing, source="127.0.0.2"), None, LARGE) == 503
         assert status(connect(anybody, closing, source="127.0.0.3"), None, LARGE) == 200
+
+
+def test_answers_that_one_tenant_does_not_take(front: FrontEnd, closing: ExitStack) -> None:
+    """Whoever holds most gives way, not who was slow first."""
+    with room_for(front, 1_000_000) as state:
+        slow = unread(front, closing)
+        mine = slow.request(PREDICT, LARGE, authorization=bearer("bob"))
+        front.wait_for(lambda: len(front.dispatcher.seen) == 1 and 0 < state.buffered_bytes < SENT)
+        size = state.buffered_bytes  # of an answer that waits
+        asked, held = list[tuple[Http2Client, int]](), size
+        while held + len(LARGE) <= 1_000_000:  # one by one: bodies that come together are refused
+            if len(asked) % 4 == 0:  # few on a connection, whose own window is bounded, too
+                client = unread(front, closing)
+            asked.append((client, client.request(PREDICT, LARGE, authorization=bearer("alice"))))
+            held += size
+            front.wait_for(lambda held=held: state.buffered_bytes == held)
+        with ExitStack() as stack:
+            assert status(connect(front, stack), "bob", LARGE) == 200
+        assert take(slow, mine) == 200
+        outcomes = [take(client, number) for client, number in asked]
+        assert set(outcomes) == {200, CANCEL}
+        assert outcomes.count(CANCEL) < 3  # what was wanted, and no more
+
+
+def take(client: Http2Client, number: int) -> int:
+    """The status of an answer that is taken now, or the code with which it was given up."""
+    client.send(frame(WINDOW, 0, 0, u32(2**20)) + frame(WINDOW, 0, number, u32(2**20)))
+    try:
+        return client.answer(number)[0]
+    except Reset as reset:
+        return reset.code
+
+
+def unread(front: FrontEnd, closing: ExitStack) -> Http2Client:
+    """A client that takes nothing of any answer."""
+    client = closing.enter_context(Http2Client(front, greet=False))
+    client.send(PREFACE + settings(_4=0))
+    return client
