@@ -24,8 +24,8 @@ from serving import DIGITS, keep, setting
 from soak import payloads
 
 from wardian.errors import WardianError
-from wardian.serving.client.connection import parse_origin
 from wardian.serving.client.messages import Answer
+from wardian.serving.client.origin import parse_origin
 from wardian.serving.client.policy import load_client_policy
 from wardian.serving.loadgen.dial import VerifiedDial
 from wardian.serving.loadgen.link import Link

@@ -41,8 +41,8 @@ from soak_judge import (
 )
 from soak_machines import BROKER, CLIENT, FRONTEND, Layout
 
-from wardian.serving.client.connection import parse_origin
 from wardian.serving.client.messages import Answer, build_infer, parse_infer
+from wardian.serving.client.origin import parse_origin
 from wardian.serving.client.policy import load_client_policy
 from wardian.serving.loadgen.dial import VerifiedDial
 from wardian.serving.loadgen.drive import Driver

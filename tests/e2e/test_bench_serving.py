@@ -21,8 +21,8 @@ from wardian.cli.bench import session
 from wardian.cli.bench.screen import LiveLine, line
 from wardian.cli.bench.session import Wanted
 from wardian.errors import ConfigError, EvidenceInvalid, JobFailed, PolicyDenied, QueueFull
-from wardian.serving.client.connection import parse_origin
 from wardian.serving.client.messages import build_infer, parse_infer
+from wardian.serving.client.origin import parse_origin
 from wardian.serving.loadgen.alarm import Alarm
 from wardian.serving.loadgen.dial import VerifiedDial
 from wardian.serving.loadgen.drive import Driver

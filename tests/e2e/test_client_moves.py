@@ -8,13 +8,13 @@ import pytest
 from simulators.front_end import MEASUREMENTS, FrontEnd, digits, make_manifest
 
 from wardian.errors import ConnectionLost, Timeout
-from wardian.serving.client import connection
+from wardian.serving.client import attempts
 from wardian.serving.client.aio import AsyncClient
 from wardian.serving.client.sync import Client
 
 PIXELS = np.random.default_rng(3).random((2, 64), dtype="f4")
 ROLES = {role: frozenset({measured}) for role, measured in MEASUREMENTS.items()}
-LOSSES, MOVES = connection.MAX_LOSSES, connection.MAX_MOVES
+LOSSES, MOVES = attempts.MAX_LOSSES, attempts.MAX_MOVES
 
 
 class Moving(FrontEnd):

@@ -24,7 +24,7 @@ from wardian.serving.api.generate.bodies import decode_prompt
 from wardian.serving.api.oip import decode_infer
 from wardian.serving.api.predict import decode_predict
 from wardian.serving.grpc import wire
-from wardian.serving.grpc.infer_messages import parse_infer
+from wardian.serving.grpc.infer_request import parse_infer
 from wardian.serving.http.http2 import frames as http2
 from wardian.serving.http.messages import HttpRequest
 from wardian.serving.http.reader import Refused, RequestReader

@@ -16,8 +16,8 @@ from wardian.inference.model import load_model
 from wardian.serving.api.routes import Api
 from wardian.serving.client.messages import Answer, build_infer, parse_infer
 from wardian.serving.dispatch import Dispatcher
-from wardian.serving.grpc.infer_messages import build_infer as grpc_answer
-from wardian.serving.grpc.infer_messages import parse_infer as grpc_request
+from wardian.serving.grpc.infer_answer import build_infer as grpc_answer
+from wardian.serving.grpc.infer_request import parse_infer as grpc_request
 from wardian.serving.grpc.wire import element, field
 from wardian.serving.http.messages import HttpRequest, HttpResponse
 

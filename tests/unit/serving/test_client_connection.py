@@ -33,13 +33,7 @@ from wardian.errors import (
     Timeout,
     WardianError,
 )
-from wardian.serving.client.connection import (
-    ClientConnection,
-    Origin,
-    VerifiedKeys,
-    client_context,
-    parse_origin,
-)
+from wardian.serving.client.connection import ClientConnection, VerifiedKeys
 from wardian.serving.client.messages import (
     Answer,
     Call,
@@ -49,6 +43,7 @@ from wardian.serving.client.messages import (
     parse_json,
     raise_for_status,
 )
+from wardian.serving.client.origin import Origin, client_context, parse_origin
 from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.frontend_evidence import FrontendEvidence, frontend_report_data
 from wardian.tee.launch.simulation import generate_platform

@@ -14,7 +14,8 @@ from wardian.inference.spec import TensorSpec
 from wardian.serving.api.elements import to_bf16
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.grpc import wire
-from wardian.serving.grpc.infer_messages import Asked, build_infer, parse_infer
+from wardian.serving.grpc.infer_answer import build_infer
+from wardian.serving.grpc.infer_request import Asked, parse_infer
 from wardian.serving.grpc.methods import METHODS, SERVICE, read_named
 
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wardian._internal.agreed import Limits
 from wardian.errors import LocalProtocolError
-from wardian.serving.http.connection import MAX_PIPELINED, PIECE_BYTES, Connection, ServerState
+from wardian.serving.http.connection import MAX_PIPELINED, Connection, ServerState
 from wardian.serving.http.messages import (
     JOIN_BYTES,
     HttpRequest,
@@ -20,6 +20,7 @@ from wardian.serving.http.messages import (
     json_response,
     render,
 )
+from wardian.serving.http.outgoing import PIECE_BYTES
 from wardian.serving.http.reader import BETWEEN, BODY, ENDED, HEADERS, Refused, RequestReader
 
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n"

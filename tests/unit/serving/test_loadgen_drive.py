@@ -14,7 +14,7 @@ from wardian.errors import (
     QueueFull,
     WardianError,
 )
-from wardian.serving.client.connection import Moved
+from wardian.serving.client.attempts import Moved
 from wardian.serving.client.messages import Answer
 from wardian.serving.loadgen.drive import Driver, Ended
 from wardian.serving.loadgen.load import ClosedLoad, OpenLoad

@@ -14,7 +14,7 @@ from wardian.errors import (
     PeerProtocolError,
 )
 from wardian.inference.dtypes import dtype_name
-from wardian.serving.client.connection import Moved
+from wardian.serving.client.attempts import Moved
 from wardian.serving.loadgen import histogram
 from wardian.serving.loadgen.histogram import Histogram
 from wardian.serving.loadgen.link import AnswerReader, Link

@@ -28,7 +28,7 @@ from wardian.cli.attest.verify import existing
 from wardian.cli.audit.files import note_head
 from wardian.cli.audit.source import file, log_refused
 from wardian.errors import ConfigError, ConnectionLost, PeerProtocolError
-from wardian.serving.client.connection import client_context, parse_origin
+from wardian.serving.client.origin import client_context, parse_origin
 from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend, load_client_policy
 from wardian.serving.frontend_evidence import NONCE_BYTES, PATH, FrontendEvidence
 

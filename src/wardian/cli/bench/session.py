@@ -13,8 +13,8 @@ from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, Timeout, WardianError
 from wardian.inference.spec import Tensors
 from wardian.serving.client.aio import AsyncClient, connect_async
-from wardian.serving.client.connection import parse_origin
 from wardian.serving.client.messages import MAX_TIMEOUT_S
+from wardian.serving.client.origin import parse_origin
 from wardian.serving.client.policy import load_client_policy
 from wardian.serving.loadgen.dial import VerifiedDial
 from wardian.serving.loadgen.drive import Driver

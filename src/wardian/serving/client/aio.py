@@ -6,7 +6,7 @@ async with await connect_async("https://localhost:8443", policy="client-policy.t
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,16 +15,11 @@ import numpy.typing as npt
 
 from wardian._internal.clock import monotonic
 from wardian.crypto.secret import Secret
-from wardian.errors import ConnectionLost, QueueFull, RequestKeyOver, Timeout
+from wardian.errors import ConnectionLost, RequestKeyOver, Timeout
 from wardian.inference.spec import Tensors
-from wardian.serving.client.connection import (
-    Attempts,
-    ClientConnection,
-    VerifiedKeys,
-    client_context,
-    handshake_failed,
-    parse_origin,
-)
+from wardian.serving.client.aio_links import AsyncLink, AsyncLinks
+from wardian.serving.client.attempts import Attempts
+from wardian.serving.client.connection import Destination
 from wardian.serving.client.credentials import ClientCertificate, load_api_key
 from wardian.serving.client.generating import GeneratedPart, PartReader, build_generate
 from wardian.serving.client.messages import (
@@ -36,6 +31,7 @@ from wardian.serving.client.messages import (
     parse_infer,
     parse_json,
 )
+from wardian.serving.client.origin import parse_origin
 from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend, load_client_policy
 from wardian.serving.client.sealing import (
     MAX_SEALINGS,
@@ -48,7 +44,6 @@ from wardian.serving.client.sealing import (
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_CONNECTIONS: Final = 64
-READ_BYTES: Final = 256 * 1024
 
 
 async def connect_async(
@@ -85,51 +80,6 @@ async def connect_async(
     return client
 
 
-class _Link:
-    """A stream and the protocol on it."""
-
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        protocol: ClientConnection,
-    ) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.protocol = protocol
-
-    async def exchange(self, request: bytes) -> Answer:
-        """Return the answer to `request`.
-
-        Raises:
-            ConnectionLost: the connection broke.
-        """
-        await self.send(request)
-        while True:
-            answer = self.protocol.receive(await self.receive())
-            if answer is not None:
-                return answer
-
-    async def send(self, request: bytes) -> None:
-        """Send `request`; raises as `exchange`."""
-        try:
-            self.writer.write(request)
-            await self.writer.drain()
-        except OSError as err:
-            raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
-
-    async def receive(self) -> bytes:
-        """Return some bytes, or none at the end of the connection; raises as `exchange`."""
-        try:
-            return await self.reader.read(READ_BYTES)
-        except OSError as err:
-            raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
-
-    def abort(self) -> None:
-        """Close at once."""
-        self.writer.transport.abort()
-
-
 class AsyncClient:
     """A client of one front end, for the event loop on which it is used first."""
 
@@ -146,19 +96,18 @@ class AsyncClient:
         certificate: ClientCertificate | None = None,
     ) -> None:
         """Prepare; nothing is connected before the first call. See `connect_async`."""
-        self._origin = parse_origin(url)
-        self._policy = policy if isinstance(policy, ClientPolicy) else load_client_policy(policy)
         self._timeout_s = timeout_s
-        self._context = client_context(certificate)
-        self._api_key = None if api_key is None else load_api_key(api_key)
-        self._keys = VerifiedKeys(self._policy)
         self._request_keys = request_keys(seal)
         self._pad = pad
-        self._idle: list[_Link] = []
         self._free = asyncio.Semaphore(max_connections)
-        self._verifying = asyncio.Lock()  # one asks for evidence, the others profit
-        self._closed = False
-        self._frontend: VerifiedFrontend | None = None
+        self._links = AsyncLinks(
+            Destination(
+                parse_origin(url),
+                policy if isinstance(policy, ClientPolicy) else load_client_policy(policy),
+                certificate=certificate,
+                api_key=None if api_key is None else load_api_key(api_key),
+            )
+        )
 
     async def infer(
         self,
@@ -243,21 +192,15 @@ class AsyncClient:
 
     async def verify(self) -> VerifiedFrontend:
         """Return what the front end was verified as, from the newest connection's evidence."""
-        if self._frontend is None:
+        if self._links.frontend is None:
             await self.ready()
-        if self._frontend is None:
+        if self._links.frontend is None:
             raise ConnectionLost("no connection was verified")
-        return self._frontend
+        return self._links.frontend
 
     async def close(self) -> None:
         """Close all idle connections; calls that are under way end by themselves."""
-        self._closed = True
-        links, self._idle = self._idle, []
-        for link in links:
-            link.writer.close()
-        for link in links:
-            with suppress(OSError):
-                await link.writer.wait_closed()
+        await self._links.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -321,19 +264,18 @@ class AsyncClient:
         attempts = Attempts()
         while True:
             try:
-                kept = self._idle and not attempts.failed
-                link = self._idle.pop() if kept else await self._open()
+                link = await self._links.take(anew=attempts.failed)
                 return await self._attempt(link, call)
             except ConnectionLost as err:
                 attempts.survive(err)
 
-    async def _attempt(self, link: _Link, call: Call) -> Answer:
+    async def _attempt(self, link: AsyncLink, call: Call) -> Answer:
         try:
             answer = await link.exchange(link.protocol.request(call))
         except BaseException:
             link.abort()  # an answer that comes later must not meet the next request
             raise
-        self._give_back(link)
+        self._links.give_back(link)
         return answer
 
     async def _parts(self, call: Call, ends_at: float) -> AsyncGenerator[GeneratedPart]:
@@ -344,9 +286,12 @@ class AsyncClient:
         """
         attempts = Attempts()
         while True:
-            async with asyncio.timeout_at(ends_at):
-                kept = self._idle and not attempts.failed
-                link = self._idle.pop() if kept else await self._open()
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    link = await self._links.take(anew=attempts.failed)
+            except ConnectionLost as err:
+                attempts.survive(err)
+                continue
             reader = PartReader(link.protocol)
             try:
                 async with asyncio.timeout_at(ends_at):
@@ -365,53 +310,8 @@ class AsyncClient:
                 link.abort()  # the client left, or what follows must not meet the next request
                 raise
             else:
-                self._give_back(link)
+                self._links.give_back(link)
                 return
-
-    def _give_back(self, link: _Link) -> None:
-        if self._closed or not link.protocol.reusable:
-            link.writer.close()
-        else:
-            self._idle.append(link)
-
-    async def _open(self) -> _Link:
-        """Return a new connection whose other end is verified."""
-        origin = self._origin
-        try:
-            reader, writer = await asyncio.open_connection(
-                origin.host, origin.port, ssl=self._context, server_hostname=origin.host
-            )
-        except OSError as err:
-            raise handshake_failed(origin, err) from err
-        try:
-            link = _Link(
-                reader,
-                writer,
-                ClientConnection(
-                    origin,
-                    policy=self._policy,
-                    keys=self._keys,
-                    certificate=writer.get_extra_info("ssl_object").getpeercert(binary_form=True),
-                    api_key=self._api_key,
-                ),
-            )
-            await self._verify(link)
-        except BaseException:
-            writer.transport.abort()
-            raise
-        return link
-
-    async def _verify(self, link: _Link) -> None:
-        async with self._verifying:
-            while not link.protocol.recheck():
-                answer = await link.exchange(link.protocol.evidence_request())
-                try:
-                    link.protocol.verify(answer)
-                except QueueFull as busy:
-                    if not link.protocol.reusable:
-                        raise
-                    await asyncio.sleep(busy.retry_after_s)  # within the caller's timeout
-        self._frontend = link.protocol.frontend
 
 
 def _time(deadline: float) -> float:

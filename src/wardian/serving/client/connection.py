@@ -10,10 +10,7 @@ by the client's clock: the one of the front end is its host's (TRUST T21).
 """
 
 import secrets
-import ssl
-from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 import h11
 
@@ -21,14 +18,11 @@ from wardian._internal import wire
 from wardian._internal.clock import Monotonic, UnixTime, monotonic, unix_time
 from wardian.broker.certificates import spki_of, valid_until
 from wardian.crypto.secret import Secret
-from wardian.errors import (
-    ConfigError,
-    ConnectionLost,
-    LocalProtocolError,
-    PeerProtocolError,
-)
-from wardian.serving.client.credentials import ClientCertificate, authorization, load_certificate
+from wardian.errors import ConnectionLost, LocalProtocolError, PeerProtocolError
+from wardian.serving.client.attempts import Moved
+from wardian.serving.client.credentials import ClientCertificate, authorization
 from wardian.serving.client.messages import Answer, Call, raise_for_status
+from wardian.serving.client.origin import Origin, client_context
 from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend
 from wardian.serving.frontend_evidence import NONCE_BYTES, PATH, FrontendEvidence
 
@@ -37,118 +31,8 @@ MAX_ANSWER_BYTES: Final = 1024**3
 """Largest answer of a verified front end; of one that is not verified, `wire.MAX_MESSAGE_BYTES`."""
 MAX_KEYS: Final = 1024
 """Keys that are remembered as verified."""
-DEFAULT_PORT: Final = 443
 MISDIRECTED: Final = 421
 """RFC 9110 section 15.5.20: any request may be repeated on another connection."""
-MAX_MOVES: Final = 8
-"""Front ends that may move to another manifest under one call. Behind a balancer each moves by
-itself, so the next connection can lead to one that is just about to."""
-MAX_LOSSES: Final = 2
-"""Connections that one call may lose: one was closed while it was idle, and the next one by a front
-end that moved, or stopped, just after it had been verified."""
-
-
-class Moved(ConnectionLost):
-    """The front end serves no more on this connection, and did nothing of what was asked on it."""
-
-
-class NoTls(ConnectionLost):
-    """The other end does not speak TLS 1.3: that is not going to change."""
-
-
-class Attempts:
-    """Which losses one call survives, to be tried again on a new connection."""
-
-    __slots__ = ("_lost", "_moves")
-
-    def __init__(self) -> None:
-        """Nothing was lost yet."""
-        self._lost = self._moves = 0
-
-    @property
-    def failed(self) -> bool:
-        """Whether one was: what was kept idle since may be lost, too."""
-        return bool(self._lost or self._moves)
-
-    def survive(self, err: ConnectionLost) -> None:
-        """Return if the call is to be tried once more, else raise `err`.
-
-        Where a front end moved, nothing was done. Any other loss may have cost the answer alone: it
-        is survived because an inference changes nothing and the idempotency key is the same.
-        """
-        if isinstance(err, Moved):
-            self._moves += 1
-        else:
-            self._lost += 1
-        over = self._moves > MAX_MOVES or self._lost > MAX_LOSSES
-        if over or isinstance(err, NoTls):
-            raise err
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where a front end is."""
-
-    host: str
-    port: int
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORT else f"{host}:{self.port}"
-
-
-def parse_origin(url: str) -> Origin:
-    """Return the origin that `url`, `https://HOST[:PORT]`, names.
-
-    Raises:
-        ConfigError: another scheme, a path, or no host.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or DEFAULT_PORT
-        (host or "").encode("idna")
-    except ValueError as err:  # UnicodeError too: a label that no resolver would take
-        raise ConfigError(f"{url!r}: not a URL: {err}") from err
-    if parts.scheme != "https" or not host:
-        raise ConfigError(f"{url!r}: expected https://HOST[:PORT]; nothing is sent in the clear")
-    if parts.path not in ("", "/") or parts.query or parts.username:
-        raise ConfigError(f"{url!r}: expected https://HOST[:PORT] and no more")
-    return Origin(host=host, port=port)
-
-
-def client_context(certificate: ClientCertificate | None = None) -> ssl.SSLContext:
-    """Return the TLS context of a client that verifies evidence instead of certificates.
-
-    It shows `certificate`, if there is one, to front ends that ask for one.
-
-    No CA is asked. A CA says who controls a name; what a client wants to know is which code holds
-    the key at the other end, and evidence bound to that key says it, whatever the name. The
-    handshake still proves that the other end holds the private key of the certificate that it
-    shows (RFC 8446 section 4.4.3), whatever `verify_mode` says; so a machine in between can show
-    somebody else's evidence or somebody else's key, but never both for one connection.
-    `ClientConnection` makes no request before that evidence is verified.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.options |= ssl.OP_NO_TICKET  # a resumed connection shows no certificate (TRUST T20)
-    context.set_alpn_protocols(["http/1.1"])
-    if certificate is not None:
-        load_certificate(context, certificate)
-    return context
-
-
-def handshake_failed(origin: Origin, err: OSError) -> ConnectionLost:
-    """Return what to raise for a TLS handshake with `origin` that ended in `err`.
-
-    One that was cut off may have met a front end that was just stopping.
-    """
-    cut_off = not isinstance(err, ssl.SSLError) or isinstance(err, ssl.SSLEOFError)
-    kind = ConnectionLost if cut_off else NoTls
-    return kind(f"no TLS 1.3 with {origin.authority}: {err}")
 
 
 class VerifiedKeys:
@@ -353,3 +237,45 @@ class ClientConnection:
         except h11.LocalProtocolError as err:
             raise LocalProtocolError(f"cannot be sent as HTTP: {err}") from err
         return b"".join((head or b"", *(rest or ()), end or b""))
+
+
+class Destination:
+    """A front end as one client sees it: where it is, what it must be, which keys it has proven.
+
+    Attributes:
+        origin: where it is.
+        context: under which TLS it is reached; see `origin.client_context`.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        policy: ClientPolicy,
+        *,
+        certificate: ClientCertificate | None = None,
+        api_key: Secret | None = None,
+    ) -> None:
+        """Verify nothing yet.
+
+        Args:
+            origin: where it is.
+            policy: what the other end of each connection must be.
+            certificate: of a tenant, shown in the TLS handshake.
+            api_key: of a tenant; goes with each request, never with what is sent before evidence.
+        """
+        self.origin, self.context = origin, client_context(certificate)
+        self._policy, self._api_key = policy, api_key
+        self._keys = VerifiedKeys(policy)
+
+    def begin(self, certificate: bytes | None) -> ClientConnection:
+        """Return the state of a connection whose handshake is over.
+
+        `certificate` is the leaf of the other end, DER; raises as `ClientConnection`.
+        """
+        return ClientConnection(
+            self.origin,
+            policy=self._policy,
+            keys=self._keys,
+            certificate=certificate,
+            api_key=self._api_key,
+        )

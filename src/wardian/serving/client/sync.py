@@ -7,11 +7,7 @@ The other end is verified before anything is sent to it, on every connection. On
 used by many threads; each call has a connection to itself.
 """
 
-import socket
-import threading
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,18 +16,13 @@ import numpy.typing as npt
 
 from wardian._internal.clock import monotonic
 from wardian.crypto.secret import Secret
-from wardian.errors import ConnectionLost, QueueFull, RequestKeyOver, Timeout
+from wardian.errors import ConnectionLost, RequestKeyOver
 from wardian.inference.spec import Tensors
-from wardian.serving.client.connection import (
-    Attempts,
-    ClientConnection,
-    VerifiedKeys,
-    client_context,
-    handshake_failed,
-    parse_origin,
-)
+from wardian.serving.client.attempts import Attempts
+from wardian.serving.client.connection import Destination
 from wardian.serving.client.credentials import ClientCertificate, load_api_key
 from wardian.serving.client.generating import GeneratedPart, PartReader, build_generate
+from wardian.serving.client.links import Link, Links, seconds_until
 from wardian.serving.client.messages import (
     Answer,
     Call,
@@ -41,6 +32,7 @@ from wardian.serving.client.messages import (
     parse_infer,
     parse_json,
 )
+from wardian.serving.client.origin import parse_origin
 from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend, load_client_policy
 from wardian.serving.client.sealing import (
     MAX_SEALINGS,
@@ -52,9 +44,6 @@ from wardian.serving.client.sealing import (
 )
 
 DEFAULT_TIMEOUT_S: Final = 30.0
-MAX_IDLE: Final = 16
-"""Connections that are kept for the next call."""
-READ_BYTES: Final = 256 * 1024
 
 
 def connect(
@@ -104,44 +93,6 @@ def connect(
     return client
 
 
-class _Link:
-    """A socket and the protocol on it."""
-
-    def __init__(self, sock: socket.socket, protocol: ClientConnection) -> None:
-        self.sock = sock
-        self.protocol = protocol
-
-    def exchange(self, request: bytes, deadline: float) -> Answer:
-        """Return the answer to `request`.
-
-        Raises:
-            Timeout: `deadline` (monotonic seconds) passed.
-            ConnectionLost: the connection broke.
-        """
-        self.send(request, deadline)
-        while True:
-            answer = self.protocol.receive(self.receive(deadline))
-            if answer is not None:
-                return answer
-
-    def send(self, request: bytes, deadline: float) -> None:
-        """Send `request`; raises as `exchange`."""
-        with _typed_errors():
-            self.sock.settimeout(_left(deadline))
-            self.sock.sendall(request)
-
-    def receive(self, deadline: float) -> bytes:
-        """Return some bytes, or none at the end of the connection; raises as `exchange`."""
-        with _typed_errors():
-            self.sock.settimeout(_left(deadline))
-            return self.sock.recv(READ_BYTES)
-
-    def close(self) -> None:
-        """Close the socket."""
-        with suppress(OSError):
-            self.sock.close()
-
-
 class Client:
     """A client of one front end. Thread-safe."""
 
@@ -157,19 +108,17 @@ class Client:
         certificate: ClientCertificate | None = None,
     ) -> None:
         """Prepare; nothing is connected before the first call. See `connect`."""
-        self._origin = parse_origin(url)
-        self._policy = policy if isinstance(policy, ClientPolicy) else load_client_policy(policy)
         self._timeout_s = timeout_s
-        self._context = client_context(certificate)
-        self._api_key = None if api_key is None else load_api_key(api_key)
-        self._keys = VerifiedKeys(self._policy)
         self._request_keys = request_keys(seal)
         self._pad = pad
-        self._idle: list[_Link] = []
-        self._lock = threading.Lock()  # guards the idle links
-        self._verifying = threading.Lock()  # one asks for evidence, the others profit
-        self._closed = False
-        self._frontend: VerifiedFrontend | None = None
+        self._links = Links(
+            Destination(
+                parse_origin(url),
+                policy if isinstance(policy, ClientPolicy) else load_client_policy(policy),
+                certificate=certificate,
+                api_key=None if api_key is None else load_api_key(api_key),
+            )
+        )
 
     def infer(
         self,
@@ -282,19 +231,15 @@ class Client:
 
     def verify(self) -> VerifiedFrontend:
         """Return what the front end was verified as, from the newest connection's evidence."""
-        if self._frontend is None:
+        if self._links.frontend is None:
             self.ready()
-        if self._frontend is None:
+        if self._links.frontend is None:
             raise ConnectionLost("no connection was verified")
-        return self._frontend
+        return self._links.frontend
 
     def close(self) -> None:
         """Close all idle connections; calls that are under way end by themselves."""
-        with self._lock:
-            self._closed = True
-            links, self._idle = self._idle, []
-        for link in links:
-            link.close()
+        self._links.close()
 
     def __enter__(self) -> Self:
         return self
@@ -326,8 +271,10 @@ class Client:
         while True:
             key = keys.find(model)
             if key is None:
-                key = keys.accept(model, self._do(key_call(model), timeout_s=_time(deadline)))
-            left_s = _time(deadline)
+                key = keys.accept(
+                    model, self._do(key_call(model), timeout_s=seconds_until(deadline))
+                )
+            left_s = seconds_until(deadline)
             sealed = build_sealed(
                 model,
                 inputs,
@@ -350,25 +297,29 @@ class Client:
         deadline, attempts = monotonic() + timeout_s, Attempts()
         while True:
             try:
-                link = self._open(deadline) if attempts.failed else self._take(deadline)
+                link = self._links.take(deadline, anew=attempts.failed)
                 return self._attempt(link, call, deadline)
             except ConnectionLost as err:
                 attempts.survive(err)
 
-    def _attempt(self, link: _Link, call: Call, deadline: float) -> Answer:
+    def _attempt(self, link: Link, call: Call, deadline: float) -> Answer:
         try:
             answer = link.exchange(link.protocol.request(call), deadline)
         except BaseException:
             link.close()  # an answer that comes later must not meet the next request
             raise
-        self._give_back(link)
+        self._links.give_back(link)
         return answer
 
     def _parts(self, call: Call, *, timeout_s: float) -> Generator[GeneratedPart]:
         """Yield the parts of the answer to `call`, on whichever connection has the first."""
         deadline, attempts = monotonic() + timeout_s, Attempts()
         while True:
-            link = self._open(deadline) if attempts.failed else self._take(deadline)
+            try:
+                link = self._links.take(deadline, anew=attempts.failed)
+            except ConnectionLost as err:
+                attempts.survive(err)
+                continue
             reader = PartReader(link.protocol)
             try:
                 link.send(link.protocol.request(call), deadline)
@@ -383,99 +334,5 @@ class Client:
                 link.close()  # the client left, or what follows must not meet the next request
                 raise
             else:
-                self._give_back(link)
+                self._links.give_back(link)
                 return
-
-    def _take(self, deadline: float) -> _Link:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._open(deadline)
-
-    def _give_back(self, link: _Link) -> None:
-        with self._lock:
-            if not self._closed and link.protocol.reusable and len(self._idle) < MAX_IDLE:
-                self._idle.append(link)
-                return
-        link.close()
-
-    def _open(self, deadline: float) -> _Link:
-        """Return a new connection whose other end is verified."""
-        origin = self._origin
-        try:
-            raw = socket.create_connection((origin.host, origin.port), timeout=_left(deadline))
-        except TimeoutError as err:
-            raise Timeout(f"no connection to {origin.authority} in time") from err
-        except OSError as err:
-            raise ConnectionLost(f"cannot connect to {origin.authority}: {err.strerror}") from err
-        link: _Link | None = None
-        try:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock = self._context.wrap_socket(raw, server_hostname=origin.host)
-            raw = sock
-            protocol = ClientConnection(
-                origin,
-                policy=self._policy,
-                keys=self._keys,
-                certificate=sock.getpeercert(binary_form=True),
-                api_key=self._api_key,
-            )
-            link = _Link(sock, protocol)
-            self._verify(link, deadline)
-        except TimeoutError as err:
-            raw.close()
-            raise Timeout(f"no TLS connection to {origin.authority} in time") from err
-        except OSError as err:
-            raw.close()
-            raise handshake_failed(origin, err) from err
-        except BaseException:
-            raw.close()
-            raise
-        return link
-
-    def _verify(self, link: _Link, deadline: float) -> None:
-        if not self._verifying.acquire(timeout=_left(deadline)):
-            raise Timeout("another call is still waiting for this front end's evidence")
-        try:
-            while not link.protocol.recheck():
-                answer = link.exchange(link.protocol.evidence_request(), deadline)
-                try:
-                    link.protocol.verify(answer)
-                except QueueFull as busy:
-                    if monotonic() + busy.retry_after_s > deadline or not link.protocol.reusable:
-                        raise
-                    time.sleep(busy.retry_after_s)
-        finally:
-            self._verifying.release()
-        self._frontend = link.protocol.frontend
-
-
-@contextmanager
-def _typed_errors() -> Iterator[None]:
-    """Raise what a socket does as `Timeout` or `ConnectionLost`."""
-    try:
-        yield
-    except TimeoutError as err:
-        raise Timeout("no answer within the time that was given") from err
-    except OSError as err:
-        raise ConnectionLost(f"the connection broke: {err.strerror or err}") from err
-
-
-def _time(deadline: float) -> float:
-    """Return the seconds until `deadline`; Timeout if there are none."""
-    try:
-        return _left(deadline)
-    except TimeoutError as err:
-        raise Timeout("no answer within the time that was given") from err
-
-
-def _left(deadline: float) -> float:
-    """Return the seconds until `deadline`.
-
-    Raises:
-        TimeoutError: there are none.
-    """
-    left = deadline - monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left

@@ -12,7 +12,8 @@ from wardian._internal.agreed import Limits
 from wardian.errors import RequestError, Timeout
 from wardian.inference.spec import Tensors
 from wardian.serving.api.service import Service
-from wardian.serving.grpc.infer_messages import Asked, build_infer, parse_infer
+from wardian.serving.grpc.infer_answer import build_infer
+from wardian.serving.grpc.infer_request import Asked, parse_infer
 from wardian.serving.grpc.methods import INFER, METHODS, read_named
 from wardian.serving.grpc.status import HEAD, OK_TRAILERS, ending_of
 from wardian.serving.http.http2.stream import Stream

@@ -20,12 +20,8 @@ from wardian.serving.grpc.call import (
     shorter,
     time_left,
 )
-from wardian.serving.grpc.infer_messages import (
-    Asked,
-    error_message,
-    final_parameter,
-    parse_infer,
-)
+from wardian.serving.grpc.infer_answer import error_message, final_parameter
+from wardian.serving.grpc.infer_request import Asked, parse_infer
 from wardian.serving.grpc.methods import STREAM_ROUTE
 from wardian.serving.grpc.status import HEAD, OK_TRAILERS, Ending, Status, ending_of
 from wardian.serving.http.http2.stream import Stream

@@ -18,13 +18,13 @@ from wardian._internal.log import event
 from wardian.errors import LocalProtocolError
 from wardian.serving.http.messages import (
     CONTINUE,
-    Buffer,
     HttpRequest,
     HttpResponse,
     Source,
     error_response,
     render,
 )
+from wardian.serving.http.outgoing import Outgoing
 from wardian.serving.http.reader import (
     BETWEEN,
     BODY,
@@ -51,10 +51,6 @@ log = logging.getLogger(__name__)
 
 MAX_PIPELINED: Final = 8
 """Requests of one connection that wait behind the one that is being served."""
-PIECE_BYTES: Final = 64 * 1024
-"""Of an answer so much is handed to the transport at a time. A TLS transport does not say what its
-socket has yet to send, and drops that when it has closed for a while (`server.SHUTDOWN_S`): what
-it holds has to be little."""
 LINGER_QUIET_S: Final = 0.5
 """A refused client is closed when it has been silent for so long ..."""
 LINGER_S: Final = 5.0
@@ -77,7 +73,6 @@ class Connection(ServedConnection):
     __slots__ = (
         "_busy",
         "_closed",
-        "_closing",
         "_continue_due",
         "_head_only",
         "_held",
@@ -85,7 +80,6 @@ class Connection(ServedConnection):
         "_linger_since",
         "_on_lost",
         "_out",
-        "_paused_at",
         "_pumping",
         "_reader",
         "_reading",
@@ -95,10 +89,7 @@ class Connection(ServedConnection):
         "_since",
         "_source",
         "_state",
-        "_transport",
-        "_unsent",
         "_waiting",
-        "_writable",
         "peer",
         "tls_spki",
     )
@@ -113,7 +104,7 @@ class Connection(ServedConnection):
         self._state = state
         self.tls_spki, self.peer = tls_spki, peer
         self._on_lost = on_lost
-        self._transport = cast("asyncio.Transport", None)
+        self._out = Outgoing(state, account=self._account)
         self._reader = RequestReader(
             max_body_bytes=state.limits.max_body_bytes,
             tls_spki=tls_spki,
@@ -125,20 +116,19 @@ class Connection(ServedConnection):
             gate=state.gate,
         )
         self._waiting: deque[_Turn] = deque()
-        self._out: deque[Buffer] = deque()  # not empty only while the transport is not writable
-        self._held = self._serving_bytes = self._unsent = 0
-        self._since = self._paused_at = state.now
+        self._held = self._serving_bytes = 0
+        self._since = state.now
         self._linger_since: float | None = None
         self._source: Source | None = None  # of the answer that is being sent in parts
-        self._busy = self._pumping = self._closed = self._closing = self._served = False
-        self._keep_alive = self._writable = self._reading = True
+        self._busy = self._pumping = self._closed = self._served = False
+        self._keep_alive = self._reading = True
         self._head_only = self._continue_due = self._retired = False
 
     # -- the transport's callbacks ----------------------------------------------------------------
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self._out.transport = cast("asyncio.Transport", transport)
         self._since = self._state.now
         self._state.connections.add(self)
 
@@ -175,16 +165,15 @@ class Connection(ServedConnection):
 
     @override
     def pause_writing(self) -> None:
-        self._writable = False
-        self._since = self._paused_at = self._state.now
+        self._out.pause()
+        self._since = self._state.now
         self._set_reading(reading=False)
 
     @override
     def resume_writing(self) -> None:
-        self._writable = True
         self._since = self._state.now
-        self._flush()
-        if self._writable:
+        self._out.resume()
+        if self._out.writable:
             self._pump()
             if self._source is not None:
                 self._source.taken()
@@ -193,7 +182,7 @@ class Connection(ServedConnection):
 
     def _deliver(self, request: HttpRequest, keep_alive: bool) -> bool:  # noqa: FBT001
         """Serve `request`, or let it wait for its turn."""
-        if not self._busy and not self._waiting and self._writable:
+        if not self._busy and not self._waiting and self._out.writable:
             self._start(request, keep_alive=keep_alive)
             return True
         full = len(self._waiting) + 1 >= MAX_PIPELINED
@@ -204,14 +193,14 @@ class Connection(ServedConnection):
 
     def _acquire(self, size: int) -> bool:
         self._held += size
-        taken = self._state.take(size, self._reader.asked, self.peer)
-        return taken and not self._transport.is_closing()
+        taken = self._account(size)
+        return taken and not self._out.transport.is_closing()
 
     def _send_continue(self) -> None:
-        if self._busy or self._waiting or not self._writable:
+        if self._busy or self._waiting or not self._out.writable:
             self._continue_due = True  # the answers before it come first
         else:
-            self._transport.write(CONTINUE)
+            self._out.transport.write(CONTINUE)
 
     # -- answers ----------------------------------------------------------------------------------
 
@@ -244,15 +233,7 @@ class Connection(ServedConnection):
 
     def send_piece(self, data: bytes) -> bool:
         """Send part of an answer; return whether the client takes what it is sent."""
-        if self._closed or self._transport.is_closing():
-            return False
-        if self._writable and not self._out:
-            self._transport.write(data)
-        else:
-            self._out.append(data)
-            self._unsent += len(data)
-            self._state.take(len(data), self.asked, self.peer)
-        return self._writable and not self._out
+        return not self._closed and self._out.send_piece(data)
 
     def end_streamed(self, *, keep_alive: bool) -> None:
         """The answer that was sent in parts is whole; serve what follows, or end."""
@@ -273,15 +254,15 @@ class Connection(ServedConnection):
         now = self._state.now
         waited = now - self._since
         phase, limits = self._reader.phase, self._state.limits
-        if not self._writable:
-            if now - self._paused_at > limits.body_timeout_s:  # the client takes no answer
+        if not self._out.writable:
+            if now - self._out.paused_at > limits.body_timeout_s:  # the client takes no answer
                 self.abort()
         elif self._busy:
             return  # whoever serves the request keeps its deadline
         elif phase == ENDED:
             lingered = now - (self._linger_since or self._since)
             if waited > LINGER_QUIET_S or lingered > LINGER_S:
-                self._close()
+                self._out.close()
         elif waited > self._patience_s(phase):
             self._late(phase)
 
@@ -289,13 +270,13 @@ class Connection(ServedConnection):
     def drain(self) -> None:
         """End now if nothing is owed; otherwise the next response is the last."""
         if not self._busy and not self._waiting:
-            self._close()
+            self._out.close()
 
     @override
     def retire(self) -> None:
         """End now if nothing is owed and nothing is coming in; else with the next response."""
         if self.idle_since is not None and not self._waiting:
-            self._close()
+            self._out.close()
         else:
             self._retired = True
 
@@ -304,7 +285,7 @@ class Connection(ServedConnection):
         """End now, whatever is owed; no longer idle from here on."""
         self._reader.stop()
         self._let_go()
-        self._transport.abort()
+        self._out.transport.abort()
 
     @property
     @override
@@ -313,10 +294,10 @@ class Connection(ServedConnection):
 
     @override
     def place(self) -> tuple[int, float] | None:
-        if self._transport.is_closing():
+        if self._out.transport.is_closing():
             return None
-        if not self._writable:
-            return WAITING, self._paused_at
+        if not self._out.writable:
+            return WAITING, self._out.paused_at
         if self._busy:
             return SERVED, self._since
         phase, waited = self._reader.phase, self._state.now - self._since
@@ -327,9 +308,9 @@ class Connection(ServedConnection):
     def claims(self) -> Iterator[Claim]:
         if self._kept:
             yield Claim(self.asked, self._kept, KEPT, self._since, self.abort)
-        rest = self._held - self._kept + self._unsent
-        if rest and not self._writable:
-            yield Claim(self.asked, rest, STALLED, self._paused_at, self.abort)
+        rest = self._held - self._kept + self._out.unsent
+        if rest and not self._out.writable:
+            yield Claim(self.asked, rest, STALLED, self._out.paused_at, self.abort)
         elif rest:
             coming = self._reader.phase == BODY and not self._waiting
             yield Claim(self.asked, rest, ARRIVING if coming else KEPT, self._since, self._give_way)
@@ -355,7 +336,7 @@ class Connection(ServedConnection):
         state.buffered_bytes -= self._serving_bytes
         self._held -= self._serving_bytes
         self._serving_bytes = 0
-        if self._closed or self._transport.is_closing():
+        if self._closed or self._out.transport.is_closing():
             self._busy = False
             source.gone(_nothing)
             return
@@ -378,7 +359,7 @@ class Connection(ServedConnection):
         if self._pumping:
             return  # a handler answered at once: the loop below goes on
         self._pumping = True
-        while self._waiting and self._writable and not self._busy and not self._closed:
+        while self._waiting and self._out.writable and not self._busy and not self._closed:
             turn = self._waiting.popleft()
             if turn.request is not None:
                 self._start(turn.request, keep_alive=turn.keep_alive)
@@ -386,40 +367,20 @@ class Connection(ServedConnection):
                 self._write(turn.refusal, keep_alive=False)
                 self._end()
         self._pumping = False
-        if not self._waiting and self._writable:
+        if not self._waiting and self._out.writable:
             self._set_reading(reading=True)
             if self._continue_due and not self._busy:
                 self._continue_due = False
                 if self._reader.phase == BODY:
-                    self._transport.write(CONTINUE)
+                    self._out.transport.write(CONTINUE)
 
     def _write(self, response: HttpResponse, *, keep_alive: bool) -> None:
         parts = render(response, keep_alive=keep_alive, head_only=self._head_only)
         self._head_only = False
-        if self._transport.is_closing():
-            return  # the client has gone
-        if len(parts) == 1:
-            if self._writable and not self._out and not self._closing:
-                self._transport.write(parts[0])
-                return
-            self._out.append(parts[0])
-        else:
-            self._out.extend(_pieces(parts))
-        self._flush()
-        if self._out:
-            size = sum(map(len, parts))
-            self._unsent += size
-            self._state.take(size, self.asked, self.peer)
+        self._out.send(parts)
 
-    def _flush(self) -> None:
-        """Hand over what the transport takes of the answers; close if that was all there was."""
-        out = self._out
-        while out and self._writable:
-            self._transport.write(out.popleft())
-        if not out:
-            self._forget_answers()
-            if self._closing:
-                self._transport.close()
+    def _account(self, size: int) -> bool:
+        return self._state.take(size, self._reader.asked, self.peer)
 
     @property
     def _kept(self) -> int:
@@ -430,23 +391,11 @@ class Connection(ServedConnection):
         """Forget, and no longer account for, whatever is not being served."""
         self._waiting.clear()
         self._forget_body()
-        self._forget_answers()
+        self._out.forget()
 
     def _forget_body(self) -> None:
         self._state.buffered_bytes -= self._held - self._kept
         self._held = self._kept
-
-    def _forget_answers(self) -> None:
-        self._out.clear()
-        if self._unsent:
-            self._state.buffered_bytes -= self._unsent
-            self._unsent = 0
-
-    def _close(self) -> None:
-        """Close as soon as the transport has every answer; `sweep` bounds how long that takes."""
-        self._closing = True
-        if not self._out and not self._transport.is_closing():
-            self._transport.close()
 
     def _end(self) -> None:
         """Nothing follows: close, or linger where the client may still be sending."""
@@ -454,7 +403,7 @@ class Connection(ServedConnection):
         expecting_more = self._reader.phase in (HEADERS, BODY)
         self._reader.stop()
         if self._linger_since is None and not expecting_more:
-            self._close()
+            self._out.close()
             return
         self._since = self._linger_since = self._state.now
         self._set_reading(reading=True)
@@ -468,7 +417,7 @@ class Connection(ServedConnection):
         if refusal is None:
             return  # all that is owed is in its turn already
         self._state.count_refusal(refusal.status)
-        if self._busy or self._waiting or not self._writable:
+        if self._busy or self._waiting or not self._out.writable:
             self._waiting.append(_Turn(None, refusal, keep_alive=False))
         else:
             self._write(refusal, keep_alive=False)
@@ -485,15 +434,15 @@ class Connection(ServedConnection):
         if self._busy and self._source is None:
             self.respond(error_response(500, "internal error", close=True))
         else:
-            self._close()
+            self._out.close()
 
     def _set_reading(self, *, reading: bool) -> None:
         if reading is not self._reading and not self._closed:
             self._reading = reading
             if reading:
-                self._transport.resume_reading()
+                self._out.transport.resume_reading()
             else:
-                self._transport.pause_reading()
+                self._out.transport.pause_reading()
 
     def _patience_s(self, phase: int) -> float:
         """Return how long `phase` may take: a connection that never asked gets less."""
@@ -506,7 +455,7 @@ class Connection(ServedConnection):
 
     def _late(self, phase: int) -> None:
         if phase == BETWEEN:
-            self._close()
+            self._out.close()
             return
         what = "headers" if phase == HEADERS else "body"
         limit_s = self._patience_s(phase)
@@ -516,10 +465,3 @@ class Connection(ServedConnection):
 
 def _nothing() -> None:
     """A connection that is lost has no use for when its request is over."""
-
-
-def _pieces(parts: list[Buffer]) -> Iterator[Buffer]:
-    for part in parts:
-        view = memoryview(part)
-        for start in range(0, len(view), PIECE_BYTES):
-            yield view[start : start + PIECE_BYTES]

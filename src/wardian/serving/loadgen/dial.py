@@ -2,17 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
-from wardian.errors import QueueFull
-from wardian.serving.client.connection import (
-    ClientConnection,
-    Origin,
-    VerifiedKeys,
-    client_context,
-    handshake_failed,
-)
+from wardian.serving.client.aio_links import verify_in_turn
+from wardian.serving.client.connection import Destination
 from wardian.serving.client.credentials import ClientCertificate
+from wardian.serving.client.origin import Origin, handshake_failed
 from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.loadgen.link import Link
 
@@ -31,10 +27,7 @@ class VerifiedDial:
         certificate: ClientCertificate | None = None,
     ) -> None:
         """Connect to nothing yet; later to `origin`, showing `certificate` if there is one."""
-        self._origin = origin
-        self._policy = policy
-        self._context = client_context(certificate)
-        self._keys = VerifiedKeys(policy)
+        self._destination = Destination(origin, policy, certificate=certificate)
         self._verifying = asyncio.Lock()  # one asks for evidence, the others profit
 
     async def __call__(self, unasked: Callable[[], None]) -> Link:
@@ -44,38 +37,24 @@ class VerifiedDial:
             ConnectionLost: it cannot be opened, or broke.
             PolicyDenied, AttestationError: it leads to another front end.
         """
-        origin = self._origin
+        origin = self._destination.origin
         try:
             transport, link = await asyncio.get_running_loop().create_connection(
                 lambda: Link(unasked=unasked),
                 origin.host,
                 origin.port,
-                ssl=self._context,
+                ssl=self._destination.context,
                 server_hostname=origin.host,
             )
         except OSError as err:
             raise handshake_failed(origin, err) from err
         try:
-            protocol = ClientConnection(
-                origin,
-                policy=self._policy,
-                keys=self._keys,
-                certificate=transport.get_extra_info("ssl_object").getpeercert(binary_form=True),
-            )
-            await self._verify(link, protocol)
+            certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            protocol = self._destination.begin(certificate)
+            ask = partial(link.ask, receive=protocol.receive)
+            await verify_in_turn(protocol, ask, turn=self._verifying)
         except BaseException:
             transport.abort()
             raise
         link.fresh = lambda: protocol.reusable  # false once the lease of the other end is over
         return link
-
-    async def _verify(self, link: Link, protocol: ClientConnection) -> None:
-        async with self._verifying:
-            while not protocol.recheck():
-                answer = await link.ask(protocol.evidence_request(), receive=protocol.receive)
-                try:
-                    protocol.verify(answer)
-                except QueueFull as busy:
-                    if not protocol.reusable:
-                        raise
-                    await asyncio.sleep(busy.retry_after_s)

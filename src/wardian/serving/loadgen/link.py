@@ -12,7 +12,8 @@ from typing import Final, TypeAlias, cast
 from typing_extensions import override
 
 from wardian.errors import ConnectionLost, PeerProtocolError, WardianError
-from wardian.serving.client.connection import MAX_ANSWER_BYTES, MAX_HEADER_BYTES, MISDIRECTED, Moved
+from wardian.serving.client.attempts import Moved
+from wardian.serving.client.connection import MAX_ANSWER_BYTES, MAX_HEADER_BYTES, MISDIRECTED
 from wardian.serving.client.messages import Answer
 
 Receive: TypeAlias = Callable[[bytes], Answer | None]

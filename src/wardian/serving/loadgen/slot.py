@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 from wardian._internal.clock import Monotonic
 from wardian.errors import ConnectionLost, WardianError
-from wardian.serving.client.connection import Attempts
+from wardian.serving.client.attempts import Attempts
 from wardian.serving.client.messages import Answer
 from wardian.serving.loadgen.dial import Dial
 from wardian.serving.loadgen.link import Link

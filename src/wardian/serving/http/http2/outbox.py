@@ -3,12 +3,12 @@
 from collections import OrderedDict
 from typing import Final
 
-from wardian.serving.http.connection import PIECE_BYTES
 from wardian.serving.http.http2 import allowance, frames
 from wardian.serving.http.http2.allowance import Allowance
 from wardian.serving.http.http2.frames import ErrorCode, Violation
 from wardian.serving.http.http2.stream import Stream
 from wardian.serving.http.messages import Buffer
+from wardian.serving.http.outgoing import PIECE_BYTES
 
 MAX_SEND_FRAME: Final = PIECE_BYTES
 

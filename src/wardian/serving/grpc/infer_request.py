@@ -1,4 +1,4 @@
-"""ModelInferRequest to arrays, arrays to ModelInferResponse.
+"""ModelInferRequest to arrays.
 
 What is decoded here is only shaped and typed as the request itself says; whether the model takes
 it is for `dispatch` to say, as for REST.
@@ -12,17 +12,15 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from wardian.errors import FormatError, RequestError
-from wardian.inference.dtypes import BF16, BYTES_DTYPE
+from wardian.inference.dtypes import BYTES_DTYPE
 from wardian.inference.spec import Array, Tensors
 from wardian.serving.api.elements import (
     bound_elements,
     build_elements,
     parse_elements,
-    raw_bytes,
     wire_dtype,
-    wire_name,
 )
-from wardian.serving.api.json_tensors import bound_answer, empty_array
+from wardian.serving.api.json_tensors import empty_array
 from wardian.serving.api.oip import (
     MAX_DIMENSION,
     MAX_ID_CHARS,
@@ -34,15 +32,13 @@ from wardian.serving.api.oip import (
 )
 from wardian.serving.grpc import wire
 from wardian.serving.grpc.wire import Budget
-from wardian.serving.http.messages import Buffer
 
-_CONTENTS: Final = {
+CONTENTS: Final = {
     "BOOL": 1, "INT8": 2, "INT16": 2, "INT32": 2, "INT64": 3, "UINT8": 4, "UINT16": 4, "UINT32": 4,
     "UINT64": 5, "FP32": 6, "FP64": 7, "BYTES": 8,
 }  # fmt: skip
 """Which field of InferTensorContents carries a datatype; the others travel raw alone."""
-_FIXED: Final[dict[int, np.dtype[Any]]] = {6: np.dtype("<f4"), 7: np.dtype("<f8")}
-_RAW_ONLY: Final = frozenset({np.dtype("<f2"), BF16})
+FIXED: Final[dict[int, np.dtype[Any]]] = {6: np.dtype("<f4"), 7: np.dtype("<f8")}
 _SHARED: Final = "shared_memory_region"
 
 Span = tuple[int, int]
@@ -233,7 +229,7 @@ class _Reader:
     def _typed(self, tensor: _Tensor) -> Array:
         """Return the array in the contents of `tensor`."""
         dtype = wire_dtype(tensor.datatype, tensor.name)
-        wanted = _CONTENTS.get(tensor.datatype)
+        wanted = CONTENTS.get(tensor.datatype)
         if wanted is None:
             raise RequestError(
                 f"input {tensor.name[:64]!r}: {tensor.datatype} travels in raw_input_contents"
@@ -267,8 +263,8 @@ class _Reader:
             if wanted == 8:
                 wire.expect(kind, wire.BYTES)
                 parts.append(bytes(source[a:b]))
-            elif wanted in _FIXED:
-                parts.append(_floats(source, kind, (a, b), _FIXED[wanted]))
+            elif wanted in FIXED:
+                parts.append(_floats(source, kind, (a, b), FIXED[wanted]))
             elif kind == wire.BYTES:
                 self._budget.varints(b - a)
                 parts.append(wire.unpack_varints(source, a, b))
@@ -300,65 +296,6 @@ def parse_infer(source: bytes | bytearray, start: int, end: int) -> Asked:
         parse_timeout(timeout),
     )
     return Asked(reader.model, reader.version, request, reader.parameters)
-
-
-def build_infer(
-    *, model: str, version: str, request: InferRequest, outputs: Tensors
-) -> list[Buffer]:
-    """Return the parts of the ModelInferResponse with `outputs`.
-
-    Raw outputs to a request with raw inputs, and wherever one of them has no typed form.
-
-    Raises:
-        RequestError: 413; more numbers than go out typed.
-    """
-    raw = request.binary is None or any(array.dtype in _RAW_ONLY for array in outputs.values())
-    if not raw:
-        bound_answer(sum(array.size for array in outputs.values()))
-    head = [
-        wire.field(1, model.encode()),
-        wire.field(2, version.encode()),
-        wire.field(3, (request.id or "").encode()),
-    ]
-    tail: list[Buffer] = []
-    for name, array in outputs.items():
-        datatype = wire_name(array.dtype)
-        tensor = (
-            wire.field(1, name.encode())
-            + wire.field(2, datatype.encode())
-            + wire.field(3, b"".join([wire.varint(axis) for axis in array.shape]))
-        )
-        if raw:
-            data = raw_bytes(array)
-            tail += (wire.key(6) + wire.varint(len(data)), data)
-        else:
-            tensor += wire.element(5, _build_contents(array, datatype))
-        head.append(wire.element(5, tensor))
-    return [b"".join(head), *tail]
-
-
-def error_message(asked: Asked | None, why: str) -> bytes:
-    """Return the ModelStreamInferResponse that says `why` the request `asked` failed."""
-    asked_id = asked.request.id if asked is not None else None
-    infer = wire.field(3, (asked_id or "").encode())
-    return wire.field(1, why.encode()) + wire.element(2, infer)
-
-
-def final_parameter(*, final: bool) -> bytes:
-    """Return the parameter of a ModelInferResponse that says whether it is the last of several."""
-    value = wire.key(1, wire.VARINT) + wire.varint(int(final))
-    return wire.element(4, wire.field(1, b"triton_final_response") + wire.element(2, value))
-
-
-def _build_contents(array: Array, datatype: str) -> bytes:
-    number = _CONTENTS[datatype]
-    if number == 8:
-        return b"".join([wire.element(8, each) for each in array.flat])
-    if number in _FIXED:
-        return wire.field(number, array.astype(_FIXED[number]).tobytes())
-    if number == 1:
-        return wire.field(1, array.tobytes())
-    return wire.field(number, wire.pack_varints(array.reshape(-1)))
 
 
 def _floats(source: bytes | bytearray, kind: int, span: Span, dtype: np.dtype[Any]) -> Array:
