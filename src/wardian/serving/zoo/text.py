@@ -1,0 +1,47 @@
+"""A text to what it stands for by the rule of Cluster Serving: strings, or an image in base64."""
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+
+from wardian.errors import FormatError
+from wardian.serving.zoo.columns import MAX_STRINGS, Image, Strings
+
+
+def parse_text(text: str) -> Strings | Image:
+    """Return the strings between the "|" of `text`, or the image that it is if it has none.
+
+    A list of a single string comes as no more than that string, so that their client has no way to
+    send one: it is taken for an image.
+
+    Raises:
+        FormatError: too many strings; no "|" and not base64.
+    """
+    if "|" not in text:
+        return Image(decode_base64(text, what="an image"))
+    return build_strings(text.split("|"))
+
+
+def build_strings(values: list[str]) -> Strings:
+    """Return `values` as a column.
+
+    Raises:
+        FormatError: too many.
+    """
+    if len(values) > MAX_STRINGS:
+        raise FormatError(f"{len(values)} strings, at most {MAX_STRINGS} are accepted")
+    return Strings(tuple(values))
+
+
+def decode_base64(text: str | bytes, *, what: str) -> bytes:
+    """Return what `text` says in standard base64: no more than three bytes for four characters.
+
+    Padding may be missing, as it might for their server; there is nothing else around the text.
+
+    Raises:
+        FormatError: not base64.
+    """
+    try:
+        raw = text.encode("ascii") if isinstance(text, str) else text
+        return a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+    except (Base64Error, UnicodeEncodeError) as err:
+        raise FormatError(f"{what}: not base64") from err
