@@ -28,7 +28,12 @@ from wardian.serving.queue.redis_access import RedisAccess
 
 MESH = "test"
 NAME = "redis.wardian.test"
-PASSWORDS = {"frontend": "f0" * 32, "worker": "ab" * 32, "prober": "cd" * 32}
+PASSWORDS = {
+    "frontend": "f0" * 32,
+    "worker": "ab" * 32,
+    "zoo": "20" * 32,
+    "prober": "cd" * 32,
+}
 KEYS = f"~{{wardian:{MESH}}}:*"
 USERS = {
     **{role: " ".join(f"+{each}" for each in allowed) for role, allowed in COMMANDS.items()},

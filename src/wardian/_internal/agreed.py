@@ -11,6 +11,7 @@ import msgspec
 
 from wardian._internal.settings import Name, PositiveInt, PublicKey, Settings, Sha256
 from wardian._internal.steps import GenerateTerms, PostStep, PreStep
+from wardian._internal.zoo_redis import ZooRedisTerms
 
 KeeperTcb = Literal[
     "UpToDate",
@@ -172,6 +173,12 @@ class Tenants(Settings, frozen=True, kw_only=True):
             raise ValueError("`threshold` is above the number of signers")
 
 
+class Dialects(Settings, frozen=True, kw_only=True):
+    """`[dialects]`: other products' interfaces; without a table of its own none is there."""
+
+    zoo_redis: ZooRedisTerms | None = None
+
+
 class Agreed(Settings, frozen=True, kw_only=True):
     """`wardian.toml`."""
 
@@ -180,6 +187,14 @@ class Agreed(Settings, frozen=True, kw_only=True):
     tenants: Tenants | None = None
     models: Annotated[dict[Name, ModelTerms], msgspec.Meta(min_length=1, max_length=256)]
     limits: Limits = Limits()
+    dialects: Dialects = Dialects()
+
+    def __post_init__(self) -> None:
+        """Refuse a dialect that names a model which there is not."""
+        jobs = self.dialects.zoo_redis.jobs if self.dialects.zoo_redis else {}
+        for name, job in jobs.items():
+            if job.model not in self.models:
+                raise ValueError(f"`dialects.zoo_redis.jobs.{name}.model` is none of `models`")
 
 
 class KeeperTerms(Settings, frozen=True, kw_only=True):

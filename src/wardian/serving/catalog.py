@@ -215,6 +215,19 @@ class Catalog:
             raise RequestError(f"no worker serves {model!r} at the moment", status=503)
         return served
 
+    def description(self, model: str, version: int | None) -> Description:
+        """Return what `find` would find, without taking a turn of those that divide requests.
+
+        Those are all of the same tensors, so that whoever asks for them may ask any.
+
+        Raises:
+            RequestError: as `find`.
+        """
+        usual = None if version is not None else self._turns.get(model)
+        if usual is not None and usual.largest is not None:
+            return usual.largest.description
+        return self.find(model, version).description
+
     def infos(self) -> dict[str, ModelInfo]:
         """Return every model by name."""
         return {

@@ -34,7 +34,7 @@ from wardian.errors import (
     WardianError,
 )
 from wardian.inference.spec import Tensors
-from wardian.serving.catalog import Catalog, ModelInfo, Served, Traffic
+from wardian.serving.catalog import Catalog, Description, ModelInfo, Served, Traffic
 from wardian.serving.codec import MessageCodec
 from wardian.serving.flights import Flight, Flights
 from wardian.serving.open_requests import Counters, OpenRequests
@@ -246,6 +246,14 @@ class Dispatcher(FrontSink):
         self.close()
         for codec in self._codecs.values():
             codec.erase()
+
+    def description(self, model: str, version: int | None) -> Description:
+        """Return what a request would be answered by that is submitted now; see `Catalog`.
+
+        Raises:
+            RequestError: as `submit`: 404 or 503.
+        """
+        return self._catalog.description(model, version)
 
     def catalog(self) -> dict[str, ModelInfo]:
         """Return every model that this front end serves, by name."""

@@ -330,7 +330,7 @@ def test_the_text_of_the_acl_file() -> None:
     off, *users = text.splitlines()
     assert off.startswith("user default off ")
     assert off.endswith("-@all")
-    assert [line.split()[1] for line in users] == ["frontend", "worker"]
+    assert [line.split()[1] for line in users] == ["frontend", "worker", "zoo"]
     for line, role in zip(users, COMMANDS, strict=True):
         digest = hashlib.sha256(passwords[role].reveal()).hexdigest()
         assert f" #{digest} " in line

@@ -12,16 +12,18 @@ from typing import Final
 
 from wardian.crypto.secret import Secret
 
+_FRONT: Final = (
+    *("exists", "expire", "info", "mget", "smembers", "srem", "xack", "xadd"),
+    *("xautoclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xpending", "xread"),
+)
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "frontend": (
-            *("exists", "expire", "info", "mget", "smembers", "srem", "xack", "xadd"),
-            *("xautoclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xpending", "xread"),
-        ),
+        "frontend": _FRONT,
         "worker": (
             *("expire", "sadd", "set"),
             *("xack", "xadd", "xdel", "xgroup|create", "xreadgroup"),
         ),
+        "zoo": _FRONT,  # on the queue's Redis; it reads another one, whose users are not ours
     }
 )
 """By role: those that it sends, and no other. AUTH takes no permission."""

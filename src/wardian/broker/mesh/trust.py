@@ -1,6 +1,6 @@
 """What vouches for the platforms of a mesh, and which code is which role."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -18,6 +18,12 @@ AcceptableTcb = Literal[
     "TDRelaunchAdvisedConfigurationNeeded",
 ]
 """Intel's words for a platform's state; `Revoked` cannot be written, let alone accepted."""
+UNPROTECTED_ROLES: Final = frozenset({"zoo"})
+"""Roles whose clients leave what they ask in the clear where the operator reads it (TRUST T17).
+
+A mesh that has one is of one owner alone, who says so in `wardian.toml`."""
+UNPROTECTED: Final = "UNPROTECTED"
+"""The word that stands wherever such a role is shown."""
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 

@@ -14,6 +14,7 @@ from wardian.broker.mesh.manifest import (
     manifest_signed_bytes,
     parse_manifest,
 )
+from wardian.broker.mesh.trust import UNPROTECTED_ROLES
 from wardian.crypto.signing import verify_signature
 from wardian.errors import AuthenticationFailed, LocalProtocolError, PolicyDenied
 
@@ -54,7 +55,7 @@ def verify_manifest(signed: SignedManifest, *, mesh: Mesh) -> VerifiedManifest:
         AuthenticationFailed: a signature is wrong.
         PolicyDenied: another mesh, a stranger's signature, the same owner twice, too few owners, a
             threshold for changes that is too low or can never be met, a measurement in two roles,
-            or a line that its owner did not sign.
+            an unprotected role in a mesh of several owners, or a line that its owner did not sign.
     """
     manifest = parse_manifest(signed)
     _verify_mesh(manifest, mesh=mesh)
@@ -74,7 +75,8 @@ def verify_manifest_for(signed: SignedManifest, *, agreed: Agreed) -> VerifiedMa
 
     Raises:
         PolicyDenied: also for a model that `wardian.toml` does not have, or that is of another
-            media type or larger than it allows. See `verify_manifest` for the others.
+            media type or larger than it allows, and for an unprotected role whose dialect it does
+            not have. See `verify_manifest` for the others.
     """
     verified = verify_manifest(signed, mesh=agreed.mesh)
     verify_names(verified.manifest, agreed=agreed)
@@ -100,16 +102,23 @@ def verify_content(manifest: MeshManifest, *, mesh: Mesh) -> None:
             rule="manifest-change-threshold",
         )
     _verify_trust(manifest)
-    _verify_roles(manifest)
+    _verify_roles(manifest, owners=owners)
     _verify_lines(manifest, owners=owners)
 
 
 def verify_names(manifest: MeshManifest, *, agreed: Agreed) -> None:
     """Return if every model in `manifest` is one of `wardian.toml`, on its terms.
 
+    So is the dialect of every unprotected role.
+
     Raises:
-        PolicyDenied: the rule `model-agreed` or `model-terms`.
+        PolicyDenied: the rule `dialect-agreed`, `model-agreed` or `model-terms`.
     """
+    if UNPROTECTED_ROLES & manifest.roles.keys() and agreed.dialects.zoo_redis is None:
+        raise PolicyDenied(
+            "the manifest lists a role zoo, and wardian.toml has no [dialects.zoo_redis]",
+            rule="dialect-agreed",
+        )
     for line in manifest.models:
         terms = agreed.models.get(line.name)
         if terms is None:
@@ -199,8 +208,18 @@ def _verify_trust(manifest: MeshManifest) -> None:
         )
 
 
-def _verify_roles(manifest: MeshManifest) -> None:
-    """Refuse a measurement that stands twice: a workload could choose which role it is."""
+def _verify_roles(manifest: MeshManifest, *, owners: frozenset[str]) -> None:
+    """Refuse a measurement that stands twice: a workload could choose which role it is.
+
+    Likewise an unprotected role beside another owner's secrets, or where there may be some (T17).
+    """
+    unprotected = sorted(UNPROTECTED_ROLES & manifest.roles.keys())
+    if unprotected and len(owners) > 1:
+        raise PolicyDenied(
+            f"the manifest lists the role {unprotected[0]}, whose clients send nothing sealed: a "
+            "mesh with it has one owner",
+            rule="role-unprotected",
+        )
     seen = Counter(value for role in manifest.roles.values() for value in role.measurements)
     if any(count > 1 for count in seen.values()):
         raise PolicyDenied(

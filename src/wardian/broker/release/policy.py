@@ -5,9 +5,10 @@ what such code gets. The table of roles is closed: a role that is not in it gets
 
     frontend    the queue keys of those models that it asks for and that the manifest has, and
                 statements of their request keys, never these keys
+    zoo         the same as a front end, and no statements of request keys are of use to it
     worker      the queue key and the request key of its one model, and that model's keys where
                 the model's owner listed the worker's measurement (TRUST T4, T7, T13)
-    both        every named secret whose owner listed the measurement
+    all         every named secret whose owner listed the measurement
 
 Whether a line's terms allow it now is `terms`; this knows neither counts nor the time.
 """
@@ -33,6 +34,7 @@ class _RoleRule:
 
 ROLE_RULES: Final = {
     "frontend": _RoleRule(most_models=256, model_keys=False, some_models=True),
+    "zoo": _RoleRule(most_models=256, model_keys=False, some_models=True),
     "worker": _RoleRule(most_models=1, model_keys=True, some_models=False),
 }
 """Who may ask at all. The broker itself is not in it: it asks nobody."""

@@ -1,1 +1,1 @@
-"""The wire formats of Analytics Zoo Cluster Serving, read and written: no socket, no clock."""
+"""Analytics Zoo Cluster Serving: its wire formats, and the role that serves its Redis."""

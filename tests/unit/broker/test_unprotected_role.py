@@ -1,0 +1,93 @@
+"""TRUST T17: the role `zoo` reads clear records, so no other owner's secrets are in its mesh."""
+
+import dataclasses
+
+import pytest
+from toy_mesh import ToyMesh, digest
+
+from wardian._internal.agreed import Agreed
+from wardian._internal.settings import parse
+from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.mesh.trust import UNPROTECTED_ROLES
+from wardian.broker.mesh.verify import verify_manifest, verify_manifest_for
+from wardian.broker.release.policy import ROLE_RULES, refuse_impossible
+from wardian.broker.release.request_keys import OPENERS
+from wardian.crypto.signing import SigningKey
+from wardian.errors import ConfigError, PolicyDenied
+from wardian.tee.role_table import ROLES
+
+JOBS = '[dialects.zoo_redis.jobs]\nserving_stream = { model = "digits" }\n'
+
+
+@dataclasses.dataclass
+class ZooMesh(ToyMesh):
+    """A mesh that lists a role `zoo`, and says so in `wardian.toml` unless a test takes it away."""
+
+    dialect: str = JOBS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.measurements = {**self.measurements, "zoo": digest("zoo")}
+
+    @property
+    def agreed_toml(self) -> bytes:
+        return super().agreed_toml + self.dialect.encode()
+
+
+def refused(signed: SignedManifest, mesh: ToyMesh) -> str:
+    with pytest.raises(PolicyDenied) as caught:
+        verify_manifest_for(signed, agreed=mesh.agreed)
+    return caught.value.rule
+
+
+def test_one_owner_may_have_it() -> None:
+    mesh = ZooMesh()
+    assert "zoo" in verify_manifest_for(mesh.signed(), agreed=mesh.agreed).manifest.roles
+
+
+@pytest.mark.parametrize("signers", [1, 2])
+def test_not_in_a_mesh_of_two_owners_however_many_of_them_sign(signers: int) -> None:
+    owners = [SigningKey.generate() for _ in range(2)]
+    mesh = ZooMesh(owners=owners, threshold=signers)
+    assert refused(mesh.signed(), mesh) == "role-unprotected"
+    with pytest.raises(PolicyDenied) as caught:  # nor for whoever knows [mesh] alone: a client
+        verify_manifest(mesh.signed(), mesh=mesh.agreed.mesh)
+    assert caught.value.rule == "role-unprotected"
+
+
+def test_not_where_wardian_toml_has_no_such_dialect() -> None:
+    mesh = ZooMesh(dialect="")
+    assert refused(mesh.signed(), mesh) == "dialect-agreed"
+
+
+def test_the_broker_does_not_even_hear_one_that_the_manifest_does_not_list(mesh: ToyMesh) -> None:
+    with pytest.raises(PolicyDenied) as caught:
+        refuse_impossible(mesh.manifest(), role="zoo", models=("digits",))
+    assert caught.value.rule == "role-known"
+
+
+def test_it_gets_queue_keys_and_nothing_that_opens_a_model_or_a_sealed_request() -> None:
+    assert not ROLE_RULES["zoo"].model_keys
+    assert "zoo" not in OPENERS
+    assert UNPROTECTED_ROLES <= ROLES.keys()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said"),
+    [
+        ("[dialects.zoo_redis]\n", "jobs"),
+        ("[dialects.zoo_redis.jobs]\n", "jobs"),
+        ('[dialects.zoo_redis.jobs]\ns = { model = "nobody" }\n', "dialects.zoo_redis.jobs.s"),
+        ('[dialects.zoo_redis.jobs]\n"a:b" = { model = "digits" }\n', "matching regex"),
+        ('[dialects.zoo_redis.jobs]\ns = { model = "digits", top_n = "top(3)" }\n', "top_n"),
+        ('[dialects.zoo_redis.jobs]\ns = { model = "digits", result_ttl_s = 0 }\n', "result_ttl_s"),
+        (
+            '[dialects.zoo_redis.jobs]\ns = { model = "digits", columns = { a = "x", b = "x" } }\n',
+            "twice",
+        ),
+        ('[dialects.zoo_redis.jobs]\ns = { model = "digits", record_key = "x" }\n', "record_key"),
+    ],
+)
+def test_settings_that_cannot_be_meant(dialect: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse(ZooMesh(dialect=dialect).agreed_toml, Agreed, name="wardian.toml")
