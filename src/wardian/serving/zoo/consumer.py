@@ -98,21 +98,27 @@ class JobConsumer:
         """How many records are under way."""
         return len(self._held)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether their Redis refuses results: its memory is full, or its disk."""
+        return self._out.stuck
+
     async def run(self) -> None:
         """Serve until cancelled."""
+        loop = asyncio.get_running_loop()
         pause = 0.0
         while True:
+            began = loop.time()
             try:
-                reader, writer = await self._connect()
+                await self._use(*await self._connect())
             except (WardianError, OSError) as err:
                 if not pause:
                     why = str(err) if isinstance(err, WardianError) else type(err).__name__
                     event(log, "zoo.redis_unreachable", level=logging.WARNING, why=why)
-                pause = min(_MAX_PAUSE_S, 2 * pause or _MIN_PAUSE_S)
-                await asyncio.sleep(pause)
-                continue
-            pause = 0.0
-            await self._use(reader, writer)
+            if loop.time() - began > _MAX_PAUSE_S:  # it worked for a while
+                pause = 0.0
+            pause = min(_MAX_PAUSE_S, 2 * pause or _MIN_PAUSE_S)
+            await asyncio.sleep(pause)
 
     async def drain(self, timeout_s: float) -> None:
         """Read nothing more; return when all that was read has its result, or it is late.
@@ -192,14 +198,16 @@ class JobConsumer:
             await self._claim(reader, self._consumer, idle_ms=0)
             self._careful = False
             claim_at = loop.time()
-            while not self._stopping:
+            while True:
                 if loop.time() >= claim_at:
                     claim_at = loop.time() + 2 * self._beat_s
                     await self._claim_orphans(reader)
                 count = await self._room()
+                if self._stopping:
+                    break
                 asked = commands.read_new(self._job, self._consumer, count=count, block_ms=BLOCK_MS)
                 self._take(commands.parse_new(await reader.call(asked), self._job))
-            await asyncio.get_running_loop().create_future()  # until cancelled: results go on
+            await loop.create_future()  # until cancelled: results go on
         except WardianError as err:
             reader.end(err)
 
