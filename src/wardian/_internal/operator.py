@@ -96,6 +96,30 @@ class QueuePlace(Settings, frozen=True, kw_only=True):
     """Further ports that roles may reach: those of the servers that Sentinels name."""
 
 
+class ZooPlace(Settings, frozen=True, kw_only=True):
+    """`[zoo]`: the Redis of Cluster Serving's clients, in which what they ask lies in the clear.
+
+    Whoever runs that Redis reads every record and result, whatever stands here: UNPROTECTED.
+    """
+
+    redis: Annotated[str, msgspec.Meta(pattern=r"\Arediss?://[^\s/?#@]+\Z")] = (
+        "redis://127.0.0.1:6379"
+    )
+    """`redis://HOST:PORT`, on loopback or with a password alone, or `rediss://HOST:PORT`."""
+    redis_name: Annotated[str, msgspec.Meta(min_length=1, max_length=253)] | None = None
+    """The name that its certificate has to have; None: the host."""
+    ca_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """PEM, for rediss://: no other CA is accepted. Not absolute: from the state directory."""
+    username: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    password_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """In a directory of its own, which the role may read; not absolute: from the state
+    directory."""
+    consumer: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,128}\Z")] | None = None
+    """The name of this process; None: made from the machine's and the state directory's."""
+    queue_port: Port = 0
+    """Of the embedded queue, at [queue]'s address, where that is TCP; 0: a Unix socket."""
+
+
 class CollateralPlace(Settings, frozen=True, kw_only=True):
     """`[collateral]`: where the vendor's statements about platforms come from. Default: nowhere.
 
@@ -157,6 +181,7 @@ class Operator(Settings, frozen=True, kw_only=True):
     queue: QueuePlace = QueuePlace()
     collateral: CollateralPlace = CollateralPlace()
     keeper: KeeperPlace = KeeperPlace()
+    zoo: ZooPlace = ZooPlace()
     simulation: SimulationPlace = SimulationPlace()
     models: Annotated[dict[Name, ModelPlace], msgspec.Meta(max_length=256)] = msgspec.field(
         default_factory=dict

@@ -30,6 +30,7 @@ COMMANDS = {
     "keeper": ("wardian.cli.keeper.group", "keeper"),
     "frontend": ("wardian.cli.processes", "frontend"),
     "worker": ("wardian.cli.processes", "worker"),
+    "zoo": ("wardian.cli.processes", "zoo"),
     "tenants": ("wardian.cli.tenants.group", "tenants"),
     "redis": ("wardian.cli.redis.command", "redis"),
     "traces": ("wardian.cli.traces.command", "traces"),

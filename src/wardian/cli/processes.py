@@ -1,4 +1,4 @@
-"""`wardian broker`, `frontend` and `worker`: one measured process each, in the foreground."""
+"""`wardian broker`, `frontend`, `zoo`, `worker`: one measured process each, in the foreground."""
 
 import os
 import resource
@@ -12,6 +12,7 @@ from wardian._internal import log as logs
 from wardian._internal import wire
 from wardian._internal.files import replace_file
 from wardian._internal.log import Field
+from wardian.broker.mesh.trust import UNPROTECTED
 from wardian.cli.host import (
     Placement,
     place_broker,
@@ -22,6 +23,7 @@ from wardian.cli.host import (
 from wardian.cli.lazy import LazyGroup
 from wardian.cli.state import StateDir
 from wardian.cli.traffic import TrafficWatch
+from wardian.cli.zoo_place import place_zoo
 from wardian.errors import ConfigError
 from wardian.roles.host import HostSettings
 from wardian.tee.launch.gramine import launch_gramine
@@ -128,7 +130,11 @@ def place(role: str, state: StateDir, *, model: str | None, port: int | None) ->
         return place_worker(state, model=model)
     if role == "keeper":
         return place_keeper(state)
-    raise ConfigError(f"no role is called {role!r}; there are broker, frontend, keeper, worker")
+    if role == "zoo":
+        return place_zoo(state)
+    raise ConfigError(
+        f"no role is called {role!r}; there are broker, frontend, keeper, worker, zoo"
+    )
 
 
 def place_self_test(role: str, state: StateDir) -> Placement:
@@ -191,7 +197,7 @@ def queue_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--queue",
         metavar="rediss://HOST:PORT",
-        help="Instead of operator.toml's; `embedded`: no Redis.",
+        help="Instead of operator.toml's; `embedded`: no Redis; `zoo`: that of `wardian zoo`.",
     )(command)
 
 
@@ -227,3 +233,21 @@ def worker(*, state: Path, lifeline: int | None, model: str, queue: str | None) 
     directory = StateDir.open(state)
     placement = place_worker(directory, model=model, queue=queue)
     run("worker", directory, placement, lifeline=lifeline)
+
+
+@click.command()
+@options
+@queue_option
+@click.option("--consumer", metavar="NAME", help="Of this process in its streams, each its own.")
+def zoo(*, state: Path, lifeline: int | None, queue: str | None, consumer: str | None) -> None:
+    """Serve the clients of Analytics Zoo Cluster Serving. UNPROTECTED: their records are clear.
+
+    It reads the streams of [dialects.zoo_redis] in wardian.toml from the Redis of [zoo] in
+    operator.toml, has them answered by workers, and writes results as those clients expect them.
+    Whoever runs that Redis reads all of it; from here to the workers it is sealed.
+    """
+    directory = StateDir.open(state)
+    click.secho(f"{UNPROTECTED}: records and results lie in the clear in a Redis", fg="yellow",
+                bold=True, err=True)  # fmt: skip
+    placement = place_zoo(directory, queue=queue, consumer=consumer)
+    run("zoo", directory, placement, lifeline=lifeline)

@@ -12,6 +12,8 @@ from wardian.errors import ConfigError
 
 EMBEDDED: Final = "embedded"
 """What stands for no Redis, before what the operator says."""
+ZOO: Final = "zoo"
+"""What stands for the embedded queue of `wardian zoo`, which has workers of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ def find_queue(state: StateDir, operator: Operator, chosen: str | None = None) -
     Args:
         state: the state directory.
         operator: its settings.
-        chosen: instead of what they say, `EMBEDDED` or an address as `parse_redis` takes it.
+        chosen: instead of what they say, `EMBEDDED`, `ZOO` or an address as `parse_redis` takes it.
 
     Raises:
         ConfigError: an address is none, or does not resolve; or nobody says at which ports the
@@ -45,11 +47,14 @@ def find_queue(state: StateDir, operator: Operator, chosen: str | None = None) -
     """
     place = operator.queue
     redis = place.redis if chosen is None else chosen
-    if redis is not None and redis != EMBEDDED:
+    if redis is not None and redis not in {EMBEDDED, ZOO}:
         return _redis(place, redis)
-    if not place.port:
-        return QueueWay(settings={"queues": (state.queue,)}, sockets=(Path(state.queue).parent,))
-    host, port = resolve(place.address, place.port)[0]
+    wanted = operator.zoo.queue_port if redis == ZOO else place.port
+    if not wanted:
+        path = Path(state.queue)
+        path = path.with_name("zoo.sock") if redis == ZOO else path
+        return QueueWay(settings={"queues": (str(path),)}, sockets=(path.parent,))
+    host, port = resolve(place.address, wanted)[0]
     address = f"tcp:{f'[{host}]' if ':' in host else host}:{port}"
     return QueueWay(settings={"queues": (address,)}, tcp=(port,))
 

@@ -16,6 +16,19 @@ Address = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=65535)]]
 """Host and port; port 0 where the role may choose and announces what it chose."""
 
 
+class ZooRedisPlace(wire.Message, frozen=True, kw_only=True):
+    """Where the Redis of Cluster Serving's clients is, as the operator says."""
+
+    address: Address
+    tls_name: str | None = None
+    """The name in its certificate; None: without TLS."""
+    ca_pem: str = ""
+    username: str = ""
+    password_file: str | None = None
+    consumer: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,128}\Z")] = "wardian"
+    """The name of this process among those of its role; it keeps it when it is started anew."""
+
+
 class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Untrusted. A role refuses to start when one that it needs is missing."""
 
@@ -66,6 +79,8 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Broker: where it gets collateral that an attester did not send."""
     collateral_hosts: dict[str, str] = msgspec.field(default_factory=dict)
     """Broker: the IP addresses of the hosts that it asks for collateral, by name."""
+    zoo: ZooRedisPlace | None = None
+    """Zoo: the Redis in which records lie in the clear."""
     model: Name | None = None
     """Worker: the model to serve."""
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None

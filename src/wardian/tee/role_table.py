@@ -107,6 +107,7 @@ def _within(room: str, *modules: str) -> tuple[str, ...]:
 _EVERY_PROCESS = (
     "wardian.errors",
     *_within("_internal", "agreed", "clock", "log", "operator", "settings", "steps", "wire"),
+    "wardian._internal.zoo_redis",
     *_within("attestation", "evidence"),
     *_within("broker", "frames", "message_fields", "refusal"),
     *_within("crypto", "hpke", "kdf", "secret", "signing", "tls_keys"),
@@ -147,6 +148,18 @@ _ADMITTED = (
     *_within("serving.queue", "blocks", "slab", "slab_handover"),
 )
 """What the broker admits: front ends and workers."""
+_DISPATCHING = (
+    "wardian._internal.metrics",
+    "wardian.roles.dispatching",
+    *_within("serving", "dispatch", "flights", "lane_counts", "open_requests", "packing"),
+    *_within("serving", "traces", "turns"),
+    "wardian.serving.tenants.limits",
+    *_within("serving.queue", "front", "front_peer", "listening", "redis_connection"),
+    "wardian.serving.queue.redis_front",
+    *_within("serving.queue", "redis_lanes", "redis_presence", "redis_traffic"),
+    *_within("serving.queue", "redis_workers", "slab_front"),
+)
+"""What sends requests to workers, whoever asked."""
 _BASE_DISTRIBUTIONS = ("cffi", "cryptography", "dcap-qvl", "msgspec", "typing_extensions")
 
 ROLES: Mapping[str, RoleSpec] = MappingProxyType(
@@ -225,11 +238,10 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             entry="wardian.roles.frontend",
             modules=(
                 *_ADMITTED,
-                "wardian._internal.metrics",
+                *_DISPATCHING,
                 *_within("roles", "frontend", "tenants", "traffic"),
-                *_within("serving", "dispatch", "flights", "frontend", "frontend_evidence"),
-                *_within("serving", "lane_counts", "open_requests", "packing", "traces", "turns"),
-                *_within("serving.tenants", "account", "api_key", "callers", "limits", "lists"),
+                *_within("serving", "frontend", "frontend_evidence"),
+                *_within("serving.tenants", "account", "api_key", "callers", "lists"),
                 *_within("serving.tenants", "refusals", "roster", "source", "verify"),
                 *_within("serving.api", "actions", "call", "describe", "elements", "error_answers"),
                 *_within("serving.api", "evidence_desk", "fair_line", "json_tensors", "oip"),
@@ -244,10 +256,6 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("serving.http", "reader", "server", "sharing", "state", "streamed", "tls"),
                 *_within("serving.http.http2", "allowance", "blocks", "connection", "exchange"),
                 *_within("serving.http.http2", "fields", "frames", "outbox", "stream", "streams"),
-                *_within("serving.queue", "front", "front_peer", "listening", "redis_connection"),
-                "wardian.serving.queue.redis_front",
-                *_within("serving.queue", "redis_lanes", "redis_presence", "redis_traffic"),
-                *_within("serving.queue", "redis_workers", "slab_front"),
             ),
             distributions=(
                 *_BASE_DISTRIBUTIONS,
@@ -279,6 +287,31 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 HostFile(path="/proc/self/limits", reason="its own limits, for /metrics"),
                 HostFile(path="/proc/self/fd/", reason="its own descriptors, for /metrics"),
                 HostFile(path="/proc/stat", reason="when the machine started, for /metrics"),
+            ),
+        ),
+        "zoo": RoleSpec(
+            entry="wardian.roles.zoo",
+            modules=(
+                *_ADMITTED,
+                *_DISPATCHING,
+                "wardian.roles.zoo",
+                *_within("serving.zoo", "answering", "arrow", "arrow_schema", "columns"),
+                *_within("serving.zoo", "commands", "consumer", "counts", "filters", "flatbuffer"),
+                *_within("serving.zoo", "flatbuffer_build", "inputs", "instances", "java_numbers"),
+                *_within("serving.zoo", "outgoing", "records", "results", "tensors", "text"),
+                *_within("serving.zoo", "their_redis", "window"),
+            ),
+            distributions=(*_BASE_DISTRIBUTIONS, "numpy", "prometheus-client", "uvloop"),
+            product_id=5,
+            environment=_TENSORS,
+            heap_bytes=512 * _MIB,
+            allowed=(
+                *_SETTINGS,
+                HostFile(
+                    path="zoo-password",
+                    reason="the operator's password of the operator's Redis, in which records lie "
+                    "in the clear anyway: the role is UNPROTECTED",
+                ),
             ),
         ),
         "worker": RoleSpec(

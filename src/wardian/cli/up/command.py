@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from wardian._internal.operator import Operator
 from wardian._internal.settings import parse
 from wardian.broker.certificates import chain_pem
 from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.mesh.trust import UNPROTECTED
 from wardian.broker.owners.client import provision
 from wardian.broker.owners.goods import goods_of
 from wardian.broker.owners.manifest_log import read_log
 from wardian.broker.owners.session import Demands
 from wardian.cli.processes import close_to_others
+from wardian.cli.queue_place import EMBEDDED, ZOO
 from wardian.cli.state import StateDir
 from wardian.cli.up import owner as acts
 from wardian.cli.up import selfcheck
@@ -204,8 +207,31 @@ class _Up:
                 name = f"worker-{model}-{number}"
                 processes.start(name, "worker", "--model", model, *self._queue.options)
                 waiting.append(processes.until(name, "worker.ready"))
+        waiting += self._start_zoo(processes, operator, prepared)
         ready = await asyncio.gather(*waiting)
         self._url = f"https://localhost:{ready[0]['port']}"
+
+    def _start_zoo(
+        self, processes: MeshProcesses, operator: Operator, prepared: acts.Prepared
+    ) -> list[Coroutine[Any, Any, dict[str, Any]]]:
+        """Start what serves another product's Redis, if that is agreed; return what to wait for.
+
+        An embedded queue is one role's: over it the streams' models have workers of their own.
+        """
+        terms = prepared.agreed.dialects.zoo_redis
+        if terms is None:
+            return []
+        options = self._queue.options
+        self._screen.warn(f"zoo is {UNPROTECTED}: records lie in the clear in {operator.zoo.redis}")
+        processes.start("zoo", "zoo", *options)
+        waiting = [processes.until("zoo", "zoo.ready")]
+        if EMBEDDED not in options and (options or operator.queue.redis is not None):
+            return waiting
+        for model in sorted({job.model for job in terms.jobs.values()}):
+            name = f"worker-{model}-zoo"
+            processes.start(name, "worker", "--model", model, "--queue", ZOO)
+            waiting.append(processes.until(name, "worker.ready"))
+        return waiting
 
     def _check(self, processes: MeshProcesses) -> None:
         """Answer the held-out data over HTTPS with the client that verifies; say how it went."""

@@ -19,7 +19,7 @@ from wardian.errors import ConfigError, JobFailed, PolicyDenied, Timeout, Wardia
 from wardian.tee.launch.launcher import NEWEST_NEEDED
 
 START_TIMEOUT_S, POLL_S = 60.0, 0.2
-STOP_RANKS = {"frontend": 0, "worker": 1, "broker": 2, "redis": 2}
+STOP_RANKS = {"frontend": 0, "zoo": 0, "worker": 1, "broker": 2, "redis": 2}
 """What was accepted is answered before those end who answer it."""
 BROKERS = ("broker", "broker-2")
 QUEUE_TROUBLES = ("queue.redis_unreachable", "queue.redis_lost")
@@ -147,7 +147,7 @@ class MeshProcesses:
 def _show_release(screen: Screen, record: dict[str, Any]) -> None:
     """Show that the broker attested a workload and what it gave it."""
     role, model, kind = record["role"], record.get("model"), record["kind"]
-    if kind in {"queue", "request"} and role != "frontend":
+    if kind in {"queue", "request"} and role == "worker":
         return  # a worker's keys of the epoch come with its model key, which is the news
     if kind == "access":
         screen.step("key", "released", f"access to Redis, to that {role}")

@@ -39,6 +39,11 @@ from wardian.tee.manifest.builder import Builder
 ROLES = ("broker", "frontend", "worker")
 
 
+def roles_of(agreed: Agreed) -> tuple[str, ...]:
+    """Return the roles of a mesh: those that all have, and those of its dialects."""
+    return (*ROLES, "zoo") if agreed.dialects.zoo_redis is not None else ROLES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedModel:
     """A model sealed under a fresh key, and its owner's line for the manifest."""
@@ -72,7 +77,7 @@ def prepare(source: Source, state: StateDir, screen: Screen) -> Prepared:
     replace_file(state.agreed, raw)
     screen.step("owner", "played", f"by this command; public key {owner.public.hex()[:16]}…")
     root = open_platform(state.simulation).root_sha256
-    measurements = build_roles(raw, state, screen)
+    measurements = build_roles(raw, state, screen, roles=roles_of(agreed))
     models = seal_models(
         source, state, agreed=agreed, owner=owner, worker=measurements["worker"], screen=screen
     )
@@ -86,11 +91,13 @@ def prepare(source: Source, state: StateDir, screen: Screen) -> Prepared:
     )
 
 
-def build_roles(agreed: bytes, state: StateDir, screen: Screen) -> dict[str, bytes]:
-    """Build every role's manifest and return the measurements, 32 bytes each, by role."""
+def build_roles(
+    agreed: bytes, state: StateDir, screen: Screen, *, roles: tuple[str, ...] = ROLES
+) -> dict[str, bytes]:
+    """Build the manifests of `roles` and return the measurements, 32 bytes each, by role."""
     builder = Builder(state.enclave, deployment=agreed)
     measurements = {}
-    for role in ROLES:
+    for role in roles:
         built = builder.build(role)
         measurements[role] = built.mr_enclave
         screen.step(
