@@ -8,8 +8,10 @@ import click
 
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
+from wardian.broker.mesh.trust import UNPROTECTED, UNPROTECTED_ROLES
 from wardian.broker.overview.client import read_overview
 from wardian.broker.overview.view import Overview, SecretView, WitnessView
+from wardian.cli.attest.screen import warning_mark
 from wardian.cli.audit.lines import short
 from wardian.cli.audit.source import Source, log_refused, source_options
 
@@ -78,7 +80,8 @@ def _roles(seen: Overview) -> Iterable[str]:
     for role in seen.roles:
         measured = " ".join(_long(each) for each in role.measurements)
         issued = str(role.certificates) if role.certificates else "-"
-        yield f"  {_text(role.name):<14} {issued:>12}  {measured}"
+        mark = f"  {warning_mark(UNPROTECTED)}" if role.name in UNPROTECTED_ROLES else ""
+        yield f"  {_text(role.name):<14} {issued:>12}  {measured}{mark}"
 
 
 def _secrets(what: str, secrets: tuple[SecretView, ...]) -> Iterable[str]:

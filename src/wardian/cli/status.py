@@ -10,8 +10,10 @@ import msgspec
 from wardian._internal import wire
 from wardian._internal.clock import unix_time
 from wardian.broker.audit_log.asking import verify_shown
+from wardian.broker.mesh.trust import UNPROTECTED, UNPROTECTED_ROLES
 from wardian.broker.state.audit import AuditLine, decode_line, verify_tail
 from wardian.broker.status import Status, read_status
+from wardian.cli.attest.screen import warning_mark
 from wardian.cli.audit.lines import row
 from wardian.cli.audit.source import Source, find
 from wardian.cli.state import StateDir
@@ -135,4 +137,5 @@ def _print_mesh(mesh: _MeshStatus) -> None:
     click.echo(f"Mesh      {wire.printable(mesh.state)}  {wire.printable(mesh.url)}")
     for each in mesh.processes:
         name, state = wire.printable(each.name), wire.printable(each.state)
-        click.echo(f"  {name:<20} {state:<9} pid {each.pid}  started {each.starts}x")
+        mark = f"  {warning_mark(UNPROTECTED)}" if each.name in UNPROTECTED_ROLES else ""
+        click.echo(f"  {name:<20} {state:<9} pid {each.pid}  started {each.starts}x{mark}")

@@ -7,6 +7,7 @@ from toy_mesh import ToyMesh, digest
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.settings import parse
+from wardian.broker.mesh.changes import changes
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.trust import UNPROTECTED_ROLES
 from wardian.broker.mesh.verify import verify_manifest, verify_manifest_for
@@ -91,3 +92,11 @@ def test_it_gets_queue_keys_and_nothing_that_opens_a_model_or_a_sealed_request()
 def test_settings_that_cannot_be_meant(dialect: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse(ZooMesh(dialect=dialect).agreed_toml, Agreed, name="wardian.toml")
+
+
+def test_who_looks_at_a_change_sees_the_word() -> None:
+    mesh = ZooMesh()
+    (head,) = [
+        change.said[0] for change in changes(None, mesh.manifest()) if change.subject == "role zoo"
+    ]
+    assert head.endswith("UNPROTECTED")

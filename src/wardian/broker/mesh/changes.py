@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from wardian.broker.mesh.manifest import MeshManifest
+from wardian.broker.mesh.trust import UNPROTECTED, UNPROTECTED_ROLES
 
 _LEFT_OUT: Final = frozenset({"name", "version", "signature"})
 """Of lines: what names them, and what follows from the rest."""
@@ -29,6 +30,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     def said(self) -> tuple[str, ...]:
         """The change in lines of text, the subject first."""
         head = f"{self.subject}: {self.kind}"
+        if self.kind != "removed" and self.subject.removeprefix("role ") in UNPROTECTED_ROLES:
+            head = f"{head}  {UNPROTECTED}"
         return (head, *(f"  {_said(name, *pair)}" for name, pair in self.fields.items()))
 
 

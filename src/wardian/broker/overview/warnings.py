@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from wardian._internal.counter import CounterKeeper
+from wardian.broker.mesh.trust import UNPROTECTED, UNPROTECTED_ROLES
 from wardian.broker.overview.view import Overview, SecretView
 from wardian.broker.status import Status
 
@@ -43,6 +44,12 @@ def _risks(seen: Overview, status: Status) -> Iterator[str]:
             "the state's counter is a file of the host, which can put back an older state and run "
             "two brokers on it"
         )
+    for role in seen.roles:
+        if role.name in UNPROTECTED_ROLES:
+            yield (
+                f"the role {role.name} is {UNPROTECTED}: what its clients ask, and are answered, "
+                "lies in the clear where the operator reads it"
+            )
     if seen.manifest is None:
         return
     if seen.manifest.any_platform:

@@ -17,7 +17,7 @@ from wardian._internal import wire
 from wardian.attestation.claims import Claims
 from wardian.broker.certificates import FRONTEND
 from wardian.broker.mesh.manifest import MeshManifest
-from wardian.broker.mesh.trust import TrustAnchor
+from wardian.broker.mesh.trust import UNPROTECTED, UNPROTECTED_ROLES, TrustAnchor
 from wardian.cli.attest.screen import utc, warning_mark
 from wardian.cli.attest.verdict import Verdict
 from wardian.serving.client.policy import ClientPolicy, VerifiedFrontend
@@ -160,7 +160,8 @@ def _from_log(front: VerifiedFrontend, *, asked: bool, verdict: Verdict) -> Stat
 
 def _code(manifest: MeshManifest) -> str:
     return ", ".join(
-        f"{role} ({len(reference.measurements)} measurement"
+        f"{role}{f' {UNPROTECTED}' if role in UNPROTECTED_ROLES else ''} "
+        f"({len(reference.measurements)} measurement"
         f"{'s' if len(reference.measurements) > 1 else ''})"
         for role, reference in sorted(manifest.roles.items())
     )

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from wardian._internal.wire import printable
+from wardian.broker.mesh.trust import UNPROTECTED, UNPROTECTED_ROLES
 from wardian.broker.state.audit import AuditEntry, AuditLine
 
 SHORT: Final = 8
@@ -71,6 +72,8 @@ def _who(entry: AuditEntry) -> str:
     if entry.owner and entry.role in {"", "owner"}:
         return f"owner {short(entry.owner)}"
     role = _name(entry.role) or "broker"
+    if entry.role in UNPROTECTED_ROLES:
+        role = f"{role} {UNPROTECTED}"
     return f"{role} {short(entry.measurement)}" if entry.measurement else role
 
 
