@@ -59,6 +59,10 @@ class InfrastructureCa:
     def der(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
     def server(
         self, *, name: str = NAME, hours: tuple[float, float] = (-1, 24)
     ) -> tuple[bytes, bytes]:
@@ -144,8 +148,7 @@ class RedisServer:
         certificate, key = self.ca.server()
         self.write("server.pem", certificate)
         self.write("server.key", key)
-        pem = self.ca.certificate.public_bytes(serialization.Encoding.PEM)
-        self.write("ca.pem", pem)
+        self.write("ca.pem", self.ca.pem)
         lines = ["user default off"] + [
             f"user {name} on #{hashlib.sha256(PASSWORDS[name].encode()).hexdigest()} "
             f"{KEYS} -@all {rights}"

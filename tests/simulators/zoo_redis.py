@@ -79,17 +79,19 @@ class TheirClient:
 
 @dataclass
 class PlainRedis:
-    """A redis-server without TLS, killed and started at will, always on the same port."""
+    """A redis-server as its users have it, killed and started at will, always on the same port."""
 
     program: str
     directory: Path
     settings: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
+    tls: bool = False
+    """Whether `settings` say that the port is one of TLS."""
     process: subprocess.Popen | None = None
 
     def start(self) -> "PlainRedis":
         self.directory.mkdir(parents=True, exist_ok=True)
-        lines = ["bind 127.0.0.1", f"port {self.port}", f"dir {self.directory}", 'save ""',
+        lines = ["bind 127.0.0.1", f"port {0 if self.tls else self.port}", f"dir {self.directory}", 'save ""',
                  "appendonly yes", "appendfsync no", *self.settings]  # fmt: skip
         path = self.directory / "redis.conf"
         path.write_text("\n".join(lines) + "\n")
