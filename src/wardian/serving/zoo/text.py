@@ -18,18 +18,18 @@ def parse_text(text: str) -> Strings | Image:
     """
     if "|" not in text:
         return Image(decode_base64(text, what="an image"))
-    return build_strings(text.split("|"))
+    bound_strings(text.count("|") + 1)  # before they are objects
+    return Strings(tuple(text.split("|")))
 
 
-def build_strings(values: list[str]) -> Strings:
-    """Return `values` as a column.
+def bound_strings(count: int) -> None:
+    """Return if a column may have `count` strings.
 
     Raises:
         FormatError: too many.
     """
-    if len(values) > MAX_STRINGS:
-        raise FormatError(f"{len(values)} strings, at most {MAX_STRINGS} are accepted")
-    return Strings(tuple(values))
+    if count > MAX_STRINGS:
+        raise FormatError(f"{count} strings, at most {MAX_STRINGS} are accepted")
 
 
 def decode_base64(text: str | bytes, *, what: str) -> bytes:
