@@ -107,6 +107,10 @@ def test_every_byte_of_every_message_may_be_any_and_nothing_breaks() -> None:
         (b"NaN!", "not base64"),
         (b"AAAA\n", "not base64"),
         (b"AAAAA", "not base64"),
+        (b"AAAA=", "not base64"),
+        (b"AAAA====", "not base64"),
+        (b"AA==AAAA", "not base64"),
+        (b"=AAA", "not base64"),
         (b"//////////8=", "0 to"),
     ],
 )

@@ -42,6 +42,9 @@ def decode_base64(text: str | bytes, *, what: str) -> bytes:
     """
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
-        return a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+        padded = raw + b"=" * (-len(raw) % 4)
+        if padded.endswith(b"==="):  # Python before 3.13 takes "AAAA===="
+            raise FormatError(f"{what}: not base64")
+        return a2b_base64(padded, strict_mode=True)
     except (Base64Error, UnicodeEncodeError) as err:
         raise FormatError(f"{what}: not base64") from err
