@@ -11,6 +11,7 @@ writing warns with `ZooFormatWarning`. How weak each form is stands at `zoo_keys
 """
 
 import binascii
+import contextlib
 import hashlib
 import io
 import secrets
@@ -80,12 +81,11 @@ def decrypt_zoo_text(sealed: str, *, keys: ZooKeys, form: ZooForm) -> str:
     except UnicodeError:
         raise FormatError("Analytics Zoo: not base64 in one line") from None
     plaintext = decrypt_zoo_bytes(raw, keys=keys, form=form)
-    try:
+    with contextlib.suppress(UnicodeError):  # has plaintext in it, so it is no error's context
         return plaintext.decode()
-    except UnicodeError:
-        if form.is_gcm:
-            raise FormatError("Analytics Zoo: authentic, but not text in UTF-8") from None
-        raise refused() from None
+    if form.is_gcm:
+        raise FormatError("Analytics Zoo: authentic, but not text in UTF-8")
+    raise refused()
 
 
 def decrypt_zoo_model(sealed: bytes, *, keys: ZooKeys, form: ZooForm) -> bytes:

@@ -1,5 +1,6 @@
 """The secret and the salt of Analytics Zoo: from files of this user alone, or typed unseen."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -38,7 +39,6 @@ def _read_or_ask(path: Path | None, what: str) -> Secret:
     if not sys.stdin.isatty():
         raise ConfigError(f"give --{what}-file, or run this at a terminal, which is then asked")
     typed: str = click.prompt(f"The {what} of Analytics Zoo", hide_input=True, err=True)
-    try:
+    with contextlib.suppress(UnicodeError):  # it has what was typed in it
         return Secret(typed.encode())
-    except UnicodeError:
-        raise ConfigError(f"the {what} that was typed is not UTF-8") from None
+    raise ConfigError(f"the {what} that was typed is not UTF-8")
