@@ -42,15 +42,15 @@ def read_secret(path: Path) -> Secret:
     return Secret(raw)
 
 
-def read_passphrase(path: Path) -> Secret:
-    """Return the first line of `path`, without the line's end.
+def read_passphrase(path: Path, *, what: str = "passphrase") -> Secret:
+    """Return the first line of `path`, without the line's end; `what` is what it is called.
 
     Raises:
         ConfigError: as `read_private`; or the line is empty.
     """
     lines = read_private(path).splitlines()
     if not lines or not lines[0]:
-        raise ConfigError(f"{path}: its first line, which is the passphrase, is empty")
+        raise ConfigError(f"{path}: its first line, which is the {what}, is empty")
     return Secret(lines[0])
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -209,6 +210,16 @@ def test_files_that_others_may_read_are_refused(tmp_path, name):
     assert "chmod 600" in str(done.exception)
 
 
+@pytest.mark.parametrize("name", ["secret", "salt"])
+def test_an_empty_line_is_no_secret_and_no_salt(tmp_path, name):
+    path, keys = tmp_path / "net.bin", write_keys(tmp_path)
+    path.write_bytes(encrypted(b"x", CBC))
+    (tmp_path / f"{name}.txt").write_bytes(b"\nsecond line\n")
+    done = run(path, *AS_CBC, *keys)
+    assert isinstance(done.exception, ConfigError)
+    assert f"which is the {name}, is empty" in str(done.exception)
+
+
 def test_a_salt_that_is_too_long(tmp_path):
     path, keys = tmp_path / "net.bin", write_keys(tmp_path)
     path.write_bytes(encrypted(b"x", CBC))
@@ -235,6 +246,32 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
     path.write_bytes(encrypted(b"two", CBC))
     with pytest.raises(ConfigError, match="changed"):
         PieceReader(contents.pieces()).readall()
+
+
+def test_a_file_that_is_gone():
+    opening = Opening(keys=ZooKeys(Secret(SECRET), SALT), form=CBC, latin1=True)
+    with pytest.raises(ConfigError, match=r"gone\.bin: cannot be read"):
+        list(Contents([Part(path=Path("gone.bin"))], opening).pieces())
+
+
+def test_pieces_as_a_file():
+    reader = io.BufferedReader(PieceReader(iter([b"ab", b"", b"cdef", b""])), 3)
+    assert (reader.read(1), reader.read(3), reader.read(), reader.read(1)) == (
+        b"a", b"bcd", b"ef", b"",
+    )  # fmt: skip
+
+
+def test_without_engines_the_command_says_what_to_do(tmp_path, monkeypatch):
+    path, key = tmp_path / "net.onnx", tmp_path / "key"
+    path.write_bytes(encrypted(onnx_digits(), CBC))
+    monkeypatch.setitem(sys.modules, "wardian.inference.convert.source", None)
+    refused = run(path, *AS_CBC, *write_keys(tmp_path), "--new-key", key)
+    assert isinstance(refused.exception, ConfigError)
+    assert "--no-load" in str(refused.exception)
+    done = run(path, *AS_CBC, *write_keys(tmp_path), "--new-key", key, "--no-load")
+    assert done.exit_code == 0, done.output
+    sealed = tmp_path / "net.onnx.sealed"
+    assert opened(sealed, key, name="net", media_type=ONNX) == onnx_digits()
 
 
 def test_a_graph_that_is_too_long(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def ask_keys(secret_file: Path | None, salt_file: Path | None) -> ZooKeys:
 
 def _read_or_ask(path: Path | None, what: str) -> Secret:
     if path is not None:
-        return read_passphrase(path)
+        return read_passphrase(path, what=what)
     if not sys.stdin.isatty():
         raise ConfigError(f"give --{what}-file, or run this at a terminal, which is then asked")
     typed: str = click.prompt(f"The {what} of Analytics Zoo", hide_input=True, err=True)
