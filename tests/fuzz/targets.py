@@ -368,7 +368,7 @@ def _crypto() -> Iterator[Target]:
 def _zoo() -> Iterator[Target]:
     """What Analytics Zoo encrypted: the seeds are models and strings of the frozen vectors."""
     keys = ZooKeys(Secret(b"analytics-zoo"), b"intel-analytics")
-    vectors = Path(__file__).parents[1] / "vectors" / "zoo" / "vectors.json"
+    vectors = Path(__file__).parents[1] / "vectors" / "zoo-encryption" / "vectors.json"
     cases = json.loads(vectors.read_text(encoding="utf-8"))["cases"]
     for form in ZooForm:
         seeds = tuple(case["sealed"].encode() for case in cases if case["form"] == form.value)

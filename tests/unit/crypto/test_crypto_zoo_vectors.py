@@ -22,7 +22,7 @@ from wardian.crypto.zoo_formats import (
     encrypt_zoo_text,
 )
 
-FOLDER = Path(__file__).parents[2] / "vectors/zoo"
+FOLDER = Path(__file__).parents[2] / "vectors/zoo-encryption"
 VECTORS = json.loads((FOLDER / "vectors.json").read_text(encoding="utf-8"))
 CASES = VECTORS["cases"]
 NAMES = [case["case"] for case in CASES]

@@ -1,6 +1,6 @@
 """The vectors of Analytics Zoo's encryption; imports nothing of Wardian.
 
-    python tests/vectors/zoo/make.py
+    python tests/vectors/zoo-encryption/make.py
 
 What the original made stands here as it was observed. The rest is made from
 `docs/reference/zoo-encryption.md` with fixed IVs.
