@@ -27,6 +27,8 @@ class ZooJob(Settings, frozen=True, kw_only=True):
     """Their `postProcessing`: a result is the text of an output's largest elements."""
     result_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=2_592_000)] = 3600
     """For how long a result that nobody fetches stays in Redis."""
+    record_encrypted: bool = False
+    """Their `recordEncrypted`: images are encrypted, with a key that everybody knows."""
     columns: Annotated[dict[ColumnName, ColumnName], msgspec.Meta(max_length=64)] = msgspec.field(
         default_factory=dict
     )

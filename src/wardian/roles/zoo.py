@@ -53,6 +53,7 @@ SAID: Final = (
     "UNPROTECTED: records and results lie in the clear in a Redis of the operator's; only what "
     "goes to the workers is sealed"
 )
+KEY_SAID: Final = "the key of encrypted records is the same everywhere and known to everybody"
 DRAIN_S: Final = 10.0
 """How long its end waits for what was read; the rest stays pending in their Redis."""
 COUNT_S: Final = 10.0
@@ -99,6 +100,9 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     theirs = _theirs(host.zoo)
     theirs.tls()  # a wrong CA is found now
     event(log, "zoo.unprotected", level=logging.WARNING, said=SAID)
+    for name, job in terms.jobs.items():
+        if job.record_encrypted:
+            event(log, "zoo.record_encrypted", level=logging.WARNING, stream=name, said=KEY_SAID)
     models = tuple(sorted({job.model for job in terms.jobs.values()}))
     brokers = Brokers(enclave, host, agreed, role=ROLE, models=models)
     admission, lease = await brokers.admitted()

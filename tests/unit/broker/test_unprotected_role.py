@@ -1,9 +1,7 @@
 """TRUST T17: the role `zoo` reads clear records, so no other owner's secrets are in its mesh."""
 
-import dataclasses
-
 import pytest
-from toy_mesh import ToyMesh, digest
+from toy_mesh import ToyMesh, ZooMesh
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.settings import parse
@@ -16,23 +14,6 @@ from wardian.broker.release.request_keys import OPENERS
 from wardian.crypto.signing import SigningKey
 from wardian.errors import ConfigError, PolicyDenied
 from wardian.tee.role_table import ROLES
-
-JOBS = '[dialects.zoo_redis.jobs]\nserving_stream = { model = "digits" }\n'
-
-
-@dataclasses.dataclass
-class ZooMesh(ToyMesh):
-    """A mesh that lists a role `zoo`, and says so in `wardian.toml` unless a test takes it away."""
-
-    dialect: str = JOBS
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.measurements = {**self.measurements, "zoo": digest("zoo")}
-
-    @property
-    def agreed_toml(self) -> bytes:
-        return super().agreed_toml + self.dialect.encode()
 
 
 def refused(signed: SignedManifest, mesh: ToyMesh) -> str:

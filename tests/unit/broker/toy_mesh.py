@@ -204,6 +204,24 @@ class ToyMesh:
         )
 
 
+JOBS = '[dialects.zoo_redis.jobs]\nserving_stream = { model = "digits" }\n'
+
+
+@dataclass
+class ZooMesh(ToyMesh):
+    """A mesh that lists a role `zoo`, and says so in `wardian.toml` unless a test takes it away."""
+
+    dialect: str = JOBS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.measurements = {**self.measurements, "zoo": digest("zoo")}
+
+    @property
+    def agreed_toml(self) -> bytes:
+        return super().agreed_toml + self.dialect.encode()
+
+
 class ToyBroker:
     """A broker without a socket: the steps of `service`, one call each, time as an attribute.
 

@@ -18,6 +18,7 @@ from wardian.crypto.secret import Secret
 from wardian.errors import AdmissionRefused, RequestError, TransportError
 from wardian.roles import frontend as frontend_role
 from wardian.roles import worker as worker_role
+from wardian.roles.dispatching import DispatchMember
 from wardian.serving.epochs import EpochCodec
 from wardian.serving.queue.lease import Lane
 
@@ -55,11 +56,13 @@ class Front:
                 ("identity", identity.key, papers.manifest.digest, papers.issuing_ca)
             )
         )
-        self.member = frontend_role._FrontendMember(
+        self.member = DispatchMember(
             self.first,
             dispatcher=dispatcher,  # type: ignore[arg-type]
-            frontend=frontend,  # type: ignore[arg-type]
-            reach=self.reached.append,
+            take_up=(
+                lambda new: frontend.use(frontend_role._identity(new), frontend_role._papers(new)),
+                self.reached.append,
+            ),
         )
 
     def adopt(self) -> Admission:

@@ -7,12 +7,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "broker"))
 
-from toy_mesh import ToyBroker, ToyMesh
+from toy_mesh import ToyBroker, ToyMesh, ZooMesh
 
 from wardian._internal.metrics import Metrics
 from wardian.broker.certificates import chain_pem
 from wardian.broker.release.admission import Admission
 from wardian.errors import ConfigError, LocalProtocolError
+from wardian.roles import dispatching
 from wardian.roles import frontend as frontend_role
 from wardian.roles import worker as worker_role
 from wardian.roles.host import HostSettings
@@ -31,7 +32,7 @@ EMBEDDED = HostSettings(queues=("/run/queue.sock",))
 
 @pytest.fixture
 def broker(tmp_path: Path):
-    broker = ToyBroker(ToyMesh(), tmp_path / "broker.db")
+    broker = ToyBroker(ZooMesh(), tmp_path / "broker.db")
     yield broker
     broker.close()
 
@@ -70,7 +71,8 @@ def test_an_admission_without_access(broker: ToyBroker) -> None:
 
 def test_a_renewal_is_taken_up_by_the_queue(broker: ToyBroker) -> None:
     for role, queue_of, reach_of in (
-        ("frontend", frontend_role._queue, frontend_role._reach),
+        ("frontend", dispatching.open_queue, dispatching.reach),
+        ("zoo", dispatching.open_queue, dispatching.reach),
         ("worker", lambda host, given: worker_role._queue(host, given, LANE), worker_role._reach),
     ):
         queue = queue_of(REDIS, admit(broker, role))
@@ -82,13 +84,13 @@ def test_a_renewal_is_taken_up_by_the_queue(broker: ToyBroker) -> None:
 
 def test_which_queue(broker: ToyBroker) -> None:
     admission, bare = admit(broker), admit(broker, queue_access=False)
-    assert isinstance(frontend_role._queue(REDIS, admission), RedisFrontQueue)
-    assert isinstance(frontend_role._queue(EMBEDDED, bare), SocketFrontQueue)
+    assert isinstance(dispatching.open_queue(REDIS, admission), RedisFrontQueue)
+    assert isinstance(dispatching.open_queue(EMBEDDED, bare), SocketFrontQueue)
     assert isinstance(worker_role._queue(REDIS, admission, LANE), RedisWorkerQueue)
     embedded = worker_role._queue(EMBEDDED, bare, LANE)
     assert isinstance(embedded, SocketWorkerQueue)
-    for host, queue in ((EMBEDDED, embedded), (EMBEDDED, frontend_role._queue(EMBEDDED, bare))):
-        reach = worker_role._reach if isinstance(queue, SocketWorkerQueue) else frontend_role._reach
+    for host, queue in ((EMBEDDED, embedded), (EMBEDDED, dispatching.open_queue(EMBEDDED, bare))):
+        reach = worker_role._reach if isinstance(queue, SocketWorkerQueue) else dispatching.reach
         reach(host, queue)(bare)  # there is nothing to take up
 
 

@@ -30,6 +30,7 @@ from wardian.serving.zoo.columns import Columns
 from wardian.serving.zoo.counts import Counts, Why
 from wardian.serving.zoo.filters import Filter, parse_filter
 from wardian.serving.zoo.inputs import Taken, model_inputs, record_outputs
+from wardian.serving.zoo.record_encryption import RecordOpener
 from wardian.serving.zoo.records import parse_record
 from wardian.serving.zoo.results import NAN, encode_result
 from wardian.serving.zoo.window import Window
@@ -107,6 +108,7 @@ class Answering:
         self._max_bytes, self._window, self._counts = max_bytes, window, counts
         self.room = room
         self._filter: Filter | None = parse_filter(job.top_n or "")
+        self._opener = RecordOpener() if job.record_encrypted else None
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Record] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -126,6 +128,8 @@ class Answering:
             columns = parse_record(
                 fields, max_bytes=self._max_bytes, max_json_bytes=self._max_bytes
             )[0]
+            if self._opener is not None:
+                columns = self._opener.open(columns)
         except FormatError as err:
             self._nan(give, "undecodable", err)
             return
