@@ -1,4 +1,4 @@
-"""`recordEncrypted` of Cluster Serving: images that its clients encrypted, with a key that all know.
+"""`recordEncrypted` of Cluster Serving: images that clients encrypted, with a key that all know.
 
 Its server passes the words "secret" and "salt" where the passphrase and the salt should be, so that
 every installation has one key. It hides nothing from anybody; records that come so are opened only
