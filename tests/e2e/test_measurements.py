@@ -12,7 +12,8 @@ from mesh import DIGITS, RunningMesh
 from wardian.tee.manifest.lint import lint
 from wardian.tee.role_table import ROLES
 
-OF_MESH = sorted(role for role, spec in ROLES.items() if spec.of_mesh)
+OF_MESH = sorted(role for role, spec in ROLES.items() if spec.of_mesh and role != "zoo")
+"""Those of the example, which agreed to no dialect."""
 
 
 def manifests(mesh: RunningMesh) -> dict[str, bytes]:
@@ -64,7 +65,7 @@ def test_built_on_the_command_line_twice(
         told.append(json.loads(done.stdout))
     text = (tmp_path / "a" / f"{role}.manifest").read_text()
     assert text == (tmp_path / "b" / f"{role}.manifest").read_text()
-    assert not ROLES[role].of_mesh or text.encode() == manifests(shared_mesh)[role]
+    assert role not in OF_MESH or text.encode() == manifests(shared_mesh)[role]
     assert told[0]["simulated_mr_enclave"] == told[1]["simulated_mr_enclave"]
     assert told[0]["manifest_bytes"] == len(text.encode()) <= 200_000
     assert told[0]["trusted_files"] == text.count("sha256 = ") - text.count('libsysdb.so", sha256')

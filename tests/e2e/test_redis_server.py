@@ -11,7 +11,7 @@ from own_redis import Caller, RedisServer, context_for, foreign_identity
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 import toy_mesh
-from toy_mesh import ToyBroker, ToyMesh
+from toy_mesh import ToyBroker, ToyMesh, ZooMesh
 
 from wardian.broker.certificates import chain_pem
 from wardian.broker.infrastructure.acl import COMMANDS, key_prefix
@@ -23,14 +23,14 @@ PREFIX = key_prefix("test")
 
 
 class World:
-    """A broker, two admitted roles and a Redis, at the time of the machine."""
+    """A broker, admitted roles and a Redis, at the time of the machine."""
 
     def __init__(self, directory: Path, program: str) -> None:
-        mesh = ToyMesh()
+        mesh = ZooMesh()
         self.broker = ToyBroker(mesh, directory / "broker.db")
         self.roles: dict[str, Admission] = {
             role: self.broker.admit(mesh.workload(role, queue_access=True), mesh.attest(role))
-            for role in ("frontend", "worker")
+            for role in COMMANDS
         }
         infrastructure = Infrastructure(self.broker.authority)
         self.redis = RedisServer(program, directory / "redis", infrastructure).start()
@@ -79,7 +79,7 @@ def world(
 # Who gets in
 
 
-@pytest.mark.parametrize("role", ["frontend", "worker"])
+@pytest.mark.parametrize("role", sorted(COMMANDS))
 def test_a_role_gets_in(world: World, role: str) -> None:
     with world.call(role) as caller:
         assert caller.say("XADD", f"{PREFIX}s", "*", "a", "b")

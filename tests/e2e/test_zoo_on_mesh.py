@@ -148,3 +148,20 @@ def test_the_role_loads_what_the_table_says(mesh: RunningMesh) -> None:
     named = set(ROLES["zoo"].modules)
     expected = (named | packages_above(named - NOT_LOADED)) - NOT_LOADED
     assert set(ended[-1]["modules"].split()) == expected
+
+
+@pytest.mark.slow
+def test_over_a_redis_of_the_mesh_it_shares_the_workers(
+    redis: PlainRedis, client: TheirClient, tmp_path: Path
+) -> None:
+    example = zoo_example(tmp_path / "example", port=redis.port)
+    mesh = RunningMesh(
+        state=tmp_path / "state", example=example, options=("--queue", "redis")
+    ).start()
+    try:
+        assert "worker-digits-zoo" not in {each["name"] for each in mesh.status["processes"]}
+        enqueue(client, 500)
+        until(lambda: len(client.results()) == 500)
+        assert NAN not in client.results().values()
+    finally:
+        assert mesh.stop() == 0

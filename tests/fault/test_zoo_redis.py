@@ -1,6 +1,7 @@
 """The Redis dialect over a real redis-server: every record has one result, whoever dies meanwhile."""
 
 import asyncio
+import dataclasses
 import json
 import resource
 from base64 import b64decode
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from simulators.data_plane import ToyModel, fails_on
+from simulators.redis_server import InfrastructureCa
 from simulators.zoo_redis import (
     JOB,
     STREAM,
@@ -21,6 +23,9 @@ from simulators.zoo_redis import (
 )
 
 from wardian._internal.zoo_redis import ZooJob
+from wardian.crypto.secret import Secret
+from wardian.serving.zoo import consumer as consumer_module
+from wardian.serving.zoo.answering import Answering
 from wardian.serving.zoo.results import NAN, encode_result
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "zoo"
@@ -232,6 +237,110 @@ async def test_the_role_is_killed_with_records_in_flight(
     assert client("XLEN", JOB) == 0
 
 
+async def test_a_record_that_ends_every_process_is_nan_after_some(
+    redis: PlainRedis, client: TheirClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: a record that no process survives would be the end of each that claims it."""
+    monkeypatch.setattr(consumer_module, "MOST_DELIVERIES", 3)
+    client.enqueue("deadly", json_record(13), *STREAM)
+    client.enqueue("good", json_record(1), *STREAM)
+    deaths = 0
+    answer = Answering.answer
+
+    def dies(self, fields, give) -> None:
+        nonlocal deaths
+        if fields[b"uri"] == b"deadly":
+            deaths += 1
+            raise asyncio.CancelledError  # what a kill looks like in one process
+        answer(self, fields, give)
+
+    monkeypatch.setattr(Answering, "answer", dies)
+    while not client.result("deadly"):
+        role = ZooRole(redis.access).start()
+        await role.worker()
+        await asyncio.sleep(0.1)
+        await role.cut()
+        assert deaths < 10
+    assert client.result("deadly") == NAN
+    assert deaths == 3
+    role = ZooRole(redis.access).start()
+    await role.worker()
+    await until(lambda: client.result("good"))
+    assert client.result("good") == toy_result(1)
+    await role.cut()
+
+
+async def test_a_key_of_another_kind_in_the_place_of_a_result(
+    redis: PlainRedis, client: TheirClient
+) -> None:
+    role = ZooRole(redis.access).start()
+    await role.worker()
+    client("SET", "cluster-serving_serving_stream:taken", "x")
+    for uri in ("before", "taken", "after"):
+        client.enqueue(uri, json_record(1), *STREAM)
+    await until(lambda: client.result("after") and client.result("before"))
+    await until(lambda: not client("XLEN", JOB))
+    assert role.counts.dropped["key-taken"] == 1
+    await role.cut()
+
+
+@pytest.mark.parametrize("user", [(), ("default",)])
+async def test_a_password(need_program, tmp_path: Path, user: tuple[str, ...]) -> None:
+    server = PlainRedis(need_program("redis-server"), tmp_path, (f"requirepass {'5e' * 16}",))
+    client = server.start().client()
+    client("AUTH", *user, "5e" * 16)
+    said = [b"wrong", b"5e" * 16]
+    access = dataclasses.replace(
+        server.access,
+        username=user[0] if user else "",
+        password=lambda: Secret(said[0] if len(said) == 1 else said.pop(0)),
+    )
+    role = ZooRole(access).start()  # the first attempt is refused, and is not the last
+    await role.worker()
+    client.enqueue("one", json_record(1), *STREAM)
+    await until(lambda: client.result("one"))
+    await role.cut()
+    client.close()
+    server.kill()
+
+
+async def test_without_the_password_nobody(need_program, tmp_path: Path, caplog) -> None:
+    server = PlainRedis(need_program("redis-server"), tmp_path, ("requirepass hush",)).start()
+    role = ZooRole(server.access).start()
+    await until(lambda: any(each.message == "zoo.redis_unreachable" for each in caplog.records))
+    (record,) = [each for each in caplog.records if each.message == "zoo.redis_unreachable"]
+    assert "NOAUTH" in record.fields["why"]
+    await role.cut()
+    server.kill()
+
+
+async def test_tls_of_another_authority_is_refused(need_program, tmp_path: Path, caplog) -> None:
+    ca, other = InfrastructureCa(), InfrastructureCa()
+    certificate, key = ca.server(name="localhost")
+    (tmp_path / "cert.pem").write_bytes(certificate)
+    (tmp_path / "key.pem").write_bytes(key)
+    settings = ("tls-port {}", f"tls-cert-file {tmp_path}/cert.pem",
+                f"tls-key-file {tmp_path}/key.pem", f"tls-ca-cert-file {tmp_path}/cert.pem",
+                "tls-auth-clients no")  # fmt: skip
+    server = PlainRedis(need_program("redis-server"), tmp_path / "redis", settings, tls=True)
+    server.settings = (f"tls-port {server.port}", *settings[1:])
+    server.start()
+    for given, name, accepted in (
+        (ca, "localhost", True),
+        (other, "localhost", False),
+        (ca, "elsewhere", False),
+    ):
+        caplog.clear()
+        pem = given.pem.decode()
+        role = ZooRole(dataclasses.replace(server.access, server_name=name, ca_pem=pem)).start()
+        wanted = "zoo.redis_connected" if accepted else "zoo.redis_unreachable"
+        with caplog.at_level("INFO"):
+            await until(lambda: caplog.records)
+        assert caplog.records[0].message == wanted
+        await role.cut()
+    server.kill()
+
+
 async def test_what_a_server_of_theirs_left_pending_is_not_touched(
     redis: PlainRedis, client: TheirClient
 ) -> None:
@@ -361,3 +470,12 @@ async def test_what_was_read_is_answered_before_the_role_ends(
     assert pending(client) == 0
     assert client("XLEN", JOB) == 300 - read  # for whoever comes next
     await role.cut()
+
+
+async def test_it_ends_at_any_moment(redis: PlainRedis) -> None:
+    for turns in range(60):
+        role = ZooRole(redis.access).start()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await role.cut()

@@ -348,3 +348,20 @@ async def test_no_weights_any_more_is_the_newest_again(make, caplog) -> None:
     plane.dispatcher.divide({"digits": {9: 1}})
     assert await plane.versions(3, *pipes) == [2] * 3
     assert sum("traffic.unknown" in each.getMessage() for each in caplog.records) == 1
+
+
+async def test_what_would_answer_is_told_without_a_turn_taken(make) -> None:
+    """A record is made an input of the model before it is sent: that may not shift the weights."""
+    plane = make({1: 1, 2: 1})
+    with pytest.raises(RequestError) as caught:
+        plane.dispatcher.description("digits", None)
+    assert caught.value.status == 503
+    pipes = await plane.worker(ONE), await plane.worker(TWO)
+    found = await plane.versions(4, *pipes)
+    for _ in range(3):
+        assert plane.dispatcher.description("digits", None).version in {1, 2}
+    assert await plane.versions(4, *pipes) == found
+    assert plane.dispatcher.description("digits", 1).version == 1
+    with pytest.raises(RequestError) as caught:
+        plane.dispatcher.description("digits", 3)
+    assert caught.value.status == 404

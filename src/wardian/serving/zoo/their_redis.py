@@ -18,6 +18,8 @@ from wardian.serving.queue.frames import Address
 from wardian.serving.queue.redis_connection import SILENCE_S, RedisConnection
 from wardian.serving.queue.redis_wire import Refusal, command
 
+CONNECT_S: Final = 2 * SILENCE_S
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TheirRedis:
@@ -71,9 +73,6 @@ class TheirRedis:
         return context
 
 
-SAID_S: Final = 2 * SILENCE_S
-
-
 async def open_theirs(redis: TheirRedis, *, max_reply_bytes: int) -> RedisConnection:
     """Return a connection that is logged in.
 
@@ -92,7 +91,8 @@ async def open_theirs(redis: TheirRedis, *, max_reply_bytes: int) -> RedisConnec
         ssl_handshake_timeout=None if context is None else SILENCE_S,
     )
     try:
-        _, link = await asyncio.wait_for(connecting, SAID_S)
+        async with asyncio.timeout(CONNECT_S):  # wait_for may lose a cancellation (3.11)
+            _, link = await connecting
     except TimeoutError as err:
         raise ConnectionLost("Redis: does not answer") from err
     try:
