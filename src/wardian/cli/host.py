@@ -53,7 +53,8 @@ class Placement:
         """
         if any(not queue.startswith("tcp:") for queue in self.settings.queues):
             raise ConfigError(
-                "operator.toml: under Gramine the queue has to be TCP: give [queue] a port"
+                "operator.toml: under Gramine the queue has to be TCP: give [queue] a port (the "
+                "role zoo: give [zoo] a queue_port)"
             )
         if any(port == 0 for _, port in self.settings.listen):
             raise ConfigError("operator.toml: under Gramine give [broker] or [keeper] a port")
@@ -71,12 +72,16 @@ class Placement:
         if store in places:  # a keeper's store is the mount itself
             return msgspec.structs.replace(self.settings, store=places[store])
         kept = places.get(str(Path(store).parent), "") if store else ""
+        zoo = self.settings.zoo
+        if zoo is not None and zoo.password_file is not None:
+            zoo = msgspec.structs.replace(zoo, password_file=places[zoo.password_file])
         cache = None if collateral.cache is None else f"{kept}/collateral"
         return msgspec.structs.replace(
             self.settings,
             store=store and f"{kept}/{Path(store).name}",
             backup=None if backup is None else places[backup],
             tenants=None if tenants is None else places[tenants],
+            zoo=zoo,
             traffic_file=places.get(self.settings.traffic_file or ""),
             sealed_models={key: places[path] for key, path in sealed.items() if path in places},
             collateral=msgspec.structs.replace(collateral, cache=cache),

@@ -140,3 +140,15 @@ def test_the_role_refuses_what_its_host_may_not_say() -> None:
     shown = repr(TheirRedis(address=here, password=lambda: Secret(b"hush")))
     assert "hush" not in shown
     assert os.linesep not in shown
+
+
+def test_under_gramine_its_password_has_a_name_of_its_own_and_its_queue_is_tcp(
+    state: StateDir,
+) -> None:
+    say(state, 'password_file = "zoo/password"')
+    with pytest.raises(ConfigError, match="queue_port"):
+        place_zoo(state).inside()
+    say(state, 'password_file = "zoo/password"', "queue_port = 7002")
+    inside = place_zoo(state).inside()
+    assert inside.zoo.password_file == "zoo-password"
+    assert inside.queues == ("tcp:127.0.0.1:7002",)

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
-from wardian.errors import FormatError
-from wardian.inference.dtypes import BF16, BYTES_DTYPE, from_bf16
+from wardian.errors import FormatError, RequestError
+from wardian.inference.dtypes import BF16, BYTES_DTYPE, NUMPY_OF, from_bf16
 from wardian.inference.spec import FREE, TensorSpec
+from wardian.serving.rules import InputRules
 from wardian.serving.zoo import inputs as inputs_module
 from wardian.serving.zoo.columns import Dense, Image, Sparse, Strings
 from wardian.serving.zoo.inputs import model_inputs, record_outputs
@@ -154,3 +158,26 @@ def test_outputs_come_in_the_model_s_order_without_the_axis_that_was_added() -> 
     assert [each.shape for each in record_outputs(outputs, specs, alone=False)] == [(1,), (1, 3)]
     odd = {"a": np.zeros((2, 3)), "b": np.zeros(())}  # of a model that has no such axis
     assert [each.shape for each in record_outputs(odd, specs, alone=True)] == [(), (2, 3)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    array=arrays.arrays(np.float32, arrays.array_shapes(min_dims=0, min_side=0, max_side=3)),
+    dtype=st.sampled_from([*NUMPY_OF, "BYTES"]),
+    shape=st.lists(st.sampled_from([FREE, 0, 1, 2, 3]), max_size=4).map(tuple),
+)
+def test_whatever_comes_is_an_input_or_a_typed_error(array, dtype: str, shape) -> None:
+    spec = TensorSpec(name="x", dtype=dtype, shape=shape)
+    batchable = bool(shape) and shape[0] == FREE
+    try:
+        taken = take({"t": Dense(array)}, spec)
+        rules = InputRules(inputs=(spec,), outputs=(), batchable=batchable)
+        measured = rules.measure(taken.inputs)
+    except (FormatError, RequestError):
+        return
+    assert measured.rows >= 1
+    assert taken.inputs["x"].ravel().tolist() == pytest.approx(
+        array.ravel().tolist(), nan_ok=True
+    ) or (
+        dtype in {"FP16", "BF16"}  # rounded
+    )
