@@ -65,7 +65,7 @@ def packages_above(modules: set[str]) -> set[str]:
     return above
 
 
-@pytest.mark.parametrize("role", sorted(ROLES.keys() - {"zoo"}))  # see test_zoo_on_mesh.py
+@pytest.mark.parametrize("role", sorted(ROLES.keys() - {"zoo"}))  # see test_zoo_redis_on_mesh.py
 def test_a_role_loads_what_the_table_says(loaded: dict[str, set[str]], role: str) -> None:
     named = set(ROLES[role].modules)
     expected = (named | packages_above(named - NOT_LOADED)) - NOT_LOADED

@@ -1,5 +1,6 @@
 """The Redis dialect on a mesh of whole, confined processes: `wardian up`, kill -9 of each of them."""
 
+import contextlib
 import json
 import os
 import re
@@ -56,6 +57,16 @@ def enqueue(client: TheirClient, count: int) -> None:
     )
 
 
+def role_of(mesh: RunningMesh, process: str) -> int:
+    """Return the role's pid, once the status is of after the last kill."""
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(IndexError):
+            return mesh.role_pid(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def pending(client: TheirClient) -> int:
     found = client("XPENDING", JOB, "serving")
     return found[0] if isinstance(found, list) else 0  # no stream yet, after FLUSHALL
@@ -101,7 +112,7 @@ def test_everybody_says_that_it_is_unprotected(mesh: RunningMesh) -> None:
 def test_kill_with_a_thousand_records_in_flight(
     mesh: RunningMesh, client: TheirClient, victim: str
 ) -> None:
-    worker, pid = mesh.role_pid("worker-digits-zoo"), mesh.role_pid(victim)
+    worker, pid = role_of(mesh, "worker-digits-zoo"), role_of(mesh, victim)
     os.kill(worker, signal.SIGSTOP)  # so that nothing is answered before the kill
     enqueue(client, 1000)
     until(lambda: pending(client) >= 64)
@@ -122,7 +133,7 @@ def test_kill_with_a_thousand_records_in_flight(
 def test_ten_thousand_records_and_a_thousand_wrong_ones(
     mesh: RunningMesh, client: TheirClient
 ) -> None:
-    status = Path(f"/proc/{mesh.role_pid('zoo')}/status")
+    status = Path(f"/proc/{role_of(mesh, 'zoo')}/status")
     enqueue(client, 10_000)
     client.pipeline([("XADD", JOB, "*", "uri", f"bad {n}", "data", "?" * n) for n in range(1000)])
     until(lambda: not client("XLEN", JOB), within_s=90)
