@@ -1,0 +1,147 @@
+"""Answers as the clients of Cluster Serving read them: an Arrow stream in base64, or `NaN`.
+
+The stream has two columns, `data` (float, nullable) and `shape` (int, nullable), and one record
+batch for each output, with a row for each element. The dimensions stand in the first rows of
+`shape`; its other rows are null. The reader drops what is null or zero in `shape`, and reshapes
+`data` to what is left.
+
+Source: Apache Arrow, "Columnar format", 1.4, "Serialization and Interprocess Communication".
+"""
+
+import struct
+from binascii import b2a_base64
+from collections.abc import Iterable
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from wardian.errors import FormatError
+from wardian.inference.spec import Array
+from wardian.serving.zoo.flatbuffer_build import (
+    Scalar,
+    Structs,
+    Table,
+    Tables,
+    Text,
+    build_flatbuffer,
+)
+
+NAN: Final = b"NaN"
+"""What a client reads where there is no answer."""
+MAX_RESULT_ELEMENTS: Final = 2**25
+"""Elements of all outputs of a result: 256 MiB of Arrow, 341 in base64; Redis holds 512."""
+_CONTINUED: Final = struct.pack("<i", -1)
+_METADATA_V4: Final = 3
+"""The version since Arrow 0.8: readers before 1.0 refuse a newer one, later ones read this."""
+
+
+def encode_result(outputs: Iterable[Array]) -> bytes:
+    """Return the value of a result's hash: `outputs` as base64 of an Arrow stream.
+
+    All elements become float32: integers beyond 2^24 lose digits, and what is beyond float32's
+    range becomes infinite. Their reader cannot take every shape, so that
+
+    - an axis of length 1 is dropped, outermost first, where there are fewer elements than axes;
+      other axes always stay, and so do all elements in their order;
+    - a scalar (no axes) is one element with nothing in `shape`, which it reads as a scalar;
+    - an output without elements cannot be read by it at all: the whole result is `NAN`.
+
+    Args:
+        outputs: boolean, integer or real arrays of any shape, at least one.
+
+    Raises:
+        FormatError: an output of another type (text, complex); no outputs; more than
+            `MAX_RESULT_ELEMENTS` elements.
+    """
+    arrays = list(outputs)
+    if not arrays:
+        raise FormatError("a result: no outputs, one or more were expected")
+    elements = sum(each.size for each in arrays)
+    if elements > MAX_RESULT_ELEMENTS:
+        raise FormatError(
+            f"a result: {elements} elements, at most {MAX_RESULT_ELEMENTS} fit the client's form"
+        )
+    floats = [_floats(each, index) for index, each in enumerate(arrays)]
+    if not all(each.size for each in floats):
+        return NAN
+    parts = [_SCHEMA]
+    for each in floats:
+        parts += _batch(each)
+    parts.append(_END)
+    return b2a_base64(b"".join(parts), newline=False)
+
+
+def readable_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `shape`, all above 0, without as many outermost ones as do not fit into its rows."""
+    surplus = len(shape) - prod(shape)
+    kept = []
+    for length in shape:
+        if length == 1 and surplus > 0:
+            surplus -= 1
+        else:
+            kept.append(length)
+    return tuple(kept)
+
+
+def _floats(output: Array, index: int) -> Array:
+    """Return `output` as little-endian float32, in C order."""
+    if output.dtype.kind not in "biuf":
+        raise FormatError(
+            f"a result: output {index} is not of numbers (but {output.dtype.name}); the client's "
+            "form has float32 alone"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(output, "<f4", order="C")
+
+
+def _batch(array: Array) -> list[Any]:
+    """Return a record batch, in parts: message, data, the shape's validity, the shape.
+
+    Data has no validity bitmap: without nulls it may be left out.
+    """
+    rows, shape = array.size, readable_shape(array.shape)
+    nulls = rows - len(shape)
+    column = -(-rows // 2) * 8  # bytes of either column: a multiple of eight
+    bits = -(-rows // 64) * 8 if nulls else 0
+    buffers = (0, 0, 0, 4 * rows, column, -(-rows // 8) if nulls else 0, column + bits, 4 * rows)
+    head = bytearray(_BATCH)
+    struct.pack_into("<q", head, _AT_BODY, 2 * column + bits)
+    struct.pack_into("<q", head, _AT_ROWS, rows)
+    struct.pack_into("<4q", head, _AT_NODES, rows, 0, rows, nulls)
+    struct.pack_into("<8q", head, _AT_BUFFERS, *buffers)
+    valid = (2 ** len(shape) - 1).to_bytes(bits, "little") if nulls else b""
+    dims = struct.pack(f"<{len(shape)}i", *shape)
+    flat = array.reshape(-1).data.cast("B")
+    return [head, flat, bytes(column - 4 * rows), valid, dims, bytes(column - len(dims))]
+
+
+def _message(kind: int, header: Table, body_bytes: int = 0) -> bytes:
+    """Return an encapsulated message: continuation, length, `Message`. Its body follows."""
+    slots = (Scalar("h", _METADATA_V4), Scalar("B", kind), header, Scalar("q", body_bytes))
+    raw = build_flatbuffer(Table(slots))
+    return _CONTINUED + struct.pack("<i", len(raw)) + raw
+
+
+def _field(name: str, kind: int, slots: tuple[Scalar, ...]) -> Table:
+    """Return a nullable `Field` of no children, of the type `kind` with its own `slots`."""
+    return Table((Text(name), Scalar("?", 1), Scalar("B", kind), Table(slots), None, Tables(())))
+
+
+_FIELDS: Final = (
+    _field("data", 3, (Scalar("h", 1),)),  # FloatingPoint, of single precision
+    _field("shape", 2, (Scalar("i", 32), Scalar("?", 1))),  # Int, of 32 bits, signed
+)
+_SCHEMA: Final = _message(1, Table((Scalar("h", 0), Tables(_FIELDS))))  # little-endian
+_END: Final = _CONTINUED + bytes(4)
+
+_MARKS: Final = tuple(range(0x7A6F6F00_00000001, 0x7A6F6F00_0000000F))
+"""Numbers that occur nowhere else in a message: they show where its real ones have to stand."""
+_BATCH: Final = _message(
+    3,
+    Table((Scalar("q", _MARKS[1]), Structs(2, _MARKS[2:6]), Structs(2, _MARKS[6:14]))),
+    _MARKS[0],
+)
+_AT_BODY, _AT_ROWS, _AT_NODES, _AT_BUFFERS = (
+    _BATCH.index(struct.pack("<q", _MARKS[index])) for index in (0, 1, 2, 6)
+)
