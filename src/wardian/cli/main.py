@@ -34,6 +34,7 @@ COMMANDS = {
     "tenants": ("wardian.cli.tenants.group", "tenants"),
     "redis": ("wardian.cli.redis.command", "redis"),
     "traces": ("wardian.cli.traces.command", "traces"),
+    "migrate": ("wardian.cli.migrate", "migrate"),
 }
 
 

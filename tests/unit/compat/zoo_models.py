@@ -1,0 +1,22 @@
+"""Models as a user of Cluster Serving has them, made here."""
+
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as op
+
+WEIGHTS = np.arange(40, dtype=np.float32).reshape(4, 10) / 40
+
+
+def make_openvino(directory: Path, *, xml: str = "model.xml", weights: str | None = None) -> Path:
+    """Write an IR pair that multiplies a row of 4 by `WEIGHTS`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    image = op.parameter([-1, 4], np.float32, name="image")
+    image.output(0).get_tensor().set_names({"image"})
+    scores = op.matmul(image, op.constant(WEIGHTS), transpose_a=False, transpose_b=False)
+    scores.output(0).get_tensor().set_names({"scores"})
+    ov.save_model(ov.Model([scores], [image]), str(directory / xml), compress_to_fp16=False)
+    if weights is not None:
+        (directory / xml).with_suffix(".bin").rename(directory / weights)
+    return directory
