@@ -8,8 +8,8 @@ from wardian._internal import wire
 from wardian._internal.wire import printable
 from wardian.cli.conversion import parse_shape
 from wardian.compat.zoo.keys import Fate
-from wardian.compat.zoo.migration import Migrated
-from wardian.compat.zoo.migration import migrate as carry_over
+from wardian.compat.zoo.migration.carry_over import Migrated
+from wardian.compat.zoo.migration.carry_over import migrate as carry_over
 
 _COLOURS = {
     Fate.WORKS: "green",

@@ -1,101 +1,20 @@
 """`config.yaml` and `servables.yaml` of Cluster Serving: every key has a fate, no secret shows."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from zoo_files import CANARY, FLAT, NESTED, SERVED
 
 from wardian.compat.zoo.config import parse_config
 from wardian.compat.zoo.keys import CONFIG, SERVABLES, Fate, page_tables
 from wardian.compat.zoo.report import Report
 from wardian.compat.zoo.servables import ClusterServable, InProcessServable, parse_servables
 from wardian.errors import ConfigError
-
-CANARY = "hunter2-canary"
-
-FLAT = f"""\
-## Analytics-zoo Cluster Serving
-# modelPath must be provided
-modelPath: /opt/work/model
-
-jobName: mobilenet_job
-postProcessing: "topN(5)"
-imageResize: "224,224"
-inputAlreadyBatched: false
-coreNumberPerMachine: 4
-modelParallelism: 2
-threadPerModel: 3
-performance_mode: 1
-flinkRestUrl: localhost:8081
-redisUrl: "redis://:{CANARY}@localhost:6379"
-redisMaxMemory: 8g
-redisTimeout: 5000
-redisSecureEnabled: true
-redisSecureTrustStorePath: /opt/keys/keystore.jks
-redisSecureTrustStorePassword: {CANARY}
-modelEncrypted: true
-recordEncrypted: false
-queueUsed: redis
-kafkaUrl: localhost:9092
-"""
-
-NESTED = f"""\
-model:
-  # model path must be set
-  path: /opt/work/model
-  name: resnet
-data:
-  # default, localhost:6379
-  src:
-  filter: topN(3)
-params:
-  core_number: 8
-  model_number: 2
-  performance_mode:
-flink:
-  rest: localhost:8081
-redis:
-  maxmem: 4g
-  timeout: 5000
-secure:
-  secure_enabled: true
-  secure_trust_store_path: /opt/keys/keystore.jks
-  secure_struct_store_password: {CANARY}
-  model_encrypted: true
-"""
-
-SERVED = f"""\
----
-modelMetaDataList:
- - !<ClusterServingMetaData>
-    modelName: "first-model"
-    modelVersion: "1.0"
-    redisHost: "localhost"
-    redisPort: "6381"
-    redisInputQueue: "serving_stream2"
-    redisOutputQueue: "cluster-serving_serving_stream2:"
-    timeWindow: 0
-    countWindow: 56
-    tokenBucketEnabled: true
-    tokensPerSecond: 30
-    redisSecureEnabled: false
-    redisTrustStorePath: null
-    redisTrustStoreToken: {CANARY}
-    inputCompileType: direct
-    features:
-      - a
-      - "b"
- - !<InferenceModelMetaData>
-    modelName: "second-model"
-    modelVersion: "2"
-    modelPath: "/models/second.xml"
-    modelType: "OpenVINO"
-    weightPath: "/models/second.bin"
-    modelConCurrentNum: 3
-    inputCompileType: direct
-    features:
-      - image
-"""
 
 REFERENCE = {
     "modelPath", "jobName", "postProcessing", "imageResize", "inputAlreadyBatched",
@@ -191,6 +110,14 @@ def test_what_is_empty_is_the_default():
     assert config.settings.model_path is None
     assert (config.settings.model_parallelism, config.settings.model_encrypted) == (1, False)
     assert len(report.findings) == 3
+
+
+def test_what_cannot_be_had_and_is_not_asked_for_is_no_trouble():
+    text = "imageResize:\nrecordEncrypted: false\nkafkaUrl: ''\ndata:\n  src:\n"
+    _, report = read(text)
+    assert {each.fate for each in report.findings} == {Fate.NOT_NEEDED}
+    _, report = read("imageResize: 224,224\nrecordEncrypted: true\nkafkaUrl: a:1\nredisUrl: b:2\n")
+    assert {each.fate for each in report.findings} == {Fate.CANNOT}
 
 
 def test_unknown_keys_are_each_named():

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_zoo_config import CANARY, FLAT
+from zoo_files import CANARY, FLAT
 from zoo_models import WEIGHTS, make_openvino
 
 from wardian._internal.agreed import Agreed
@@ -20,8 +20,8 @@ from wardian._internal.operator import Operator
 from wardian._internal.settings import parse
 from wardian.cli.migrate import migrate
 from wardian.cli.up.example import Source
-from wardian.compat.zoo.find_model import find_model, local_path, model_of
-from wardian.compat.zoo.plan import plain_name
+from wardian.compat.zoo.migration.find_model import find_model, local_path, model_of
+from wardian.compat.zoo.migration.plan import plain_name
 from wardian.errors import ConfigError
 from wardian.inference.model import load_model
 
@@ -309,9 +309,11 @@ def test_what_servables_cannot_bring_is_named(tmp_path):
     servables += IN_PROCESS.format(name="c", version="1.5", path="model", kind="Caffe", weights="")
     servables += IN_PROCESS.format(name="d", version="1", path="model", kind="PyTorch", weights="")
     servables += IN_PROCESS.format(name="e", version="1.5", path="model", kind="OpenVINO", weights="")  # fmt: skip
+    servables += IN_PROCESS.format(name="E", version="1", path="model", kind="OpenVINO", weights="")
     done = run(tmp_path, "modelPath: model\n", servables=servables)
     assert done.exit_code == 1
     for told in (
+        "e version 1 is there already: rename one",
         "first is there twice; version 2 is taken, and 1 is",
         "third: another job's",
         "a Caffe model",
@@ -363,9 +365,21 @@ def test_a_graph_meta_that_is_none_is_refused(tmp_path, raw):
         find_model(tmp_path)
 
 
+def test_a_name_without_a_letter_is_refused_with_its_place(tmp_path):
+    make_openvino(tmp_path / "model")
+    servables = "modelMetaDataList:" + CLUSTER.format(
+        name="'_'", version="1", queue="serving_stream"
+    )
+    done = run(tmp_path, "modelPath: model\n", servables=servables)
+    assert "servables.yaml, line 2: modelName: no name" in str(done.exception)
+    done = run(tmp_path, "modelPath: model\njobName: '?'\n")
+    assert "config.yaml: jobName: no name" in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_names_become_names():
-    assert plain_name("Serving_Stream") == "serving_stream"
-    assert plain_name('a"]\nx = 1') == "a---x---1"
-    assert plain_name("..Ä/b") == "b"
+    assert plain_name("Serving_Stream", place="x") == "serving_stream"
+    assert plain_name('a"]\nx = 1', place="x") == "a---x---1"
+    assert plain_name("..Ä/b", place="x") == "b"
     with pytest.raises(ConfigError):
-        plain_name("___")
+        plain_name("___", place="x")

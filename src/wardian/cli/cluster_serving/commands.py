@@ -13,7 +13,7 @@ from wardian.cli.cluster_serving.background import Background
 from wardian.cli.main import run
 from wardian.cli.migrate import print_report
 from wardian.cli.state import StateDir
-from wardian.compat.zoo.migration import migrate
+from wardian.compat.zoo.migration.carry_over import migrate
 from wardian.errors import ConfigError
 
 NO_STREAM: Final = (

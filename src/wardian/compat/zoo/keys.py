@@ -165,8 +165,8 @@ CONFIG: Final = (
         nested="secure.model_encrypted",
         kind=Flag,
         fate=Fate.WORKS,
-        told="false: nothing. true: the model is not touched; `wardian reseal` makes a sealed "
-        "file of it, which its owner puts into the manifest",
+        told="where it is true the model is not touched: `wardian reseal` makes a sealed file of "
+        "it, which its owner puts into the manifest",
     ),
     Key(
         name="recordEncrypted",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wardian.compat.zoo.keys import Flag, Key, Names, Text
+from wardian.compat.zoo.keys import Fate, Flag, Key, Names, Text
 from wardian.compat.zoo.report import Report
 from wardian.compat.zoo.yaml_tree import Entry, Scalar, Sequence
 from wardian.errors import ConfigError
@@ -42,6 +42,8 @@ class Values:
                 )
             self.numbers[key.name] = number
             value = _typed(entry, key, self.file)
+            if key.fate is Fate.CANNOT and not value:
+                self.report.amend(number, Fate.NOT_NEEDED, "it asks for nothing here")
             if value is not None and not key.secret:
                 self.by_key[key.name] = value
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from wardian._internal.settings import read
 from wardian.compat.zoo.config import parse_config
-from wardian.compat.zoo.converting import ready_model
-from wardian.compat.zoo.directory import build_directory, demand_free, write_directory
 from wardian.compat.zoo.keys import Fate
-from wardian.compat.zoo.plan import plan
+from wardian.compat.zoo.migration.converting import ready_model
+from wardian.compat.zoo.migration.directory import build_directory, demand_free, write_directory
+from wardian.compat.zoo.migration.plan import plan
 from wardian.compat.zoo.report import Report
 from wardian.compat.zoo.servables import parse_servables
 from wardian.compat.zoo.yaml_tree import MAX_BYTES

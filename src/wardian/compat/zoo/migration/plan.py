@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from wardian.compat.zoo.config import ConfigFile, ZooConfig
-from wardian.compat.zoo.find_model import FoundModel, find_model, local_path, model_of
 from wardian.compat.zoo.keys import Fate
+from wardian.compat.zoo.migration.find_model import FoundModel, find_model, local_path, model_of
 from wardian.compat.zoo.report import Report
 from wardian.compat.zoo.servables import ClusterServable, InProcessServable, Servable
 from wardian.errors import ConfigError
@@ -58,16 +58,24 @@ class Plan:
     replicas: int
 
 
-def plain_name(text: str) -> str:
+def plain_name(text: str, *, place: str) -> str:
     """Return `text` as a name of `wardian.toml`: lower case, and "-" for what has no place there.
+
+    Args:
+        text: the name.
+        place: where it stands, for messages.
 
     Raises:
         ConfigError: nothing is left of it.
     """
     name = re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-")[:64]
     if not name:
-        raise ConfigError("no name: letters and digits are expected")
+        raise ConfigError(f"{place}: no name: letters and digits are expected")
     return name
+
+
+def _model_name(each: Servable) -> str:
+    return plain_name(each.settings.model_name, place=f"{each.place}: modelName")
 
 
 def plan(
@@ -87,6 +95,7 @@ def plan(
         base: where paths begin that are not absolute.
         threads: of an inference, in place of what the file says.
     """
+    mesh = plain_name(config.settings.job_name, place=f"{config.name}: jobName")
     job, replicas = _job(config, report, base, threads)
     models = {} if job is None else {job.name: job}
     for each in servables:
@@ -99,13 +108,18 @@ def plan(
                 models.pop(job.name, None)
         if made is not None:
             _add(models, made, report)
-    return Plan(mesh=plain_name(config.settings.job_name), models=tuple(models.values()),
+    return Plan(mesh=mesh, models=tuple(models.values()),
                 replicas=replicas)  # fmt: skip
 
 
 def _add(models: dict[str, PlannedModel], made: PlannedModel, report: Report) -> None:
     """Add a model; of two versions the newer one stays, as one directory starts one of each."""
     before = models.get(made.name)
+    if before is not None and before.version == made.version:
+        report.missing.append(
+            f"{made.place}: {made.name} version {made.version} is there already: rename one"
+        )
+        return
     if before is not None:
         older, made = sorted((before, made), key=lambda each: each.version)
         report.missing.append(
@@ -133,7 +147,7 @@ def _job(
         if found is None:
             return None, 1
     openvino = found is None or found.kind == "openvino"
-    name = plain_name(said.job_name)
+    name = plain_name(said.job_name, place=f"{config.name}: jobName")
     if name != said.job_name:
         report.amend(numbers.get("jobName"), Fate.WORKS, f"the model is called {name}: lower case")
     if said.queue_used.lower() != "redis":
@@ -208,7 +222,7 @@ def _in_process(
     if found is None:
         return None
     return PlannedModel(
-        name=plain_name(said.model_name),
+        name=_model_name(each),
         version=_version(each, report),
         found=found,
         numbers=each.numbers,
@@ -224,12 +238,12 @@ def _renamed(
     if said.redis_input_queue != config.job_name:
         why = "another job's: migrate that one's config.yaml with these servables"
         report.amend(each.numbers.get("redisInputQueue"), Fate.CANNOT, why)
-        report.missing.append(f"{each.place}: {plain_name(said.model_name)}: {why}")
+        report.missing.append(f"{each.place}: {_model_name(each)}: {why}")
         return None
     if job is None:
         return None
     return PlannedModel(
-        name=plain_name(said.model_name),
+        name=_model_name(each),
         version=_version(each, report),
         found=job.found,
         threads=job.threads,
