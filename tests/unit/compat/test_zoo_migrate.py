@@ -297,7 +297,25 @@ def test_servables_name_the_job_s_model_and_bring_their_own(tmp_path):
     assert set(agreed.models) == {"first", "second"}
     assert (source.example.models["first"].version, source.example.models["second"].version) == (3, 2)  # fmt: skip
     assert operator.worker.replicas == 4
+    assert "clients call the model first" in done.output
     load(tmp_path, "second.ir").infer({"image": np.ones((2, 4), "<f4")})
+
+
+def test_a_fixed_batch_is_said_and_opened_by_a_shape(tmp_path):
+    make_openvino(tmp_path / "model", rows=4)
+    done = run(tmp_path, "modelPath: model\n")
+    assert done.exit_code == 0, done.output
+    assert "a batch is 4: --shape -1,... may open it" in done.output
+    done = run(tmp_path, "modelPath: model\n", "--force", "--shape", "-1,4")
+    assert "takes image FP32 [-1, 4]" in done.output
+    assert "may open it" not in done.output
+
+
+def test_no_old_example_stays_beside_an_encrypted_model(tmp_path):
+    make_openvino(tmp_path / "model")
+    assert run(tmp_path, "modelPath: model\n").exit_code == 0
+    assert run(tmp_path, "modelPath: model\nmodelEncrypted: true\n", "--force").exit_code == 1
+    assert not (tmp_path / "out" / "example.toml").exists()
 
 
 def test_what_servables_cannot_bring_is_named(tmp_path):

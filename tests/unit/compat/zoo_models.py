@@ -9,10 +9,12 @@ from openvino import opset13 as op
 WEIGHTS = np.arange(40, dtype=np.float32).reshape(4, 10) / 40
 
 
-def make_openvino(directory: Path, *, xml: str = "model.xml", weights: str | None = None) -> Path:
-    """Write an IR pair that multiplies a row of 4 by `WEIGHTS`."""
+def make_openvino(
+    directory: Path, *, xml: str = "model.xml", weights: str | None = None, rows: int = -1
+) -> Path:
+    """Write an IR pair that multiplies rows of 4 by `WEIGHTS`."""
     directory.mkdir(parents=True, exist_ok=True)
-    image = op.parameter([-1, 4], np.float32, name="image")
+    image = op.parameter([rows, 4], np.float32, name="image")
     image.output(0).get_tensor().set_names({"image"})
     scores = op.matmul(image, op.constant(WEIGHTS), transpose_a=False, transpose_b=False)
     scores.output(0).get_tensor().set_names({"scores"})

@@ -103,7 +103,7 @@ def _start(config: Path, omp: int | None, out: Path, port: int | None, state: Pa
 @click.command(context_settings=_HELP)
 @_state
 def stop(*, state: Path) -> None:
-    """End what cluster-serving-start started; what was accepted is answered first."""
+    """End what cluster-serving-start started, as Ctrl-C would."""
     Background(_existing(state)).stop()
     click.echo("stopped")
 

@@ -14,7 +14,7 @@ from wardian.compat.zoo.report import Report
 from wardian.errors import ConfigError, FormatError
 from wardian.inference.convert.source import Converted, convert
 from wardian.inference.model import load_model
-from wardian.inference.spec import Model, TensorSpec
+from wardian.inference.spec import FREE, Model, TensorSpec
 from wardian.inference.steps.numbers import Top
 
 
@@ -60,7 +60,9 @@ def ready_model(
         report.missing.append(f"{planned.place}: {planned.name}: {err}")
         return None
     inside, outside = (", ".join(map(_told, ports)) for ports in (model.inputs, model.outputs))
-    report.amend(number, Fate.WORKS, f"converted; takes {inside}; gives {outside}")
+    fixed = {spec.shape[0] for spec in model.inputs if spec.shape} - {FREE}
+    batch = "".join(f"; a batch is {rows}: --shape -1,... may open it" for rows in sorted(fixed))
+    report.amend(number, Fate.WORKS, f"converted; takes {inside}; gives {outside}{batch}")
     return ReadyModel(planned=planned, made=made, top=top)
 
 

@@ -88,6 +88,8 @@ def write_directory(out: Path, files: Mapping[str, bytes], *, force: bool) -> li
     """
     demand_free(out, list(files), force=force)
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if "example.toml" not in files:
+        (out / "example.toml").unlink(missing_ok=True)  # it would name what is not served any more
     for name, content in files.items():
         replace_file(out / name, content)
     return [out / name for name in files]

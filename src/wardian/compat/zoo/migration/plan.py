@@ -242,8 +242,12 @@ def _renamed(
         return None
     if job is None:
         return None
+    name = _model_name(each)
+    report.amend(
+        job.numbers.get("jobName"), Fate.WORKS, f"the mesh's name; clients call the model {name}"
+    )
     return PlannedModel(
-        name=_model_name(each),
+        name=name,
         version=_version(each, report),
         found=job.found,
         threads=job.threads,
