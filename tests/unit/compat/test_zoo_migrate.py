@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from zoo_files import CANARY, FLAT
+from zoo_files import CANARY, FLAT, NESTED, SERVED
 from zoo_models import WEIGHTS, make_openvino
 
 from wardian._internal.agreed import Agreed
@@ -309,6 +309,59 @@ def test_a_fixed_batch_is_said_and_opened_by_a_shape(tmp_path):
     done = run(tmp_path, "modelPath: model\n", "--force", "--shape", "-1,4")
     assert "takes image FP32 [-1, 4]" in done.output
     assert "may open it" not in done.output
+
+
+def test_weights_may_have_another_name_if_there_is_one_alone(tmp_path):
+    make_openvino(tmp_path / "model", xml="net.xml", weights="other.bin")
+    assert run(tmp_path, "modelPath: model\n").exit_code == 0
+    load(tmp_path, "serving_stream.ir")
+    (tmp_path / "model" / "third.bin").write_bytes(b"x")
+    done = run(tmp_path, "modelPath: model\n", "--force")
+    assert "without its weights" in done.output
+
+
+def test_a_saved_model_is_known_by_its_name(tmp_path):
+    shutil.copytree(TENSORFLOW / "saved_model", tmp_path / "model")
+    (tmp_path / "model" / "saved_model.pb").rename(tmp_path / "model" / "net.pb")
+    done = run(tmp_path, "modelPath: model\n")
+    assert "has to be called saved_model.pb" in done.output
+
+
+def test_of_several_outputs_the_user_says_which(tmp_path):
+    make_openvino(tmp_path / "model", twice=True)
+    done = run(tmp_path, "modelPath: model\npostProcessing: topN(2)\n")
+    assert done.exit_code == 0
+    assert "the model has 2 outputs: name the one in `post`" in done.output
+
+
+def test_kafka_is_said_not_to_be_there(tmp_path):
+    make_openvino(tmp_path / "model")
+    done = run(tmp_path, "modelPath: model\nqueueUsed: kafka\n", "--json")
+    assert [each["fate"] for each in json.loads(done.output)["keys"]] == ["works", "cannot be had"]
+
+
+def test_what_stands_in_the_way_is_said_before_anything_is_written(tmp_path):
+    make_openvino(tmp_path / "model")
+    (tmp_path / "out").write_text("a file")
+    assert "is a file" in str(run(tmp_path, "modelPath: model\n").exception)
+    (tmp_path / "out").unlink()
+    (tmp_path / "out" / "operator.toml").mkdir(parents=True)
+    done = run(tmp_path, "modelPath: model\n", "--force")
+    assert "is a directory" in str(done.exception)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["operator.toml"]
+
+
+@pytest.mark.parametrize("form", ["flat", "nested", "servables"])
+def test_the_files_of_users_are_read_whole(tmp_path, form):
+    """All keys of the original at once; their model is not here, which is all that is missing."""
+    config = NESTED if form == "nested" else FLAT
+    config = config.replace("modelEncrypted: true", "modelEncrypted: false")
+    config = config.replace("model_encrypted: true", "model_encrypted: false")
+    done = run(tmp_path, config, servables=SERVED if form == "servables" else None)
+    assert done.exit_code == 1
+    assert "modelPath: no such directory here" in done.output
+    assert "is unknown" not in done.output
+    assert CANARY not in done.output
 
 
 def test_no_old_example_stays_beside_an_encrypted_model(tmp_path):
