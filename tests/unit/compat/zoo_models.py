@@ -6,6 +6,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
+TENSORFLOW = Path(__file__).parents[2] / "vectors" / "tensorflow"
 WEIGHTS = np.arange(40, dtype=np.float32).reshape(4, 10) / 40
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from wardian._internal.steps import TopStep
 from wardian.compat.zoo.keys import Fate
 from wardian.compat.zoo.migration.find_model import FoundModel, GraphMeta
-from wardian.compat.zoo.migration.plan import PlannedModel
+from wardian.compat.zoo.migration.planned import PlannedModel
 from wardian.compat.zoo.report import Report
 from wardian.errors import ConfigError, FormatError
 from wardian.inference.convert.source import Converted, convert

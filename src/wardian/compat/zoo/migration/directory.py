@@ -10,7 +10,7 @@ from wardian._internal.files import replace_file
 from wardian._internal.operator import Operator
 from wardian._internal.settings import parse
 from wardian.compat.zoo.migration.converting import ReadyModel
-from wardian.compat.zoo.migration.plan import Plan, PlannedModel
+from wardian.compat.zoo.migration.planned import Plan, PlannedModel
 from wardian.errors import ConfigError
 
 _SUFFIX: Final = {"application/onnx": ".onnx", "application/vnd.wardian.openvino-ir": ".ir"}
