@@ -59,6 +59,7 @@ def test_a_migrated_directory_passes_wardian_up(job: Path) -> None:
     assert up.stdout.count("worker    attested") == 2
 
 
+@pytest.mark.slow
 def test_what_a_migrated_directory_answers_is_what_the_model_says(job: Path) -> None:
     assert script("wardian", "migrate", "config.yaml", "--out", "out", cwd=job).returncode == 0
     mesh = RunningMesh(state=job / "state", example=job / "out").start()
