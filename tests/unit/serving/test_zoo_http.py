@@ -587,6 +587,7 @@ def test_many_instances() -> None:
     [
         b'{"instances": [' + b'{"x": 1},' * 20_000 + b'{"x": 1}]}',
         b'{"instances": [{"x": [' + b"1," * 300_000 + b"1]}]}",
+        json.dumps({"instances": [{f"c{n}": 1 for n in range(64)}] * 1024}).encode(),
         b'{"instances": [{"x": [' + b"[]," * 80_000 + b"[]]}]}",
         json.dumps(
             {"instances": [{"x": {"shape": [2**20], "data": [1], "indices": [[0]]}}] * 2}

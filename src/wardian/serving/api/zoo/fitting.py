@@ -167,7 +167,10 @@ def _texts(column: Strings, spec: TensorSpec, *, is_image: bool) -> Array:
 
 def _dense(column: Sparse) -> Array:
     array: Array = np.zeros(column.shape, np.float32)
-    array[tuple(column.indices.T)] = column.values
+    if column.shape:
+        array[tuple(column.indices.T)] = column.values
+    elif column.values.size:
+        array.fill(column.values[-1])
     return array
 
 

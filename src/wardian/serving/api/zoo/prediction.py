@@ -32,6 +32,7 @@ MAX_GROUPS: Final = 64
 """Inferences of one request."""
 _BOUNDS: Final = (
     ("objects", b"{", 16_384),
+    ("columns", b":", 16_384),
     ("lists", b"[", MAX_LISTS),
     ("numbers and texts", b",", 262_144),
 )
