@@ -1,8 +1,8 @@
 """Every parser that reads bytes of a stranger, with its seeds.
 
 Messages are found by themselves: each subclass of `wire.Message` in the rooms of security is a
-target, with examples made from its types. The other parsers are named here, in `data_plane` and in
-`model_files`.
+target, with examples made from its types. The other parsers are named here, in `data_plane`, in
+`model_files` and in `zoo_wire`.
 """
 
 import pkgutil
@@ -29,6 +29,7 @@ from data_plane import parsers
 from model_files import model_parsers
 from structures import example
 from toy_mesh import NOW, PLATFORM, ToyBroker, ToyMesh
+from zoo_wire import zoo_parsers
 
 import wardian.attestation
 import wardian.broker
@@ -118,7 +119,8 @@ def targets() -> tuple[Target, ...]:
     """Return all targets; their seeds are made anew at each call."""
     serving = (Target(**each._asdict()) for each in parsers())
     models = (Target(name=name, parse=parse, seeds=seeds) for name, parse, seeds in model_parsers())
-    return (*_attestation(), *_broker(), *_crypto(), *_messages(), *serving, *models)
+    zoo = (Target(name=name, parse=parse, seeds=seeds) for name, parse, seeds in zoo_parsers())
+    return (*_attestation(), *_broker(), *_crypto(), *_messages(), *serving, *models, *zoo)
 
 
 def message_kinds() -> list[type[wire.Message]]:

@@ -106,8 +106,8 @@ def front_end_stream(columns: dict[str, Any]) -> bytes:
         kinds = (INT32, kind, INT32, INT32)
         lists = [field(each, LIST, field("", of)) for each, of in zip(names, kinds, strict=True)]
         fields.append(field(name, STRUCT, *lists))
-        batch.node(1, 1)  # the struct's validity is never set
-        batch.buffer(b"\0")
+        batch.node(0)  # nobody sets how long the struct itself is
+        batch.buffer(b"")
         for of, values in zip(kinds, parts, strict=True):
             batch.list_of_ones(_CODES[of], values)
     return schema(fields) + batch.build() + END

@@ -26,9 +26,9 @@ from wardian.serving.zoo.arrow_schema import (
     parse_message,
     parse_schema,
 )
-from wardian.serving.zoo.columns import MAX_STRINGS, Column, Columns, Strings
+from wardian.serving.zoo.columns import Column, Columns, Strings
 from wardian.serving.zoo.tensors import build_dense, build_sparse
-from wardian.serving.zoo.text import build_strings, decode_base64, parse_text
+from wardian.serving.zoo.text import bound_strings, decode_base64, parse_text
 
 MAX_STREAM_BYTES: Final = 64 * 1024 * 1024
 """Bytes of one request, decoded: 16 million numbers. A caller may ask for less."""
@@ -147,10 +147,10 @@ def _tensor(batch: _Batch, place: TensorColumn) -> Column:
 
 
 def _string_tensor(batch: _Batch, place: TensorColumn, shape: list[int]) -> Strings:
-    strings = build_strings(_texts(batch, place.data))
-    if shape != [len(strings.values)]:
+    strings = _texts(batch, place.data)
+    if shape != [len(strings)]:
         raise FormatError("a tensor of strings: one axis, as long as they are, was expected")
-    return strings
+    return Strings(tuple(strings))
 
 
 def _count(batch: _Batch, leaf: Leaf) -> int:
@@ -188,8 +188,7 @@ def _texts(batch: _Batch, leaf: Leaf) -> list[str]:
     count = _count(batch, leaf)
     if not count:
         return []
-    if count > MAX_STRINGS:
-        raise FormatError(f"{count} strings, at most {MAX_STRINGS} are accepted")
+    bound_strings(count)
     ends = _view(batch, leaf.buffer + 1, count + 1, "int32")
     at, size = _place(batch, leaf.buffer + 2)
     if ends[0] < 0 or ends[-1] > size or (ends[1:] < ends[:-1]).any():

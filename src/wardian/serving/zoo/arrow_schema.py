@@ -89,7 +89,8 @@ def parse_message(metadata: bytes) -> Message:
 def parse_schema(metadata: bytes) -> Schema:
     """Return the schema in a stream's first message.
 
-    The same client writes the same bytes each time, so that the last 64 of them are remembered.
+    The same client writes the same bytes each time, so that the last 64 of them are remembered
+    (8 MiB at most, if all are as large as they may be).
 
     Raises:
         FormatError: malformed, or a column of another kind than those that are accepted.

@@ -21,11 +21,12 @@ from wardian.serving.zoo.columns import (
     Columns,
     Image,
     Sparse,
+    Strings,
     bound_columns,
     column_name,
 )
 from wardian.serving.zoo.tensors import build_dense, build_sparse
-from wardian.serving.zoo.text import build_strings, decode_base64, parse_text
+from wardian.serving.zoo.text import decode_base64, parse_text
 
 MAX_JSON_BYTES: Final = 1024 * 1024
 MAX_LISTS: Final = 65_536
@@ -117,7 +118,7 @@ def _list(text: bytes) -> Column:
     if inner.startswith(b'"'):
         if depth > 1:
             raise FormatError("strings in lists within lists; one list was expected")
-        return build_strings(_TEXTS.decode(text))
+        return Strings(tuple(_TEXTS.decode(text)))
     array = _floats(_numbers(depth).decode(text))
     return build_dense(array.reshape(-1), array.shape)
 

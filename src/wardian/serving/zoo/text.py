@@ -18,18 +18,18 @@ def parse_text(text: str) -> Strings | Image:
     """
     if "|" not in text:
         return Image(decode_base64(text, what="an image"))
-    return build_strings(text.split("|"))
+    bound_strings(text.count("|") + 1)  # before they are objects
+    return Strings(tuple(text.split("|")))
 
 
-def build_strings(values: list[str]) -> Strings:
-    """Return `values` as a column.
+def bound_strings(count: int) -> None:
+    """Return if a column may have `count` strings.
 
     Raises:
         FormatError: too many.
     """
-    if len(values) > MAX_STRINGS:
-        raise FormatError(f"{len(values)} strings, at most {MAX_STRINGS} are accepted")
-    return Strings(tuple(values))
+    if count > MAX_STRINGS:
+        raise FormatError(f"{count} strings, at most {MAX_STRINGS} are accepted")
 
 
 def decode_base64(text: str | bytes, *, what: str) -> bytes:
@@ -42,6 +42,9 @@ def decode_base64(text: str | bytes, *, what: str) -> bytes:
     """
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
-        return a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+        padded = raw + b"=" * (-len(raw) % 4)
+        if padded.endswith(b"==="):  # Python before 3.13 takes "AAAA===="
+            raise FormatError(f"{what}: not base64")
+        return a2b_base64(padded, strict_mode=True)
     except (Base64Error, UnicodeEncodeError) as err:
         raise FormatError(f"{what}: not base64") from err
