@@ -125,7 +125,7 @@ def figures(summary: str) -> dict[str, Any]:
 def main() -> None:
     """Measure each rate, keep the figures and print the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rates", default="100,200,400,800,1600")
+    parser.add_argument("--rates", default="400,800,1600,3200,4800,6400")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--bound-ms", type=float, default=10.0)
     parser.add_argument(

@@ -5,6 +5,8 @@ target, with examples made from its types. The other parsers are named here, in 
 `model_files` and in `zoo_wire`.
 """
 
+import base64
+import json
 import pkgutil
 import random
 import ssl
@@ -91,6 +93,7 @@ from wardian.crypto.sealed_stream import open_bytes, seal_stream
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
 from wardian.crypto.tls_keys import TlsKey
+from wardian.crypto.zoo_formats import ZooForm, ZooKeys, decrypt_zoo_bytes, decrypt_zoo_model
 from wardian.serving.sealed_content import (
     Ended,
     Told,
@@ -337,6 +340,7 @@ def _crypto() -> Iterator[Target]:
         parse=partial(hpke.open, info=b""),
         seeds=(hpke_seal(hpke.public, b"x", info=b""),),
     )
+    yield from _zoo()
     yield from _sealed_requests()
     yield Target(
         name="JWS",
@@ -361,6 +365,25 @@ def _crypto() -> Iterator[Target]:
         parse=lambda raw: parse(raw, Operator, name="operator.toml"),
         seeds=(b'[broker]\nport = 1\n[collateral]\npccs = "https://a"\n[worker]\nreplicas = 2\n',),
     )
+
+
+def _zoo() -> Iterator[Target]:
+    """What Analytics Zoo encrypted: the seeds are models and strings of the frozen vectors."""
+    keys = ZooKeys(Secret(b"analytics-zoo"), b"intel-analytics")
+    vectors = Path(__file__).parents[1] / "vectors" / "zoo-encryption" / "vectors.json"
+    cases = json.loads(vectors.read_text(encoding="utf-8"))["cases"]
+    for form in ZooForm:
+        seeds = tuple(case["sealed"].encode() for case in cases if case["form"] == form.value)
+        yield Target(
+            name=f"Analytics Zoo's model, {form.value}",
+            parse=partial(decrypt_zoo_model, keys=keys, form=form),
+            seeds=seeds,
+        )
+        yield Target(
+            name=f"Analytics Zoo's bytes, {form.value}",
+            parse=partial(decrypt_zoo_bytes, keys=keys, form=form),
+            seeds=tuple(base64.b64decode(each) for each in seeds if len(each) % 4 == 0),
+        )
 
 
 def _sealed_requests() -> Iterator[Target]:

@@ -42,15 +42,15 @@ def read_secret(path: Path) -> Secret:
     return Secret(raw)
 
 
-def read_passphrase(path: Path) -> Secret:
-    """Return the first line of `path`, without the line's end.
+def read_passphrase(path: Path, *, what: str = "passphrase") -> Secret:
+    """Return the first line of `path`, without the line's end; `what` is what it is called.
 
     Raises:
         ConfigError: as `read_private`; or the line is empty.
     """
     lines = read_private(path).splitlines()
     if not lines or not lines[0]:
-        raise ConfigError(f"{path}: its first line, which is the passphrase, is empty")
+        raise ConfigError(f"{path}: its first line, which is the {what}, is empty")
     return Secret(lines[0])
 
 
@@ -76,9 +76,14 @@ def _public_key(text: str) -> bytes:
     return raw
 
 
-def _recipients(
+def find_recipients(
     to: tuple[str, ...], key_file: Path | None, new_key: Path | None, passphrase: Path | None
 ) -> list[Recipient]:
+    """Return the recipients that a command names; a new key is made and written.
+
+    Raises:
+        ConfigError: none is named; a file or a key is not what it should be.
+    """
     found: list[Recipient] = [HpkeRecipient(_public_key(text)) for text in to]
     if key_file is not None:
         found.append(BrokerKey(read_secret(key_file)))
@@ -145,7 +150,7 @@ def seal(
     here; it prints the lines for wardian.toml. sklearn reads a pickle, which runs what is in it.
     """  # noqa: D301 (click reads the character \b, not a backslash)
     target = output or file.with_name(file.name + ".sealed")
-    recipients = _recipients(to, key_file, new_key, passphrase_file)
+    recipients = find_recipients(to, key_file, new_key, passphrase_file)
     with (
         sealable(
             file, kind=kind, shapes=shapes, media_type=media_type, vocab=vocab, merges=merges

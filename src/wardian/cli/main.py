@@ -18,6 +18,7 @@ COMMANDS = {
     "status": ("wardian.cli.status", "status"),
     "seal": ("wardian.cli.files", "seal"),
     "open": ("wardian.cli.files", "open_"),
+    "reseal": ("wardian.cli.reseal.command", "reseal"),
     "keygen": ("wardian.cli.keygen", "keygen"),
     "owner": ("wardian.cli.owner.group", "owner"),
     "mesh": ("wardian.cli.mesh.group", "mesh"),

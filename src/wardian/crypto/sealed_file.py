@@ -36,6 +36,7 @@ __all__ = [
     "open_file",
     "open_stream",
     "read_header",
+    "save_sealed",
     "seal_file",
     "seal_stream",
 ]
@@ -62,11 +63,44 @@ def seal_file(
             meanwhile.
         FormatError: a field is out of its range; see `seal_stream`.
     """
-    with _reading(source) as (clear, length), _replacing(target, length) as sealed:
-        return seal_stream(
+    with _reading(source) as (clear, length):
+        return save_sealed(
             clear,
-            sealed,
+            target,
             total_bytes=length,
+            recipients=recipients,
+            media_type=media_type,
+            name=name,
+            version=version,
+            chunk_bytes=chunk_bytes,
+            progress=progress,
+        )
+
+
+def save_sealed(
+    source: BinaryIO,
+    target: Path,
+    *,
+    total_bytes: int,
+    recipients: Sequence[Recipient],
+    media_type: str,
+    name: str,
+    version: int,
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+    progress: Progress | None = None,
+) -> Pin:
+    """Leave the sealed form of `source`, which is no file, at `target`, as `seal_file` does.
+
+    What `source` raises, also at its end, leaves nothing at `target`.
+
+    Raises:
+        ConfigError, FormatError: as `seal_file`; `source` does not give `total_bytes`.
+    """
+    with _replacing(target, total_bytes) as sealed:
+        return seal_stream(
+            source,
+            sealed,
+            total_bytes=total_bytes,
             recipients=recipients,
             media_type=media_type,
             name=name,

@@ -61,7 +61,7 @@ def convert(kind: Kind, path: Path, *, inputs: Sequence[TensorSpec] = ()) -> Con
         ) from err
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror}") from err
-    engine = _loaded_by(data, media_type)
+    engine = loaded_by(data, media_type)
     return Converted(media_type=media_type, engine=engine, data=data)
 
 
@@ -82,7 +82,7 @@ def _converter(kind: Kind) -> _Converter:
     return graphs.from_torch if kind == "torch" else graphs.from_file
 
 
-def _loaded_by(data: bytes, media_type: str) -> str:
+def loaded_by(data: bytes, media_type: str) -> str:
     """Return the first engine that runs `data`.
 
     Raises:

@@ -1,0 +1,1 @@
+"""`wardian reseal`: encrypted models of Analytics Zoo become sealed files."""
