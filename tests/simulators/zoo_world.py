@@ -9,9 +9,7 @@ from simulators.tenants import Clock, key_of, terms
 from wardian._internal.agreed import ModelTerms, ZooDialect
 from wardian._internal.metrics import Metrics
 from wardian._internal.steps import ImageStep
-from wardian.errors import (
-    WardianError,
-)
+from wardian.errors import WardianError
 from wardian.inference.spec import TensorSpec
 from wardian.serving.api.routes import Api
 from wardian.serving.api.tenant_api import TenantApi

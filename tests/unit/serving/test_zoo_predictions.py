@@ -6,16 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulators.zoo_world import (
-    PREDICT,
-    World,
-    rows,
-    values,
-)
+from simulators.zoo_world import PREDICT, World, X, rows, spec, values
 
-from wardian.errors import (
-    RequestError,
-)
+from wardian.errors import RequestError
+from wardian.inference.dtypes import NUMPY_OF, from_bf16
+from wardian.serving.api.zoo.fitting import fit
+from wardian.serving.zoo.columns import Dense, Sparse
 from wardian.serving.zoo.results import encode_result
 
 
@@ -200,3 +196,44 @@ def test_numbers_that_json_has_not() -> None:
     assert values(body) == [{"data": ["NaN", "-Infinity"], "shape": [2]}]
     _, body = World().predict([{"x": [1, 2]}], rows([1e-7, 3e38]))
     assert values(body)[0]["data"] == [1e-7, 3e38]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number", "sent"),
+    [
+        ("FP16", 1.5, 1.5),
+        ("FP16", 1e5, None),
+        ("FP64", 0.5, 0.5),
+        ("BF16", 1.5, 1.5),
+        ("BF16", 3.4e38, None),  # rounds to infinity
+        ("BOOL", 1, True),
+        ("BOOL", 2, None),
+        ("UINT8", 255, 255),
+        ("UINT8", 256, None),
+        ("UINT64", -1, None),
+        ("INT8", -128, -128),
+        ("INT8", 0.5, None),
+    ],
+)
+def test_a_number_is_of_the_model_s_type_or_refused(dtype: str, number: float, sent: Any) -> None:
+    instance, specs = {"x": Dense(np.array(number, "f4"))}, (spec("x", dtype, -1),)
+    if sent is None:
+        with pytest.raises(RequestError, match="'x'"):
+            fit(instance, specs, images=frozenset())
+        return
+    array = fit(instance, specs, images=frozenset()).inputs["x"]
+    assert (array.dtype, array.shape) == (NUMPY_OF[dtype], (1,))
+    assert (from_bf16(array) if dtype == "BF16" else array).tolist() == [sent]
+
+
+def test_a_sparse_scalar() -> None:
+    for given, sent in (([], 0.0), ([2.5], 2.5)):
+        sparse = Sparse(np.empty((len(given), 0), "i4"), np.array(given, "f4"), ())
+        fitted = fit({"x": sparse}, (spec("x", "FP32", -1),), images=frozenset())
+        assert fitted.inputs["x"].tolist() == [sent]
+
+
+def test_inputs_of_one_instance_agree_about_the_batch_axis() -> None:
+    instance = {"x": Dense(np.zeros((1, 2), "f4")), "n": Dense(np.zeros((), "f4"))}
+    with pytest.raises(RequestError, match="batch axis"):
+        fit(instance, (X, spec("n", "INT64", -1)), images=frozenset())

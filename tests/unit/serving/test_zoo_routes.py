@@ -17,9 +17,7 @@ from simulators.zoo_world import (
 
 from wardian._internal import settings
 from wardian._internal.agreed import Agreed, ModelTerms, ZooDialect
-from wardian.errors import (
-    ConfigError,
-)
+from wardian.errors import ConfigError
 from wardian.serving.api.zoo.dialect import ZooRoutes
 from wardian.serving.dispatch import Outcome
 
