@@ -34,7 +34,7 @@ class Moving(FrontEnd):
 
     def client(self, *, moves: int, verified: bool = True) -> Client:
         client = Client(self.url, policy=self.policy(manifest_digest=None, roles=ROLES))
-        left, verify = [self.move] * moves, client._verify
+        left, verify = [self.move] * moves, client._links._verify
 
         def moving(link: object, deadline: float) -> None:
             if verified:
@@ -44,12 +44,12 @@ class Moving(FrontEnd):
             if not verified:
                 verify(link, deadline)  # type: ignore[arg-type]
 
-        client._verify = moving  # type: ignore[method-assign]
+        client._links._verify = moving  # type: ignore[method-assign]
         return client
 
     def async_client(self, *, moves: int, verified: bool = True) -> AsyncClient:
         client = AsyncClient(self.url, policy=self.policy(manifest_digest=None, roles=ROLES))
-        left, verify = [self.move] * moves, client._verify
+        left, verify = [self.move] * moves, client._links._verify
 
         async def moving(link: object) -> None:
             if verified:
@@ -59,7 +59,7 @@ class Moving(FrontEnd):
             if not verified:
                 await verify(link)  # type: ignore[arg-type]
 
-        client._verify = moving  # type: ignore[method-assign]
+        client._links._verify = moving  # type: ignore[method-assign]
         return client
 
 
@@ -116,16 +116,16 @@ def test_and_not_beyond_the_time_that_it_was_given(front: Moving) -> None:
 async def test_t21_a_kept_connection_is_replaced_when_its_certificate_ends(front: Moving) -> None:
     with Client(front.url, policy=front.policy()) as client:
         client.infer("digits", {"pixels": PIXELS})
-        (kept,) = client._idle
+        (kept,) = client._links._idle
         kept.protocol._ends_at = 0
         client.infer("digits", {"pixels": PIXELS})
-        assert kept.sock.fileno() == -1
-        assert kept not in client._idle
+        assert kept._sock.fileno() == -1
+        assert kept not in client._links._idle
     async with AsyncClient(front.url, policy=front.policy()) as async_client:
         await async_client.infer("digits", {"pixels": PIXELS})
-        (link,) = async_client._idle
+        (link,) = async_client._links._idle
         link.protocol._ends_at = 0
         await async_client.infer("digits", {"pixels": PIXELS})
-        assert link.writer.is_closing()
-        assert link not in async_client._idle
+        assert link._writer.is_closing()
+        assert link not in async_client._links._idle
     assert len(front.dispatcher.seen) == 4

@@ -55,7 +55,7 @@ def test_parts(client: Client) -> None:
         assert (last.finish_reason, last.prompt_tokens, last.generated_tokens) == ("length", 8, 40)
         assert {part.finish_reason for part in parts} == {None}
         assert {part.version for part in parts} == {"1"}
-        assert len(client._idle) == 1  # the connection goes on
+        assert len(client._links._idle) == 1  # the connection goes on
 
 
 def test_every_parameter(client: Client) -> None:
@@ -74,7 +74,7 @@ def test_leaving_early_ends_the_answer(client: Client, front: GeneratingFrontEnd
         assert part.text
         break
     front.wait_for(lambda: front.frontend._api.in_flight == 0)
-    assert not client._idle
+    assert not client._links._idle
     front.delay_s = 0.0
     assert len(list(client.generate("tiny", TEXT, max_tokens=1))) == 1
 

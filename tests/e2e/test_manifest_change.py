@@ -153,17 +153,17 @@ async def test_t21_a_manifest_that_changes_between_handshake_and_evidence(front:
     with connect(front.url, policy=policy) as client:
         first = [True]
 
-        def verify(link: object, deadline: float, verify=client._verify) -> None:
+        def verify(link: object, deadline: float, verify=client._links._verify) -> None:
             if first and first.pop():
                 change(front)
             verify(link, deadline)
 
-        client._verify = verify  # type: ignore[method-assign]
+        client._links._verify = verify  # type: ignore[method-assign]
         client.close()
-        client._closed = False
+        client._links._closed = False
         assert client.infer("digits", {"pixels": PIXELS})["scores"].shape == (2, 10)
     async with await connect_async(front.url, policy=policy) as async_client:
-        again = async_client._verify
+        again = async_client._links._verify
         second = [True]
 
         async def verify_later(link: object) -> None:
@@ -171,8 +171,8 @@ async def test_t21_a_manifest_that_changes_between_handshake_and_evidence(front:
                 await asyncio.to_thread(change, front)
             await again(link)
 
-        async_client._verify = verify_later  # type: ignore[method-assign]
-        for link in async_client._idle:
-            link.writer.close()
-        async_client._idle.clear()
+        async_client._links._verify = verify_later  # type: ignore[method-assign]
+        for link in async_client._links._idle:
+            link.close()
+        async_client._links._idle.clear()
         await async_client.infer("digits", {"pixels": PIXELS})

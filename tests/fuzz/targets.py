@@ -26,11 +26,13 @@ import msgspec
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "compat"))
 
 from data_plane import parsers
 from model_files import model_parsers
 from structures import example
 from toy_mesh import NOW, PLATFORM, ToyBroker, ToyMesh
+from zoo_files import FLAT, NESTED, SERVED
 from zoo_wire import zoo_parsers
 
 import wardian.attestation
@@ -80,6 +82,9 @@ from wardian.broker.standby.messages import decode_keys
 from wardian.broker.state.audit import decode_line
 from wardian.broker.state.contents import Commit, decode_commit
 from wardian.broker.state.snapshot import Piece, decode_piece
+from wardian.compat.zoo.config import parse_config
+from wardian.compat.zoo.report import Report
+from wardian.compat.zoo.servables import parse_servables
 from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
 from wardian.crypto.jose import verify_jws
 from wardian.crypto.message import QueueSender
@@ -364,6 +369,16 @@ def _crypto() -> Iterator[Target]:
         name="operator.toml",
         parse=lambda raw: parse(raw, Operator, name="operator.toml"),
         seeds=(b'[broker]\nport = 1\n[collateral]\npccs = "https://a"\n[worker]\nreplicas = 2\n',),
+    )
+    yield Target(
+        name="config.yaml of Cluster Serving",
+        parse=lambda raw: parse_config(raw, name="config.yaml", report=Report()),
+        seeds=(FLAT.encode(), NESTED.encode()),
+    )
+    yield Target(
+        name="servables.yaml of Cluster Serving",
+        parse=lambda raw: parse_servables(raw, name="servables.yaml", report=Report()),
+        seeds=(SERVED.encode(),),
     )
 
 

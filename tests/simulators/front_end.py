@@ -30,6 +30,7 @@ from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import JobFailed, QueueFull, RequestError, Timeout
 from wardian.inference.spec import TensorSpec
 from wardian.serving.api.evidence_desk import Papers
+from wardian.serving.api.routes import FindMore
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.dispatch import Counters, Outcome
@@ -254,9 +255,14 @@ class FrontEnd:
     """A front end that runs on a thread of its own until the `with` block ends."""
 
     def __init__(
-        self, *, loop: str = "uvloop", roster: Roster | None = None, **limits: Any
+        self,
+        *,
+        loop: str = "uvloop",
+        roster: Roster | None = None,
+        more_routes: FindMore | None = None,
+        **limits: Any,
     ) -> None:
-        self.roster = roster
+        self.roster, self.more_routes = roster, more_routes
         self.platform = generate_platform()
         self.ca = MeshCa.create(mesh="test", simulated=True, now=int(time.time()))
         self.manifest = make_manifest(self.platform)
@@ -328,6 +334,7 @@ class FrontEnd:
             attest=self.attest,
             papers=self.papers,
             roster=self.roster,
+            more_routes=self.more_routes,
         )
 
     def put_in_force(self, manifest: VerifiedManifest) -> None:

@@ -173,9 +173,23 @@ class Tenants(Settings, frozen=True, kw_only=True):
             raise ValueError("`threshold` is above the number of signers")
 
 
+class ZooDialect(Settings, frozen=True, kw_only=True):
+    """`[dialects.zoo]`: front ends also have the paths of Analytics Zoo Cluster Serving."""
+
+    enabled: bool
+    default_model: Name | None = None
+    """Which model `/predict` asks; None: the only one, and of several there is no such path."""
+    compat: Literal["sane", "strict"] = "sane"
+    """strict: what goes wrong is answered as the original did, a bad shape as a success."""
+    model_answers: Literal["json", "arrow"] = "json"
+    """How `/models/NAME/versions/N/predict` answers: as its `inputCompileType` "instance" did, or
+    as "direct", the default of BigDL 2."""
+
+
 class Dialects(Settings, frozen=True, kw_only=True):
     """`[dialects]`: other products' interfaces; without a table of its own none is there."""
 
+    zoo: ZooDialect | None = None
     zoo_redis: ZooRedisTerms | None = None
 
 
@@ -191,6 +205,9 @@ class Agreed(Settings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse a dialect that names a model which there is not."""
+        zoo = self.dialects.zoo
+        if zoo is not None and zoo.default_model not in {None, *self.models}:
+            raise ValueError("`dialects.zoo.default_model` is none of `models`")
         jobs = self.dialects.zoo_redis.jobs if self.dialects.zoo_redis else {}
         for name, job in jobs.items():
             if job.model not in self.models:

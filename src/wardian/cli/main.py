@@ -35,6 +35,7 @@ COMMANDS = {
     "tenants": ("wardian.cli.tenants.group", "tenants"),
     "redis": ("wardian.cli.redis.command", "redis"),
     "traces": ("wardian.cli.traces.command", "traces"),
+    "migrate": ("wardian.cli.migrate", "migrate"),
 }
 
 
@@ -55,9 +56,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and end the process with its status."""
+    run(cli)
+
+
+def run(command: click.Command) -> None:
+    """Run `command` with this process's arguments and end the process with its status."""
     status: object = 0
     try:
-        status = cli.main(standalone_mode=False)
+        status = command.main(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as err:

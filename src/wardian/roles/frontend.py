@@ -29,6 +29,7 @@ from wardian.roles.tenants import KnownTenants
 from wardian.roles.traffic import TrafficFile, traffic_of
 from wardian.serving.api.evidence_desk import Papers
 from wardian.serving.api.json_tensors import parse_rows
+from wardian.serving.api.routes import FindMore
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.frontend import Frontend
 from wardian.serving.http.reader import read_one
@@ -93,6 +94,7 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         attest=enclave.evidence,
         papers=_papers(admission),
         roster=None if known is None else known.roster,
+        more_routes=_more_routes(agreed),
     )
     member = DispatchMember(
         admission,
@@ -127,6 +129,16 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
     await queue.close()
     if over is not None:
         raise over
+
+
+def _more_routes(agreed: Agreed) -> FindMore | None:
+    """Return what finds the routes of the other dialect that the owners agreed on, if any."""
+    zoo = agreed.dialects.zoo
+    if zoo is None or not zoo.enabled:
+        return None
+    from wardian.serving.api.zoo.dialect import ZooRoutes  # noqa: PLC0415  where it is agreed on
+
+    return ZooRoutes(zoo, models=agreed.models).find
 
 
 def _watch_queue(metrics: Metrics, queue: Queue) -> None:

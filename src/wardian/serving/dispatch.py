@@ -1,9 +1,6 @@
 """Front end side of the data plane: one accepted request, one outcome (DESIGN I6).
 
-Requests of one event-loop tick become one sealed message: one pack, one seal, one write. While all
-workers are busy requests wait here, unsealed, until a worker has nothing to do or they are as many
-as a worker has already, for some milliseconds at most: so packs grow with the load, a worker has
-its next ones at hand, and what nobody waits for any more is never sent.
+What is accepted waits here, unsealed, until `departures` sends it.
 
 If a worker dies, what it held comes back. A request that may have killed it is suspect and travels
 alone, to a worker that holds nothing else; one that takes two workers with it ends as `JobFailed`
@@ -17,14 +14,12 @@ is not sealed at all: its client accepted the mesh as it was (TRUST T2), and con
 import asyncio
 import itertools
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping
 
 from typing_extensions import override
 
 from wardian._internal import clock
 from wardian._internal.log import event
-from wardian.crypto.message_header import RequestHeader
 from wardian.errors import (
     ConnectionLost,
     FormatError,
@@ -36,21 +31,20 @@ from wardian.errors import (
 from wardian.inference.spec import Tensors
 from wardian.serving.catalog import Catalog, Description, ModelInfo, Served, Traffic
 from wardian.serving.codec import MessageCodec
-from wardian.serving.flights import Flight, Flights
+from wardian.serving.departures import Departures
+from wardian.serving.flights import Flights
 from wardian.serving.open_requests import Counters, OpenRequests
 from wardian.serving.packing import (
     Done,
-    LaneQueue,
     Outcome,
     Request,
     lane_queue,
     moved_error,
-    stacked,
 )
 from wardian.serving.queue.lease import Lane
 from wardian.serving.queue.seam import FrontQueue, FrontSink
 from wardian.serving.sealed_pack import OUTPUTS, TENSOR
-from wardian.serving.tensors import Kind, decode_pack, encode_pack
+from wardian.serving.tensors import Kind, decode_pack
 
 __all__ = ["Counters", "Dispatcher", "Done", "Outcome"]
 
@@ -58,14 +52,6 @@ log = logging.getLogger(__name__)
 
 MAX_CRASHES = 2
 """Workers that may die of one request before it is given up."""
-
-HELD_BACK_S = 0.01
-"""What waits for others to travel with waits no longer: a busy worker may be one that is stuck."""
-
-LARGE_BYTES = 1024**2
-"""When as much is under way to a lane, each of its workers holds no more than ..."""
-LARGE_CREDIT = 2
-"""... so many messages, whatever its credit: one in the engine, and one on the way."""
 
 MAX_REQUEST_BYTES = 128 * 1024**2
 """Largest inputs of one request: half of what a frame of the queue may hold."""
@@ -102,14 +88,16 @@ class Dispatcher(FrontSink):
             self._codecs, lanes=lanes, clock=clock.monotonic, stalled=queue.stalled, traffic=traffic
         )
         self._generation = 0
-        self._holds = False
         self._refusal: Callable[[], WardianError] | None = None
         self._max_waiting = max_waiting
         self._across = batch_across_tenants
-        self._lanes: dict[Lane, LaneQueue] = {}
         self._requests = OpenRequests(self._loop, expired=self._let_go)
         self.counters = self._requests.counters
         self._flights = Flights()
+        self._departures = Departures(
+            self._loop, queue=queue, flights=self._flights, counters=self.counters
+        )
+        self._lanes = self._departures.lanes
         self._numbers = itertools.count(1)
         queue.attach(self)
 
@@ -176,9 +164,7 @@ class Dispatcher(FrontSink):
             generation=self._generation,
         )
         self._requests.add(request)
-        lane.waiting.append(request)
-        if not lane.scheduled:
-            self._flush_soon(lane)
+        self._departures.add(request)
 
     def _measure(
         self, served: Served, inputs: Tensors, outputs: tuple[str, ...] | None, *, sealed: bool
@@ -197,13 +183,12 @@ class Dispatcher(FrontSink):
 
     def hold(self) -> None:
         """Seal nothing until `use` or `go_on`: the keys at hand are known to be over."""
-        self._holds = True
+        self._departures.closed = True
 
     def go_on(self) -> None:
         """The keys at hand are those in force."""
-        self._holds = False
-        for lane in self._lanes.values():
-            self._flush_soon(lane)
+        self._departures.closed = self._refusal is not None
+        self._departures.all_soon()
 
     def use(
         self, codecs: Mapping[str, MessageCodec], *, lanes: Collection[Lane], moved: bool
@@ -239,6 +224,7 @@ class Dispatcher(FrontSink):
     def refuse(self, error: Callable[[], WardianError]) -> None:
         """Accept and seal nothing more: what waits ends as `error`; what travels goes on."""
         self._refusal = error
+        self._departures.closed = True
         self._requests.end_waiting(error)
 
     def erase(self) -> None:
@@ -307,7 +293,7 @@ class Dispatcher(FrontSink):
     def room_opened(self, lane: Lane) -> None:
         queue = self._lanes.get(lane)
         if queue is not None:  # else the manifest has it no more, and its workers are leaving
-            self._flush(queue)
+            self._departures.send(queue)
 
     @override
     def answered(self, message: int, sealed: bytes) -> None:
@@ -344,68 +330,7 @@ class Dispatcher(FrontSink):
         for model in models:
             self._rehome(model)
 
-    # How requests travel
-
-    def _flush_soon(self, lane: LaneQueue) -> None:
-        lane.scheduled = True
-        self._loop.call_soon(self._flush, lane)
-
-    def _flush(self, lane: LaneQueue) -> None:
-        """Send what waits in `lane`, as far as workers have room."""
-        lane.scheduled = False
-        if self._holds or self._refusal is not None:
-            return
-        workers = self._room(lane)
-        if not workers or self._is_better_later(lane):
-            return
-        share = -(-lane.open // workers)  # no worker is to idle beside a full one
-        while workers:
-            if requests := lane.next_pack(share):
-                self._send(lane, requests)
-            workers = self._room(lane)
-
-    def _is_better_later(self, lane: LaneQueue) -> bool:
-        """Return whether what waits is better sent with more, and has not been held back long."""
-        if self._queue.idle(lane.lane) or not lane.few(self._queue.crew(lane.lane)):
-            lane.held_since = 0.0
-            return False
-        now = clock.monotonic()
-        if not lane.held_since:
-            lane.held_since = now
-            self._loop.call_later(HELD_BACK_S, self.room_opened, lane.lane)
-        # That timer may come a little early, by the clock that is asked here.
-        if now - lane.held_since < HELD_BACK_S / 2:
-            return True
-        lane.held_since = 0.0
-        return False
-
-    def _room(self, lane: LaneQueue) -> int:
-        """Return how many workers are to have something of what waits in `lane` now."""
-        if not lane.waiting:
-            return 0
-        most = LARGE_CREDIT if lane.aloft_bytes > LARGE_BYTES else None
-        return self._queue.room(lane.lane, most=most)
-
-    def _send(self, lane: LaneQueue, requests: list[Request]) -> None:
-        first = requests[0]
-        latest = max([request.deadline for request in requests])
-        header = RequestHeader(
-            version=lane.lane.version,
-            deadline_ms=max(0, int((time.time() + latest - self._loop.time()) * 1000)),
-            request_ids=tuple([request.number for request in requests]),
-        )
-        kind = Kind.SEALED if first.sealed else Kind.INFER
-        plaintext = encode_pack(stacked(requests), kind)
-        sealed, pending = lane.codec.seal_request(plaintext, header=header)
-        message = next(self._numbers)
-        flight = Flight(lane, requests, pending, lane.codec, len(sealed))
-        self._flights.launch(message, flight)
-        now = clock.monotonic()
-        for request in requests:
-            request.message, request.sent = message, now
-        self.counters.packs += 1
-        self.counters.of(lane.lane).delay.note(now - first.began, now=now)
-        self._queue.send(message, sealed, lane=lane.lane, alone=first.suspect)
+    # What does not come back as it should
 
     def _redeliver(self, request: Request, *, crashed: bool) -> None:
         """Put a request whose worker is gone in front of those that wait, or give it up."""
@@ -423,10 +348,7 @@ class Dispatcher(FrontSink):
             return
         self.counters.redelivered += 1
         request.message, request.sent = 0, 0.0
-        lane = request.lane
-        lane.waiting.appendleft(request)
-        if not lane.scheduled:
-            self._flush_soon(lane)
+        self._departures.put_back(request)
 
     def _rehome(self, model: str) -> None:
         """Let requests that wait for a version without workers, and name none, go to another."""
@@ -449,7 +371,7 @@ class Dispatcher(FrontSink):
                 request.key = request.number if key is None else key
                 home.waiting.appendleft(request)
             if moving and not home.scheduled:
-                self._flush_soon(home)
+                self._departures.soon(home)
 
     def _let_go(self, request: Request) -> None:
         """Give back what a request that timed out holds, and go on with those behind it."""
@@ -462,4 +384,4 @@ class Dispatcher(FrontSink):
                 self._flights.land(request.message)
                 self._queue.forget(request.message, lane=lane.lane)
         if lane.waiting and not lane.scheduled:
-            self._flush_soon(lane)
+            self._departures.soon(lane)

@@ -12,7 +12,7 @@ from wardian._internal.log import event
 from wardian._internal.metrics import DurationCounts, Labels, Metrics
 from wardian.attestation.evidence import Evidence
 from wardian.serving.api.evidence_desk import EvidenceDesk, Papers
-from wardian.serving.api.routes import Api
+from wardian.serving.api.routes import Api, FindMore
 from wardian.serving.api.service import Dispatching
 from wardian.serving.api.tenant_api import TenantApi
 from wardian.serving.dispatch import Counters
@@ -58,6 +58,7 @@ class Frontend:
         papers: Papers,
         metrics: Metrics | None = None,
         roster: Roster | None = None,
+        more_routes: FindMore | None = None,
     ) -> None:
         """Compose a front end; nothing listens before `start`.
 
@@ -70,6 +71,7 @@ class Frontend:
             metrics: counts; the caller may watch more in it.
             roster: who is served; None: whoever connects. The caller tells of changes by
                 `use_tenants`.
+            more_routes: finds those of another dialect.
         """
         self.metrics = metrics or Metrics()
         self._dispatcher = dispatcher
@@ -77,7 +79,7 @@ class Frontend:
         self._papers = papers
         self._keys: dict[bytes, None] = {}  # server keys of this manifest, the oldest first
         self._roster, self._identity = roster, identity
-        self._api = self._make_api(limits)
+        self._api = self._make_api(limits, more_routes)
         self._server = HttpServer(
             handler=self._api.handle,
             limits=limits,
@@ -99,7 +101,7 @@ class Frontend:
         self.metrics.watch(names.REDELIVERIES, lambda: {(): dispatcher.counters.redelivered})
         self.use(identity, papers)
 
-    def _make_api(self, limits: Limits) -> Api:
+    def _make_api(self, limits: Limits, more_routes: FindMore | None) -> Api:
         """Return the API: for whoever connects, or for those of the roster."""
         deadline_s, serves = limits.deadline_ms / 1000, self._keys.__contains__
         if self._roster is None:
@@ -109,6 +111,7 @@ class Frontend:
                 metrics=self.metrics,
                 deadline_s=deadline_s,
                 serves=serves,
+                more_routes=more_routes,
             )
         api = TenantApi(
             dispatcher=self._dispatcher,
@@ -118,6 +121,7 @@ class Frontend:
             serves=serves,
             roster=self._roster,
             max_open=limits.max_waiting,
+            more_routes=more_routes,
         )
         roster = self._roster
         self.metrics.watch(names.TENANT_INFERENCES, api.known.outcomes)

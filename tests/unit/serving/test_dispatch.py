@@ -28,7 +28,7 @@ from wardian.errors import (
     Timeout,
     WardianError,
 )
-from wardian.serving import dispatch, open_requests, packing
+from wardian.serving import departures, dispatch, open_requests, packing
 from wardian.serving.catalog import Description
 from wardian.serving.dispatch import Dispatcher, Outcome
 from wardian.serving.queue.lease import Lane
@@ -65,7 +65,7 @@ async def plane():
 
 @pytest.fixture
 def patient(monkeypatch):
-    monkeypatch.setattr(dispatch, "HELD_BACK_S", 600.0)
+    monkeypatch.setattr(departures, "HELD_BACK_S", 600.0)
 
 
 async def tick() -> None:
@@ -224,7 +224,7 @@ async def test_strangers_messages_travel_side_by_side_where_a_worker_takes_many(
 
 
 async def test_of_large_messages_a_worker_holds_two_whatever_its_credit(plane, monkeypatch):
-    monkeypatch.setattr(dispatch, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(departures, "LARGE_BYTES", 1000)
     pipe = await plane.worker(credit=32)
     for number in range(20):
         plane.requests.submit(number, image(number, rows=100), tenant=str(number))

@@ -9,7 +9,7 @@ outcome comes, encode and respond. No task, no thread, no copy of a tensor.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import unquote
 
 from wardian._internal.clock import Monotonic, monotonic
@@ -24,6 +24,10 @@ from wardian.serving.http.state import Respond
 from wardian.serving.packing import moved_error
 
 _PATHS: Final = ", ".join(ROUTES).replace("*", "NAME")
+
+FindMore: TypeAlias = Callable[[Call, list[str]], Route | None]
+"""Returns the route, if there is one, of a call whose path has these parts, and is none of ours;
+sets the call's model and version."""
 
 
 class Api:
@@ -42,6 +46,7 @@ class Api:
         deadline_s: float,
         serves: Callable[[bytes], bool],
         clock: Monotonic = monotonic,
+        more_routes: FindMore | None = None,
     ) -> None:
         """Serve.
 
@@ -53,7 +58,9 @@ class Api:
             serves: whether connections to a server key are of the manifest in force. On others
                 nothing is answered but the status 421: their clients accepted another mesh.
             clock: monotonic seconds, for durations.
+            more_routes: finds those of another dialect.
         """
+        self.more_routes = more_routes
         self.service = Service(
             dispatcher=dispatcher,
             metrics=metrics,
@@ -72,15 +79,19 @@ class Api:
         """Answer `request` through `respond`, now or later; never raises."""
         call = Call(self.service, self.desk, request, respond)
         try:
-            response = find_route(call).action(call)
+            response = find_route(call, self.more_routes).action(call)
         except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
             response = answer_error(err)
         if response is not None:
             call.end(response)
 
 
-def find_route(call: Call) -> Route:
+def find_route(call: Call, more_routes: FindMore | None = None) -> Route:
     """Return the route of `call`, whose model, version and query are then set.
+
+    Args:
+        call: whose path is looked up.
+        more_routes: asked for what is not here.
 
     Raises:
         RequestError: 404, 405, or 421 on a connection of a manifest of before.
@@ -99,6 +110,8 @@ def find_route(call: Call) -> Route:
         call.model, parts[4] = parts[4], "*"
         text = "/".join(parts)
     route = ROUTES.get(text) or ROUTES.get(text.rstrip("/"))
+    if route is None and more_routes is not None:
+        route = more_routes(call, parts)
     if route is None:
         raise RequestError(f"no such path; see {_PATHS}", status=404)
     call.route = route.name

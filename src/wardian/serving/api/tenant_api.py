@@ -9,7 +9,7 @@ from wardian._internal.clock import Monotonic, monotonic
 from wardian._internal.metrics import Metrics
 from wardian.serving.api.call import Call, Desk
 from wardian.serving.api.error_answers import answer_error
-from wardian.serving.api.routes import Api, find_route
+from wardian.serving.api.routes import Api, FindMore, find_route
 from wardian.serving.api.service import Dispatching
 from wardian.serving.api.tenancy import KnownCallers
 from wardian.serving.frontend_evidence import PATH as ATTESTATION_PATH
@@ -21,7 +21,7 @@ from wardian.serving.tenants.roster import Roster
 
 OPEN_TO_ALL: Final = frozenset({b"/v2/health/live", b"/v2/health/ready", ATTESTATION_PATH.encode()})
 """Paths, in this very spelling, for which nobody has to be known."""
-INFERENCES: Final = frozenset({"infer", "predict"})
+INFERENCES: Final = frozenset({"infer", "predict", "zoo_predict"})
 """Routes that account for themselves when the inference is handed over."""
 
 
@@ -41,6 +41,7 @@ class TenantApi(Api):
         roster: Roster,
         max_open: int,
         clock: Monotonic = monotonic,
+        more_routes: FindMore | None = None,
     ) -> None:
         """Serve; see `Api`, and `KnownCallers` for `roster` and `max_open`."""
         super().__init__(
@@ -50,6 +51,7 @@ class TenantApi(Api):
             deadline_s=deadline_s,
             serves=serves,
             clock=clock,
+            more_routes=more_routes,
         )
         self.service = self.known = KnownCallers(
             dispatcher=dispatcher,
@@ -81,7 +83,7 @@ class TenantApi(Api):
             service = call.service
             if request.target.partition(b"?")[0] not in OPEN_TO_ALL:
                 service = call.service = service.of_caller(request.headers, request.peer)
-            route = find_route(call)
+            route = find_route(call, self.more_routes)
             if route.name not in INFERENCES:
                 service.look()
             response = route.action(call)

@@ -125,12 +125,15 @@ class AsyncLinks:
         try:
             certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             link = AsyncLink(reader, writer, self._destination.begin(certificate))
-            await verify_in_turn(link.protocol, link.exchange, turn=self._verifying)
+            await self._verify(link)
         except BaseException:
             writer.transport.abort()
             raise
-        self.frontend = link.protocol.frontend
         return link
+
+    async def _verify(self, link: AsyncLink) -> None:
+        await verify_in_turn(link.protocol, link.exchange, turn=self._verifying)
+        self.frontend = link.protocol.frontend
 
 
 async def verify_in_turn(

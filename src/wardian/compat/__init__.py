@@ -1,0 +1,1 @@
+"""Other people's interfaces, so that what was written for them runs here."""

@@ -1,0 +1,284 @@
+"""Every key of Cluster Serving's files, and what becomes of it: the table also makes the page.
+
+The facts of the original are those of Analytics Zoo 0.9 to 0.11 and BigDL 2.x.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import msgspec
+
+
+class Fate(StrEnum):
+    """What becomes of a key."""
+
+    WORKS = "works"
+    NOT_NEEDED = "is not needed"
+    CANNOT = "cannot be had"
+    UNKNOWN = "is unknown"
+    """Of no version of Cluster Serving, which passed over it without a word. Not in the table."""
+
+
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Flag = bool
+Whole = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=256)]
+Names = tuple[Text, ...]
+
+FLAT: Final = "config.yaml"
+CLUSTER: Final = "ClusterServingMetaData"
+IN_PROCESS: Final = "InferenceModelMetaData"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key.
+
+    Attributes:
+        name: as the documentation of the original writes it.
+        nested: where it stood in 0.9, as "group.key"; "": nowhere.
+        kind: the type of its value here.
+        fate: what becomes of it.
+        told: what it becomes; or why it is not needed; or what to write instead.
+        secret: whether its value is one. No value of such a key is kept, shown or written.
+    """
+
+    name: str
+    nested: str = ""
+    kind: Any = Text
+    fate: Fate
+    told: str
+    secret: bool = False
+
+
+_NO_STREAM = "nothing reads a Redis stream in this version; clients ask the front end over HTTPS"
+_TLS = "a Redis of the queue is always spoken to by TLS, with files that the broker gives"
+
+CONFIG: Final = (
+    Key(
+        name="modelPath",
+        nested="model.path",
+        fate=Fate.WORKS,
+        told="the model in that directory is converted; `file` in example.toml",
+    ),
+    Key(
+        name="jobName",
+        nested="model.name",
+        fate=Fate.WORKS,
+        told="the model's name, and the mesh's; clients say it in place of the stream",
+    ),
+    Key(
+        name="postProcessing",
+        nested="data.filter",
+        fate=Fate.WORKS,
+        told="`post` of the model in wardian.toml, step `top`",
+    ),
+    Key(
+        name="imageResize",
+        fate=Fate.CANNOT,
+        told="images here are RGB, there BGR: with a model for RGB write `pre = [{ step = "
+        '"image", input = "NAME" }]` to wardian.toml, which resizes to what the model takes',
+    ),
+    Key(
+        name="inputAlreadyBatched",
+        kind=Flag,
+        fate=Fate.NOT_NEEDED,
+        told="a request says its rows: the first axis of its tensors, or its `instances`",
+    ),
+    Key(
+        name="coreNumberPerMachine",
+        nested="params.core_number",
+        kind=Whole,
+        fate=Fate.WORKS,
+        told="above 0: `threads` of an OpenVINO model in wardian.toml, of others [worker] "
+        "`replicas` in operator.toml; -1: nothing",
+    ),
+    Key(
+        name="modelParallelism",
+        nested="params.model_number",
+        kind=Count,
+        fate=Fate.WORKS,
+        told="[worker] `replicas` in operator.toml",
+    ),
+    Key(
+        name="threadPerModel",
+        kind=Count,
+        fate=Fate.WORKS,
+        told="`threads` of the model in wardian.toml; how many requests share an inference is "
+        "measured by the worker",
+    ),
+    Key(
+        name="performance_mode",
+        nested="params.performance_mode",
+        fate=Fate.NOT_NEEDED,
+        told="it set environment variables in the start script; a role's are measured",
+    ),
+    Key(
+        name="flinkRestUrl",
+        nested="flink.rest",
+        fate=Fate.NOT_NEEDED,
+        told="there is no Flink: `wardian up` starts the processes itself",
+    ),
+    Key(
+        name="redisUrl",
+        nested="data.src",
+        fate=Fate.CANNOT,
+        told=f"{_NO_STREAM}; for a queue over Redis see run-with-redis",
+    ),
+    Key(
+        name="redisMaxMemory",
+        nested="redis.maxmem",
+        fate=Fate.NOT_NEEDED,
+        told="it was never applied by the job; `max_waiting` in wardian.toml bounds what waits, "
+        "and nothing unread is dropped",
+    ),
+    Key(
+        name="redisTimeout",
+        nested="redis.timeout",
+        kind=Whole,
+        fate=Fate.NOT_NEEDED,
+        told="a request has its answer or a typed error within `deadline_ms` of wardian.toml",
+    ),
+    Key(
+        name="redisSecureEnabled",
+        nested="secure.secure_enabled",
+        kind=Flag,
+        fate=Fate.NOT_NEEDED,
+        told=_TLS,
+    ),
+    Key(
+        name="redisSecureTrustStorePath",
+        nested="secure.secure_trust_store_path",
+        fate=Fate.NOT_NEEDED,
+        told=_TLS,
+    ),
+    Key(
+        name="redisSecureTrustStorePassword",
+        nested="secure.secure_struct_store_password",
+        fate=Fate.NOT_NEEDED,
+        told=f"{_TLS}; take the password out of the file",
+        secret=True,
+    ),
+    Key(
+        name="modelEncrypted",
+        nested="secure.model_encrypted",
+        kind=Flag,
+        fate=Fate.WORKS,
+        told="where it is true the model is not touched: `wardian reseal` makes a sealed file of "
+        "it, which its owner puts into the manifest",
+    ),
+    Key(
+        name="recordEncrypted",
+        kind=Flag,
+        fate=Fate.CANNOT,
+        told="its key was the same everywhere; requests are under TLS and sealed in the queue, "
+        'and a client seals past the front end by `seal="worker"`',
+    ),
+    Key(
+        name="queueUsed",
+        fate=Fate.NOT_NEEDED,
+        told="the queue is in the front end, or in a Redis of its own (run-with-redis)",
+    ),
+    Key(
+        name="kafkaUrl",
+        fate=Fate.CANNOT,
+        told="there is no queue over Kafka; leave it out",
+    ),
+)
+"""`config.yaml`, flat, and nested as in 0.9."""
+
+_BOTH = (
+    Key(
+        name="modelName",
+        fate=Fate.WORKS,
+        told="the model's name in wardian.toml and example.toml",
+    ),
+    Key(
+        name="modelVersion",
+        fate=Fate.WORKS,
+        told="`version` in example.toml: a whole number; of 1.0 the 1",
+    ),
+    Key(
+        name="inputCompileType",
+        fate=Fate.NOT_NEEDED,
+        told="how the front end spoke to its workers; here they agree without it",
+    ),
+    Key(
+        name="features",
+        kind=Names,
+        fate=Fate.NOT_NEEDED,
+        told="the model itself says what its inputs are called",
+    ),
+)
+_WINDOW = "it had no effect in the original"
+_RATE = "rates are those of a caller: `rate_per_s` in the tenants list"
+
+SERVABLES: Final = {
+    CLUSTER: (
+        *_BOTH,
+        Key(
+            name="redisHost",
+            fate=Fate.CANNOT,
+            told=_NO_STREAM,
+        ),
+        Key(name="redisPort", kind=Whole, fate=Fate.CANNOT, told=_NO_STREAM),
+        Key(
+            name="redisInputQueue",
+            fate=Fate.WORKS,
+            told="says which model is meant: that of the config.yaml whose `jobName` it is",
+        ),
+        Key(name="redisOutputQueue", fate=Fate.NOT_NEEDED, told="answers come with the request"),
+        Key(name="timeWindow", kind=Whole, fate=Fate.NOT_NEEDED, told=_WINDOW),
+        Key(name="countWindow", kind=Whole, fate=Fate.NOT_NEEDED, told=_WINDOW),
+        Key(name="tokenBucketEnabled", kind=Flag, fate=Fate.CANNOT, told=_RATE),
+        Key(name="tokensPerSecond", kind=Whole, fate=Fate.CANNOT, told=_RATE),
+        Key(name="redisSecureEnabled", kind=Flag, fate=Fate.NOT_NEEDED, told=_TLS),
+        Key(name="redisTrustStorePath", fate=Fate.NOT_NEEDED, told=_TLS),
+        Key(
+            name="redisTrustStoreToken",
+            fate=Fate.NOT_NEEDED,
+            told=f"{_TLS}; take the password out of the file",
+            secret=True,
+        ),
+    ),
+    IN_PROCESS: (
+        *_BOTH,
+        Key(
+            name="modelPath",
+            fate=Fate.WORKS,
+            told="the model is converted; `file` in example.toml",
+        ),
+        Key(
+            name="modelType",
+            fate=Fate.WORKS,
+            told="says what the file is: OpenVINO, tf.frozenModel and PyTorch are converted, "
+            "BigDL and Caffe are not",
+        ),
+        Key(
+            name="weightPath",
+            fate=Fate.WORKS,
+            told="the weights of an OpenVINO model, which go into the same file",
+        ),
+        Key(
+            name="modelConCurrentNum",
+            kind=Count,
+            fate=Fate.WORKS,
+            told="[worker] `replicas` in operator.toml, the most that any model asks for",
+        ),
+    ),
+}
+"""`servables.yaml`, by the tag of an entry."""
+
+
+def page_tables() -> str:
+    """Return the tables in Markdown, for `docs/reference/cluster-serving-keys.md`."""
+    rows = ["| key | in 0.9 | fate | |", "|---|---|---|---|"]
+    rows += [
+        f"| `{key.name}` | {f'`{key.nested}`' if key.nested else ''} | {key.fate} | {key.told} |"
+        for key in CONFIG
+    ]
+    for tag, keys in SERVABLES.items():
+        rows += ["", f"`!<{tag}>` in `servables.yaml`:", "", "| key | fate | |", "|---|---|---|"]
+        rows += [f"| `{key.name}` | {key.fate} | {key.told} |" for key in keys]
+    return "\n".join(rows) + "\n"

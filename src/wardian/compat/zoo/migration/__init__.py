@@ -1,0 +1,1 @@
+"""From Cluster Serving's files to a directory for `wardian up`."""

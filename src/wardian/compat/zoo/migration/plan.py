@@ -1,0 +1,216 @@
+"""What two files of Cluster Serving come to here: which models, run how, and what is left over."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from wardian.compat.zoo.config import ConfigFile, ZooConfig
+from wardian.compat.zoo.keys import Fate
+from wardian.compat.zoo.migration.find_model import FoundModel, find_model, local_path, model_of
+from wardian.compat.zoo.migration.planned import Plan, PlannedModel, plain_name
+from wardian.compat.zoo.report import Report
+from wardian.compat.zoo.servables import ClusterServable, InProcessServable, Servable
+from wardian.errors import ConfigError
+
+MOST: Final = 256
+"""Threads of an inference, and workers of a model."""
+MAX_VERSION: Final = 2**31 - 1
+_TOP = re.compile(r"\A(?:pick)?topn\(\s*([0-9]{1,4})\s*\)\Z", re.IGNORECASE)
+_VERSION = re.compile(r"\A([0-9]{1,10})(?:\.0+)*\Z")
+
+
+def _model_name(each: Servable) -> str:
+    return plain_name(each.settings.model_name, place=f"{each.place}: modelName")
+
+
+def plan(
+    config: ConfigFile,
+    servables: tuple[Servable, ...],
+    report: Report,
+    *,
+    base: Path,
+    threads: int | None = None,
+) -> Plan:
+    """Return what the files come to; what cannot be had is in `report` afterwards.
+
+    Args:
+        config: of the job.
+        servables: of the HTTP front end.
+        report: has the files' keys, and takes what becomes of their values.
+        base: where paths begin that are not absolute.
+        threads: of an inference, in place of what the file says.
+    """
+    mesh = plain_name(config.settings.job_name, place=f"{config.name}: jobName")
+    job, replicas = _job(config, report, base, threads)
+    models = {} if job is None else {job.name: job}
+    for each in servables:
+        if isinstance(each.settings, InProcessServable):
+            made = _in_process(each, each.settings, report, base)
+            replicas = max(replicas, each.settings.copies)
+        else:
+            made = _renamed(each, each.settings, config.settings, job, report)
+            if made is not None and job is not None:
+                models.pop(job.name, None)
+        if made is not None:
+            _add(models, made, report)
+    return Plan(mesh=mesh, models=tuple(models.values()),
+                replicas=replicas)  # fmt: skip
+
+
+def _add(models: dict[str, PlannedModel], made: PlannedModel, report: Report) -> None:
+    """Add a model; of two versions the newer one stays, as one directory starts one of each."""
+    before = models.get(made.name)
+    if before is not None and before.version == made.version:
+        report.missing.append(
+            f"{made.place}: {made.name} version {made.version} is there already: rename one"
+        )
+        return
+    if before is not None:
+        older, made = sorted((before, made), key=lambda each: each.version)
+        report.missing.append(
+            f"{older.place}: {made.name} is there twice; version {made.version} is taken, and "
+            f"{older.version} is for its owner to seal and to put into the manifest"
+        )
+    models[made.name] = made
+
+
+def _job(
+    config: ConfigFile, report: Report, base: Path, threads: int | None
+) -> tuple[PlannedModel | None, int]:
+    """Return the model of `config.yaml`, None if it cannot be had, and its number of workers."""
+    said, numbers = config.settings, config.numbers
+    path = said.model_path
+    found: FoundModel | None = None
+    if path is None:
+        report.missing.append(f"{config.name}: modelPath: is not there; it names the model")
+        return None, 1
+    if not said.model_encrypted:
+        found = _found(
+            lambda: find_model(local_path(path, base=base)),
+            report, numbers.get("modelPath"), f"{config.name}: modelPath",
+        )  # fmt: skip
+        if found is None:
+            return None, 1
+    openvino = found is None or found.kind == "openvino"
+    name = plain_name(said.job_name, place=f"{config.name}: jobName")
+    if name != said.job_name:
+        report.amend(numbers.get("jobName"), Fate.WORKS, f"the model is called {name}: lower case")
+    if said.queue_used.lower() != "redis":
+        report.amend(numbers.get("queueUsed"), Fate.CANNOT, "there is no queue over Kafka")
+    model = PlannedModel(
+        name=name,
+        version=1,
+        found=found,
+        threads=threads or _threads(said, openvino=openvino),
+        top=_top(config, report),
+        numbers=numbers,
+        place=config.name,
+    )
+    return model, _replicas(said, openvino=openvino)
+
+
+def _threads(said: ZooConfig, *, openvino: bool) -> int:
+    """Return the threads of one inference; the original gives engines but OpenVINO one."""
+    if said.core_number_per_machine > 0:
+        return min(said.core_number_per_machine, MOST) if openvino else 1
+    return said.thread_per_model
+
+
+def _replicas(said: ZooConfig, *, openvino: bool) -> int:
+    if said.core_number_per_machine > 0 and not openvino:
+        return min(said.core_number_per_machine, MOST)
+    return said.model_parallelism
+
+
+def _top(config: ConfigFile, report: Report) -> int | None:
+    text = config.settings.post_processing.strip()
+    if not text:
+        return None
+    asked = _TOP.match(text)
+    if asked is not None and 1 <= int(asked[1]) <= 1000:
+        return int(asked[1])
+    report.amend(
+        config.numbers.get("postProcessing"), Fate.CANNOT,
+        "expected topN(k) or pickTopN(k), k 1 to 1000; other steps: `post` in wardian.toml",
+    )  # fmt: skip
+    return None
+
+
+def _found(
+    find: Callable[[], FoundModel], report: Report, number: int | None, place: str
+) -> FoundModel | None:
+    """Return what `find` finds; None: it cannot be had, and the report says why."""
+    try:
+        return find()
+    except (ConfigError, OSError) as err:
+        why = str(err) if isinstance(err, ConfigError) else str(err.strerror)
+        report.amend(number, Fate.CANNOT, why)
+        report.missing.append(f"{place}: {why}")
+        return None
+
+
+def _in_process(
+    each: Servable, said: InProcessServable, report: Report, base: Path
+) -> PlannedModel | None:
+    """Return the model of an `!<InferenceModelMetaData>`."""
+
+    def find() -> FoundModel:
+        weights = said.weight_path
+        return model_of(
+            said.model_type,
+            local_path(said.model_path, base=base),
+            None if not weights else local_path(weights, base=base),
+        )
+
+    place = f"{each.place}: modelPath"
+    found = _found(find, report, each.numbers.get("modelPath"), place)
+    if found is None:
+        return None
+    return PlannedModel(
+        name=_model_name(each),
+        version=_version(each, report),
+        found=found,
+        numbers=each.numbers,
+        place=each.place,
+    )
+
+
+def _renamed(
+    each: Servable, said: ClusterServable, config: ZooConfig, job: PlannedModel | None,
+    report: Report,
+) -> PlannedModel | None:  # fmt: skip
+    """Return the job's model under the name that the HTTP front end gave it; None: another's."""
+    if said.redis_input_queue != config.job_name:
+        why = "another job's: migrate that one's config.yaml with these servables"
+        report.amend(each.numbers.get("redisInputQueue"), Fate.CANNOT, why)
+        report.missing.append(f"{each.place}: {_model_name(each)}: {why}")
+        return None
+    if job is None:
+        return None
+    name = _model_name(each)
+    report.amend(
+        job.numbers.get("jobName"), Fate.WORKS, f"the mesh's name; clients call the model {name}"
+    )
+    return PlannedModel(
+        name=name,
+        version=_version(each, report),
+        found=job.found,
+        threads=job.threads,
+        top=job.top,
+        numbers=job.numbers,
+        place=each.place,
+    )
+
+
+def _version(each: Servable, report: Report) -> int:
+    """Return the version as a whole number, 1 for one that has none."""
+    text = each.settings.model_version.strip()
+    found = _VERSION.match(text)
+    if found is not None and 1 <= int(found[1]) <= MAX_VERSION:
+        return int(found[1])
+    report.amend(
+        each.numbers.get("modelVersion"), Fate.CANNOT,
+        "versions here are whole numbers from 1 on; 1 is taken",
+    )  # fmt: skip
+    return 1
