@@ -70,6 +70,9 @@ def main() -> int:
         keeper.write_text('service = "keeper"\n')
         run("build", Path(scratch), sys.executable, "-m", "wardian.cli", "enclave", "build",
             "keeper", "--deployment", str(keeper), "-o", str(state / "keeper-enclave"))  # fmt: skip
+        run("build-zoo", Path(scratch), sys.executable, "-m", "wardian.cli", "enclave", "build",
+            "zoo", "--deployment", str(state / "wardian.toml"),
+            "-o", str(state / "enclave"))  # fmt: skip
         for role in ROLES:
             run(role, Path(scratch), sys.executable, "-m", "wardian.cli", "enclave", "run", role,
                 "--state", str(state), "--self-test")  # fmt: skip
