@@ -85,12 +85,12 @@ def test_other_names_are_refused_and_never_taken_by_place(columns) -> None:
     [
         ("INT8", [-128, 127], [[128], [-129], [0.5], [np.nan], [np.inf]]),
         ("UINT8", [0, 255], [[256], [-1]]),
-        ("INT32", [-(2.0**31), 2.0**30], [[2.0**31], [3e9]]),
-        ("INT64", [-(2.0**63), 2.0**62], [[2.0**63], [1e20]]),
-        ("UINT64", [0, 2.0**63], [[2.0**64], [-1]]),
+        ("INT32", [-(2.0**24), 2.0**24], [[2.0**24 + 2], [3e9]]),
+        ("INT64", [-(2.0**24), 2.0**24], [[-(2.0**24) - 2], [1e20]]),
+        ("UINT64", [0, 2.0**24], [[2.0**64], [-1]]),
         ("BOOL", [0, 1], [[2], [-1], [0.5]]),
         ("FP64", [0.1, np.inf], []),
-        ("FP16", [0.5, 65504], []),
+        ("FP16", [0.5, 65504, np.inf], []),
     ],
 )
 def test_numbers_become_the_input_s_type_if_none_is_lost(dtype: str, good, bad) -> None:
@@ -99,7 +99,7 @@ def test_numbers_become_the_input_s_type_if_none_is_lost(dtype: str, good, bad) 
     found = take({"x": Dense(values)}, spec).inputs["x"]
     assert found.astype(np.float64).tolist() == [values.astype(np.float64).tolist()]
     for wrong in bad:
-        with pytest.raises(FormatError, match="does not have"):
+        with pytest.raises(FormatError, match="whole numbers of that type"):
             take({"x": Dense(np.array(wrong, np.float32))}, spec)
 
 
@@ -144,10 +144,10 @@ def test_images_and_strings_go_to_inputs_of_bytes_and_nowhere_else() -> None:
     assert not taken.alone
     assert taken.inputs["x"].tolist() == [b"a", "ü".encode()]
     for column in (Image(b"x"), Strings(("a", "b"))):
-        with pytest.raises(FormatError, match="FP32 was expected"):
+        with pytest.raises(FormatError, match="takes FP32"):
             take({"x": column}, ROW)
     for column in (dense(1), sparse((1,))):
-        with pytest.raises(FormatError, match="BYTES was expected"):
+        with pytest.raises(FormatError, match="was expected, not numbers"):
             take({"x": column}, spec)
 
 

@@ -46,16 +46,17 @@ class RedisConnection(asyncio.Protocol, Link):
             OSError: it cannot be had; a `ssl.SSLError` where TLS failed.
         """
         loop = asyncio.get_running_loop()
-        connecting = loop.create_connection(
-            lambda: cls(max_reply_bytes=max_reply_bytes),
-            address.host,
-            address.port,
-            ssl=context,
-            server_hostname=server_name,
-            ssl_handshake_timeout=SILENCE_S,
-        )
         try:
-            _, connection = await asyncio.wait_for(connecting, 2 * SILENCE_S)
+            # Not `wait_for`: in Python 3.11 it can lose a cancellation, and with it the end.
+            async with asyncio.timeout(2 * SILENCE_S):
+                _, connection = await loop.create_connection(
+                    lambda: cls(max_reply_bytes=max_reply_bytes),
+                    address.host,
+                    address.port,
+                    ssl=context,
+                    server_hostname=server_name,
+                    ssl_handshake_timeout=SILENCE_S,
+                )
         except TimeoutError as err:
             raise ConnectionLost("Redis: does not answer") from err
         return connection

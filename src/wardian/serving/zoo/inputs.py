@@ -12,17 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from wardian.errors import FormatError
-from wardian.inference.dtypes import (
-    BF16,
-    BYTES,
-    BYTES_DTYPE,
-    Array,
-    bytes_array,
-    numpy_dtype,
-    to_bf16,
-)
+from wardian.inference.dtypes import Array
 from wardian.inference.spec import FREE, Tensors, TensorSpec
-from wardian.serving.zoo.columns import Column, Columns, Dense, Image, Sparse
+from wardian.serving.zoo.arrays import column_array
+from wardian.serving.zoo.columns import Column, Columns, Image, Sparse
 
 MAX_DENSE_BYTES: Final = 64 * 1024**2
 """Of a sparse column once its zeros are written out."""
@@ -92,49 +85,16 @@ def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
 
 
 def _array(column: Column, spec: TensorSpec) -> Array:
-    """Return `column` as an array of the type of `spec`."""
-    numbers = isinstance(column, Dense | Sparse)
-    if numbers is (spec.dtype == BYTES):
-        raise FormatError(f"a column of {type(column).__name__}, {spec.dtype} was expected")
-    if isinstance(column, Dense):
-        return _cast(column.array, spec.dtype)
+    """Return `column` as an array of the type of `spec`; an image is one to any input of bytes."""
     if isinstance(column, Sparse):
-        return _cast(_dense(column, spec), spec.dtype)
-    if isinstance(column, Image):
-        return np.array(column.raw, BYTES_DTYPE)
-    texts = [text.encode() for text in column.values]
-    return bytes_array(texts, (len(texts),))
+        _expect_room(column, spec)
+    return column_array(column, spec, is_image=isinstance(column, Image))
 
 
-def _dense(column: Sparse, spec: TensorSpec) -> Array:
-    """Return `column` with its zeros, if that is an input of `spec`: not before is it made."""
+def _expect_room(column: Sparse, spec: TensorSpec) -> None:
+    """Return if `column` may be made dense: if it then is an input of `spec`."""
     shape = column.shape
     if not _fits(shape, spec.shape) and not _fits(shape, spec.shape[1:]):
         raise FormatError(f"a column of shape {list(shape)}, {list(spec.shape)} was expected")
     if prod(shape) * 4 > MAX_DENSE_BYTES:
         raise FormatError(f"a sparse column of more than {MAX_DENSE_BYTES} bytes with its zeros")
-    dense = np.zeros(shape, "<f4")
-    dense[tuple(column.indices.T)] = column.values
-    return dense
-
-
-def _cast(array: Array, name: str) -> Array:
-    """Return float32 `array` in the type called `name`, if no value of it is lost."""
-    wanted = numpy_dtype(name)
-    if wanted == array.dtype:
-        return array
-    if wanted == BF16:
-        return to_bf16(array)
-    if wanted.kind == "f":
-        with np.errstate(over="ignore"):
-            return array.astype(wanted)
-    low, high = (0, 2) if wanted.kind == "b" else _range(wanted)
-    if not ((array >= low) & (array < high) & (array == np.trunc(array))).all():
-        raise FormatError(f"a column has values that {name} does not have")
-    return array.astype(wanted)
-
-
-def _range(dtype: np.dtype[np.generic]) -> tuple[float, float]:
-    """Return the lowest value of an integer type, and the first one above its highest."""
-    info = np.iinfo(dtype)  # type: ignore[type-var]  # the caller knows that it is one
-    return float(info.min), float(info.max) + 1.0

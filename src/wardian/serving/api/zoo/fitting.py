@@ -10,17 +10,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from wardian.errors import RequestError
-from wardian.inference.dtypes import BF16, BYTES, BYTES_DTYPE, numpy_dtype
+from wardian.errors import FormatError, RequestError
 from wardian.inference.spec import FREE, Array, Tensors, TensorSpec
-from wardian.serving.api.elements import build_elements, to_bf16
 from wardian.serving.catalog import ModelInfo
-from wardian.serving.zoo.columns import Column, Columns, Dense, Image, Sparse, Strings
+from wardian.serving.zoo.arrays import column_array
+from wardian.serving.zoo.columns import Column, Columns, Sparse
 
 MAX_SPARSE_ELEMENTS: Final = 1_048_576
 """Elements, zeros included, of all sparse tensors of a request: a body of no size has so many."""
-_EXACT: Final = 2.0**24
-"""Up to this size float32, which every number was there, has all whole numbers."""
 
 
 class Fitted(NamedTuple):
@@ -136,71 +133,7 @@ def _joined(fitted: Sequence[Fitted | None], places: list[int]) -> Group:
 
 
 def _array(column: Column, spec: TensorSpec, *, is_image: bool) -> Array:
-    """Return `column` in the type of `spec`, of any shape."""
-    if isinstance(column, Dense | Sparse):
-        if spec.dtype == BYTES:
-            what = "an image" if is_image else "a list of texts"
-            raise RequestError(f"input {spec.name!r}: {what} was expected, not numbers")
-        return _numbers(column.array if isinstance(column, Dense) else _dense(column), spec)
-    if spec.dtype != BYTES:
-        raise RequestError(
-            f"input {spec.name!r} takes {spec.dtype}: an image or a text was not expected; the "
-            "model's own steps have to decode it (`pre` in wardian.toml)"
-        )
-    if isinstance(column, Image):
-        if not is_image:
-            raise RequestError(
-                f"input {spec.name!r} takes texts: send a list of them; a text by itself is an "
-                "image in base64"
-            )
-        image = np.empty((), BYTES_DTYPE)
-        image[()] = column.raw
-        return image
-    return _texts(column, spec, is_image=is_image)
-
-
-def _texts(column: Strings, spec: TensorSpec, *, is_image: bool) -> Array:
-    if is_image:
-        raise RequestError(f"input {spec.name!r}: one image in base64 was expected, not a list")
-    return build_elements([text.encode() for text in column.values], [len(column.values)])
-
-
-def _dense(column: Sparse) -> Array:
-    array: Array = np.zeros(column.shape, np.float32)
-    if column.shape:
-        array[tuple(column.indices.T)] = column.values
-    elif column.values.size:
-        array.fill(column.values[-1])
-    return array
-
-
-def _numbers(array: Array, spec: TensorSpec) -> Array:
-    """Return `array`, of float32, in the type of `spec`, if that changes no number.
-
-    Raises:
-        RequestError: 400; a number is not of the type. Fractions may be rounded to 16 bits.
-    """
-    dtype = numpy_dtype(spec.dtype)
-    if dtype == array.dtype:
-        return array
-    if dtype is BF16:
-        return to_bf16(array, spec.name)
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            converted = array.astype(dtype)
-        if np.isfinite(converted).all():
-            return converted
-        raise RequestError(f"input {spec.name!r}: a number is out of range for {spec.dtype}")
-    most = 1 if dtype.kind == "b" else np.iinfo(dtype).max
-    least = 0 if dtype.kind == "b" else np.iinfo(dtype).min
-    if array.size and not (
-        (array == np.trunc(array)).all()
-        and np.abs(array).max() <= _EXACT
-        and least <= array.min()
-        and array.max() <= most
-    ):
-        raise RequestError(
-            f"input {spec.name!r} takes {spec.dtype}: whole numbers of that type were expected, of "
-            "at most 16777216 either way: in this dialect all numbers are float32"
-        )
-    return array.astype(dtype)
+    try:
+        return column_array(column, spec, is_image=is_image)
+    except FormatError as err:
+        raise RequestError(str(err)) from err
