@@ -39,6 +39,7 @@ NOT_LOADED = {
     "wardian.serving.api.zoo.prediction",
     "wardian.serving.api.zoo.refusals",
     "wardian.serving.zoo.answers",
+    "wardian.serving.zoo.arrays",
     "wardian.serving.zoo.columns",
     "wardian.serving.zoo.flatbuffer_build",
     "wardian.serving.zoo.instances",
