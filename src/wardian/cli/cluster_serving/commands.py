@@ -17,7 +17,8 @@ from wardian.compat.zoo.migration.carry_over import migrate
 from wardian.errors import ConfigError
 
 NO_STREAM: Final = (
-    "Nothing reads the Redis stream in this version: clients ask the front end over HTTPS."
+    "Clients ask the front end over HTTPS. The Redis stream is read only where wardian.toml has "
+    "[dialects.zoo_redis]: see docs/reference/zoo-redis.md."
 )
 _TEMPLATE: Final = """\
 # The settings of Cluster Serving, as `cluster-serving-start` and `wardian migrate` read them.

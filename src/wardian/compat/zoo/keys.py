@@ -52,7 +52,10 @@ class Key:
     secret: bool = False
 
 
-_NO_STREAM = "nothing reads a Redis stream in this version; clients ask the front end over HTTPS"
+_NO_STREAM = (
+    "clients ask the front end over HTTPS; a stream, whose records lie in the clear, is read where "
+    "`[dialects.zoo_redis]` in wardian.toml and `[zoo]` in operator.toml say so (zoo-redis)"
+)
 _TLS = "a Redis of the queue is always spoken to by TLS, with files that the broker gives"
 
 CONFIG: Final = (
