@@ -28,6 +28,7 @@ from wardian.broker.mesh.trust import TrustAnchor
 from wardian.broker.release.admission import Admission
 from wardian.crypto.message import QueueSender
 from wardian.crypto.message_header import RequestHeader
+from wardian.roles import dispatching
 from wardian.roles import frontend as frontend_role
 from wardian.roles import worker as worker_role
 from wardian.serving.client.policy import ClientPolicy
@@ -161,7 +162,7 @@ class SealedMesh(FrontEnd):
         self.dispatcher = Dispatcher(  # type: ignore[assignment]
             queue=self.queue,
             codecs=self._senders(self.admission),
-            lanes=frontend_role._lanes(self.admission),
+            lanes=dispatching.lanes(self.admission),
             max_waiting=100,
         )
         frontend = Frontend(
@@ -180,7 +181,7 @@ class SealedMesh(FrontEnd):
         return frontend
 
     def _senders(self, admission: Admission) -> dict[str, Any]:
-        senders = frontend_role._senders(admission)
+        senders = dispatching.senders(admission)
         return {name: _SeenSender(sender, self.seen) for name, sender in senders.items()}
 
     def _handle(self, request: HttpRequest, respond: Any, handle: Any) -> None:
@@ -207,7 +208,7 @@ class SealedMesh(FrontEnd):
             self.frontend.use(self.identity, self.papers)
             self.dispatcher.use(  # type: ignore[attr-defined]
                 self._senders(self.admission),
-                lanes=frontend_role._lanes(self.admission),
+                lanes=dispatching.lanes(self.admission),
                 moved=False,
             )
 
