@@ -17,7 +17,7 @@ from wardian.broker.audit_log.asking import Asked
 from wardian.broker.ca import MeshCa
 from wardian.broker.mesh.lines import ReleaseTerms, sign_line
 from wardian.broker.overview.client import MOST_LINES, read_overview
-from wardian.broker.overview.view import Overview, SecretView, WitnessView
+from wardian.broker.overview.view import Overview, RoleView, SecretView, WitnessView
 from wardian.broker.overview.warnings import DAY_S, SOON_S, WITNESSED_S, warnings_of
 from wardian.broker.owners.manifest_log import ManifestLog
 from wardian.broker.status import Status, StatusRequest
@@ -381,6 +381,7 @@ def test_nothing_to_warn_of(broker: ToyBroker) -> None:
         ({"issuing_ca_until": NOW + SOON_S - 1}, "issuing CA's certificate is over in 167 hours"),
         ({"issuing_ca_until": NOW - 7200}, "issuing CA's certificate is over since 2 hours"),
         ({"time": NOW - 301}, "differ by 301 seconds"),
+        ({"roles": (RoleView("zoo", ("00" * 32,), 1),)}, "the role zoo is UNPROTECTED"),
     ],
 )
 def test_a_warning_for(broker: ToyBroker, changes: dict[str, object], said: str) -> None:
