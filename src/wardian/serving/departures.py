@@ -98,6 +98,12 @@ class Departures:
                 self._depart(lane, requests)
             workers = self._room(lane)
 
+    def room_opened(self, lane: Lane) -> None:
+        """Send what waits for the workers of `lane`, if the manifest still has it."""
+        queue = self.lanes.get(lane)
+        if queue is not None:  # else its workers are leaving
+            self.send(queue)
+
     def _is_better_later(self, lane: LaneQueue) -> bool:
         """Return whether what waits is better sent with more, and has not been held back long."""
         if self._queue.idle(lane.lane) or not lane.few(self._queue.crew(lane.lane)):
@@ -106,17 +112,12 @@ class Departures:
         now = clock.monotonic()
         if not lane.held_since:
             lane.held_since = now
-            self._loop.call_later(HELD_BACK_S, self._held_long_enough, lane.lane)
+            self._loop.call_later(HELD_BACK_S, self.room_opened, lane.lane)
         # That timer may come a little early, by the clock that is asked here.
         if now - lane.held_since < HELD_BACK_S / 2:
             return True
         lane.held_since = 0.0
         return False
-
-    def _held_long_enough(self, lane: Lane) -> None:
-        queue = self.lanes.get(lane)
-        if queue is not None:
-            self.send(queue)
 
     def _room(self, lane: LaneQueue) -> int:
         """Return how many workers are to have something of what waits in `lane` now."""

@@ -291,9 +291,7 @@ class Dispatcher(FrontSink):
 
     @override
     def room_opened(self, lane: Lane) -> None:
-        queue = self._lanes.get(lane)
-        if queue is not None:  # else the manifest has it no more, and its workers are leaving
-            self._departures.send(queue)
+        self._departures.room_opened(lane)
 
     @override
     def answered(self, message: int, sealed: bytes) -> None:
@@ -369,9 +367,7 @@ class Dispatcher(FrontSink):
                     continue
                 request.rows, request.lane = rows, home
                 request.key = request.number if key is None else key
-                home.waiting.appendleft(request)
-            if moving and not home.scheduled:
-                self._departures.soon(home)
+                self._departures.put_back(request)
 
     def _let_go(self, request: Request) -> None:
         """Give back what a request that timed out holds, and go on with those behind it."""
