@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mesh import RunningMesh
-from simulators.zoo_mesh import digit_record, zoo_example
+from simulators.zoo_mesh import digit_record, over_https_alone, zoo_example
 from simulators.zoo_redis import JOB, STREAM, PlainRedis, TheirClient
 
 from wardian.serving.zoo.results import NAN
@@ -158,6 +158,7 @@ def test_the_role_loads_what_the_table_says(mesh: RunningMesh) -> None:
     ]
     named = set(ROLES["zoo"].modules)
     absent = {each for each in NOT_LOADED if not each.startswith("wardian.serving.zoo.")}
+    absent |= over_https_alone(named)
     expected = (named | packages_above(named - absent)) - absent
     assert set(ended[-1]["modules"].split()) == expected
 

@@ -1,5 +1,7 @@
 """Parsers of Cluster Serving's dialects: what strangers put into a stream or send over HTTP.
 
+Keystores are an operator's, and no stranger's; a damaged one is to end in an error, too.
+
 What was read is read to its last element, and is no larger than a few times its bytes.
 """
 
@@ -11,6 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from wardian.crypto.pkcs12 import open_keystore
+from wardian.crypto.pkcs12_frame import read_frame
+from wardian.crypto.secret import Secret
 from wardian.serving.zoo.arrow import parse_stream
 from wardian.serving.zoo.columns import Columns, Dense, Image, Sparse
 from wardian.serving.zoo.instances import parse_instances
@@ -30,6 +35,8 @@ _BODIES = (
     b'{"instances":[{"s":{"shape":[100,10000,10],"data":[0.2,0.5],"indices":[[1,1,1],[2,2,2]]}}]}',
     b'{"instances":[{"a":[],"b":[[],[]],"c":[[[1]]]}]}',
 )
+_KEYSTORES = tuple(path.read_bytes() for path in sorted((_VECTORS.parent / "pkcs12").glob("*.p12")))
+_FEW_ITERATIONS = 5000
 
 
 def zoo_parsers() -> Iterator[tuple[str, Callable[[bytes], object], tuple[bytes, ...]]]:
@@ -38,6 +45,13 @@ def zoo_parsers() -> Iterator[tuple[str, Callable[[bytes], object], tuple[bytes,
     yield "Zoo record", partial(_record, {}), _PAYLOADS
     yield "Zoo record in JSON", partial(_record, {b"serde": b"stream"}), _BODIES
     yield "Zoo instances", _instances, _BODIES
+    yield "PKCS #12 frame", read_frame, _KEYSTORES
+    yield "PKCS #12 keystore", _keystore, _KEYSTORES
+
+
+def _keystore(raw: bytes) -> None:
+    if read_frame(raw).iterations <= _FEW_ITERATIONS:  # others take their time by right
+        open_keystore(raw, Secret(b"1234qwer"))
 
 
 def _record(fields: dict[bytes, bytes], raw: bytes) -> None:

@@ -21,6 +21,43 @@ def zoo_example(directory: Path, *, port: int, agreed: str = "", operator: str =
     return directory
 
 
+def https_example(
+    directory: Path, *, port: int, keystore: tuple[Path, Path], agreed: str = "", operator: str = ""
+) -> Path:
+    """Return a copy of the example whose role `zoo` serves HTTPS on `port` of loopback.
+
+    `keystore` is where it, and its password, lie.
+    """
+    shutil.copytree(DIGITS, directory)
+    toml = directory / "wardian.toml"
+    table = '[dialects.zoo]\nenabled = true\ndefault_model = "digits"\nkeystore = true'
+    toml.write_text(f"{toml.read_text()}\n{table}\n{agreed}\n")
+    place = directory / "operator.toml"
+    before = place.read_text() if place.exists() else ""
+    place.write_text(
+        f'{before}\n[zoo]\nlisten = "127.0.0.1:{port}"\nkeystore = "{keystore[0]}"\n'
+        f'keystore_password_file = "{keystore[1]}"\n{operator}\n'
+    )
+    return directory
+
+
+def over_https_alone(modules: set[str]) -> set[str]:
+    """Return which of the modules of the role `zoo` it loads only where it serves HTTPS."""
+    return {
+        each
+        for each in modules
+        if each.startswith(("wardian.serving.api.", "wardian.serving.http.", "wardian.crypto.pkcs"))
+    } | {
+        "wardian.roles.zoo_https",
+        "wardian.roles.zoo_keystore",
+        "wardian.serving.dispatch_metrics",
+        "wardian.serving.keystore_front",
+        "wardian.serving.sealed_types",
+        "wardian.serving.tenants.refusals",
+        "wardian.serving.zoo.answers",
+    }
+
+
 def digit_record(seed: int) -> bytes:
     """Return a record with an image of noise, as JSON."""
     pixels = np.random.default_rng(seed).random(64, np.float32).round(3)

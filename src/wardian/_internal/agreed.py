@@ -184,6 +184,14 @@ class ZooDialect(Settings, frozen=True, kw_only=True):
     model_answers: Literal["json", "arrow"] = "json"
     """How `/models/NAME/versions/N/predict` answers: as its `inputCompileType` "instance" did, or
     as "direct", the default of BigDL 2."""
+    keystore: bool = False
+    """Whether the role `zoo` has these paths as well, under a certificate whose private key the
+    operator holds. Whoever holds that key reads all that is said there: UNPROTECTED."""
+
+    def __post_init__(self) -> None:
+        """Refuse a dialect that is off and served."""
+        if self.keystore and not self.enabled:
+            raise ValueError("`keystore` is of a dialect that is `enabled`")
 
 
 class Dialects(Settings, frozen=True, kw_only=True):
@@ -191,6 +199,16 @@ class Dialects(Settings, frozen=True, kw_only=True):
 
     zoo: ZooDialect | None = None
     zoo_redis: ZooRedisTerms | None = None
+
+    @property
+    def keystore(self) -> ZooDialect | None:
+        """What the role `zoo` serves over HTTPS, if it does."""
+        return self.zoo if self.zoo is not None and self.zoo.keystore else None
+
+    @property
+    def unprotected(self) -> bool:
+        """Whether the role `zoo` is part of the mesh: its clients' data is the operator's, too."""
+        return self.zoo_redis is not None or self.keystore is not None
 
 
 class Agreed(Settings, frozen=True, kw_only=True):
@@ -204,10 +222,12 @@ class Agreed(Settings, frozen=True, kw_only=True):
     dialects: Dialects = Dialects()
 
     def __post_init__(self) -> None:
-        """Refuse a dialect that names a model which there is not."""
+        """Refuse a dialect that names a model which there is not, or that knows no tenants."""
         zoo = self.dialects.zoo
         if zoo is not None and zoo.default_model not in {None, *self.models}:
             raise ValueError("`dialects.zoo.default_model` is none of `models`")
+        if self.dialects.keystore is not None and self.tenants is not None:
+            raise ValueError("`dialects.zoo.keystore` is for whoever connects, [tenants] is not")
         jobs = self.dialects.zoo_redis.jobs if self.dialects.zoo_redis else {}
         for name, job in jobs.items():
             if job.model not in self.models:

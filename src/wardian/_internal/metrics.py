@@ -69,6 +69,9 @@ LARGE_MESSAGES: Final = "wardian_queue_large_messages_total"
 TRACES: Final = "wardian_traces_total"
 PARTS: Final = "wardian_generated_parts_total"
 GENERATED: Final = "wardian_generated_tokens_total"
+ZOO_READ: Final = "wardian_zoo_records_read_total"
+ZOO_RECORDS: Final = "wardian_zoo_records_total"
+ZOO_HELD: Final = "wardian_zoo_records_held"
 
 FAMILIES: Final = (
     Family(
@@ -202,6 +205,24 @@ FAMILIES: Final = (
         kind="gauge",
         labels=(),
         text="Seconds until the tenants list in force ends; 0: there is none, and all are refused",
+    ),
+    Family(
+        name=ZOO_READ,
+        kind="counter",
+        labels=("stream",),
+        text="Records read from a stream of Cluster Serving's clients, those taken over included",
+    ),
+    Family(
+        name=ZOO_RECORDS,
+        kind="counter",
+        labels=("stream", "outcome"),
+        text="Such records by how they ended: answered, `nan_REASON`, `dropped_REASON`",
+    ),
+    Family(
+        name=ZOO_HELD,
+        kind="gauge",
+        labels=("stream",),
+        text="Such records that were read and have no result yet",
     ),
 )
 _BY_NAME: Final = {family.name: family for family in FAMILIES}

@@ -75,6 +75,11 @@ class Placement:
         zoo = self.settings.zoo
         if zoo is not None and zoo.password_file is not None:
             zoo = msgspec.structs.replace(zoo, password_file=places[zoo.password_file])
+        https = self.settings.zoo_https
+        if https is not None:
+            https = msgspec.structs.replace(
+                https, keystore=places[https.keystore], password_file=places[https.password_file]
+            )
         cache = None if collateral.cache is None else f"{kept}/collateral"
         return msgspec.structs.replace(
             self.settings,
@@ -82,6 +87,7 @@ class Placement:
             backup=None if backup is None else places[backup],
             tenants=None if tenants is None else places[tenants],
             zoo=zoo,
+            zoo_https=https,
             traffic_file=places.get(self.settings.traffic_file or ""),
             sealed_models={key: places[path] for key, path in sealed.items() if path in places},
             collateral=msgspec.structs.replace(collateral, cache=cache),

@@ -240,14 +240,20 @@ def worker(*, state: Path, lifeline: int | None, model: str, queue: str | None) 
 @queue_option
 @click.option("--consumer", metavar="NAME", help="Of this process in its streams, each its own.")
 def zoo(*, state: Path, lifeline: int | None, queue: str | None, consumer: str | None) -> None:
-    """Serve the clients of Analytics Zoo Cluster Serving. UNPROTECTED: their records are clear.
+    """Serve the clients of Analytics Zoo Cluster Serving. UNPROTECTED: their data is clear.
 
     It reads the streams of [dialects.zoo_redis] in wardian.toml from the Redis of [zoo] in
     operator.toml, has them answered by workers, and writes results as those clients expect them.
-    Whoever runs that Redis reads all of it; from here to the workers it is sealed.
+    Where [dialects.zoo] has `keystore = true`, it serves HTTPS under the certificate and key of
+    [zoo]. Whoever runs that Redis, or has that key, reads all of it; from here to the workers it is
+    sealed.
     """
     directory = StateDir.open(state)
-    click.secho(f"{UNPROTECTED}: records and results lie in the clear in a Redis", fg="yellow",
-                bold=True, err=True)  # fmt: skip
     placement = place_zoo(directory, queue=queue, consumer=consumer)
+    for clear, what in (
+        (placement.settings.zoo, "records and results lie in the clear in a Redis"),
+        (placement.settings.zoo_https, "the key of the HTTPS certificate is the operator's"),
+    ):
+        if clear is not None:
+            click.secho(f"{UNPROTECTED}: {what}", fg="yellow", bold=True, err=True)
     run("zoo", directory, placement, lifeline=lifeline)

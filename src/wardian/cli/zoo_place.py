@@ -1,4 +1,4 @@
-"""Where the role `zoo` finds the Redis of Cluster Serving's clients, and its workers."""
+"""Where the role `zoo` finds what it serves: their Redis, its keystore, its workers."""
 
 import hashlib
 import ipaddress
@@ -8,14 +8,17 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from wardian._internal.agreed import Agreed, Dialects
+from wardian._internal.clock import unix_time
 from wardian._internal.operator import ZooPlace
-from wardian._internal.settings import read
+from wardian._internal.settings import load, read
 from wardian.cli.host import Placement, broker_addresses
 from wardian.cli.queue_place import EMBEDDED, ZOO, find_queue
-from wardian.cli.resolving import resolve
+from wardian.cli.resolving import free_port, resolve
 from wardian.cli.state import StateDir
+from wardian.crypto.pkcs12_frame import MAX_BYTES
 from wardian.errors import ConfigError
-from wardian.roles.host import Address, HostSettings, ZooRedisPlace
+from wardian.roles.host import Address, HostSettings, ZooHttpsPlace, ZooRedisPlace
 from wardian.tee.launch.reach import Reach
 
 MAX_CA_BYTES: Final = 64 * 1024
@@ -38,23 +41,114 @@ def place_zoo(
         ConfigError: an address is none, or is open to everybody on a network; a file is missing.
     """
     operator = state.load_operator()
+    dialects = load(state.agreed, Agreed).dialects if state.agreed.exists() else None
     brokers = broker_addresses(state, operator)
     here = ZOO if (queue or operator.queue.redis or EMBEDDED) == EMBEDDED else queue
     way = find_queue(state, operator, here)
-    place = find_redis(state, operator.zoo, consumer=consumer)
-    password = None if place.password_file is None else Path(place.password_file)
+    redis = None
+    if dialects is None or dialects.zoo_redis is not None:
+        redis = find_redis(state, operator.zoo, consumer=consumer)
+    https = None if dialects is None else find_https(state, operator.zoo, dialects)
+    listen = () if https is None else find_listen(operator.zoo)
+    files = _files(redis, https)
     return Placement(
         settings=HostSettings(
-            log_level=operator.log_level, brokers=brokers, zoo=place, **way.settings
+            log_level=operator.log_level,
+            listen=listen,
+            brokers=brokers,
+            zoo=redis,
+            zoo_https=https,
+            **way.settings,
         ),
         reach=Reach(
-            read=() if password is None else (password.parent,),
+            read=tuple(dict.fromkeys(path.parent for path in files.values())),
             sockets=way.sockets,
-            bind=way.tcp,
-            connect=(*(port for _, port in brokers), *way.redis, place.address[1]),
+            bind=(*way.tcp, *(port for _, port in listen[:1])),
+            connect=(
+                *(port for _, port in brokers),
+                *way.redis,
+                *(() if redis is None else (redis.address[1],)),
+            ),
         ),
-        files={} if password is None else {"zoo-password": password},
+        files=files,
     )
+
+
+def _files(redis: ZooRedisPlace | None, https: ZooHttpsPlace | None) -> dict[str, Path]:
+    """Return the operator's files that the role reads, by their names under Gramine."""
+    named = {
+        "zoo-password": None if redis is None else redis.password_file,
+        "zoo-keystore": None if https is None else https.keystore,
+        "zoo-keystore-password": None if https is None else https.password_file,
+    }
+    return {name: Path(path) for name, path in named.items() if path is not None}
+
+
+def find_https(state: StateDir, place: ZooPlace, dialects: Dialects) -> ZooHttpsPlace | None:
+    """Return the keystore under which `[zoo]` serves HTTPS; None: wardian.toml has no such thing.
+
+    Raises:
+        ConfigError: one of owner and operator says nothing of it; a file is missing, too large, or
+            open to other users.
+    """
+    if dialects.keystore is None:
+        if place.listen is not None:
+            raise ConfigError(
+                f"{state.operator}: [zoo] listen: wardian.toml has no `keystore = true` in "
+                "[dialects.zoo], so nothing may listen there"
+            )
+        return None
+    missing = [
+        name
+        for name in ("listen", "keystore", "keystore_password_file")
+        if getattr(place, name) is None
+    ]
+    if missing:
+        raise ConfigError(
+            f"{state.operator}: [zoo] {', '.join(missing)}: required, as wardian.toml has "
+            "`keystore = true` in [dialects.zoo]"
+        )
+    keystore = _own_file(state, "keystore", place.keystore)
+    password = _own_file(state, "keystore_password_file", place.keystore_password_file)
+    return ZooHttpsPlace(
+        keystore=str(keystore),
+        password_file=str(password),
+        tokens_per_second=place.tokens_per_second,
+        token_wait_ms=place.token_wait_ms,
+    )
+
+
+def keystore_troubles(state: StateDir, place: ZooPlace, dialects: Dialects) -> list[str]:
+    """Return what is to be said of the keystore, where there is one, before anything starts.
+
+    Raises:
+        ConfigError: it, or another setting of HTTPS, cannot be used; says what to do.
+    """
+    found = find_https(state, place, dialects)
+    if found is None:
+        return []
+    from wardian.roles.zoo_keystore import load_keystore, time_trouble  # noqa: PLC0415  if at all
+
+    find_listen(place)
+    trouble = time_trouble(load_keystore(found), now=unix_time())
+    return [] if trouble is None else [trouble]
+
+
+def find_listen(place: ZooPlace) -> tuple[Address, ...]:
+    """Return where `[zoo]` listens for HTTPS; port 0 becomes a free one.
+
+    Raises:
+        ConfigError: it is no address, or does not resolve.
+    """
+    host, _, port = (place.listen or "").rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or int(port) > 65535:
+        raise ConfigError(f"operator.toml: [zoo] listen {place.listen!r}: HOST:PORT was expected")
+    found = resolve(host, int(port))
+    if int(port):
+        return found
+    free = free_port([each for each, _ in found])
+    return tuple((each, free) for each, _ in found)
 
 
 def find_redis(state: StateDir, place: ZooPlace, *, consumer: str | None) -> ZooRedisPlace:
@@ -79,12 +173,13 @@ def find_redis(state: StateDir, place: ZooPlace, *, consumer: str | None) -> Zoo
     if place.username and place.password_file is None:
         raise ConfigError("operator.toml: [zoo] username: a user has a password_file")
     _refuse_open(address, tls=tls, password=place.password_file is not None)
+    password = _own_file(state, "password_file", place.password_file)
     return ZooRedisPlace(
         address=address,
         tls_name=(place.redis_name or host) if tls else None,
         ca_pem="" if place.ca_file is None else _ca(state.root / place.ca_file),
         username=place.username,
-        password_file=_password_file(state, place),
+        password_file=None if password is None else str(password),
         consumer=consumer or place.consumer or _own_name(state),
     )
 
@@ -105,26 +200,28 @@ def _ca(path: Path) -> str:
         raise ConfigError(f"{path}: not a certificate in PEM") from err
 
 
-def _password_file(state: StateDir, place: ZooPlace) -> str | None:
-    """Return where the password lies, in a directory that the role may read whole.
+def _own_file(state: StateDir, key: str, named: str | None) -> Path | None:
+    """Return the file that `key` of `[zoo]` names, in a directory that the role may read whole.
 
     Raises:
-        ConfigError: there is no such file; others' files would be open with it; or other users may
-            read it.
+        ConfigError: there is no such file; others' files would be open with it; other users may
+            read it; or it is larger than any such file.
     """
-    if place.password_file is None:
+    if named is None:
         return None
-    path = (state.root / place.password_file).resolve()
+    path = (state.root / named).resolve()
     if state.root.resolve().is_relative_to(path.parent):
         raise ConfigError(
-            f"{state.operator}: [zoo] password_file: it lies in a directory of its own, which the "
+            f"{state.operator}: [zoo] {key}: it lies in a directory of its own, which the "
             "role may read whole"
         )
     if not path.is_file():
-        raise ConfigError(f"{state.operator}: [zoo] password_file: no file {path}")
+        raise ConfigError(f"{state.operator}: [zoo] {key}: no file {path}")
     if path.stat().st_mode & 0o077:
         raise ConfigError(f"{path}: open to other users; run chmod 600 on it")
-    return str(path)
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes")
+    return path
 
 
 def _own_name(state: StateDir) -> str:

@@ -1,11 +1,11 @@
-"""P-256 keys for TLS and for the mesh CA, and the way of such a key into an `ssl.SSLContext`."""
+"""Keys for TLS and for the mesh CA, and the way of such a key into an `ssl.SSLContext`."""
 
 import os
 import secrets
 import ssl
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.exceptions import UnsupportedAlgorithm as _Unsupported
@@ -15,21 +15,52 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from wardian.crypto.secret import Secret
 from wardian.errors import AuthenticationFailed, FormatError
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+_ServerPrivateKey: TypeAlias = "ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey"
 _DESCRIPTORS = Path("/proc/self/fd")
 _ECDSA = ec.ECDSA(hashes.SHA256())
 
 
-class TlsKey:
-    """An ECDSA private key: on P-256 in the mesh; RA-TLS certificates also take P-384."""
+class ServerKey:
+    """A private key by which a TLS server proves who it is: RSA or ECDSA."""
 
-    __slots__ = ("_key", "_spki")
+    __slots__ = ("_any", "_spki")
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        """Hold `key`; use `generate` or `from_secret`."""
-        self._key = key
+    def __init__(self, key: _ServerPrivateKey) -> None:
+        """Hold `key`."""
+        self._any = key
         self._spki = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
+
+    @property
+    def spki(self) -> bytes:
+        """The public key as DER SubjectPublicKeyInfo; on P-256 91 bytes, on P-384 120."""
+        return self._spki
+
+    def private_pem(self) -> Secret:
+        """Return the key as unencrypted PKCS #8 PEM."""
+        return self._pem(serialization.NoEncryption())
+
+    def _pem(self, encryption: serialization.KeySerializationEncryption) -> Secret:
+        return Secret(
+            self._any.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+            )
+        )
+
+
+class TlsKey(ServerKey):
+    """An ECDSA private key: on P-256 in the mesh; RA-TLS certificates also take P-384."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        """Hold `key`; use `generate` or `from_secret`."""
+        super().__init__(key)
+        self._key = key
 
     @classmethod
     def generate(cls) -> Self:
@@ -63,15 +94,6 @@ class TlsKey:
             )
         )
 
-    def private_pem(self) -> Secret:
-        """Return the key as unencrypted PKCS #8 PEM."""
-        return self._pem(serialization.NoEncryption())
-
-    @property
-    def spki(self) -> bytes:
-        """The public key as DER SubjectPublicKeyInfo (RFC 5480): 91 bytes, on P-384 120."""
-        return self._spki
-
     @property
     def private_key(self) -> ec.EllipticCurvePrivateKey:
         """The key as `cryptography` knows it, for building certificates."""
@@ -80,13 +102,6 @@ class TlsKey:
     def sign(self, message: bytes) -> bytes:
         """Return the ECDSA-SHA256 signature over `message`, DER, 70 to 72 bytes."""
         return self._key.sign(message, _ECDSA)
-
-    def _pem(self, encryption: serialization.KeySerializationEncryption) -> Secret:
-        return Secret(
-            self._key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-            )
-        )
 
 
 def verify_ecdsa(spki: bytes, signature: bytes, message: bytes) -> None:
@@ -113,7 +128,7 @@ def verify_ecdsa(spki: bytes, signature: bytes, message: bytes) -> None:
         raise AuthenticationFailed("signature: not by this key over this message") from err
 
 
-def load_identity(context: ssl.SSLContext, chain_pem: bytes, key: TlsKey) -> None:
+def load_identity(context: ssl.SSLContext, chain_pem: bytes, key: ServerKey) -> None:
     """Give `context` the certificate chain and its private key.
 
     `ssl` takes a key only from a path. On Linux the path is that of an anonymous file in memory
@@ -138,14 +153,14 @@ def load_identity(context: ssl.SSLContext, chain_pem: bytes, key: TlsKey) -> Non
         raise FormatError("certificate chain: does not parse, or is not of this key") from err
 
 
-def _load_from_memory(context: ssl.SSLContext, chain_pem: bytes, key: TlsKey) -> None:
+def _load_from_memory(context: ssl.SSLContext, chain_pem: bytes, key: ServerKey) -> None:
     with os.fdopen(os.memfd_create("wardian-tls"), "wb") as file:  # close-on-exec by default
         file.write(key.private_pem().reveal() + chain_pem)
         file.flush()
         context.load_cert_chain(_DESCRIPTORS / str(file.fileno()))
 
 
-def _load_from_encrypted_file(context: ssl.SSLContext, chain_pem: bytes, key: TlsKey) -> None:
+def _load_from_encrypted_file(context: ssl.SSLContext, chain_pem: bytes, key: ServerKey) -> None:
     password = secrets.token_hex(32).encode()
     pem = key._pem(serialization.BestAvailableEncryption(password))  # noqa: SLF001
     descriptor, path = tempfile.mkstemp(prefix="wardian-tls-")  # mode 0600

@@ -29,12 +29,22 @@ class ZooRedisPlace(wire.Message, frozen=True, kw_only=True):
     """The name of this process among those of its role; it keeps it when it is started anew."""
 
 
+class ZooHttpsPlace(wire.Message, frozen=True, kw_only=True):
+    """How Cluster Serving's clients are served over HTTPS, as the operator says."""
+
+    keystore: str
+    """The PKCS #12 file with the operator's certificate and key."""
+    password_file: str
+    tokens_per_second: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    token_wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 100
+
+
 class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Untrusted. A role refuses to start when one that it needs is missing."""
 
     log_level: str = "info"
     listen: tuple[Address, ...] = ()
-    """Broker, keeper and front end: where to listen, IP addresses; the first two have one."""
+    """Broker, keeper, front end and zoo: where to listen, IP addresses; the first two have one."""
     names: tuple[str, ...] = ()
     """Broker and front end: DNS names and IP addresses for the certificate that strangers see."""
     kbs_listen: Address | None = None
@@ -81,6 +91,8 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Broker: the IP addresses of the hosts that it asks for collateral, by name."""
     zoo: ZooRedisPlace | None = None
     """Zoo: the Redis in which records lie in the clear."""
+    zoo_https: ZooHttpsPlace | None = None
+    """Zoo: the keystore under which it serves at `listen`."""
     model: Name | None = None
     """Worker: the model to serve."""
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None

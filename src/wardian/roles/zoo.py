@@ -1,24 +1,23 @@
-"""The process that serves the clients of Analytics Zoo Cluster Serving: their Redis to workers.
+"""The process that serves the clients of Analytics Zoo Cluster Serving: them to workers.
 
 UNPROTECTED (TRUST T17): its clients put clear records into a Redis of the operator's and get clear
-answers there. From here to the workers, and back, everything is sealed as a front end's is.
+answers there, or ask over HTTPS under a certificate whose key the operator holds. From here to the
+workers, and back, everything is sealed as a front end's is.
 """
 
 import asyncio
 import logging
-from functools import partial
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import uvloop
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.log import event
-from wardian._internal.settings import read
-from wardian._internal.zoo_redis import ZooJob, ZooRedisTerms
+from wardian._internal.metrics import Metrics
 from wardian.broker.mesh.trust import UNPROTECTED
-from wardian.crypto.secret import Secret
 from wardian.errors import AdmissionRefused, ConfigError, JobFailed, RequestError, WardianError
 from wardian.inference.spec import TensorSpec
 from wardian.roles import start
@@ -32,19 +31,18 @@ from wardian.roles.dispatching import (
     senders,
     until_over,
 )
-from wardian.roles.host import HostSettings, ZooRedisPlace
+from wardian.roles.host import HostSettings
 from wardian.roles.membership import POLL_S, Membership
+from wardian.roles.zoo_streams import Stream, log_counts, open_streams, open_theirs, watch_streams
 from wardian.serving.dispatch import Dispatcher
-from wardian.serving.queue.frames import Address
-from wardian.serving.zoo.answering import Answering
-from wardian.serving.zoo.consumer import MOST_BYTES, JobConsumer
-from wardian.serving.zoo.counts import Counts
 from wardian.serving.zoo.inputs import model_inputs
 from wardian.serving.zoo.records import parse_record
 from wardian.serving.zoo.results import encode_result
-from wardian.serving.zoo.their_redis import TheirRedis
-from wardian.serving.zoo.window import MOST, Window
 from wardian.tee.backend import Enclave
+
+if TYPE_CHECKING:
+    from wardian.crypto.pkcs12 import Keystore
+    from wardian.serving.keystore_front import KeystoreFront
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +51,17 @@ SAID: Final = (
     "UNPROTECTED: records and results lie in the clear in a Redis of the operator's; only what "
     "goes to the workers is sealed"
 )
+HTTPS_SAID: Final = (
+    "UNPROTECTED: the operator holds the private key of this certificate, and can read and change "
+    "what is said under it; only what goes to the workers is sealed"
+)
 KEY_SAID: Final = "the key of encrypted records is the same everywhere and known to everybody"
 DRAIN_S: Final = 10.0
 """How long its end waits for what was read; the rest stays pending in their Redis."""
-COUNT_S: Final = 10.0
-"""How often counts are logged, where they changed."""
-MAX_PASSWORD_BYTES: Final = 1024
 
 
 def main(enclave: Enclave) -> int:
-    """Serve streams until a signal ends it; return the exit status of the process."""
+    """Serve streams, and HTTPS, until a signal ends it; return the process's exit status."""
     return start.run(
         enclave,
         ROLE,
@@ -88,23 +87,10 @@ def _try_loop(_: HostSettings) -> str:
 
 
 async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
-    terms = agreed.dialects.zoo_redis
-    if terms is None:
-        raise ConfigError(
-            "wardian.toml: there is no [dialects.zoo_redis]: the owner did not agree to records "
-            "in the clear"
-        )
-    if host.zoo is None:
-        raise ConfigError("host settings: no Redis of Cluster Serving's clients")
+    _refuse_mismatch(host, agreed)
     demand_queue(host)
-    theirs = _theirs(host.zoo)
-    theirs.tls()  # a wrong CA is found now
-    event(log, "zoo.unprotected", level=logging.WARNING, said=SAID)
-    for name, job in terms.jobs.items():
-        if job.record_encrypted:
-            event(log, "zoo.record_encrypted", level=logging.WARNING, stream=name, said=KEY_SAID)
-    models = tuple(sorted({job.model for job in terms.jobs.values()}))
-    brokers = Brokers(enclave, host, agreed, role=ROLE, models=models)
+    keystore = _say_what_it_is(host, agreed)
+    brokers = Brokers(enclave, host, agreed, role=ROLE, models=_models(host, agreed))
     admission, lease = await brokers.admitted()
     queue = open_queue(host, admission)
     dispatcher = Dispatcher(
@@ -112,148 +98,151 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         codecs=senders(admission),
         lanes=lanes(admission),
         max_waiting=agreed.limits.max_waiting,
+        batch_across_tenants=frozenset(
+            name for name, terms in agreed.models.items() if terms.batch_across_tenants
+        ),
     )
-    streams = _streams(terms, dispatcher, agreed=agreed, theirs=theirs, place=host.zoo)
+    served = _open(host, agreed, dispatcher, keystore=keystore)
     member = DispatchMember(admission, dispatcher=dispatcher, take_up=(reach(host, queue),))
     membership = Membership(brokers, admission=admission, lease=lease, member=member, poll_s=POLL_S)
     await queue.start()
+    listening = await served.listen(host)
     start.settle()
-    running = [asyncio.ensure_future(stream.run()) for stream in streams]
-    running.append(asyncio.ensure_future(_log_counts(streams)))
-    enclave.announce("zoo.ready", protection=UNPROTECTED, streams=len(streams))
-    event(log, "zoo.ready", protection=UNPROTECTED, streams=len(streams))
+    running = [asyncio.ensure_future(stream.run()) for stream in served.streams]
+    running.append(asyncio.ensure_future(log_counts(served.streams)))
+    said: dict[str, Any] = {"protection": UNPROTECTED, "streams": len(served.streams), **listening}
+    enclave.announce("zoo.ready", **said)
+    event(log, "zoo.ready", **said)
     over = await until_over(membership)
-    await _end(dispatcher, streams, over=over)
+    await _end(dispatcher, served, over=over)
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    _log_all(streams)
+    for stream in served.streams:
+        stream.log_counts()
     dispatcher.erase()
     await queue.close()
     if over is not None:
         raise over
 
 
-async def _end(
-    dispatcher: Dispatcher, streams: list["Stream"], *, over: WardianError | None
-) -> None:
-    """Answer what was read, if this process still may, within `DRAIN_S`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Served:
+    """What clients are served by."""
+
+    streams: list[Stream] = field(default_factory=list)
+    front: "KeystoreFront | None" = None
+
+    async def listen(self, host: HostSettings) -> dict[str, Any]:
+        """Listen where `host` says; return where, for the announcement."""
+        if self.front is None:
+            return {}
+        for where in host.listen:
+            await self.front.start(*where)
+        address, port = host.listen[0]
+        return {"address": address, "port": port}
+
+    async def drain(self, give_up: Callable[[], None]) -> None:
+        """Answer what was accepted, within `DRAIN_S`; what waits longer over HTTPS is given up."""
+        loop = asyncio.get_running_loop()
+        late = loop.time() + DRAIN_S - 0.1  # timers may be a little early
+
+        def if_late() -> None:
+            if loop.time() >= late:  # else records of the streams may still get their answers
+                give_up()
+
+        waited = [stream.consumer.drain(DRAIN_S) for stream in self.streams]
+        if self.front is not None:
+            waited.append(self.front.stop(drain_s=DRAIN_S, give_up=if_late))
+        await asyncio.gather(*waited)
+        for stream in self.streams:
+            stream.answering.close()
+
+
+def _open(
+    host: HostSettings, agreed: Agreed, dispatcher: Dispatcher, *, keystore: "Keystore | None"
+) -> _Served:
+    """Return the streams and the server that were agreed on and have a place."""
+    redis, https = agreed.dialects.zoo_redis, agreed.dialects.keystore
+    streams = []
+    if redis is not None and host.zoo is not None:
+        theirs = open_theirs(host.zoo)
+        streams = open_streams(redis, dispatcher, agreed=agreed, theirs=theirs, place=host.zoo)
+    if https is None or host.zoo_https is None or keystore is None:
+        return _Served(streams=streams)
+    from wardian.roles.zoo_https import open_front  # noqa: PLC0415  where it is agreed on
+
+    metrics = Metrics()
+    watch_streams(metrics, streams)
+    front = open_front(
+        keystore, host.zoo_https, https, agreed=agreed, dispatcher=dispatcher, metrics=metrics
+    )
+    return _Served(streams=streams, front=front)
+
+
+def _refuse_mismatch(host: HostSettings, agreed: Agreed) -> None:
+    """Return if the operator gives a place to what the owner agreed to, and to nothing else.
+
+    Raises:
+        ConfigError: says what is missing.
+    """
+    dialects = agreed.dialects
+    if not dialects.unprotected:
+        raise ConfigError(
+            "wardian.toml: there is no [dialects.zoo_redis], and no `keystore` in [dialects.zoo]: "
+            "the owner did not agree to anything in the clear"
+        )
+    if dialects.zoo_redis is not None and host.zoo is None:
+        raise ConfigError("host settings: no Redis of Cluster Serving's clients")
+    if (host.zoo_https is not None) != bool(host.listen):
+        raise ConfigError("host settings: a keystore has an address to listen at, and no other has")
+    if dialects.keystore is None and host.zoo_https is not None:
+        raise ConfigError("wardian.toml: [dialects.zoo] has no `keystore`: nothing listens")
+    if dialects.zoo_redis is None and host.zoo_https is None:
+        raise ConfigError("host settings: no keystore and no address to listen at")
+
+
+def _say_what_it_is(host: HostSettings, agreed: Agreed) -> "Keystore | None":
+    """Log what is UNPROTECTED here, and return the keystore, if there is one.
+
+    What cannot be used is found here, before a broker is asked.
+
+    Raises:
+        ConfigError: a CA is none, a keystore cannot be used.
+    """
+    redis = agreed.dialects.zoo_redis
+    if redis is not None and host.zoo is not None:
+        open_theirs(host.zoo).tls()
+        event(log, "zoo.unprotected", level=logging.WARNING, said=SAID)
+        for name, job in redis.jobs.items():
+            if job.record_encrypted:
+                event(
+                    log, "zoo.record_encrypted", level=logging.WARNING, stream=name, said=KEY_SAID
+                )
+    if host.zoo_https is None:
+        return None
+    from wardian.roles.zoo_keystore import load_keystore  # noqa: PLC0415  where it is agreed on
+
+    event(log, "zoo.unprotected", level=logging.WARNING, said=HTTPS_SAID)
+    return load_keystore(host.zoo_https)
+
+
+def _models(host: HostSettings, agreed: Agreed) -> tuple[str, ...]:
+    """Return what this process may have to reach: the models of its streams, over HTTPS all."""
+    redis = agreed.dialects.zoo_redis
+    if host.zoo_https is not None or redis is None:
+        return tuple(sorted(agreed.models))
+    return tuple(sorted({job.model for job in redis.jobs.values()}))
+
+
+async def _end(dispatcher: Dispatcher, served: _Served, *, over: WardianError | None) -> None:
+    """Answer what was accepted, if this process still may."""
     if over is not None:
         event(log, "zoo.leaving", level=logging.WARNING, kind=type(over).__name__)
         dispatcher.refuse(_not_served)
         if not isinstance(over, AdmissionRefused):
             dispatcher.erase()  # nobody renewed the lease: nothing may be opened any more
-    await asyncio.gather(*(stream.consumer.drain(DRAIN_S) for stream in streams))
-    for stream in streams:
-        stream.answering.close()
-
-
-class Stream:
-    """One stream of their Redis, with all that serves it."""
-
-    def __init__(
-        self,
-        name: str,
-        job: ZooJob,
-        dispatcher: Dispatcher,
-        *,
-        theirs: TheirRedis,
-        agreed: Agreed,
-        consumer: str,
-        share: int,
-    ) -> None:
-        """Serve the stream `name` by `job` once run; it may use one of `share` parts of memory."""
-        limits = agreed.limits
-        deadline_s = limits.deadline_ms / 1000
-        self.name, self.counts = name, Counts()
-        window = Window(most=max(1, min(MOST, limits.max_waiting // share)), pause_s=deadline_s)
-        self.answering = Answering(
-            dispatcher,
-            job,
-            deadline_s=deadline_s,
-            max_bytes=limits.max_body_bytes,
-            window=window,
-            counts=self.counts,
-        )
-        self.consumer = JobConsumer(
-            job=name.encode(),
-            consumer=consumer.encode(),
-            redis=theirs,
-            answering=self.answering,
-            window=window,
-            counts=self.counts,
-            deadline_s=deadline_s,
-            ttl_s=job.result_ttl_s,
-            max_bytes=limits.max_body_bytes,
-            most_bytes=MOST_BYTES // share,
-        )
-        self.run = self.consumer.run
-        self._logged = self.counts.fields()
-
-    def log_counts(self) -> None:
-        """Log how records ended, if that changed."""
-        fields = self.counts.fields()
-        if fields != self._logged:
-            self._logged = fields
-            event(log, "zoo.counts", stream=self.name, held=self.consumer.held, **fields)
-
-
-def _streams(
-    terms: ZooRedisTerms,
-    dispatcher: Dispatcher,
-    *,
-    agreed: Agreed,
-    theirs: TheirRedis,
-    place: ZooRedisPlace,
-) -> list[Stream]:
-    return [
-        Stream(
-            name,
-            job,
-            dispatcher,
-            theirs=theirs,
-            agreed=agreed,
-            consumer=place.consumer,
-            share=len(terms.jobs),
-        )
-        for name, job in sorted(terms.jobs.items())
-    ]
-
-
-async def _log_counts(streams: list[Stream]) -> None:
-    while True:
-        await asyncio.sleep(COUNT_S)
-        _log_all(streams)
-
-
-def _log_all(streams: list[Stream]) -> None:
-    for stream in streams:
-        stream.log_counts()
-
-
-def _theirs(place: ZooRedisPlace) -> TheirRedis:
-    """Return the way to their Redis.
-
-    Raises:
-        ConfigError: it is open to everybody on a network.
-    """
-    address, port = place.address
-    file = place.password_file
-    return TheirRedis(
-        address=Address(host=address, port=port),
-        server_name=place.tls_name,
-        ca_pem=place.ca_pem,
-        username=place.username,
-        password=None if file is None else partial(_password, Path(file)),
-    )
-
-
-def _password(path: Path) -> Secret:
-    """Return the password in the file `path`, its first line."""
-    text = read(path, limit_bytes=MAX_PASSWORD_BYTES).split(b"\n", 1)[0].strip()
-    if not text:
-        raise ConfigError("operator.toml: [zoo] password_file: is empty")
-    return Secret(text)
+    await served.drain(dispatcher.close)
 
 
 def _not_served() -> WardianError:

@@ -2,25 +2,23 @@
 
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from wardian._internal import metrics as names
 from wardian._internal.agreed import Limits
 from wardian._internal.log import event
-from wardian._internal.metrics import DurationCounts, Labels, Metrics
+from wardian._internal.metrics import Metrics
 from wardian.attestation.evidence import Evidence
 from wardian.serving.api.evidence_desk import EvidenceDesk, Papers
 from wardian.serving.api.routes import Api, FindMore
-from wardian.serving.api.service import Dispatching
 from wardian.serving.api.tenant_api import TenantApi
-from wardian.serving.dispatch import Counters
+from wardian.serving.dispatch_metrics import CountingDispatcher, watch_dispatcher
 from wardian.serving.grpc.service import GrpcService
 from wardian.serving.http.http2.connection import Http2Connection
 from wardian.serving.http.server import HttpServer
 from wardian.serving.http.tls import TlsIdentity, server_context
-from wardian.serving.queue.lease import Lane
 from wardian.serving.tenants.roster import Roster
 
 log = logging.getLogger(__name__)
@@ -31,18 +29,6 @@ PROTOCOLS: Final = ("h2", "http/1.1")
 """What is spoken on the one port, by ALPN names; a client that knows both gets the first."""
 MAX_KEYS: Final = 1024
 """Server keys whose connections are served; each renewal of the certificate makes one."""
-
-
-class CountingDispatcher(Dispatching, Protocol):
-    """What a front end needs of `dispatch.Dispatcher`."""
-
-    counters: Counters
-
-    def waiting(self) -> dict[Lane, int]:
-        """Return how many requests wait for a worker, by version of a model."""
-
-    def delays(self) -> dict[Lane, float]:
-        """Return for how many seconds requests waited for a worker lately, at most."""
 
 
 class Frontend:
@@ -92,13 +78,7 @@ class Frontend:
         )
         self.metrics.watch(names.CONNECTIONS, lambda: {(): self._server.open_connections})
         self.metrics.watch(names.IN_FLIGHT, lambda: {(): self._api.in_flight})
-        self.metrics.watch(names.MODEL_READY, self._ready_models)
-        self.metrics.watch(names.QUEUE_WAITING, lambda: _labelled(dispatcher.waiting()))
-        self.metrics.watch(names.QUEUE_DELAY, lambda: _labelled(dispatcher.delays()))
-        self.metrics.watch(names.INFERENCES, self._outcomes)
-        self.metrics.watch_durations(names.INFERENCE_SECONDS, self._durations)
-        self.metrics.watch(names.PACKS, lambda: {(): dispatcher.counters.packs})
-        self.metrics.watch(names.REDELIVERIES, lambda: {(): dispatcher.counters.redelivered})
+        watch_dispatcher(self.metrics, dispatcher)
         self.use(identity, papers)
 
     def _make_api(self, limits: Limits, more_routes: FindMore | None) -> Api:
@@ -186,25 +166,3 @@ class Frontend:
         await self._server.stop(drain_s=drain_s, give_up=give_up)
         self._desk.close()
         event(log, "frontend.stopped")
-
-    def _ready_models(self) -> dict[Labels, float]:
-        return {(info.name,): float(info.ready) for info in self._dispatcher.catalog().values()}
-
-    def _outcomes(self) -> dict[Labels, float]:
-        return {
-            (*_labels(lane), outcome): count
-            for lane, counts in self._dispatcher.counters.lanes.items()
-            for outcome, count in counts.outcomes.items()
-        }
-
-    def _durations(self) -> dict[Labels, DurationCounts]:
-        lanes = self._dispatcher.counters.lanes
-        return {_labels(lane): counts.seconds for lane, counts in lanes.items()}
-
-
-def _labels(lane: Lane) -> Labels:
-    return (lane.model, str(lane.version))
-
-
-def _labelled(values: Mapping[Lane, float]) -> dict[Labels, float]:
-    return {_labels(lane): value for lane, value in values.items()}

@@ -55,6 +55,13 @@ _PROCESSORS = (
     HostFile(path="/sys/devices/system/cpu/possible", reason="how many threads a pool gets"),
     HostFile(path="/proc/self/cgroup", reason="how much processor time the host grants"),
 )
+_COUNTED = (
+    *_PROCESSORS,
+    HostFile(path="/proc/self/stat", reason="its own CPU seconds, for /metrics"),
+    HostFile(path="/proc/self/limits", reason="its own limits, for /metrics"),
+    HostFile(path="/proc/self/fd/", reason="its own descriptors, for /metrics"),
+    HostFile(path="/proc/stat", reason="when the machine started, for /metrics"),
+)
 
 _BACKUP = HostFile(
     path="backup",
@@ -240,7 +247,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_ADMITTED,
                 *_DISPATCHING,
                 *_within("roles", "frontend", "tenants", "traffic"),
-                *_within("serving", "frontend", "frontend_evidence"),
+                *_within("serving", "dispatch_metrics", "frontend", "frontend_evidence"),
                 *_within("serving.tenants", "account", "api_key", "callers", "lists"),
                 *_within("serving.tenants", "refusals", "roster", "source", "verify"),
                 *_within("serving.api", "actions", "call", "describe", "elements", "error_answers"),
@@ -285,28 +292,41 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                     "wardian.toml demands, and only while it lasts",
                 ),
             ),
-            kernel=(
-                *_PROCESSORS,
-                HostFile(path="/proc/self/stat", reason="its own CPU seconds, for /metrics"),
-                HostFile(path="/proc/self/limits", reason="its own limits, for /metrics"),
-                HostFile(path="/proc/self/fd/", reason="its own descriptors, for /metrics"),
-                HostFile(path="/proc/stat", reason="when the machine started, for /metrics"),
-            ),
+            kernel=_COUNTED,
         ),
         "zoo": RoleSpec(
             entry="wardian.roles.zoo",
             modules=(
                 *_ADMITTED,
                 *_DISPATCHING,
-                "wardian.roles.zoo",
+                *_within(
+                    "roles", "zoo", "zoo_https", "zoo_keystore", "zoo_password", "zoo_streams"
+                ),
+                *_within("serving", "dispatch_metrics", "keystore_front"),
+                *_within("serving.api", "call", "elements", "error_answers", "json_tensors", "oip"),
+                *_within("serving.api", "predict", "service"),
+                *_within("serving.api.zoo", "answers", "apart", "dialect", "fitting", "form"),
+                *_within("serving.api.zoo", "listing", "prediction", "refusals", "tokens"),
+                *_within("serving.http", "connection", "messages", "newcomer", "outgoing", "peer"),
+                *_within("serving.http", "reader", "server", "sharing", "state", "streamed", "tls"),
+                "wardian.serving.sealed_types",
+                "wardian.serving.tenants.refusals",
+                "wardian.serving.zoo.answers",
                 *_within("serving.zoo", "answering", "arrays", "arrow", "arrow_schema"),
                 *_within("serving.zoo", "columns", "commands", "consumer", "counts", "filters"),
                 *_within("serving.zoo", "flatbuffer", "flatbuffer_build", "inputs", "instances"),
                 *_within("serving.zoo", "java_numbers", "outgoing", "record_encryption", "records"),
                 *_within("serving.zoo", "results", "tensors", "text", "their_redis", "window"),
+                *_within("crypto", "pkcs12", "pkcs12_frame"),
                 *_within("crypto", "zoo_formats", "zoo_keys", "zoo_stream"),
             ),
-            distributions=(*_BASE_DISTRIBUTIONS, "numpy", "prometheus-client", "uvloop"),
+            distributions=(
+                *_BASE_DISTRIBUTIONS,
+                "httptools",
+                "numpy",
+                "prometheus-client",
+                "uvloop",
+            ),
             product_id=5,
             environment=_TENSORS,
             heap_bytes=512 * _MIB,
@@ -317,7 +337,17 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                     reason="the operator's password of the operator's Redis, in which records lie "
                     "in the clear anyway: the role is UNPROTECTED",
                 ),
+                HostFile(
+                    path="zoo-keystore",
+                    reason="the operator's certificate and key, under which the role says it is "
+                    "UNPROTECTED; no evidence is about them",
+                ),
+                HostFile(
+                    path="zoo-keystore-password",
+                    reason="the operator's password of that file",
+                ),
             ),
+            kernel=_COUNTED,
         ),
         "worker": RoleSpec(
             entry="wardian.roles.worker",

@@ -15,6 +15,8 @@ from wardian.crypto.signing import SigningKey
 from wardian.errors import ConfigError, PolicyDenied
 from wardian.tee.role_table import ROLES
 
+KEYSTORE = "[dialects.zoo]\nenabled = true\nkeystore = true\n"
+
 
 def refused(signed: SignedManifest, mesh: ToyMesh) -> str:
     with pytest.raises(PolicyDenied) as caught:
@@ -37,9 +39,18 @@ def test_not_in_a_mesh_of_two_owners_however_many_of_them_sign(signers: int) -> 
     assert caught.value.rule == "role-unprotected"
 
 
-def test_not_where_wardian_toml_has_no_such_dialect() -> None:
-    mesh = ZooMesh(dialect="")
+@pytest.mark.parametrize("dialect", ["", "[dialects.zoo]\nenabled = true\n"])
+def test_not_where_wardian_toml_has_no_such_dialect(dialect: str) -> None:
+    mesh = ZooMesh(dialect=dialect)
     assert refused(mesh.signed(), mesh) == "dialect-agreed"
+
+
+def test_a_keystore_of_the_operator_s_is_such_a_dialect() -> None:
+    mesh = ZooMesh(dialect=KEYSTORE)
+    assert "zoo" in verify_manifest_for(mesh.signed(), agreed=mesh.agreed).manifest.roles
+    owners = [SigningKey.generate() for _ in range(2)]
+    shared = ZooMesh(owners=owners, threshold=2, dialect=KEYSTORE)
+    assert refused(shared.signed(), shared) == "role-unprotected"
 
 
 def test_the_broker_does_not_even_hear_one_that_the_manifest_does_not_list(mesh: ToyMesh) -> None:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "broker"))
 from toy_mesh import JOBS, ZooMesh
 
 from wardian.errors import ConfigError
-from wardian.roles import zoo
+from wardian.roles import zoo, zoo_streams
 from wardian.roles.host import HostSettings, ZooRedisPlace
 
 ENCLAVE = SimpleNamespace(evidence=None, name="simulated", simulated=True)
@@ -52,7 +52,7 @@ async def test_it_says_what_it_is_before_it_asks_for_anything(
 def test_its_password_is_the_first_line_and_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "password"
     place = ZooRedisPlace(address=("192.0.2.7", 1), password_file=str(path))
-    password = zoo._theirs(place).password
+    password = zoo_streams.open_theirs(place).password
     assert password is not None
     for text, meant in ((b"one\n", b"one"), (b" two \r\nmore\n", b"two")):
         path.write_bytes(text)

@@ -114,9 +114,10 @@ def verify_names(manifest: MeshManifest, *, agreed: Agreed) -> None:
     Raises:
         PolicyDenied: the rule `dialect-agreed`, `model-agreed` or `model-terms`.
     """
-    if UNPROTECTED_ROLES & manifest.roles.keys() and agreed.dialects.zoo_redis is None:
+    if UNPROTECTED_ROLES & manifest.roles.keys() and not agreed.dialects.unprotected:
         raise PolicyDenied(
-            "the manifest lists a role zoo, and wardian.toml has no [dialects.zoo_redis]",
+            "the manifest lists a role zoo, and wardian.toml has no [dialects.zoo_redis], and no "
+            "`keystore` in [dialects.zoo]",
             rule="dialect-agreed",
         )
     for line in manifest.models:

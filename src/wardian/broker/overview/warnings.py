@@ -48,7 +48,7 @@ def _risks(seen: Overview, status: Status) -> Iterator[str]:
         if role.name in UNPROTECTED_ROLES:
             yield (
                 f"the role {role.name} is {UNPROTECTED}: what its clients ask, and are answered, "
-                "lies in the clear where the operator reads it"
+                "is the operator's to read: in a Redis, or under a key of a keystore"
             )
     if seen.manifest is None:
         return

@@ -35,6 +35,7 @@ from wardian.cli.up.example import Source
 from wardian.cli.up.mesh import MeshProcesses
 from wardian.cli.up.queue import Queue
 from wardian.cli.up.screen import Screen
+from wardian.cli.zoo_place import keystore_troubles
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, JobFailed
 from wardian.serving.client.credentials import load_api_key
@@ -126,6 +127,8 @@ class _Up:
         )
         prepared = acts.prepare(self._source, place, screen)
         self._retire_foreign_store(prepared.measurements["broker"])
+        for trouble in keystore_troubles(place, operator.zoo, prepared.agreed.dialects):
+            screen.warn(trouble)
         processes = MeshProcesses(place, operator, screen)
         stop = _on_signals()
         try:
@@ -209,25 +212,38 @@ class _Up:
                 waiting.append(processes.until(name, "worker.ready"))
         waiting += self._start_zoo(processes, operator, prepared)
         ready = await asyncio.gather(*waiting)
+        for each in ready:
+            if each["event"] == "zoo.ready" and isinstance(each.get("port"), int):
+                screen.step("zoo", "serving", f"HTTPS on port {each['port']}, {UNPROTECTED}")
         self._url = f"https://localhost:{ready[0]['port']}"
 
     def _start_zoo(
         self, processes: MeshProcesses, operator: Operator, prepared: acts.Prepared
     ) -> list[Coroutine[Any, Any, dict[str, Any]]]:
-        """Start what serves another product's Redis, if that is agreed; return what to wait for.
+        """Start what serves another product's clients, if that is agreed; return what to wait for.
 
-        An embedded queue is one role's: over it the streams' models have workers of their own.
+        An embedded queue is one role's: over it the models have workers of their own.
         """
-        terms = prepared.agreed.dialects.zoo_redis
-        if terms is None:
+        dialects = prepared.agreed.dialects
+        if not dialects.unprotected:
             return []
         options = self._queue.options
-        self._screen.warn(f"zoo is {UNPROTECTED}: records lie in the clear in {operator.zoo.redis}")
+        models = set(prepared.agreed.models if dialects.keystore else ())
+        if dialects.zoo_redis is not None:
+            models |= {job.model for job in dialects.zoo_redis.jobs.values()}
+            self._screen.warn(
+                f"zoo is {UNPROTECTED}: records lie in the clear in {operator.zoo.redis}"
+            )
+        if dialects.keystore is not None:
+            self._screen.warn(
+                f"zoo is {UNPROTECTED}: the key of {operator.zoo.keystore}, under which "
+                f"{operator.zoo.listen} serves HTTPS, is the operator's"
+            )
         processes.start("zoo", "zoo", *options)
         waiting = [processes.until("zoo", "zoo.ready")]
         if EMBEDDED not in options and (options or operator.queue.redis is not None):
             return waiting
-        for model in sorted({job.model for job in terms.jobs.values()}):
+        for model in sorted(models):
             name = f"worker-{model}-zoo"
             processes.start(name, "worker", "--model", model, "--queue", ZOO)
             waiting.append(processes.until(name, "worker.ready"))

@@ -41,7 +41,7 @@ ROLES = ("broker", "frontend", "worker")
 
 def roles_of(agreed: Agreed) -> tuple[str, ...]:
     """Return the roles of a mesh: those that all have, and those of its dialects."""
-    return (*ROLES, "zoo") if agreed.dialects.zoo_redis is not None else ROLES
+    return (*ROLES, "zoo") if agreed.dialects.unprotected else ROLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

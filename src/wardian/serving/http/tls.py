@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wardian.crypto.tls_keys import TlsKey, load_identity
+from wardian.crypto.tls_keys import ServerKey, load_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +22,13 @@ class TlsIdentity:
     """Who the front end is on the wire; replaced as a whole when its certificate is renewed.
 
     Attributes:
-        chain_pem: its certificate first, then those up to the mesh CA, PEM.
+        chain_pem: its certificate first, then those up to the mesh CA, PEM. Under an operator's
+            keystore: then those that are in it.
         key: the certificate's private key.
     """
 
     chain_pem: bytes
-    key: TlsKey
+    key: ServerKey
 
 
 def server_context(

@@ -41,9 +41,15 @@ class Counts:
         """Return them as fields of an event; reasons that did not occur are left out."""
         return {
             "read": self.read,
-            "answered": self.answered,
             "claimed": self.claimed,
             "repeated": self.repeated,
+            **self.outcomes(),
+        }
+
+    def outcomes(self) -> dict[str, int]:
+        """Return how many ended how; reasons that did not occur are left out."""
+        return {
+            "answered": self.answered,
             **{f"nan_{why}": count for why, count in sorted(self.nan.items())},
             **{f"dropped_{why}": count for why, count in sorted(self.dropped.items())},
         }

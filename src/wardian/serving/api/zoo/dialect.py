@@ -6,7 +6,7 @@ this front end's own.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from wardian._internal.agreed import ModelTerms, ZooDialect
 from wardian._internal.steps import ImageStep
@@ -27,12 +27,21 @@ _GET: Final = frozenset({b"GET", b"HEAD"})
 _POST: Final = frozenset({b"POST"})
 _BELOW_MODELS: Final = ("", "models", "*", "versions", "*", "predict")
 
+Ration: TypeAlias = Callable[[Action, Form], Action]
+"""Returns an action that also says no, or later, in the form of the answers of a path."""
+
 
 class ZooRoutes:
     """Finds the routes of this dialect; they are made once."""
 
-    def __init__(self, terms: ZooDialect, *, models: Mapping[str, ModelTerms]) -> None:
-        """Serve the mesh's `models` as `terms` say."""
+    def __init__(
+        self,
+        terms: ZooDialect,
+        *,
+        models: Mapping[str, ModelTerms],
+        ration: Ration | None = None,
+    ) -> None:
+        """Serve the mesh's `models` as `terms` say; `ration` limits predictions."""
         strict, arrow = terms.compat == "strict", terms.model_answers == "arrow"
         self._default = terms.default_model or (next(iter(models)) if len(models) == 1 else "")
         self._images = {
@@ -41,6 +50,7 @@ class ZooRoutes:
         }
         self._single = Form(origin=Origin.SINGLE, strict=strict, arrow=True)
         self._app = Form(origin=Origin.APP, strict=strict, arrow=arrow)
+        self._ration = ration or _as_it_is
         self._routes = self._make_routes(Listing("direct" if arrow else "instance"))
 
     def find(self, call: Call, parts: list[str]) -> Route | None:
@@ -66,13 +76,15 @@ class ZooRoutes:
             "/models": _route("zoo_models", _GET, told(listing.all, app)),
             "/models/*": _route("zoo_model", _GET, told(listing.model, app)),
             "/models/*/versions/*": _route("zoo_version", _GET, told(listing.version, app)),
-            "/models/*/versions/*/predict": _route("zoo_predict", _POST, told(self._predict, app)),
+            "/models/*/versions/*/predict": self._prediction(self._predict, app),
             "/model-secure": _route("zoo_secure", _POST, _refuse_secrets),
         }
         if self._default:
-            action = told(self._predict_default, self._single)
-            routes["/predict"] = _route("zoo_predict", _POST, action)
+            routes["/predict"] = self._prediction(self._predict_default, self._single)
         return routes
+
+    def _prediction(self, action: Callable[[Call], HttpResponse | None], form: Form) -> Route:
+        return _route("zoo_predict", _POST, self._ration(self._told(action, form), form))
 
     def _told(self, action: Callable[[Call], HttpResponse | None], form: Form) -> Action:
         """Return `action` with this dialect's words for what goes wrong in it."""
@@ -96,6 +108,10 @@ class ZooRoutes:
 
     def _images_of(self, call: Call) -> frozenset[str]:
         return self._images.get(call.model, frozenset())
+
+
+def _as_it_is(action: Action, _form: Form) -> Action:
+    return action
 
 
 def _home(_call: Call) -> HttpResponse:
