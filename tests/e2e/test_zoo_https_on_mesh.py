@@ -18,12 +18,20 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from mesh import RunningMesh
-from simulators.keystores import PASSWORD, certificate_pem, certify, keystore, write_keystore
-from simulators.two_brokers import free_port
-from simulators.zoo_mesh import https_example, over_https_alone
+from simulators.keystores import PASSWORD, certificate_pem, certify, keystore, p256, write_keystore
+from simulators.zoo_mesh import (
+    HTTPS,
+    digit_record,
+    https_example,
+    https_place,
+    zoo_example,
+)
+from simulators.zoo_redis import JOB, STREAM, PlainRedis
 
+from wardian.cli.resolving import free_port
 from wardian.serving.api.table import ROUTES
 from wardian.serving.frontend_evidence import PATH as ATTESTATION
+from wardian.tee.role_table import ROLES
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +68,7 @@ def certificate_and_port(
 ) -> Iterator[tuple[x509.Certificate, int, RunningMesh]]:
     root = tmp_path_factory.mktemp("zoo-https")
     key = rsa.generate_private_key(public_exponent=65537, key_size=3072)  # as theirs was made
-    certificate, port = certify(key), free_port()
+    certificate, port = certify(key), free_port(["127.0.0.1"])
     files = write_keystore(root / "files", keystore(key, certificate))
     example = https_example(
         root / "example", port=port, keystore=files,
@@ -221,19 +229,67 @@ def test_killed_and_started_again_it_serves_as_before(client: Client, mesh: Runn
     assert client.ask("POST", "/predict", BODY) == before
 
 
-def test_the_role_loads_what_the_table_says(client: Client, mesh: RunningMesh) -> None:
-    """Last in this file: it ends the mesh."""
-    from test_role_modules import packages_above
+def test_both_dialects_from_one_process(need_program, tmp_path: Path) -> None:
+    key = p256()
+    certificate, port = certify(key), free_port(["127.0.0.1"])
+    files = write_keystore(tmp_path / "files", keystore(key, certificate))
+    redis = PlainRedis(need_program("redis-server"), tmp_path / "redis").start()
+    example = zoo_example(
+        tmp_path / "example", port=redis.port, agreed=HTTPS, operator=https_place(port, files)
+    )
+    mesh, stream = RunningMesh(state=tmp_path / "state", example=example), JOB.decode()
+    asker = redis.client()
+    try:
+        mesh.start()
+        client = Client(port, certificate)
+        asker.enqueue("one", digit_record(1), *STREAM)
+        asker.enqueue("two", b"?", *STREAM)
+        deadline = time.monotonic() + 30
+        while len(asker.results()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert client.predicts()
+        shown = client.ask("GET", "/metrics")[1].decode()
+        for line in (
+            f'wardian_zoo_records_read_total{{stream="{stream}"}} 2.0',
+            f'wardian_zoo_records_total{{outcome="answered",stream="{stream}"}} 1.0',
+            f'wardian_zoo_records_total{{outcome="nan_undecodable",stream="{stream}"}} 1.0',
+            f'wardian_zoo_records_held{{stream="{stream}"}} 0.0',
+            'wardian_requests_total{model="digits",route="zoo_predict",status="200"} 1.0',
+        ):
+            assert line in shown
+        assert mesh.screen.count("zoo is UNPROTECTED") == 2
+        assert mesh.stop() == 0
+        assert loaded_by_zoo(mesh) == all_of_zoo()
+    finally:
+        asker.close()
+        mesh.stop()
+        redis.kill()
 
-    from wardian.tee.role_table import ROLES as TABLE
 
-    del client
-    assert mesh.stop() == 0
-    ended = [
-        json.loads(line)
-        for line in (mesh.state / "logs" / "zoo.jsonl").read_text().splitlines()
-        if '"role.stopped"' in line
-    ]
-    loaded, named = set(ended[-1]["modules"].split()), set(TABLE["zoo"].modules)
-    assert loaded <= named | packages_above(named)
-    assert loaded >= over_https_alone(named)
+def loaded_by_zoo(mesh: RunningMesh) -> set[str]:
+    log = (mesh.state / "logs" / "zoo.jsonl").read_text()
+    ended = [json.loads(line) for line in log.splitlines() if '"role.stopped"' in line]
+    return set(ended[-1]["modules"].split())
+
+
+def all_of_zoo() -> set[str]:
+    """What the role loads where it serves both: all that the table says of it."""
+    from test_role_modules import NOT_LOADED, packages_above
+
+    of_dialects = ("wardian.serving.zoo.", "wardian.serving.api.zoo.")
+    absent = {each for each in NOT_LOADED if not each.startswith(of_dialects)}
+    named = set(ROLES["zoo"].modules)
+    return (named | packages_above(named - absent)) - absent
+
+
+def test_up_says_what_is_wrong_with_a_keystore_before_it_starts_anything(tmp_path: Path) -> None:
+    key = p256()
+    files = write_keystore(tmp_path / "files", keystore(key, certify(key)), b"another one")
+    example = https_example(tmp_path / "example", port=1, keystore=files)
+    mesh = RunningMesh(state=tmp_path / "state", example=example)
+    with pytest.raises(RuntimeError, match="wardian up ended with 2") as caught:
+        mesh.start()
+    assert "operator.toml: [zoo] keystore: the password does not open it" in str(caught.value)
+    assert "another one" not in str(caught.value)
+    assert not (tmp_path / "state" / "logs" / "broker.jsonl").exists()

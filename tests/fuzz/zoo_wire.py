@@ -36,7 +36,7 @@ _BODIES = (
     b'{"instances":[{"a":[],"b":[[],[]],"c":[[[1]]]}]}',
 )
 _KEYSTORES = tuple(path.read_bytes() for path in sorted((_VECTORS.parent / "pkcs12").glob("*.p12")))
-_FEW_ITERATIONS = 5000
+_FEW_ITERATIONS = 10_000
 
 
 def zoo_parsers() -> Iterator[tuple[str, Callable[[bytes], object], tuple[bytes, ...]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+HTTPS = '[dialects.zoo]\nenabled = true\ndefault_model = "digits"\nkeystore = true'
 
 
 def zoo_example(directory: Path, *, port: int, agreed: str = "", operator: str = "") -> Path:
@@ -30,15 +31,19 @@ def https_example(
     """
     shutil.copytree(DIGITS, directory)
     toml = directory / "wardian.toml"
-    table = '[dialects.zoo]\nenabled = true\ndefault_model = "digits"\nkeystore = true'
-    toml.write_text(f"{toml.read_text()}\n{table}\n{agreed}\n")
+    toml.write_text(f"{toml.read_text()}\n{HTTPS}\n{agreed}\n")
     place = directory / "operator.toml"
     before = place.read_text() if place.exists() else ""
-    place.write_text(
-        f'{before}\n[zoo]\nlisten = "127.0.0.1:{port}"\nkeystore = "{keystore[0]}"\n'
-        f'keystore_password_file = "{keystore[1]}"\n{operator}\n'
-    )
+    place.write_text(f"{before}\n[zoo]\n{https_place(port, keystore)}\n{operator}\n")
     return directory
+
+
+def https_place(port: int, keystore: tuple[Path, Path]) -> str:
+    """Return the lines of `[zoo]` that say where HTTPS is, and under which keystore."""
+    return (
+        f'listen = "127.0.0.1:{port}"\nkeystore = "{keystore[0]}"\n'
+        f'keystore_password_file = "{keystore[1]}"\n'
+    )
 
 
 def over_https_alone(modules: set[str]) -> set[str]:
