@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from mesh import RunningMesh
 from simulators.keystores import PASSWORD, certificate_pem, certify, keystore, p256, write_keystore
 from simulators.zoo_mesh import (
@@ -35,6 +36,7 @@ from wardian.tee.role_table import ROLES
 
 pytestmark = pytest.mark.slow
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "pkcs12"
 BODY = {"instances": [{"image": [0.5] * 64}]}
 RATE = 20
 
@@ -230,9 +232,12 @@ def test_killed_and_started_again_it_serves_as_before(client: Client, mesh: Runn
 
 
 def test_both_dialects_from_one_process(need_program, tmp_path: Path) -> None:
-    key = p256()
-    certificate, port = certify(key), free_port(["127.0.0.1"])
-    files = write_keystore(tmp_path / "files", keystore(key, certificate))
+    """Under a keystore as Java 8 wrote it, which the confined role opens."""
+    raw = (VECTORS / "keytool-legacy.p12").read_bytes()
+    found = pkcs12.load_pkcs12(raw, PASSWORD).cert
+    assert found is not None
+    certificate, port = found.certificate, free_port(["127.0.0.1"])
+    files = write_keystore(tmp_path / "files", raw)
     redis = PlainRedis(need_program("redis-server"), tmp_path / "redis").start()
     example = zoo_example(
         tmp_path / "example", port=redis.port, agreed=HTTPS, operator=https_place(port, files)

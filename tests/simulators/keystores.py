@@ -13,6 +13,11 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 PASSWORD = b"1234qwer"
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 LONG = dt.timedelta(days=36500)
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False,
+    key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+    decipher_only=False,
+)  # fmt: skip
 
 
 def p256() -> ec.EllipticCurvePrivateKey:
@@ -31,12 +36,13 @@ def certify(
     start: dt.datetime = START,
     lasts: dt.timedelta = LONG,
     ca: bool = False,
-    digest: Any = None,
 ) -> x509.Certificate:
     """Return a certificate of `key`, signed by that key, or `by` a key with the name of its CA."""
     signer, issuer = by or (key, subject)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    return (
+    of_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    of_signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    built = (
         x509.CertificateBuilder()
         .subject_name(name(subject))
         .issuer_name(name(issuer))
@@ -46,8 +52,12 @@ def certify(
         .not_valid_after(start + lasts)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(signer, hashes.SHA256() if digest is None else digest)
+        .add_extension(of_key, critical=False)
+        .add_extension(of_signer, critical=False)
     )
+    if ca:
+        built = built.add_extension(_SIGNS, critical=True)
+    return built.sign(signer, hashes.SHA256())
 
 
 def quick(password: bytes = PASSWORD, *, rounds: int = 1) -> Any:
