@@ -20,16 +20,23 @@ from simulators.zoo_redis import PlainRedis
 
 pytestmark = pytest.mark.slow
 JOBS = """
+one-output = { model = "twice" }
 pairs = { model = "pair" }
 pictures = { model = "picture" }
 top = { model = "digits", top_n = "topN(2)" }
+[dialects.zoo]
+enabled = true
+default_model = "digits"
 [models.pair]
+engine = "onnxruntime"
+[models.twice]
 engine = "onnxruntime"
 [models.picture]
 engine = "onnxruntime"
 pre = [{ step = "image", input = "pixels" }]
 """
 PASSWORD = "5e" * 32
+TWICE = [0, 2 / 64, 4 / 64]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,14 @@ def pair() -> bytes:
     )
 
 
+def twice() -> bytes:
+    return onnx_model(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["N", 3])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 3])],
+    )
+
+
 def picture() -> bytes:
     node = helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[2, 3], keepdims=0)
     return onnx_model(
@@ -65,18 +80,24 @@ def picture() -> bytes:
 
 def example(directory: Path, *, port: int, operator: str = "") -> Path:
     made = zoo_example(directory, port=port, agreed=JOBS, operator=operator)
-    for name, raw in (("pair", pair()), ("picture", picture())):
+    models = ""
+    for name, raw in (("pair", pair()), ("picture", picture()), ("twice", twice())):
         (made / f"{name}.onnx").write_bytes(raw)
+        models += f'[models.{name}]\nfile = "{name}.onnx"\n'
     toml = made / "example.toml"
-    models = '[models.pair]\nfile = "pair.onnx"\n[models.picture]\nfile = "picture.onnx"\n'
     toml.write_text(f"{toml.read_text()}\n{models}")
     return made
 
 
-def ask(python: str, *arguments: str) -> dict:
+def ask(python: str, *arguments: str, ca: Path) -> dict:
     script = Path(__file__).parent / "their_client.py"
     done = subprocess.run(
-        [python, str(script), *arguments], capture_output=True, text=True, check=False, timeout=200
+        [python, str(script), *arguments],
+        env=os.environ | {"SSL_CERT_FILE": str(ca)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -115,7 +136,7 @@ def told(
         toml = made / "operator.toml"
         toml.write_text(toml.read_text().replace("redis://127.0.0.1", "rediss://localhost"))
     mesh = RunningMesh(state=tmp_path / "state", example=made).start()
-    yield ask(python, str(server.port), str(tmp_path), *arguments)
+    yield ask(python, str(server.port), str(tmp_path), mesh.url, *arguments, ca=mesh.ca)
     assert mesh.stop() == 0
     server.kill()
 
@@ -133,6 +154,11 @@ def test_all_that_it_does_is_answered(told: dict) -> None:
     assert told["deleted"]
     assert told["absent"] == "[]"
     assert told["batch"] == told["batch alike"] == 1000
+    assert np.allclose(told["predict"][0], probabilities, atol=1e-5)
+    assert told["predict json"] == told["predict"]
+    assert told["predict wrong"] == "NaN"
+    assert told.get("predict one output", TWICE) == TWICE
+    assert told["http"] is None or np.allclose(told["http"][0], probabilities, atol=1e-5)
     assert told["pair"] == [[2, 4, 6], 3]
     red, green, blue = told["picture"]
     assert red > 240
