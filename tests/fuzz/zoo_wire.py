@@ -5,6 +5,7 @@ What was read is read to its last element, and is no larger than a few times its
 
 import json
 from base64 import b64decode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from wardian.serving.zoo.arrow import parse_stream
 from wardian.serving.zoo.columns import Columns, Dense, Image, Sparse
 from wardian.serving.zoo.instances import parse_instances
 from wardian.serving.zoo.records import parse_record, parse_uri
+from wardian.serving.zoo.result_arrays import parse_result
 
 _VECTORS = Path(__file__).parents[1] / "vectors" / "zoo"
 _PAYLOADS = tuple(
@@ -24,6 +26,11 @@ _PAYLOADS = tuple(
     if len(case["payload"]) < 4000
 )
 _STREAMS = tuple(b64decode(payload) for payload in _PAYLOADS)
+_RESULTS = tuple(
+    case["value"].encode()
+    for case in json.loads((_VECTORS / "results.json").read_text())
+    if case["client_reads"] != "NaN"
+)
 _BODIES = (
     b'{"instances":[{"t":[[1,2.5],[-3e2,0]],"u":7},{"t":"a|b","u":["c","d|"]}]}',
     b'{"instances":[{"i":{"b64":"/9j/4AAQSkZJRg=="},"j":"/9j/4AAQSkZJRg=="}]}',
@@ -38,6 +45,7 @@ def zoo_parsers() -> Iterator[tuple[str, Callable[[bytes], object], tuple[bytes,
     yield "Zoo record", partial(_record, {}), _PAYLOADS
     yield "Zoo record in JSON", partial(_record, {b"serde": b"stream"}), _BODIES
     yield "Zoo instances", _instances, _BODIES
+    yield "Zoo result", _result, _RESULTS
 
 
 def _record(fields: dict[bytes, bytes], raw: bytes) -> None:
@@ -50,6 +58,16 @@ def _record(fields: dict[bytes, bytes], raw: bytes) -> None:
 def _instances(raw: bytes) -> None:
     for columns in parse_instances(raw):
         _read(columns, len(raw))
+
+
+def _result(raw: bytes) -> None:
+    """Read a result from its base64, or from the stream within."""
+    for value in (raw, b2a_base64(raw, newline=False)):
+        outputs = parse_result(value)
+        for output in outputs:
+            _sum(output)
+        if sum(each.nbytes for each in outputs) > len(value):
+            raise AssertionError("more numbers than bytes")
 
 
 def _read(columns: Columns, size: int) -> None:

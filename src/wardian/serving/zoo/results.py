@@ -116,28 +116,38 @@ def _batch(array: Array) -> list[Any]:
     return [head, flat, bytes(column - 4 * rows), valid, dims, bytes(column - len(dims))]
 
 
-def _message(kind: int, header: Table, body_bytes: int = 0) -> bytes:
+def build_message(kind: int, header: Table, body_bytes: int = 0) -> bytes:
     """Return an encapsulated message: continuation, length, `Message`. Its body follows."""
     slots = (Scalar("h", _METADATA_V4), Scalar("B", kind), header, Scalar("q", body_bytes))
     raw = build_flatbuffer(Table(slots))
     return _CONTINUED + struct.pack("<i", len(raw)) + raw
 
 
-def _field(name: str, kind: int, slots: tuple[Scalar, ...]) -> Table:
-    """Return a nullable `Field` of no children, of the type `kind` with its own `slots`."""
-    return Table((Text(name), Scalar("?", 1), Scalar("B", kind), Table(slots), None, Tables(())))
+def build_field(
+    name: str, kind: int, slots: tuple[Scalar, ...], children: tuple[Table, ...] = ()
+) -> Table:
+    """Return a nullable `Field` of the type `kind` with its own `slots`."""
+    of = Tables(children)
+    return Table((Text(name), Scalar("?", 1), Scalar("B", kind), Table(slots), None, of))
 
 
-_FIELDS: Final = (
-    _field("data", 3, (Scalar("h", 1),)),  # FloatingPoint, of single precision
-    _field("shape", 2, (Scalar("i", 32), Scalar("?", 1))),  # Int, of 32 bits, signed
+def build_schema(fields: tuple[Table, ...]) -> bytes:
+    """Return the message of a little-endian schema."""
+    return build_message(1, Table((Scalar("h", 0), Tables(fields))))
+
+
+FLOAT32_TYPE: Final = (3, (Scalar("h", 1),))
+"""FloatingPoint, of single precision: the type's number and its slots."""
+INT32_TYPE: Final = (2, (Scalar("i", 32), Scalar("?", 1)))
+"""Int, of 32 bits, signed."""
+_SCHEMA: Final = build_schema(
+    (build_field("data", *FLOAT32_TYPE), build_field("shape", *INT32_TYPE))
 )
-_SCHEMA: Final = _message(1, Table((Scalar("h", 0), Tables(_FIELDS))))  # little-endian
 _END: Final = _CONTINUED + bytes(4)
 
 _MARKS: Final = tuple(range(0x7A6F6F00_00000001, 0x7A6F6F00_0000000F))
 """Numbers that occur nowhere else in a message: they show where its real ones have to stand."""
-_BATCH: Final = _message(
+_BATCH: Final = build_message(
     3,
     Table((Scalar("q", _MARKS[1]), Structs(2, _MARKS[2:6]), Structs(2, _MARKS[6:14]))),
     _MARKS[0],
