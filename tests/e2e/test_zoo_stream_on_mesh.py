@@ -51,7 +51,10 @@ class Queues:
         raise AssertionError(f"{uri} has no result")
 
 
-@pytest.fixture(scope="module", params=["plain", "password", "tls"])
+SLOW = [pytest.param(way, marks=pytest.mark.slow) for way in ("password", "tls")]
+
+
+@pytest.fixture(scope="module", params=["plain", *SLOW])
 def running(
     request: pytest.FixtureRequest, need_program, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[JobsMesh]:
