@@ -87,6 +87,17 @@ def test_replies_in_pieces() -> None:
         assert made.ask(asked, deadline=SOON) == [b"PONG", b"x" * 1000, b"PONG"]
 
 
+def test_half_a_reply_is_not_the_beginning_of_the_next() -> None:
+    redis = MemoryRedis()
+    with link(redis) as made:
+        made.ask(PING, deadline=SOON)
+        parts = iter((b"$10\r\nabc", b""))
+        redis.wires[0].recv = lambda size: next(parts)  # type: ignore[method-assign]
+        with pytest.raises(ConnectionLost):
+            made.ask(PING, deadline=SOON)
+        assert made.ask(PING, deadline=SOON) == [b"PONG"]
+
+
 @pytest.mark.parametrize(
     ("said", "kind"),
     [

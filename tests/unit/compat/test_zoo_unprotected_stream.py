@@ -276,6 +276,17 @@ def test_so_is_one_that_was_to_be_deleted(world: World) -> None:
     assert world.redis.wires[-1].closed
 
 
+def test_keys_that_were_not_asked_for_are_not_touched(world: World) -> None:
+    world.redis.put("theirs", b"1")
+    world.redis.put(f"{KEY}u", b"1")
+    theirs = b"$6\r\ntheirs\r\n"
+    ours = b"$%d\r\n%b\r\n" % (len(KEY) + 1, KEY.encode() + b"u")
+    page = b"*2\r\n$1\r\n0\r\n*5\r\n" + theirs + ours + b":7\r\n$-1\r\n" + ours
+    world.redis.scan = lambda *_: page  # type: ignore[method-assign]
+    assert world.stream.take_all() == {"u": b"1"}
+    assert world.redis.keys == {b"theirs": {b"value": b"1"}}
+
+
 def test_a_page_that_is_none(world: World) -> None:
     world.redis.scan = lambda *_: b"*1\r\n$1\r\n0\r\n"  # type: ignore[method-assign]
     with pytest.raises(PeerProtocolError, match="page"):
@@ -308,6 +319,8 @@ def test_the_timeout_is_in_seconds(world: World) -> None:
     with pytest.raises(Timeout):
         world.stream.ask(b"x", timeout_s=3)
     assert world.clock.now == pytest.approx(103)
+    assert world.stream.find("u") is None
+    assert world.redis.opened == 1  # no answer is no error of the connection
     with pytest.raises(Timeout):
         world.stream.ask(b"x", timeout_s=0)
     assert world.clock.now == pytest.approx(103)

@@ -152,8 +152,6 @@ class _Batch:
 
     def _texts(self, texts: list[bytes]) -> None:
         ends = np.cumsum([0, *map(len, texts)])
-        if ends[-1] > MAX_STREAM_BYTES:
-            raise FormatError(f"an Arrow stream: more than {MAX_STREAM_BYTES} bytes")
         self._node(len(texts))
         self._buffer(ends.astype("<i4").tobytes())
         self._buffer(b"".join(texts))
