@@ -10,6 +10,7 @@ Source: Apache Arrow, "Columnar format", 1.4, "Serialization and Interprocess Co
 
 import struct
 from binascii import b2a_base64
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -58,7 +59,7 @@ def build_columns(columns: Columns) -> bytes:
     """
     bound_columns(len(columns))
     batch = _Batch()
-    schema = build_schema(tuple(batch.add(name, column) for name, column in columns.items()))
+    schema = _schema(tuple(batch.add(name, column) for name, column in columns.items()))
     parts = [schema, batch.message(), *batch.body, _END]
     if sum(map(len, parts)) > MAX_STREAM_BYTES:
         raise FormatError(f"an Arrow stream: more than {MAX_STREAM_BYTES} bytes")
@@ -86,10 +87,7 @@ class _Batch:
 
     def message(self) -> bytes:
         """Return the message before the body."""
-        header = Table(
-            (Scalar("q", 1), Structs(2, tuple(self._nodes)), Structs(2, tuple(self._buffers)))
-        )
-        return build_message(3, header, self._size)
+        return _message(tuple(self._nodes), tuple(self._buffers), self._size)
 
     def _sparse(self, name: str, column: Sparse) -> Table:
         indices = column.indices
@@ -138,13 +136,13 @@ class _Batch:
         self._buffer(struct.pack("<2i", 0, flat.size))
         self._node(flat.size)
         self._buffer(flat.data.cast("B") if flat.size else b"")
-        return build_field(name, *_LIST, (build_field("item", *_TYPES[code]),))
+        return _list_field(name, *_TYPES[code])
 
     def _text_list(self, name: str, texts: list[bytes]) -> Table:
         self._node(1)
         self._buffer(struct.pack("<2i", 0, len(texts)))
         self._texts(texts)
-        return build_field(name, *_LIST, (build_field("item", *_UTF8),))
+        return _list_field(name, *_UTF8)
 
     def _text(self, name: str, text: bytes) -> Table:
         self._texts([text])
@@ -167,6 +165,22 @@ class _Batch:
         padding = -len(raw) % 8
         self.body += (raw, bytes(padding))
         self._size += len(raw) + padding
+
+
+@lru_cache(maxsize=16)
+def _list_field(name: str, kind: int, slots: tuple[Scalar, ...]) -> Table:
+    return build_field(name, *_LIST, (build_field("item", kind, slots),))
+
+
+_schema = lru_cache(maxsize=64)(build_schema)
+"""The records of one caller are mostly of one kind and shape, so the last are remembered."""
+
+
+@lru_cache(maxsize=64)
+def _message(nodes: tuple[int, ...], buffers: tuple[int, ...], size: int) -> bytes:
+    """Return the message of a batch of one row, likewise remembered."""
+    header = Table((Scalar("q", 1), Structs(2, nodes), Structs(2, buffers)))
+    return build_message(3, header, size)
 
 
 _TYPES: Final = {"<i4": INT32_TYPE, "<f4": FLOAT32_TYPE}
