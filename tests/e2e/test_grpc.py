@@ -190,7 +190,7 @@ def test_what_is_not_served_says_so(client: Any) -> None:
         client.get_system_shared_memory_status,
         client.get_trace_settings,
     ):
-        with pytest.raises(Refused, match="GRPCInferenceService has ModelInfer"):
+        with pytest.raises(Refused, match="GRPCInferenceService has ModelStreamInfer, ModelConfig"):
             call()
     with pytest.raises(Refused, match="by the mesh manifest"):
         client.load_model("digits")

@@ -48,6 +48,8 @@ NOT_LOADED = {
     "wardian.serving.zoo.tensors",
     "wardian.serving.zoo.text",
     "wardian.serving.grpc.generated",
+    "wardian.serving.grpc.zoo_calls",
+    "wardian.serving.grpc.zoo_timers",
     "wardian.inference.steps.image",
     "wardian.inference.steps.tokens",
     "wardian.inference.text.byte_bpe",

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from mesh import DIGITS, RunningMesh
+from simulators.zoo_grpc import ZooGrpcClient
 
 import wardian
 
@@ -68,3 +69,15 @@ def test_what_does_not_fit(mesh: RunningMesh) -> None:
     assert b"was expected" in body
     assert ask(mesh, "POST", "/predict", [1])[0] == 400
     assert ask(mesh, "POST", "/models/other/versions/1/predict", [1])[0] == 404
+
+
+def test_its_grpc_service_gives_the_same(mesh: RunningMesh) -> None:
+    rows = np.random.default_rng(5).random((2, 64), dtype="f4")
+    body = {"instances": [{"any": row.tolist()} for row in rows]}
+    _, over_http = ask(mesh, "POST", "/models/digits/versions/1/predict", body)
+    client = ZooGrpcClient(urlsplit(mesh.url).port or 443, mesh.ca)
+    with client.channel:
+        reply = client.call("Predict", modelName="digits", modelVersion="1", input=json.dumps(body))
+        assert json.loads(reply.response) == json.loads(over_http)["predictions"]
+        names = {each.name for each in client.call("GetMetrics").metrics}
+    assert "zoo.serving.inference.digits.1" in names

@@ -14,6 +14,7 @@ import pytest
 from simulators.zoo_jobs import start
 
 pytestmark = pytest.mark.slow
+TWICE = [0, 2 / 64, 4 / 64]
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +25,15 @@ def python() -> str:
     return path
 
 
-def ask(python: str, *arguments: str) -> dict:
+def ask(python: str, *arguments: str, ca: Path) -> dict:
     script = Path(__file__).parent / "their_client.py"
     done = subprocess.run(
-        [python, str(script), *arguments], capture_output=True, text=True, check=False, timeout=200
+        [python, str(script), *arguments],
+        env=os.environ | {"SSL_CERT_FILE": str(ca)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -39,7 +45,8 @@ def told(
 ) -> Iterator[dict]:
     running = start(request.param, program=need_program("redis-server"), directory=tmp_path)
     secrets = () if running.ca is None else (str(running.ca), str(running.password))
-    yield ask(python, str(running.redis.port), str(tmp_path), *secrets)
+    mesh = running.mesh
+    yield ask(python, str(running.redis.port), str(tmp_path), mesh.url, *secrets, ca=mesh.ca)
     running.stop()
 
 
@@ -56,6 +63,11 @@ def test_all_that_it_does_is_answered(told: dict) -> None:
     assert told["deleted"]
     assert told["absent"] == "[]"
     assert told["batch"] == told["batch alike"] == 1000
+    assert np.allclose(told["predict"][0], probabilities, atol=1e-5)
+    assert told["predict json"] == told["predict"]
+    assert told["predict wrong"] == "NaN"
+    assert told.get("predict one output", TWICE) == TWICE
+    assert told["http"] is None or np.allclose(told["http"][0], probabilities, atol=1e-5)
     assert told["pair"] == [[2, 4, 6], 3]
     red, green, blue = told["picture"]
     assert red > 240

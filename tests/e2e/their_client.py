@@ -1,9 +1,10 @@
 """What the unmodified client of `bigdl-serving` 2.4.0 does with the Redis dialect; prints JSON.
 
 Run by a Python that has it (`bigdl-serving`, `redis`, `pyarrow`, `numpy`, `opencv-python-headless`):
-python their_client.py PORT DIRECTORY [CA_FILE PASSWORD]. The streams are those of
+python their_client.py PORT DIRECTORY URL [CA_FILE PASSWORD]. The streams are those of
 `test_zoo_their_client.py`. With a CA, its own connection is exchanged for one of TLS, as the issue
-says that users do: 2.4.0 has no argument for it.
+says that users do: 2.4.0 has no argument for it. URL is a front end's, whose CA `SSL_CERT_FILE`
+names; this needs an httpx of its time (0.13), and its `predict` of one output a numpy before 1.25.
 """
 
 import contextlib
@@ -13,12 +14,13 @@ import sys
 import time
 
 import cv2
+import httpx
 import numpy as np
 import redis
 from bigdl.serving.client import InputQueue, OutputQueue
 
-PORT, DIRECTORY = int(sys.argv[1]), sys.argv[2]
-TLS = sys.argv[3:5]
+PORT, DIRECTORY, URL = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+TLS = sys.argv[4:6]
 
 
 def queues(name):
@@ -91,6 +93,12 @@ def main():
     )
     out["batch seconds"] = round(time.monotonic() - began, 2)
 
+    asked.output_queue.db = answers.db
+    out["predict"] = told(asked.predict({"t": image}))
+    out["predict wrong"] = told(asked.predict(np.zeros(63, np.float32)))
+    out["predict json"] = told(asked.predict(json.dumps({"instances": [{"t": image.tolist()}]})))
+    out["http"] = over_http(image, answers)
+
     asked, answers = queues("pairs")
     asked.enqueue("pair", b=np.array([1, 2], np.float32), a=np.array([1, 2, 3], np.float32))
     out["pair"] = told(wait(answers, "pair"))
@@ -105,10 +113,23 @@ def main():
     asked.enqueue("no picture", img={"b64": "bm8gcGljdHVyZQ=="})
     out["no picture"] = told(wait(answers, "no picture"))
 
+    asked, answers = queues("one-output")
+    asked.output_queue.db = answers.db
+    if tuple(map(int, np.__version__.split(".")[:2])) < (1, 25):
+        out["predict one output"] = told(asked.predict({"t": image[:3]}))
+
     asked, answers = queues("top")
     asked.enqueue("top", t=image)
     out["top"] = raw(answers, "top")
     return out
+
+
+def over_http(image, reader):
+    if not hasattr(httpx, "PoolLimits"):
+        return None
+    asked = InputQueue(frontend_url=URL)
+    said = asked.predict(json.dumps({"instances": [{"image": image.tolist()}]}))
+    return told(reader.get_ndarray_from_b64(said.strip('"')))
 
 
 def raw(output, uri):

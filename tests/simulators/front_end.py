@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import h11
@@ -35,6 +35,7 @@ from wardian.serving.catalog import ModelInfo
 from wardian.serving.client.policy import ClientPolicy
 from wardian.serving.dispatch import Counters, Outcome
 from wardian.serving.frontend import Frontend
+from wardian.serving.grpc.call import Served
 from wardian.serving.http.tls import TlsIdentity
 from wardian.serving.queue.lease import Lane
 from wardian.serving.tenants.roster import Roster
@@ -260,9 +261,10 @@ class FrontEnd:
         loop: str = "uvloop",
         roster: Roster | None = None,
         more_routes: FindMore | None = None,
+        more_calls: Mapping[bytes, Served] | None = None,
         **limits: Any,
     ) -> None:
-        self.roster, self.more_routes = roster, more_routes
+        self.roster, self.more_routes, self.more_calls = roster, more_routes, more_calls
         self.platform = generate_platform()
         self.ca = MeshCa.create(mesh="test", simulated=True, now=int(time.time()))
         self.manifest = make_manifest(self.platform)
@@ -335,6 +337,7 @@ class FrontEnd:
             papers=self.papers,
             roster=self.roster,
             more_routes=self.more_routes,
+            more_calls=self.more_calls,
         )
 
     def put_in_force(self, manifest: VerifiedManifest) -> None:

@@ -1,4 +1,4 @@
-"""A mesh that serves four streams of a Redis of Cluster Serving's clients, and ways to that Redis."""
+"""A mesh that serves five streams of a Redis of Cluster Serving's clients, and ways to that Redis."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,16 @@ from simulators.zoo_redis import PlainRedis
 
 PASSWORD = "5e" * 32
 JOBS = """
+one-output = { model = "twice" }
 pairs = { model = "pair" }
 pictures = { model = "picture" }
 top = { model = "digits", top_n = "topN(2)" }
+[dialects.zoo]
+enabled = true
+default_model = "digits"
 [models.pair]
+engine = "onnxruntime"
+[models.twice]
 engine = "onnxruntime"
 [models.picture]
 engine = "onnxruntime"
@@ -37,6 +43,14 @@ def pair() -> bytes:
     )
 
 
+def twice() -> bytes:
+    return onnx_model(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["N", 3])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 3])],
+    )
+
+
 def picture() -> bytes:
     node = helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[2, 3], keepdims=0)
     return onnx_model(
@@ -48,10 +62,11 @@ def picture() -> bytes:
 
 def example(directory: Path, *, port: int, operator: str = "") -> Path:
     made = zoo_example(directory, port=port, agreed=JOBS, operator=operator)
-    for name, raw in (("pair", pair()), ("picture", picture())):
+    models = ""
+    for name, raw in (("pair", pair()), ("picture", picture()), ("twice", twice())):
         (made / f"{name}.onnx").write_bytes(raw)
+        models += f'[models.{name}]\nfile = "{name}.onnx"\n'
     toml = made / "example.toml"
-    models = '[models.pair]\nfile = "pair.onnx"\n[models.picture]\nfile = "picture.onnx"\n'
     toml.write_text(f"{toml.read_text()}\n{models}")
     return made
 

@@ -277,6 +277,11 @@ class Metrics(Collector):
         """Read the histogram `name` from `source` at each scrape."""
         self._durations[_BY_NAME[name].name] = source
 
+    def durations(self, name: str) -> Mapping[Labels, DurationCounts]:
+        """Return what the histogram `name` has counted, for each combination of label values."""
+        source = self._durations.get(name)
+        return {} if source is None else source()
+
     def render(self) -> bytes:
         """Return all of it in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -303,8 +308,7 @@ class Metrics(Collector):
 
     def _collect_seconds(self, family: Family) -> Metric:
         metric = HistogramMetricFamily(family.name, family.text, labels=family.labels)
-        source = self._durations.get(family.name)
-        for labels, histogram in ({} if source is None else source()).items():
+        for labels, histogram in self.durations(family.name).items():
             buckets: list[tuple[str, float]] = []
             seen = 0
             for bound, count in zip((*SECONDS, None), histogram.counts, strict=True):

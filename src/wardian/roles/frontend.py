@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import uvloop
+from typing_extensions import TypedDict
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.log import event
@@ -32,6 +34,7 @@ from wardian.serving.api.json_tensors import parse_rows
 from wardian.serving.api.routes import FindMore
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.frontend import Frontend
+from wardian.serving.grpc.call import Served
 from wardian.serving.http.reader import read_one
 from wardian.serving.http.tls import TlsIdentity
 from wardian.serving.queue.redis_front import RedisFrontQueue
@@ -94,7 +97,7 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         attest=enclave.evidence,
         papers=_papers(admission),
         roster=None if known is None else known.roster,
-        more_routes=_more_routes(agreed),
+        **_more(agreed),
     )
     member = DispatchMember(
         admission,
@@ -131,14 +134,25 @@ async def _serve(enclave: Enclave, host: HostSettings, agreed: Agreed) -> None:
         raise over
 
 
-def _more_routes(agreed: Agreed) -> FindMore | None:
-    """Return what finds the routes of the other dialect that the owners agreed on, if any."""
-    zoo = agreed.dialects.zoo
-    if zoo is None or not zoo.enabled:
-        return None
-    from wardian.serving.api.zoo.dialect import ZooRoutes  # noqa: PLC0415  where it is agreed on
+class _More(TypedDict, total=False):
+    """What another dialect adds to a front end."""
 
-    return ZooRoutes(zoo, models=agreed.models).find
+    more_routes: FindMore
+    more_calls: Mapping[bytes, Served]
+
+
+def _more(agreed: Agreed) -> _More:
+    """Return the paths and calls of the other dialect that the owners agreed on, if any."""
+    zoo, models = agreed.dialects.zoo, agreed.models
+    if zoo is None or not zoo.enabled:
+        return {}
+    from wardian.serving.api.zoo.dialect import ZooRoutes  # noqa: PLC0415  where it is agreed on
+    from wardian.serving.grpc.zoo_calls import ZooCalls  # noqa: PLC0415
+
+    return {
+        "more_routes": ZooRoutes(zoo, models=models).find,
+        "more_calls": ZooCalls(zoo, models=models).methods,
+    }
 
 
 def _watch_queue(metrics: Metrics, queue: Queue) -> None:

@@ -16,6 +16,7 @@ from wardian.serving.api.routes import Api, FindMore
 from wardian.serving.api.service import Dispatching
 from wardian.serving.api.tenant_api import TenantApi
 from wardian.serving.dispatch import Counters
+from wardian.serving.grpc.call import Served
 from wardian.serving.grpc.service import GrpcService
 from wardian.serving.http.http2.connection import Http2Connection
 from wardian.serving.http.server import HttpServer
@@ -59,6 +60,7 @@ class Frontend:
         metrics: Metrics | None = None,
         roster: Roster | None = None,
         more_routes: FindMore | None = None,
+        more_calls: Mapping[bytes, Served] | None = None,
     ) -> None:
         """Compose a front end; nothing listens before `start`.
 
@@ -72,6 +74,7 @@ class Frontend:
             roster: who is served; None: whoever connects. The caller tells of changes by
                 `use_tenants`.
             more_routes: finds those of another dialect.
+            more_calls: methods of gRPC of another dialect, by their paths.
         """
         self.metrics = metrics or Metrics()
         self._dispatcher = dispatcher
@@ -80,15 +83,14 @@ class Frontend:
         self._keys: dict[bytes, None] = {}  # server keys of this manifest, the oldest first
         self._roster, self._identity = roster, identity
         self._api = self._make_api(limits, more_routes)
+        calls = GrpcService(self._api.service, limits, more=more_calls)
         self._server = HttpServer(
             handler=self._api.handle,
             limits=limits,
             gate=self._api.gate if isinstance(self._api, TenantApi) else None,
             whose=self._api.whose if isinstance(self._api, TenantApi) else None,
             count_refusal=lambda status: self.metrics.count(names.REFUSALS, str(status)),
-            speakers={
-                "h2": partial(Http2Connection, accept=GrpcService(self._api.service, limits).accept)
-            },
+            speakers={"h2": partial(Http2Connection, accept=calls.accept)},
         )
         self.metrics.watch(names.CONNECTIONS, lambda: {(): self._server.open_connections})
         self.metrics.watch(names.IN_FLIGHT, lambda: {(): self._api.in_flight})

@@ -283,11 +283,22 @@ class FakeService:
     def waiting_models(self) -> list[str]:
         return []
 
+    def look(self) -> None:
+        return None
+
+
+class FakeCall:
+    def __init__(self) -> None:
+        self.service, self.message = FakeService(), b""
+
+    def answer(self, parts) -> None:
+        self.message = b"".join(parts)
+
 
 def run(method: str, request, answer):
-    message = request.SerializeToString()
-    named = read_named(message, 0, len(message))
-    return answer.FromString(METHODS[SERVICE + method.encode()].run(FakeService(), named))
+    message, call = request.SerializeToString(), FakeCall()
+    METHODS[SERVICE + method.encode()].act(call, bytes(5) + message)
+    return answer.FromString(call.message)
 
 
 def test_what_a_model_is_read_by_google() -> None:

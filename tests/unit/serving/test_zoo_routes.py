@@ -211,18 +211,21 @@ def test_a_wrong_table_is_refused(table: str, says: str) -> None:
 
 
 def test_nothing_of_it_is_loaded_unless_it_was_agreed_on() -> None:
-    from wardian.roles.frontend import _more_routes
+    from wardian.roles.frontend import _more
 
-    loaded = {name: module for name, module in sys.modules.items() if ".api.zoo" in name}
+    theirs = (".api.zoo", ".grpc.zoo")
+    loaded = {
+        name: module for name, module in sys.modules.items() if any(each in name for each in theirs)
+    }
     for name in loaded:
         del sys.modules[name]
     try:
         for table in ("", "\n[dialects.zoo]\nenabled = false\n"):
             agreed = settings.parse((AGREED + table).encode(), Agreed, name="w")
-            assert _more_routes(agreed) is None
-            assert not any(".api.zoo" in name for name in sys.modules)
+            assert _more(agreed) == {}
+            assert not any(each in name for name in sys.modules for each in theirs)
         enabled = "\n[dialects.zoo]\nenabled = true\n"
         agreed = settings.parse((AGREED + enabled).encode(), Agreed, name="w")
-        assert _more_routes(agreed) is not None
+        assert _more(agreed).keys() == {"more_routes", "more_calls"}
     finally:
         sys.modules.update(loaded)

@@ -1,65 +1,64 @@
-"""One gRPC call with one request: collected, carried out, answered.
+"""One gRPC call with one request: collected, handed to what its method does, answered.
 
 Source: gRPC over HTTP/2. A message stands after a byte that says whether it is compressed, and its
 length in four bytes, big-endian.
 """
 
 import struct
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from wardian._internal.agreed import Limits
 from wardian.errors import RequestError, Timeout
-from wardian.inference.spec import Tensors
-from wardian.serving.api.service import Service
-from wardian.serving.grpc.infer_answer import build_infer
-from wardian.serving.grpc.infer_request import Asked, parse_infer
-from wardian.serving.grpc.methods import INFER, METHODS, read_named
-from wardian.serving.grpc.status import HEAD, OK_TRAILERS, ending_of
+from wardian.serving.api.service import Done, Service
+from wardian.serving.grpc.status import HEAD, OK_TRAILERS, Ending, ending_of
 from wardian.serving.http.http2.stream import Stream
 from wardian.serving.http.messages import Buffer
 from wardian.serving.traces import HEADER, Trace
-
-if TYPE_CHECKING:
-    from wardian.serving.dispatch import Outcome
 
 PREFIX: Final = struct.Struct(">BI")
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
 class UnaryCall:
-    """Serves one stream with one request and one answer."""
+    """Serves one stream with one request and one answer.
 
-    __slots__ = ("_asked", "_body", "_ends_at", "_limits", "_route", "_service", "_started",
-                 "_stream", "_trace")  # fmt: skip
+    Attributes:
+        stream: that it came on.
+        service: what its caller is served with.
+        model: that it is counted under; "" until it is known.
+    """
 
-    def __init__(self, stream: Stream, service: Service, limits: Limits, *, route: str) -> None:
-        """Serve `stream`, counted as `route`."""
-        self._stream, self._service, self._limits = stream, service, limits
-        self._route = route
+    __slots__ = ("_act", "_body", "_ends_at", "_limits", "_route", "_started", "_trace", "model",
+                 "service", "stream")  # fmt: skip
+
+    def __init__(self, stream: Stream, service: Service, limits: Limits, served: "Served") -> None:
+        """Serve `stream` with what `served` does, counted as that says."""
+        self.stream, self.service, self._limits = stream, service, limits
+        self._route, self._act = served
         self._started = service.clock()
         self._ends_at: float | None = None
         self._body: bytes | bytearray = b""
-        self._asked: Asked | None = None
         self._trace: Trace | None = None
+        self.model = ""
 
     def begin(self) -> None:
         """Refuse the call if its head says that it cannot be served."""
         try:
-            timeout_s = begin_call(self._stream)
+            timeout_s = begin_call(self.stream)
             if timeout_s is not None:
                 self._ends_at = self._started + timeout_s
-                self._stream.deadline = self._stream.carrier.now + timeout_s
+                self.stream.deadline = self.stream.carrier.now + timeout_s
         except RequestError as err:
-            self._fail(err)
+            self.fail(err)
 
     def data(self, part: bytes) -> None:
         """Take part of the request."""
-        stream = self._stream
+        stream = self.stream
         if stream.dead or stream.ending:
             return
         if not stream.acquire(len(part)):
-            self._fail(RequestError("too many large requests at once", status=503))
+            self.fail(RequestError("too many large requests at once", status=503))
             return
         if not self._body:
             self._body = part
@@ -70,34 +69,28 @@ class UnaryCall:
         try:
             message_end(self._body, self._limits.max_body_bytes)
         except RequestError as err:
-            self._fail(err)
+            self.fail(err)
         else:
             stream.consumed(len(part))
 
     def end(self) -> None:
         """Carry the request out."""
-        stream = self._stream
+        stream = self.stream
         if stream.dead or stream.ending:
             return
         stream.work()
         try:
             source = self._body
             expect_whole(source, self._limits.max_body_bytes)
-            self._service.expect_in_force(stream.carrier.tls_spki)
-            if stream.head.target == INFER:
-                self._infer(source)
-            else:
-                self._service.look()
-                method = METHODS[stream.head.target]
-                named = read_named(source, PREFIX.size, len(source))
-                self._answer([method.run(self._service, named)])
+            self.service.expect_in_force(stream.carrier.tls_spki)
+            self._act(self, source)
         except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
-            self._fail(err)
+            self.fail(err)
 
     def late(self, waited_s: float) -> None:
         """End a call whose request does not become whole in time."""
         del waited_s
-        self._fail(Timeout("the request did not arrive in time"))
+        self.fail(Timeout("the request did not arrive in time"))
 
     def leave(self) -> None:
         """Go on: a call that has begun is served."""
@@ -108,58 +101,72 @@ class UnaryCall:
     def gone(self) -> None:
         """Forget the request, unless it is being carried out."""
         self._body = b""
-        if not self._stream.working:
-            self._stream.release()
+        if not self.stream.working:
+            self.stream.release()
 
-    def _infer(self, source: bytes | bytearray) -> None:
-        headers, done = self._stream.head.headers, self._infer_done
+    # -- what the method does with it -------------------------------------------------------------
+
+    def begin_inference(self) -> None:
+        """Trace this call if its client does."""
+        headers = self.stream.head.headers
         if HEADER in headers:
-            self._trace = self._service.tracer.begin(headers[HEADER])
-        asked = self._asked = parse_infer(source, PREFIX.size, len(source))
-        self._service.submit(
-            model=asked.model,
-            version=asked.version,
-            inputs=asked.request.inputs,
-            outputs=asked.request.outputs,
-            timeout_s=shorter(
-                asked.request.timeout_s, time_left(self._ends_at, self._service.clock())
-            ),
-            connection=self._stream.carrier.number,
-            done=done if self._trace is None else self._trace.through(done),
-        )
+            self._trace = self.service.tracer.begin(headers[HEADER])
 
-    def _infer_done(self, outcome: "Outcome") -> None:
-        self._service.over()
-        try:
-            if outcome.outputs is None or self._asked is None:
-                self._fail(outcome.error)
-            else:
-                self._answer(infer_answer(self._asked, outcome.outputs, outcome.version))
-        except Exception as err:  # noqa: BLE001  the outermost loop: one request, one answer
-            self._fail(err)
+    def traced(self, done: Done) -> Done:
+        """Return what to hand over in the place of `done`: a trace learns of the outcome too."""
+        return done if self._trace is None else self._trace.through(done)
 
-    def _answer(self, parts: Sequence[Buffer]) -> None:
-        stream = self._stream
+    def time_left(self) -> float | None:
+        """Return for how many seconds the client waits; None: it does not say.
+
+        Raises:
+            Timeout: it waits no more.
+        """
+        return time_left(self._ends_at, self.service.clock())
+
+    def answer(self, parts: Sequence[Buffer]) -> None:
+        """End the call with the message in `parts`."""
+        stream = self.stream
         stream.release()
         stream.start(HEAD)
         stream.write(framed(parts))
         stream.finish(OK_TRAILERS)
         self._count(200)
 
-    def _fail(self, err: BaseException | None) -> None:
-        ending = ending_of(err)
+    def fail(self, err: BaseException | None) -> None:
+        """End the call that `err` ended."""
+        self.refuse(ending_of(err))
+
+    def refuse(self, ending: Ending) -> None:
+        """End the call without an answer."""
         self._body = b""
-        self._stream.release()
-        self._stream.start(ending.trailers(alone=True), end=True)
+        self.stream.release()
+        self.stream.start(ending.trailers(alone=True), end=True)
         self._count(ending.http_status)
         if ending.close:
-            self._stream.carrier.retire()
+            self.stream.carrier.retire()
 
     def _count(self, status: int) -> None:
-        model = self._asked.model if self._asked is not None else ""
-        self._service.answered(self._route, model, status, self._started, self._trace)
-        if self._stream.working:
-            self._stream.rest()
+        self.service.answered(self._route, self.model, status, self._started, self._trace)
+        if self.stream.working:
+            self.stream.rest()
+
+
+Act: TypeAlias = Callable[[UnaryCall, bytes | bytearray], None]
+"""Carries a call out whose message is whole, behind its prefix: answers it, now or later, or raises
+what it ends with."""
+
+
+class Served(NamedTuple):
+    """A method with one request and one answer.
+
+    Attributes:
+        route: label of the metrics.
+        act: what it does.
+    """
+
+    route: str
+    act: Act
 
 
 def begin_call(stream: Stream) -> float | None:
@@ -233,14 +240,3 @@ def shorter(one: float | None, other: float | None) -> float | None:
 def framed(parts: Sequence[Buffer]) -> list[Buffer]:
     """Return the message in `parts` behind its prefix."""
     return [PREFIX.pack(0, sum(map(len, parts))) + bytes(parts[0]), *parts[1:]]
-
-
-def infer_answer(asked: Asked, outputs: Tensors, version: int) -> list[Buffer]:
-    """Return the answer to `asked`, which `version` of the model gave, in parts.
-
-    Raises:
-        RequestError: 413; more numbers than go out typed.
-    """
-    return build_infer(
-        model=asked.model, version=str(version), request=asked.request, outputs=outputs
-    )

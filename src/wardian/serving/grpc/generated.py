@@ -23,8 +23,9 @@ from wardian.serving.api.generate.bodies import (
 from wardian.serving.api.generate.chain import Chain, Wanted
 from wardian.serving.api.service import Service
 from wardian.serving.grpc import wire
-from wardian.serving.grpc.call import infer_answer, shorter
+from wardian.serving.grpc.call import shorter
 from wardian.serving.grpc.infer_answer import error_message, final_parameter
+from wardian.serving.grpc.infer_call import infer_answer
 from wardian.serving.grpc.infer_request import Asked
 from wardian.serving.grpc.methods import STREAM_ROUTE
 from wardian.serving.grpc.status import Ending, ending_of

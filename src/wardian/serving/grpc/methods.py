@@ -1,4 +1,4 @@
-"""The methods of GRPCInferenceService that answer at once, and the names of the others.
+"""The methods of GRPCInferenceService, by their paths; those that describe answer at once.
 
 Source: Open Inference Protocol v2, gRPC; Triton's extensions for the repository and configuration.
 Numbers of fields are those of their `.proto` files.
@@ -14,6 +14,8 @@ from wardian.serving.api.actions import NOT_BY_REQUEST
 from wardian.serving.api.service import Service, parse_version
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.grpc import wire
+from wardian.serving.grpc.call import PREFIX, Served, UnaryCall
+from wardian.serving.grpc.infer_call import infer
 from wardian.serving.grpc.wire import Budget
 
 SERVICE: Final = b"/inference.GRPCInferenceService/"
@@ -43,18 +45,18 @@ class Named(NamedTuple):
 
 
 Run: TypeAlias = Callable[[Service, Named], bytes]
+"""Returns the answer of a method to what its request names."""
 
 
-class Method(NamedTuple):
-    """One method.
+def at_once(route: str, run: Run) -> Served:
+    """Return a method, counted as `route`, whose answer is there when it is asked for."""
 
-    Attributes:
-        route: label of the metrics.
-        run: returns the answer.
-    """
+    def act(call: UnaryCall, source: bytes | bytearray) -> None:
+        call.service.look()
+        named = read_named(source, PREFIX.size, len(source))
+        call.answer([run(call.service, named)])
 
-    route: str
-    run: Run
+    return Served(route, act)
 
 
 def read_named(source: bytes | bytearray, start: int, end: int) -> Named:
@@ -167,15 +169,16 @@ def _axes(spec: TensorSpec) -> bytes:
     return b"".join(wire.varint(axis % 2**64) for axis in spec.shape)
 
 
-METHODS: Final[Mapping[bytes, Method]] = {
-    SERVICE + b"ServerLive": Method("grpc_live", _live),
-    SERVICE + b"ServerReady": Method("grpc_ready", _ready),
-    SERVICE + b"ModelReady": Method("grpc_model_ready", _model_ready),
-    SERVICE + b"ServerMetadata": Method("grpc_server", _server),
-    SERVICE + b"ModelMetadata": Method("grpc_metadata", _metadata),
-    SERVICE + b"ModelConfig": Method("grpc_config", _config),
-    SERVICE + b"RepositoryIndex": Method("grpc_repository_index", _index),
-    SERVICE + b"RepositoryModelLoad": Method("grpc_repository_load", _not_by_request),
-    SERVICE + b"RepositoryModelUnload": Method("grpc_repository_unload", _not_by_request),
+METHODS: Final[Mapping[bytes, Served]] = {
+    INFER: Served("grpc_infer", infer),
+    SERVICE + b"ServerLive": at_once("grpc_live", _live),
+    SERVICE + b"ServerReady": at_once("grpc_ready", _ready),
+    SERVICE + b"ModelReady": at_once("grpc_model_ready", _model_ready),
+    SERVICE + b"ServerMetadata": at_once("grpc_server", _server),
+    SERVICE + b"ModelMetadata": at_once("grpc_metadata", _metadata),
+    SERVICE + b"ModelConfig": at_once("grpc_config", _config),
+    SERVICE + b"RepositoryIndex": at_once("grpc_repository_index", _index),
+    SERVICE + b"RepositoryModelLoad": at_once("grpc_repository_load", _not_by_request),
+    SERVICE + b"RepositoryModelUnload": at_once("grpc_repository_unload", _not_by_request),
 }
-"""By path."""
+"""By path; a stream of requests (`STREAM_INFER`) has a call of its own."""

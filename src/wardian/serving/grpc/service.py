@@ -1,23 +1,32 @@
 """Which streams of HTTP/2 are calls of gRPC, and who serves them."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from wardian._internal.agreed import Limits
 from wardian.errors import RequestError
 from wardian.serving.api.service import Service
-from wardian.serving.grpc.call import UnaryCall
-from wardian.serving.grpc.methods import INFER, METHODS, OPEN_TO_ALL, SERVICE, STREAM_INFER
+from wardian.serving.grpc.call import Served, UnaryCall
+from wardian.serving.grpc.infer_call import infer
+from wardian.serving.grpc.methods import METHODS, OPEN_TO_ALL, SERVICE, STREAM_INFER
 from wardian.serving.grpc.status import Ending, Status, ending_of
 from wardian.serving.grpc.stream_call import StreamCall
 from wardian.serving.http.http2.stream import Receiver, Stream
 
-_MEDIA_TYPES = frozenset({b"application/grpc", b"application/grpc+proto"})
+_MEDIA_TYPES: Final = frozenset({b"application/grpc", b"application/grpc+proto"})
+_NO_METHOD: Final = Served("other", infer)
+"""How a call is counted that is over before it begins."""
 
 
 class GrpcService:
-    """GRPCInferenceService over the models of one front end."""
+    """GRPCInferenceService over the models of one front end, and what other dialects add."""
 
-    def __init__(self, service: Service, limits: Limits) -> None:
-        """Serve what `service` serves, within `limits`."""
+    def __init__(
+        self, service: Service, limits: Limits, *, more: Mapping[bytes, Served] | None = None
+    ) -> None:
+        """Serve what `service` serves, within `limits`; `more` methods by their paths."""
         self._service, self._limits = service, limits
+        self._methods = {**METHODS, **(more or {})}
 
     def accept(self, stream: Stream) -> Receiver | None:
         """Return who serves `stream`, or None if it is no call of gRPC."""
@@ -35,11 +44,10 @@ class GrpcService:
             streaming = StreamCall(stream, service, self._limits)
             streaming.begin()
             return streaming
-        method = METHODS.get(target)
-        if method is None and target != INFER:
+        served = self._methods.get(target)
+        if served is None:
             return self._refuse(stream, target)
-        route = "grpc_infer" if method is None else method.route
-        call = UnaryCall(stream, service, self._limits, route=route)
+        call = UnaryCall(stream, service, self._limits, served)
         call.begin()
         return call
 
@@ -48,7 +56,7 @@ class GrpcService:
         what = "method" if target.startswith(SERVICE) else "service"
         ending = Ending(
             Status.UNIMPLEMENTED,
-            f"no such {what}; GRPCInferenceService has ModelInfer, ModelStreamInfer, {known}",
+            f"no such {what}; GRPCInferenceService has ModelStreamInfer, {known}",
             501,
         )
         return self._end(stream, ending)
@@ -58,4 +66,4 @@ class GrpcService:
         started = self._service.clock()
         stream.start(ending.trailers(alone=True), end=True)
         self._service.answered("other", "", ending.http_status, started)
-        return UnaryCall(stream, self._service, self._limits, route="other")
+        return UnaryCall(stream, self._service, self._limits, _NO_METHOD)

@@ -15,12 +15,12 @@ from wardian.serving.grpc.call import (
     PREFIX,
     begin_call,
     framed,
-    infer_answer,
     message_end,
     shorter,
     time_left,
 )
 from wardian.serving.grpc.infer_answer import error_message, final_parameter
+from wardian.serving.grpc.infer_call import infer_answer
 from wardian.serving.grpc.infer_request import Asked, parse_infer
 from wardian.serving.grpc.methods import STREAM_ROUTE
 from wardian.serving.grpc.status import HEAD, OK_TRAILERS, Ending, Status, ending_of

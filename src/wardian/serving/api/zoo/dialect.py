@@ -35,10 +35,7 @@ class ZooRoutes:
         """Serve the mesh's `models` as `terms` say."""
         strict, arrow = terms.compat == "strict", terms.model_answers == "arrow"
         self._default = terms.default_model or (next(iter(models)) if len(models) == 1 else "")
-        self._images = {
-            name: frozenset(step.input for step in of.pre if isinstance(step, ImageStep))
-            for name, of in models.items()
-        }
+        self._images = image_inputs(models)
         self._single = Form(origin=Origin.SINGLE, strict=strict, arrow=True)
         self._app = Form(origin=Origin.APP, strict=strict, arrow=arrow)
         self._routes = self._make_routes(Listing("direct" if arrow else "instance"))
@@ -89,13 +86,28 @@ class ZooRoutes:
 
     def _predict_default(self, call: Call) -> HttpResponse | None:
         call.model = self._default
-        return predict(call, self._single, images=self._images_of(call))
+        return self._answer(call, self._single)
 
     def _predict(self, call: Call) -> HttpResponse | None:
-        return predict(call, self._app, images=self._images_of(call))
+        return self._answer(call, self._app)
 
-    def _images_of(self, call: Call) -> frozenset[str]:
-        return self._images.get(call.model, frozenset())
+    def _answer(self, call: Call, form: Form) -> HttpResponse | None:
+        request = call.request
+        return predict(
+            call,
+            form,
+            request.body,
+            images=self._images.get(call.model, frozenset()),
+            connection=request.connection,
+        )
+
+
+def image_inputs(models: Mapping[str, ModelTerms]) -> dict[str, frozenset[str]]:
+    """Return by model which of its inputs take the bytes of a picture."""
+    return {
+        name: frozenset(step.input for step in of.pre if isinstance(step, ImageStep))
+        for name, of in models.items()
+    }
 
 
 def _home(_call: Call) -> HttpResponse:

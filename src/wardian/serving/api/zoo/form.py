@@ -11,15 +11,17 @@ from wardian.serving.api.zoo.answers import (
     NAN_ARROW,
     arrow_prediction,
     json_prediction,
+    pretty,
 )
-from wardian.serving.zoo.answers import NAN_ANSWER
+from wardian.serving.zoo.answers import NAN_ANSWER, predictions
 
 
 class Origin(Enum):
-    """Which of the two front ends had a path."""
+    """Which of the three front ends had a path, or a method."""
 
     APP = "FrontEndApp"
     SINGLE = "Frontend2"
+    GRPC = "FrontEndGRPCService"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,10 @@ class Form:
     def most_numbers(self) -> int:
         """How many numbers an answer may have."""
         return MAX_ARROW_NUMBERS if self.arrow else MAX_JSON_NUMBERS
+
+    def write(self, texts: Sequence[str]) -> bytes:
+        """Return the answer of these predictions, one for each instance in its order."""
+        return pretty(texts).encode() if self.origin is Origin.GRPC else predictions(texts)
 
     def encode(self, outputs: Sequence[Array]) -> str:
         """Return the prediction for one instance, whose `outputs` are in the model's order.

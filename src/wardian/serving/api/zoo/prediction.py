@@ -7,19 +7,19 @@ and the answer is sent when the last has its outcome.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wardian.errors import FormatError, JobFailed, RequestError, WardianError
-from wardian.inference.spec import Array, Tensors
-from wardian.serving.api.call import VERSION_HEADER, Call
+from wardian.inference.spec import Array
+from wardian.serving.api.call import VERSION_HEADER
 from wardian.serving.api.json_tensors import MAX_LISTS
+from wardian.serving.api.service import Done, Service
 from wardian.serving.api.zoo.answers import bound_numbers, text_response
 from wardian.serving.api.zoo.fitting import Fitted, Group, expect_room, fit, group
 from wardian.serving.api.zoo.form import Form, Origin
 from wardian.serving.api.zoo.refusals import Unreadable, answer_refusal
 from wardian.serving.catalog import ModelInfo
 from wardian.serving.http.messages import HttpResponse
-from wardian.serving.zoo.answers import predictions
 from wardian.serving.zoo.columns import Columns
 from wardian.serving.zoo.instances import parse_instances
 
@@ -39,13 +39,47 @@ _BOUNDS: Final = (
 """Reading so many takes about 0.1 s, during which nobody else is served."""
 
 
-def predict(call: Call, form: Form, *, images: frozenset[str]) -> HttpResponse | None:
-    """Answer the instances in the body of `call`, or begin to.
+class Asking(Protocol):
+    """What is needed of a call: `call.Call`, or one of gRPC.
+
+    Attributes:
+        service: models and inferences, as its caller may have them.
+        model: its name.
+        version: as text; "" for whichever has its turn.
+    """
+
+    service: Service
+    model: str
+    version: str
+
+    def begin_inference(self) -> None:
+        """Trace the call if its client does."""
+
+    def traced(self, done: Done) -> Done:
+        """Return what to hand over in the place of `done`."""
+
+    def end(self, response: HttpResponse) -> None:
+        """Send the answer and count it."""
+
+
+def predict(
+    call: Asking,
+    form: Form,
+    body: bytes | bytearray,
+    *,
+    images: frozenset[str],
+    connection: int,
+    timeout_s: float | None = None,
+) -> HttpResponse | None:
+    """Answer the instances in `body`, or begin to.
 
     Args:
         call: whose model and version are set.
         form: of the answer.
+        body: `{"instances": [...]}`.
         images: inputs of the model that take the bytes of a picture.
+        connection: that the call came on.
+        timeout_s: the client's own deadline, or None.
 
     Raises:
         RequestError, QueueError: nothing is under way.
@@ -54,7 +88,7 @@ def predict(call: Call, form: Form, *, images: frozenset[str]) -> HttpResponse |
     info = call.service.model(call.model, call.version)
     if not info.inputs:
         raise RequestError(f"no worker serves model {info.name!r} yet", status=503)
-    instances = _read(call.request.body)
+    instances = _read(body)
     if form.strict and form.origin is Origin.SINGLE:
         del instances[1:]  # the others were never looked at
     expect_room(instances)
@@ -68,7 +102,15 @@ def predict(call: Call, form: Form, *, images: frozenset[str]) -> HttpResponse |
         )
     if not groups:  # else each inference is accounted for
         call.service.look()
-    return _Prediction(call, form, len(instances)).begin(groups)
+    submit = partial(
+        call.service.submit,
+        model=call.model,
+        version=call.version,
+        outputs=None,
+        timeout_s=timeout_s,
+        connection=connection,
+    )
+    return _Prediction(call, form, len(instances), submit=submit).begin(groups)
 
 
 def _read(body: bytes | bytearray) -> list[Columns]:
@@ -103,9 +145,14 @@ def _is_nan(err: BaseException | None, form: Form) -> bool:
 class _Prediction:
     """Collects what became of the instances of one request; ends with one answer."""
 
-    def __init__(self, call: Call, form: Form, instances: int) -> None:
-        """Answer `call`, which has so many `instances`; none of them has a prediction yet."""
-        self._call, self._form = call, form
+    def __init__(
+        self, call: Asking, form: Form, instances: int, *, submit: Callable[..., None]
+    ) -> None:
+        """Answer `call`, which has so many `instances`; none of them has a prediction yet.
+
+        `submit` is its service's, told everything but `inputs` and `done`.
+        """
+        self._call, self._form, self._submit = call, form, submit
         self._predictions = [form.nan] * instances
         self._versions: set[int] = set()
         self._numbers = 0
@@ -123,7 +170,7 @@ class _Prediction:
             done = partial(self._done, each)  # a trace follows the first of them
             self._open += 1
             try:
-                self._submit(each.inputs, done if number else self._call.traced(done))
+                self._submit(inputs=each.inputs, done=done if number else self._call.traced(done))
             except WardianError as err:
                 self._open -= 1
                 if not _is_nan(err, self._form):
@@ -131,18 +178,6 @@ class _Prediction:
                     break
         self._open -= 1
         return None if self._open else self._response()
-
-    def _submit(self, inputs: Tensors, done: Callable[["Outcome"], None]) -> None:
-        call = self._call
-        call.service.submit(
-            model=call.model,
-            version=call.version,
-            inputs=inputs,
-            outputs=None,
-            timeout_s=None,
-            connection=call.request.connection,
-            done=done,
-        )
 
     def _done(self, each: Group, outcome: "Outcome") -> None:
         self._call.service.over()
@@ -183,7 +218,7 @@ class _Prediction:
         headers = b""
         if len(self._versions) == 1:
             headers = b"%b: %d\r\n" % (VERSION_HEADER, next(iter(self._versions)))
-        return text_response(predictions(self._predictions), headers=headers)
+        return text_response(self._form.write(self._predictions), headers=headers)
 
 
 def _row(array: Array, row: int, rows: int) -> Array:

@@ -36,8 +36,13 @@ _decode = msgspec.json.Decoder(_Told).decode
 
 
 def answer_refusal(err: BaseException, form: Form) -> HttpResponse:
-    """Return the answer to a request that ended in `err`."""
+    """Return the answer to a request that ended in `err`.
+
+    That of gRPC is as in the other dialects: it has a status for each.
+    """
     ours = answer_error(err)
+    if form.origin is Origin.GRPC:
+        return ours
     if ours.status == 404:
         return text_response(NO_MODEL, status=404)
     if ours.status == 429:
