@@ -11,6 +11,7 @@ Source: Apache Arrow, "Columnar format", 1.4, "Serialization and Interprocess Co
 """
 
 import struct
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -34,7 +35,12 @@ from wardian.serving.zoo.text import bound_strings, decode_base64, parse_text
 MAX_STREAM_BYTES: Final = 64 * 1024 * 1024
 """Bytes of one request, decoded: 16 million numbers. A caller may ask for less."""
 _I32: Final = struct.Struct("<i")
+_TWO: Final = struct.Struct("<ii")
+_FLOAT32: Final = np.dtype("<f4")
+_INT32: Final = np.dtype("<i4")
 _FILE_MAGIC: Final = b"ARROW1"
+_KEPT_BYTES: Final = 4096
+"""Of a record batch's metadata that is remembered: five tensors have less."""
 
 
 def parse_columns(payload: bytes, *, max_bytes: int = MAX_STREAM_BYTES) -> Columns:
@@ -78,17 +84,37 @@ def read_batch(raw: bytes, at: int, *, metadata: bytes, schema: Schema) -> "Batc
     Raises:
         FormatError: another message, compressed, not of `schema`, or longer than the stream.
     """
+    known = len(metadata) <= _KEPT_BYTES
+    layout = _layout(metadata) if known else _layout.__wrapped__(metadata)
+    if layout.body_bytes > len(raw) - at:
+        raise FormatError("an Arrow stream: a body is longer than the stream")
+    batch = Batch(raw, at, *layout)
+    if len(batch.nodes) != 2 * schema.nodes or len(batch.buffers) != 2 * schema.buffers:
+        raise FormatError("an Arrow stream: a record batch is not of the stream's schema")
+    return batch
+
+
+class _Layout(NamedTuple):
+    """How long a record batch's body is; nodes (length, nulls), buffers (offset, length), flat."""
+
+    body_bytes: int
+    nodes: tuple[int, ...]
+    buffers: tuple[int, ...]
+
+
+@lru_cache(maxsize=64)
+def _layout(metadata: bytes) -> _Layout:
+    """Return what the message of a record batch says of its body, which nobody has looked at yet.
+
+    One client's records of one shape all say the same, so that the last 64 are remembered, of
+    `_KEPT_BYTES` at most (a megabyte together).
+    """
     message = parse_message(metadata)
     if message.kind != RECORD_BATCH:
         raise FormatError("an Arrow stream: a record batch was expected after the schema")
     if message.header.has(3):
         raise FormatError("an Arrow stream: compressed; it was expected plain")
-    if message.body_bytes > len(raw) - at:
-        raise FormatError("an Arrow stream: a body is longer than the stream")
-    batch = Batch(raw, at, message.body_bytes, message.header.pairs(1), message.header.pairs(2))
-    if len(batch.nodes) != 2 * schema.nodes or len(batch.buffers) != 2 * schema.buffers:
-        raise FormatError("an Arrow stream: a record batch is not of the stream's schema")
-    return batch
+    return _Layout(message.body_bytes, message.header.pairs(1), message.header.pairs(2))
 
 
 class Batch(NamedTuple):
@@ -109,9 +135,16 @@ def read_metadata(raw: bytes, at: int) -> tuple[bytes, int]:
     """
     if at == len(raw):
         return b"", at
-    size, at = _int32(raw, at)
-    if size == -1:
+    if len(raw) - at >= 8:
+        size, second = _TWO.unpack_from(raw, at)
+        if size == -1:
+            size, at = second, at + 8
+        else:
+            at += 4
+    else:  # the end of a stream of before Arrow 0.15, or of a short one
         size, at = _int32(raw, at)
+        if size == -1:
+            size, at = _int32(raw, at)
     if not 0 <= size <= MAX_METADATA_BYTES:
         raise FormatError(
             f"an Arrow stream: a message is not of 0 to {MAX_METADATA_BYTES} bytes of metadata"
@@ -170,7 +203,8 @@ def _string_tensor(batch: Batch, place: TensorColumn, shape: list[int]) -> Strin
 
 def _count(batch: Batch, leaf: Leaf) -> int:
     """Return how many values are in `leaf`; none is null."""
-    length, nulls = batch.nodes[2 * leaf.node : 2 * leaf.node + 2]
+    at = 2 * leaf.node
+    length, nulls = batch.nodes[at], batch.nodes[at + 1]
     if length < 0 or nulls:
         raise FormatError("an Arrow stream: a value is null, or there are fewer than none")
     return length
@@ -182,7 +216,7 @@ def buffer_place(batch: Batch, index: int) -> tuple[int, int]:
     Raises:
         FormatError: it is not within the body.
     """
-    offset, length = batch.buffers[2 * index : 2 * index + 2]
+    offset, length = batch.buffers[2 * index], batch.buffers[2 * index + 1]
     if offset < 0 or length < 0 or offset + length > batch.size:
         raise FormatError("an Arrow stream: a buffer is outside its body")
     return batch.start + offset, length
@@ -207,7 +241,7 @@ def view_buffer(batch: Batch, buffer: int, count: int, kind: str) -> Array:
     at, size = buffer_place(batch, buffer)
     if 4 * count > size:
         raise FormatError("an Arrow stream: a buffer is shorter than its values")
-    dtype = "<f4" if kind == "float32" else "<i4"
+    dtype = _FLOAT32 if kind == "float32" else _INT32
     return np.frombuffer(batch.raw, dtype, count, at) if count else np.empty(0, dtype)
 
 
