@@ -1,7 +1,7 @@
 """A Redis in memory that a role speaks to without a socket, honest or hostile, on a virtual clock.
 
 It knows the commands of the role `zoo` and no others. While it is hostile it says something else
-than it should to half of them, is silent, breaks off, or answers what it was asked to wait for.
+than it should to some of them, is silent, breaks off, or answers at once where it was asked to wait.
 """
 
 import asyncio
@@ -29,6 +29,8 @@ class ToyRedis:
     def __init__(self, rng: random.Random, job: bytes) -> None:
         self.rng, self.job = rng, job
         self.hostile = False
+        self.lies = rng.choice((0.01, 0.05, 0.2, 0.5))  # of its replies, while it is hostile
+        self.hasty = rng.random() < 0.5
         self.reads = 0
         self.results: dict[bytes, bytes] = {}
         self.names: list[bytes] = []
@@ -153,14 +155,13 @@ class ToyTransport(asyncio.Transport):
         delay = ROUND_TRIP_S + redis.is_waiting(words)
         reply = self._execute(words)
         said, lying = [reply], None
-        if redis.hostile and rng.random() < 0.5:
-            fate = rng.random()
-            if fate < 0.03:
+        if redis.hostile and redis.hasty:
+            delay = ROUND_TRIP_S
+        if redis.hostile and rng.random() < redis.lies:
+            if rng.random() < 0.05:
                 self._loop.call_later(ROUND_TRIP_S, self.abort)
                 return
-            delay = ROUND_TRIP_S if fate < 0.6 else delay
-            if fate < 0.8:
-                said, lying = tampered(reply, rng), rng
+            said, lying = tampered(reply, rng), rng
         wire = b"".join([encode(each, lying) for each in said])
         self._due = max(self._due, self._loop.time() + delay)
         for piece in pieces(wire, rng):

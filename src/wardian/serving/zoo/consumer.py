@@ -32,11 +32,8 @@ log = logging.getLogger(__name__)
 
 MOST_READ: Final = 256
 """Records of one read, ..."""
-TURN_BYTES: Final = 128 * 1024
-"""... or as many as are about so large together, by the size of those before: Redis sends 64 KiB at
-a time, and with each part the reply is parsed from its beginning."""
 READ_BYTES: Final = 8 * 1024**2
-"""Of records that are claimed at a time, likewise."""
+"""... or as many as are about so large together, by the size of those before."""
 MOST_BYTES: Final = 64 * 1024**2
 """Of the records under way, of all streams together."""
 MOST_DELIVERIES: Final = 16
@@ -259,7 +256,7 @@ class JobConsumer:
             room = self._window.size - len(self._held)
             enough = room >= max(1, self._window.size // 4) and self._held_bytes < self._most_bytes
             if enough and not self._answering.waits and not self._out.stuck:
-                return max(1, min(room, MOST_READ, int(TURN_BYTES / self._size)))
+                return max(1, min(room, MOST_READ, int(READ_BYTES / self._size)))
             self._changed.clear()
             await self._changed.wait()
 
