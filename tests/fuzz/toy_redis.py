@@ -105,6 +105,7 @@ class ToyRedis:
 
 _COMMANDS: dict[bytes, Callable[[ToyRedis, list[bytes]], Tree]] = {
     b"PING": lambda _, __: Status(b"PONG"),
+    b"AUTH": lambda _, __: Status(b"OK"),
     b"XGROUP": lambda _, __: Refusal("BUSYGROUP", b"BUSYGROUP it is there"),
     b"SADD": ToyRedis._join,
     b"SMEMBERS": lambda redis, _: list(redis.names),

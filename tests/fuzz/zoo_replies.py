@@ -18,6 +18,7 @@ from reply_trees import Status, Tree, encode, pieces, tampered
 from toy_redis import ToyLoop, ToyRedis
 
 from wardian._internal.zoo_redis import ZooJob
+from wardian.crypto.secret import Secret
 from wardian.errors import PeerProtocolError, WardianError
 from wardian.inference.spec import FREE, TensorSpec
 from wardian.serving.descriptions import Description, ModelInfo
@@ -129,14 +130,17 @@ def result(value: int) -> bytes:
     return encode_result([np.array([2 * value, 2], np.float32)])
 
 
-def make_role() -> consumer.JobConsumer:
+def make_role(password: bytes = b"") -> consumer.JobConsumer:
+    """Return the role's loop for one stream, which logs in with a password, or without."""
+    secret = partial(Secret, password) if password else None
+    redis = TheirRedis(address=Address(host="127.0.0.1", port=1), password=secret)
     window, counts = Window(most=MOST, pause_s=1.0), Counts()
     answers = answering.Answering(
         _Dispatcher(), ZooJob(model="m"), deadline_s=1.0, max_bytes=4096,
         window=window, counts=counts,
     )  # fmt: skip
     return consumer.JobConsumer(
-        job=JOB, consumer=ME, redis=TheirRedis(address=Address(host="127.0.0.1", port=1)),
+        job=JOB, consumer=ME, redis=redis,
         answering=answers, window=window, counts=counts, deadline_s=1.0, ttl_s=60, max_bytes=4096,
     )  # fmt: skip
 
@@ -157,7 +161,7 @@ async def _session(redis: ToyRedis, rng: random.Random, said: list[str]) -> None
     for number in range(rng.randrange(40)):
         holder = rng.choice((None, None, ME, OTHER))
         redis.add(b"%d" % number, record(number), holder=holder)
-    redis.names, redis.hostile, role = [OTHER], True, make_role()
+    redis.names, redis.hostile, role = [OTHER], True, make_role(rng.choice((b"", b"hush")))
     running, began = loop.create_task(role.run()), loop.time()
     await asyncio.sleep(rng.choice((0.05, 0.5, 2.0)))
     spent = loop.time() - began
