@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-peers mlperf soak docs fuzz lock trace measure size clean
+.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs fuzz lock trace measure size clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -15,6 +15,7 @@ help:
 	@echo "make check              format, lint, types, layers, undeclared imports, documentation"
 	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
 	@echo "make bench-peers        the same beside MLServer, KServe, LitServe, BentoML and PyTriton"
+	@echo "make bench-zoo          the Redis dialect of Cluster Serving, with its own client"
 	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
 	@echo "make soak               ten minutes of load while processes are killed and frozen"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
@@ -49,6 +50,10 @@ bench: $(VENV)/dev.installed
 # ARGS='--peers ray,torchserve'.
 bench-peers: $(VENV)/dev.installed
 	$(BIN)/python bench/peers/run.py $(ARGS)
+
+# The client is that of WARDIAN_ZOO_PYTHON, or gets an environment in a scratch directory (--scratch).
+bench-zoo: $(VENV)/dev.installed
+	$(BIN)/python bench/zoo_redis.py $(ARGS)
 
 mlperf: $(VENV)/dev.installed
 	$(BIN)/python bench/mlperf.py $(ARGS)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from soak_page import soak_section
+from zoo_page import zoo_section
 
 BENCH = Path(__file__).parent
 PAGE = BENCH.parent / "docs" / "reference" / "benchmarks.md"
@@ -223,6 +224,11 @@ def soak(result: dict[str, Any]) -> str:
     return soak_section(result, where(result))
 
 
+def zoo_redis(result: dict[str, Any]) -> str:
+    """Return the section of `zoo_redis.py`."""
+    return zoo_section(result, where(result))
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "serving": serving,
     "queue_redis": queues,
@@ -230,5 +236,6 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "sealed_model": sealed_model,
     "peers": peers,
     "mlperf": mlperf,
+    "zoo_redis": zoo_redis,
     "soak": soak,
 }

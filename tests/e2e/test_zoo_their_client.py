@@ -11,31 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh import RunningMesh
-from onnx import TensorProto, helper
-from simulators.data_plane import onnx_model
-from simulators.redis_server import InfrastructureCa
-from simulators.zoo_mesh import zoo_example
-from simulators.zoo_redis import PlainRedis
+from simulators.zoo_jobs import start
 
 pytestmark = pytest.mark.slow
-JOBS = """
-one-output = { model = "twice" }
-pairs = { model = "pair" }
-pictures = { model = "picture" }
-top = { model = "digits", top_n = "topN(2)" }
-[dialects.zoo]
-enabled = true
-default_model = "digits"
-[models.pair]
-engine = "onnxruntime"
-[models.twice]
-engine = "onnxruntime"
-[models.picture]
-engine = "onnxruntime"
-pre = [{ step = "image", input = "pixels" }]
-"""
-PASSWORD = "5e" * 32
 TWICE = [0, 2 / 64, 4 / 64]
 
 
@@ -45,48 +23,6 @@ def python() -> str:
     if not path:
         pytest.skip("WARDIAN_ZOO_PYTHON names no Python with bigdl-serving 2.4.0")
     return path
-
-
-def pair() -> bytes:
-    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
-    nodes = [
-        helper.make_node("Add", ["a", "a"], ["doubled"]),
-        helper.make_node("Constant", [], ["axes"], value=axes),
-        helper.make_node("ReduceSum", ["b", "axes"], ["summed"], keepdims=0),
-    ]
-    return onnx_model(
-        nodes,
-        inputs=[("a", TensorProto.FLOAT, ["N", 3]), ("b", TensorProto.FLOAT, ["N", 2])],
-        outputs=[("doubled", TensorProto.FLOAT, ["N", 3]), ("summed", TensorProto.FLOAT, ["N"])],
-    )
-
-
-def twice() -> bytes:
-    return onnx_model(
-        [helper.make_node("Add", ["x", "x"], ["y"])],
-        inputs=[("x", TensorProto.FLOAT, ["N", 3])],
-        outputs=[("y", TensorProto.FLOAT, ["N", 3])],
-    )
-
-
-def picture() -> bytes:
-    node = helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[2, 3], keepdims=0)
-    return onnx_model(
-        [node],
-        inputs=[("pixels", TensorProto.FLOAT, ["N", 3, 8, 8])],
-        outputs=[("mean", TensorProto.FLOAT, ["N", 3])],
-    )
-
-
-def example(directory: Path, *, port: int, operator: str = "") -> Path:
-    made = zoo_example(directory, port=port, agreed=JOBS, operator=operator)
-    models = ""
-    for name, raw in (("pair", pair()), ("picture", picture()), ("twice", twice())):
-        (made / f"{name}.onnx").write_bytes(raw)
-        models += f'[models.{name}]\nfile = "{name}.onnx"\n'
-    toml = made / "example.toml"
-    toml.write_text(f"{toml.read_text()}\n{models}")
-    return made
 
 
 def ask(python: str, *arguments: str, ca: Path) -> dict:
@@ -107,38 +43,11 @@ def ask(python: str, *arguments: str, ca: Path) -> dict:
 def told(
     request: pytest.FixtureRequest, python: str, need_program, tmp_path: Path
 ) -> Iterator[dict]:
-    settings: tuple[str, ...] = ()
-    arguments: tuple[str, ...] = ()
-    server = PlainRedis(need_program("redis-server"), tmp_path / "redis")
-    operator = ""
-    if request.param == "tls":
-        ca = InfrastructureCa()
-        certificate, key = ca.server(name="localhost")
-        secrets = tmp_path / "state" / "zoo"
-        secrets.mkdir(parents=True)
-        (tmp_path / "state").chmod(0o700)
-        (secrets / "password").write_text(PASSWORD + "\n")
-        (secrets / "password").chmod(0o600)
-        server.directory.mkdir()
-        files = {"cert.pem": certificate, "key.pem": key, "ca.pem": ca.pem}
-        for name, content in files.items():
-            (server.directory / name).write_bytes(content)
-        at = server.directory
-        settings = (f"tls-port {server.port}", f"tls-cert-file {at}/cert.pem",
-                    f"tls-key-file {at}/key.pem", f"tls-ca-cert-file {at}/ca.pem",
-                    "tls-auth-clients no", f"requirepass {PASSWORD}")  # fmt: skip
-        arguments = (f"{at}/ca.pem", PASSWORD)
-        operator = f'ca_file = "{at}/ca.pem"\npassword_file = "zoo/password"\n'
-    server.settings, server.tls = settings, bool(settings)
-    server.start()
-    made = example(tmp_path / "example", port=server.port, operator=operator)
-    if settings:
-        toml = made / "operator.toml"
-        toml.write_text(toml.read_text().replace("redis://127.0.0.1", "rediss://localhost"))
-    mesh = RunningMesh(state=tmp_path / "state", example=made).start()
-    yield ask(python, str(server.port), str(tmp_path), mesh.url, *arguments, ca=mesh.ca)
-    assert mesh.stop() == 0
-    server.kill()
+    running = start(request.param, program=need_program("redis-server"), directory=tmp_path)
+    secrets = () if running.ca is None else (str(running.ca), str(running.password))
+    mesh = running.mesh
+    yield ask(python, str(running.redis.port), str(tmp_path), mesh.url, *secrets, ca=mesh.ca)
+    running.stop()
 
 
 def test_all_that_it_does_is_answered(told: dict) -> None:

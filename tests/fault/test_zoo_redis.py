@@ -432,10 +432,11 @@ async def test_memory_is_bounded_however_much_lies_in_the_stream(
     most = 0
     take = role.consumer._take
 
-    def watched(entries, **options) -> None:
+    def watched(entries, **options) -> int:
         nonlocal most
-        take(entries, **options)
+        taken = take(entries, **options)
         most = max(most, role.consumer.held)
+        return taken
 
     role.consumer._take = watched
     for start in range(0, 10_000, 1000):

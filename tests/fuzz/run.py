@@ -60,10 +60,12 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     each = -(-args.inputs // len(args.only))
+    counts = {name: max(1, each // _TARGETS[name].cost) for name in args.only}
     jobs = [
-        (name, args.seed + part, min(CHUNK, each - part * CHUNK))
+        (name, args.seed + part, min(CHUNK, counts[name] - part * CHUNK))
         for part in range(-(-each // CHUNK))
         for name in args.only
+        if part * CHUNK < counts[name]
     ]
     print(f"seed {args.seed}: {each} inputs to each of {len(args.only)} parsers")
     tried: dict[str, list[float]] = {name: [0, 0, 0.0] for name in args.only}

@@ -2,7 +2,7 @@
 
 Messages are found by themselves: each subclass of `wire.Message` in the rooms of security is a
 target, with examples made from its types. The other parsers are named here, in `data_plane`, in
-`model_files` and in `zoo_wire`.
+`model_files`, in `zoo_wire` and in `zoo_replies`.
 """
 
 import base64
@@ -33,6 +33,7 @@ from model_files import model_parsers
 from structures import example
 from toy_mesh import NOW, PLATFORM, ToyBroker, ToyMesh
 from zoo_files import FLAT, NESTED, SERVED
+from zoo_replies import zoo_replies
 from zoo_wire import zoo_parsers
 
 import wardian.attestation
@@ -121,6 +122,8 @@ class Target:
     name: str
     parse: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
+    cost: int = 1
+    """It gets so many times fewer inputs than others: each is a run of its own."""
 
 
 def targets() -> tuple[Target, ...]:
@@ -128,7 +131,9 @@ def targets() -> tuple[Target, ...]:
     serving = (Target(**each._asdict()) for each in parsers())
     models = (Target(name=name, parse=parse, seeds=seeds) for name, parse, seeds in model_parsers())
     zoo = (Target(name=name, parse=parse, seeds=seeds) for name, parse, seeds in zoo_parsers())
-    return (*_attestation(), *_broker(), *_crypto(), *_messages(), *serving, *models, *zoo)
+    roles = (Target(**each) for each in zoo_replies())
+    found = (*_attestation(), *_broker(), *_crypto(), *_messages(), *serving, *models)
+    return (*found, *zoo, *roles)
 
 
 def message_kinds() -> list[type[wire.Message]]:

@@ -7,6 +7,7 @@ What was read is read to its last element, and is no larger than a few times its
 
 import json
 from base64 import b64decode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from wardian.serving.zoo.arrow import parse_stream
 from wardian.serving.zoo.columns import Columns, Dense, Image, Sparse
 from wardian.serving.zoo.instances import parse_instances
 from wardian.serving.zoo.records import parse_record, parse_uri
+from wardian.serving.zoo.result_arrays import parse_result
 
 _VECTORS = Path(__file__).parents[1] / "vectors" / "zoo"
 _PAYLOADS = tuple(
@@ -29,6 +31,11 @@ _PAYLOADS = tuple(
     if len(case["payload"]) < 4000
 )
 _STREAMS = tuple(b64decode(payload) for payload in _PAYLOADS)
+_RESULTS = tuple(
+    b64decode(case["value"])
+    for case in json.loads((_VECTORS / "results.json").read_text())
+    if case["client_reads"] != "NaN"
+)
 _BODIES = (
     b'{"instances":[{"t":[[1,2.5],[-3e2,0]],"u":7},{"t":"a|b","u":["c","d|"]}]}',
     b'{"instances":[{"i":{"b64":"/9j/4AAQSkZJRg=="},"j":"/9j/4AAQSkZJRg=="}]}',
@@ -47,6 +54,7 @@ def zoo_parsers() -> Iterator[tuple[str, Callable[[bytes], object], tuple[bytes,
     yield "Zoo instances", _instances, _BODIES
     yield "PKCS #12 frame", read_frame, _KEYSTORES
     yield "PKCS #12 keystore", _keystore, _KEYSTORES
+    yield "Zoo result", _result, _RESULTS
 
 
 def _keystore(raw: bytes) -> None:
@@ -64,6 +72,14 @@ def _record(fields: dict[bytes, bytes], raw: bytes) -> None:
 def _instances(raw: bytes) -> None:
     for columns in parse_instances(raw):
         _read(columns, len(raw))
+
+
+def _result(raw: bytes) -> None:
+    outputs = parse_result(b2a_base64(raw, newline=False))
+    for output in outputs:
+        _sum(output)
+    if sum(each.nbytes for each in outputs) > len(raw):
+        raise AssertionError("more numbers than bytes")
 
 
 def _read(columns: Columns, size: int) -> None:

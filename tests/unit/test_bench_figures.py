@@ -15,6 +15,8 @@ import pages
 import serving
 import soak
 import table
+import zoo_page
+import zoo_redis
 from soak_judge import Happened
 
 from wardian.serving.loadgen.drive import Ended
@@ -171,6 +173,34 @@ def test_the_generators_own_summary_is_read() -> None:
     }  # fmt: skip
     with pytest.raises(KeyError):
         mlperf.figures("nothing")
+
+
+def test_what_numpy_makes_of_the_records_of_cluster_serving_is_what_the_model_says(
+    tmp_path: Path,
+) -> None:
+    records, expected = zoo_redis.write_example(tmp_path / "example", 6379)
+    model = onnxruntime.InferenceSession(
+        str(tmp_path / "example" / "mlp.onnx"), providers=["CPUExecutionProvider"]
+    )
+    (said,) = model.run(["y"], {"x": records})
+    assert records.shape == (zoo_redis.DISTINCT, 16)
+    assert np.allclose(said, expected, rtol=1e-4, atol=1e-6)
+    assert np.ptp(expected, axis=0).max() > 0.01  # a record's answer is its own
+
+
+def test_the_section_of_cluster_serving_names_every_figure() -> None:
+    loop = {"p50_ms": 1.234, "p95_ms": 2.345, "p99_ms": 3.456}
+    drain = {"per_second": 15432.1, "best": 16543.2, "spread": 0.07, "zoo_us": 61.0,
+             "worker_us": 22.0, "redis_us": 13.0}  # fmt: skip
+    result = {
+        "client": {"bigdl-serving": "2.4.0"}, "rounds": 5, "records": 20_000, "drain": drain,
+        "loops": {"predict": loop, "busy": loop | {"p50_ms": 0.777}},
+        "memory_mb": {"zoo": 40.0, "worker": 61.0, "mesh": 222.0, "redis": 9.0},
+    }  # fmt: skip
+    text = zoo_page.zoo_section(result, "Here.")
+    for said in ("15,432", "16,543", "1.23 / 2.35 / 3.46", "0.78 / ", "| 101 |", "222", "7 %",
+                 "| 61 |", "| 22 |", "| 13 |", "2.4.0", "Here."):  # fmt: skip
+        assert said in text
 
 
 def test_the_page_is_what_the_results_say(monkeypatch, tmp_path: Path) -> None:

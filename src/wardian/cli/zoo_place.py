@@ -1,7 +1,6 @@
 """Where the role `zoo` finds what it serves: their Redis, its keystore, its workers."""
 
 import hashlib
-import ipaddress
 import os
 import re
 import socket
@@ -19,6 +18,7 @@ from wardian.cli.state import StateDir
 from wardian.crypto.pkcs12_frame import MAX_BYTES
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings, ZooHttpsPlace, ZooRedisPlace
+from wardian.serving.zoo.their_redis import refuse_open
 from wardian.tee.launch.reach import Reach
 
 MAX_CA_BYTES: Final = 64 * 1024
@@ -172,7 +172,7 @@ def find_redis(state: StateDir, place: ZooPlace, *, consumer: str | None) -> Zoo
         raise ConfigError("operator.toml: [zoo] ca_file: rediss:// needs the CA of its certificate")
     if place.username and place.password_file is None:
         raise ConfigError("operator.toml: [zoo] username: a user has a password_file")
-    _refuse_open(address, tls=tls, password=place.password_file is not None)
+    refuse_open(address[0], tls=tls, password=place.password_file is not None)
     password = _own_file(state, "password_file", place.password_file)
     return ZooRedisPlace(
         address=address,
@@ -182,15 +182,6 @@ def find_redis(state: StateDir, place: ZooPlace, *, consumer: str | None) -> Zoo
         password_file=None if password is None else str(password),
         consumer=consumer or place.consumer or _own_name(state),
     )
-
-
-def _refuse_open(address: Address, *, tls: bool, password: bool) -> None:
-    """Return unless anybody on a network could read and write what is said there."""
-    if not (tls or password or ipaddress.ip_address(address[0]).is_loopback):
-        raise ConfigError(
-            "operator.toml: [zoo] redis: without TLS and without a password only on loopback; give "
-            "a password_file, or write rediss://"
-        )
 
 
 def _ca(path: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardian.compat.zoo import inputs as zoo
+from wardian.compat.zoo import data as zoo
 from wardian.compat.zoo.inputs import prepare, result
 from wardian.errors import RequestError
 

@@ -137,22 +137,42 @@ def test_a_large_string_in_small_pieces_is_not_parsed_over_and_over():
     tries = 0
 
     class Counting(ReplyReader):
-        def _value(self, *args):
+        def _next(self, *args):
             nonlocal tries
             tries += 1
-            return super()._value(*args)
+            return super()._next(*args)
 
     reader = Counting(max_bytes=2**21)
     replies = []
     for at in range(0, len(raw), 1000):
         replies += reader.feed(raw[at : at + 1000])
     assert replies == [[[b"k", [[b"1-1", [b"n", large]]]]]]
-    assert tries < 40
+    assert 0 < tries < 40
 
 
 def words_of(pieces: list[bytes]) -> list[bytes]:
     (words,) = read(b"".join(pieces))
     return words
+
+
+@pytest.mark.parametrize("piece", [1, 9, 64, 10**6])
+def test_the_limit_is_the_same_in_whatever_pieces(piece):
+    reply = b"*3\r\n$5\r\nabcde\r\n:12\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+    found = [[b"abcde", 12, [b"a", b"b"]]] * 3
+    assert read(reply * 3, max_bytes=len(reply), piece=piece) == found
+    with pytest.raises(PeerProtocolError, match="more than"):
+        read(reply * 3, max_bytes=len(reply) - 1, piece=piece)
+
+
+def test_what_was_parsed_of_an_array_is_not_kept_as_bytes_to_be_parsed_again():
+    """A stream's entries come in parts of 64 KiB; each part was the beginning all over again."""
+    entry = b"*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\na\r\n$20\r\n%b\r\n" % (b"x" * 20)
+    reply = b"*500\r\n" + entry * 500
+    reader, replies = ReplyReader(max_bytes=2**20), []
+    for at in range(0, len(reply), 100):
+        replies += reader.feed(reply[at : at + 100])
+        assert sum(map(len, reader._chunks)) < len(entry)
+    assert replies == [[[b"1-1", [b"a", b"x" * 20]]] * 500]
 
 
 def test_commands_are_what_they_say():

@@ -58,8 +58,10 @@ def test_no_list_of_new_records(reply) -> None:
 
 def test_pending_records() -> None:
     rows = [[b"1-0", b"c", 5, 1], [b"2-0", b"c", 0, 9]]
-    assert commands.parse_pending(rows) == [Pending(b"1-0", 5, 1), Pending(b"2-0", 0, 9)]
-    assert commands.parse_pending([]) == []
+    found = commands.parse_pending(rows, after=b"0-0")
+    assert found == [Pending(b"1-0", 5, 1), Pending(b"2-0", 0, 9)]
+    assert commands.parse_pending(rows, after=b"1-0") == found
+    assert commands.parse_pending([], after=b"0-0") == []
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,29 @@ def test_pending_records() -> None:
 )  # fmt: skip
 def test_no_list_of_pending_records(reply) -> None:
     with pytest.raises(PeerProtocolError):
-        commands.parse_pending(reply)
+        commands.parse_pending(reply, after=b"0-0")
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        (b"5-0",),
+        (b"9-0", b"9-0"),
+        (b"10-0", b"9-5"),
+        (b"7-3", b"7-2"),
+        (b"18446744073709551616-0",),
+    ],
+)
+def test_a_list_of_pending_records_that_goes_back_has_no_end(ids: tuple[bytes, ...]) -> None:
+    with pytest.raises(PeerProtocolError, match="order"):
+        commands.parse_pending([[each, b"c", 5, 1] for each in ids], after=b"6-0")
+
+
+def test_the_id_after_another() -> None:
+    last = b"18446744073709551615"
+    assert commands.next_id(b"7-9") == b"7-10"
+    assert commands.next_id(b"7-" + last) == b"8-0"
+    assert commands.next_id(last + b"-" + last) is None
 
 
 def test_consumers() -> None:

@@ -6,11 +6,12 @@ mesh (`wardian seal`, `wardian up`). An encrypted model is opened in memory and 
 
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
+from typing_extensions import override
 
+from wardian.compat.zoo.closing import Closing
 from wardian.crypto.secret import Secret
 from wardian.crypto.zoo_formats import decrypt_zoo_model
 from wardian.crypto.zoo_keys import ZooForm, ZooKeys
@@ -24,7 +25,7 @@ from wardian.inference.spec import Array, TensorSpec
 MAX_COPIES: Final = 64
 
 
-class InferenceModel:
+class InferenceModel(Closing):
     """One model, in as many copies as predictions may run at a time. Thread-safe once loaded."""
 
     def __init__(self, supported_concurrent_num: int = 1) -> None:
@@ -130,23 +131,13 @@ class InferenceModel:
         results = [outputs[spec.name] for spec in model.outputs]
         return results[0] if len(results) == 1 else results
 
+    @override
     def close(self) -> None:
         """Give the memory back; call it when no prediction runs."""
         self._free = SimpleQueue()
         loaded, self._loaded = self._loaded, []
         for model in loaded:
             model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _load_ir(self, xml: bytes, weights: bytes) -> None:
         self._load(build_ir(xml, weights), media_type=IR, engine="openvino")

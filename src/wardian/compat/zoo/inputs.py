@@ -5,20 +5,19 @@ missing batch axis is added, and taken off the answer again; values become the m
 only where they stay what they are.
 """
 
-import base64
-import binascii
 from collections.abc import Mapping
-from pathlib import Path
+from math import prod
 from typing import Any, Final
 
 import numpy as np
 
+from wardian.compat.zoo.data import Triple, read_sparse, read_value
 from wardian.errors import RequestError
-from wardian.inference.dtypes import BF16, NUMPY_OF
+from wardian.inference.dtypes import BF16, NUMPY_OF, bytes_array
 from wardian.inference.spec import Array, Tensors
+from wardian.serving.zoo.arrays import dense_array
+from wardian.serving.zoo.columns import Image, Sparse, Strings
 
-MAX_IMAGE_BYTES: Final = 64 * 1024**2
-"""Of one image, as it is encoded."""
 MAX_ELEMENTS: Final = 2**28
 """Of one dense tensor that a sparse one stands for."""
 
@@ -44,8 +43,7 @@ def prepare(data: Mapping[str, Any], *, specs: list[dict[str, Any]]) -> Prepared
     """Return `data` as inputs of a model.
 
     Args:
-        data: by name: an array; three arrays (indices, values, shape) of a sparse one; a list of
-            texts; the path of an image, or {"path": ...}; an image as {"b64": ...}.
+        data: by name: see `read_value`.
         specs: the model's inputs, as its metadata has them (`name`, `datatype`, `shape`). The name
             of the one input of a model need not be right.
 
@@ -80,22 +78,14 @@ def result(outputs: Tensors, *, order: list[str], single: bool) -> Array | list[
 
 def _array(value: Any, name: str) -> Array:
     """Return `value` as an array of numbers, or of bytes objects."""
-    if isinstance(value, np.ndarray):
-        return value
-    if isinstance(value, str):
-        return _elements([_image(Path(value), name)])
-    if isinstance(value, Mapping) and value.keys() == {"path"}:
-        return _elements([_image(Path(value["path"]), name)])
-    if isinstance(value, Mapping) and value.keys() == {"b64"}:
-        return _elements([_decoded(value["b64"], name)])
-    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
-        return _elements([each.encode() for each in value])
-    if isinstance(value, list) and len(value) == 3:
-        return _dense(*(np.asarray(each) for each in value), name=name)
-    raise TypeError(
-        f"{name}: expected an array, three arrays of a sparse tensor, texts, or an image "
-        f'(its path, or {{"b64": ...}}), got {type(value).__name__}'
-    )
+    given = read_value(value, name)
+    if isinstance(given, Triple):
+        return _dense(read_sparse(given, name), name)
+    if isinstance(given, Strings):
+        return bytes_array([text.encode() for text in given.values], (len(given.values),))
+    if isinstance(given, Image):
+        return bytes_array([given.raw], (1,))
+    return given
 
 
 def _typed(array: Array, spec: dict[str, Any]) -> Array:
@@ -119,53 +109,8 @@ def _typed(array: Array, spec: dict[str, Any]) -> Array:
     return whole
 
 
-def _dense(indices: Array, values: Array, shape: Array, *, name: str) -> Array:
-    """Return a sparse tensor as it is when dense: `values` at the rows of `indices`."""
-    axes = tuple(int(axis) for axis in shape.reshape(-1))
-    if any(axis < 0 for axis in axes) or _product(axes) > MAX_ELEMENTS:
-        raise RequestError(f"{name}: no dense tensor of the shape {list(axes)} is made")
-    flat = values.reshape(-1)
-    if indices.shape != (flat.size, len(axes)):
-        raise RequestError(
-            f"{name}: {flat.size} values in {len(axes)} axes need indices of the shape "
-            f"[{flat.size}, {len(axes)}], not {list(indices.shape)}"
-        )
-    places = indices.astype(np.int64)
-    if not np.array_equal(places, indices) or (places < 0).any() or (places >= axes).any():
-        raise RequestError(f"{name}: an index is outside of the shape {list(axes)}")
-    dense = np.zeros(axes, np.float32)
-    dense[tuple(places.T)] = flat
-    return dense
-
-
-def _product(axes: tuple[int, ...]) -> int:
-    size = 1
-    for axis in axes:
-        size *= axis
-    return size
-
-
-def _image(path: Path, name: str) -> bytes:
-    try:
-        if path.stat().st_size > MAX_IMAGE_BYTES:
-            raise RequestError(f"{name}: {path} is larger than {MAX_IMAGE_BYTES} bytes")
-        return path.read_bytes()
-    except OSError as err:
-        raise RequestError(f"{name}: cannot read the image {path}: {err.strerror}") from err
-
-
-def _decoded(text: Any, name: str) -> bytes:
-    if not isinstance(text, str | bytes) or len(text) > 2 * MAX_IMAGE_BYTES:
-        raise RequestError(
-            f"{name}: expected an image in base64, of {MAX_IMAGE_BYTES} bytes at most"
-        )
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as err:
-        raise RequestError(f"{name}: not base64: {err}") from err
-
-
-def _elements(parts: list[bytes]) -> Array:
-    array = np.empty(len(parts), object)
-    array[:] = parts
-    return array
+def _dense(sparse: Sparse, name: str) -> Array:
+    """Return a sparse tensor as it is when dense: its values at the rows of its indices."""
+    if prod(sparse.shape) > MAX_ELEMENTS:
+        raise RequestError(f"{name}: no dense tensor of the shape {list(sparse.shape)} is made")
+    return dense_array(sparse)

@@ -8,20 +8,23 @@
     OutputQueue().query("my-uri")
 
 Nothing is in the clear on the way: records are requests of the verifying client. Results come to
-the process that enqueued, so that a reader in another process asks for itself (`predict`), or stays
-with the Redis dialect. What went wrong there goes right here: a record is never dropped in silence,
-`timeout` is seconds, and any uri is a uri.
+the process that enqueued, so that a reader in another process asks for itself (`predict`). What
+went wrong there goes right here: a record is never dropped in silence, `timeout` is seconds, and
+any uri is a uri. Over a Redis the same queues are had from `wardian.compat.zoo.unprotected`.
 """
 
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
+
+from typing_extensions import override
 
 from wardian._internal.clock import monotonic
 from wardian._internal.log import event
+from wardian.compat.zoo.closing import Closing
+from wardian.compat.zoo.data import ABSENT, DEFAULT_NAME, NAN, read_request
 from wardian.compat.zoo.inputs import Prepared, prepare, result
 from wardian.compat.zoo.mailbox import OF_PROCESS
 from wardian.crypto.secret import Secret
@@ -34,16 +37,16 @@ from wardian.serving.client.sync import Client, connect
 
 log = logging.getLogger(__name__)
 
-DEFAULT_NAME: Final = "serving_stream"
-NAN: Final = "NaN"
-"""What a reader gets for a record that has no answer."""
-ABSENT: Final = "[]"
-"""What a reader gets where there is nothing."""
 CONCURRENT: Final = 16
 """Records of one queue that are asked at a time."""
+_NOT_HERE: Final = (
+    "Over host= and port= records lie in the clear in a Redis, where whoever runs it reads and "
+    "forges them; if that is meant, write it: "
+    "from wardian.compat.zoo.unprotected import InputQueue, OutputQueue"
+)
 
 
-class InputQueue:
+class InputQueue(Closing):
     """Enqueues records for one model. Thread-safe; ends with `close`, or as a context manager."""
 
     def __init__(
@@ -81,8 +84,7 @@ class InputQueue:
         if frontend_url is None or policy is None or redis:
             raise ConfigError(
                 "InputQueue: name frontend_url='https://...' and policy='client-policy.toml'. "
-                "Records in the clear in a Redis are what the clients of Cluster Serving itself "
-                "write, for the Redis dialect; this class sends none"
+                + _NOT_HERE
             )
         self._client = connect(
             frontend_url,
@@ -109,7 +111,7 @@ class InputQueue:
 
         Args:
             uri: any text; a result of the same one that was not read is replaced.
-            data: by input name: see `inputs.prepare`.
+            data: by input name: see `read_value`.
 
         Raises:
             TypeError: a value is of no kind that is taken.
@@ -126,31 +128,25 @@ class InputQueue:
             self._mailbox.cancel()
             raise
 
-    def predict(self, request_data: dict[str, Any], timeout: float = 5) -> Array | list[Array]:
+    def predict(self, request_data: Any, timeout: float = 5) -> Array | list[Array]:
         """Return what the model makes of `request_data`, within `timeout` seconds.
+
+        Args:
+            request_data: inputs by name, or what else `read_request` takes.
+            timeout: in seconds, of all that is done.
 
         Raises:
             TypeError: as of `enqueue`.
             WardianError: as of `wardian.Client.infer`.
         """
-        prepared = prepare(request_data, specs=self._specs)
+        prepared = prepare(read_request(request_data), specs=self._specs)
         return self._infer(prepared, monotonic() + timeout)
 
+    @override
     def close(self) -> None:
         """Wait for the records that are under way, and close the connections."""
         self._threads.shutdown()
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _run(self, uri: str, prepared: Prepared, deadline: float) -> None:
         try:
@@ -185,8 +181,14 @@ class InputQueue:
 class OutputQueue:
     """Reads what became of the records of the `InputQueue`s of one name in this process."""
 
-    def __init__(self, *, name: str = DEFAULT_NAME) -> None:
-        """Read the results of `name`."""
+    def __init__(self, *, name: str = DEFAULT_NAME, **redis: Any) -> None:
+        """Read the results of `name`.
+
+        Raises:
+            ConfigError: `host`, `port` and the like of the original: they are not here.
+        """
+        if redis:
+            raise ConfigError(f"OutputQueue: results are in this process. {_NOT_HERE}")
         self._mailbox = OF_PROCESS.of(name)
 
     def query(self, uri: str, delete: bool = False) -> Any:  # noqa: FBT001, FBT002  theirs

@@ -39,17 +39,64 @@ Reply: TypeAlias = "bytes | int | Refusal | list[Reply] | None"
 
 
 class _Short(Exception):
-    """The data ends within a value; at least `need` bytes must be there to go on."""
+    """The data ends within the value at `at`; at least `need` bytes must be there to go on."""
 
-    def __init__(self, need: int) -> None:
+    def __init__(self, at: int, need: int) -> None:
         super().__init__()
-        self.need = need
+        self.at, self.need = at, need
+
+
+class _Array:
+    """An array that is not whole: its values so far, and how many are missing."""
+
+    __slots__ = ("left", "values")
+
+    def __init__(self, left: int) -> None:
+        self.values: list[Reply] = []
+        self.left = left
+
+    def take(self, data: bytes, at: int) -> int:
+        """Take the strings and numbers that are whole at `at`, nearly all that comes.
+
+        Returns where they end; what else may stand there is for who asked.
+        """
+        values, size, find, left = self.values, len(data), data.find, self.left
+        while left and at < size:
+            kind = data[at]
+            stop = find(_END, at, at + _MAX_DIGITS + 3)
+            if stop < 0:
+                break
+            digits = data[at + 1 : stop]
+            if not digits.isdigit():
+                break
+            if kind == _DOLLAR:
+                start = stop + 2
+                end = start + int(digits)
+                if data[end : end + 2] != _END:
+                    break
+                values.append(data[start:end])
+                at = end + 2
+            elif kind == _COLON:
+                values.append(int(digits))
+                at = stop + 2
+            else:
+                break
+            left -= 1
+        self.left = left
+        return at
+
+
+_OPENED: Final[list["Reply"]] = []
+"""In the place of an array whose values are still to come."""
 
 
 class ReplyReader:
-    """Cuts a stream into replies, whatever the pieces in which it arrives."""
+    """Cuts a stream into replies, whatever the pieces in which it arrives.
 
-    __slots__ = ("_chunks", "_elements", "_need", "_size", "max_bytes")
+    What was parsed of a reply is kept, and not parsed again when its next piece comes.
+    """
+
+    __slots__ = ("_chunks", "_elements", "_need", "_open", "_size", "_taken", "max_bytes")
 
     def __init__(self, *, max_bytes: int) -> None:
         """Accept replies of up to `max_bytes`."""
@@ -57,7 +104,9 @@ class ReplyReader:
         self._chunks: list[bytes] = []
         self._size = 0
         self._need = 0
-        self._elements = 0
+        self._open: list[_Array] = []  # the outermost first
+        self._taken = 0  # bytes of their reply that were parsed with earlier pieces
+        self._elements = MAX_ELEMENTS
 
     def feed(self, data: bytes) -> list[Reply]:
         """Return the replies that `data` completes.
@@ -73,41 +122,68 @@ class ReplyReader:
             data = b"".join(self._chunks)
             self._chunks.clear()
         replies: list[Reply] = []
-        at, end = 0, len(data)
-        while at < end:
-            self._elements = MAX_ELEMENTS
+        at, begun, opened = 0, 0, self._open
+        while at < len(data):
             try:
-                reply, stop = self._value(data, at, MAX_DEPTH)
+                value, at = self._next(data, at)
             except _Short as short:
-                self._keep(data[at:] if at else data, short.need - at)
+                at = short.at
+                self._bound(short.need - begun)
+                self._chunks.append(data[at:] if at else data)
+                self._size, self._need = len(data) - at, short.need - at
                 break
-            replies.append(reply)
-            at = stop
+            if opened and value is not _OPENED:
+                value = self._put(value)
+            if value is not _OPENED:
+                replies.append(value)
+                self._bound(at - begun)
+                begun, self._taken, self._elements = at, 0, MAX_ELEMENTS
+        self._bound(at - begun)
+        self._taken += at - begun
         return replies
 
-    def _keep(self, rest: bytes, need: int) -> None:
-        if need > self.max_bytes:
+    def _bound(self, size: int) -> None:
+        """Return if a reply may have `size` bytes beside those taken with earlier pieces."""
+        if self._taken + size > self.max_bytes:
             raise PeerProtocolError(f"Redis: a reply of more than {self.max_bytes} bytes")
-        self._chunks.append(rest)
-        self._size, self._need = len(rest), need
 
-    def _value(self, data: bytes, at: int, depth: int) -> tuple[Reply, int]:
-        """Return the value at `at` and where the next one starts.
+    def _put(self, value: Reply) -> Reply:
+        """Put `value` where it belongs; return the reply that is whole with it, or `_OPENED`.
+
+        An array that is whole with its last value belongs somewhere as well, and so on.
+        """
+        opened = self._open
+        while opened:
+            last = opened[-1]
+            last.values.append(value)
+            last.left -= 1
+            if last.left:
+                return _OPENED
+            value = opened.pop().values
+        return value
+
+    def _next(self, data: bytes, at: int) -> tuple[Reply, int]:
+        """Return the value at `at`, or an array that is whole there, and where the next one starts.
 
         Raises:
             _Short: it is not whole.
             PeerProtocolError: it is none, or too large.
         """
+        if self._open:
+            last = self._open[-1]
+            at = last.take(data, at)
+            if not last.left:
+                return self._open.pop().values, at
         stop = data.find(_END, at, at + MAX_LINE_BYTES)
         if stop < 0:
             if len(data) - at >= MAX_LINE_BYTES:
                 raise PeerProtocolError("Redis: a line is too long")
-            raise _Short(len(data) + 1)
+            raise _Short(at, len(data) + 1)
         kind, line, after = data[at], data[at + 1 : stop], stop + 2
         if kind == _DOLLAR:
-            return _string(data, _length(line), after)
+            return _string(data, _length(line), at, after)
         if kind == _STAR:
-            return self._array(data, _length(line), after, depth)
+            return self._array(_length(line)), after
         if kind == _COLON:
             return _integer(line), after
         if kind == _PLUS:
@@ -116,29 +192,16 @@ class ReplyReader:
             return _refusal(line), after
         raise PeerProtocolError("Redis: not a reply")
 
-    def _array(self, data: bytes, count: int, at: int, depth: int) -> tuple[Reply, int]:
+    def _array(self, count: int) -> Reply:
         if count < 0:
-            return None, at
+            return None
         self._elements -= count
-        if self._elements < 0 or not depth:
+        if self._elements < 0 or len(self._open) == MAX_DEPTH:
             raise PeerProtocolError("Redis: a reply of too many elements")
-        values: list[Reply] = []
-        size, find = len(data), data.find
-        for _ in range(count):
-            if at >= size:
-                raise _Short(at + 1)
-            if data[at] == _DOLLAR:  # nearly all: a whole string, without a call for it
-                stop = find(_END, at, at + _MAX_DIGITS + 3)
-                digits = data[at + 1 : stop]
-                if stop > 0 and digits.isdigit():
-                    end = stop + 2 + int(digits)
-                    if data[end : end + 2] == _END:
-                        values.append(data[stop + 2 : end])
-                        at = end + 2
-                        continue
-            value, at = self._value(data, at, depth - 1)
-            values.append(value)
-        return values, at
+        if not count:
+            return []
+        self._open.append(_Array(count))
+        return _OPENED
 
 
 def command(*words: bytes | int) -> bytes:
@@ -160,16 +223,16 @@ def entry_bytes(sealed: int) -> int:
     return sealed + _FRAMING_BYTES * 16
 
 
-def _string(data: bytes, length: int, at: int) -> tuple[Reply, int]:
-    """Return the string of `length` bytes at `at`, and where the next value starts."""
+def _string(data: bytes, length: int, at: int, after: int) -> tuple[Reply, int]:
+    """Return the string of `length` bytes behind the head from `at` to `after`, and its end."""
     if length < 0:
-        return None, at
-    end = at + length
+        return None, after
+    end = after + length
     if len(data) < end + 2:
-        raise _Short(end + 2)
+        raise _Short(at, end + 2)
     if data[end : end + 2] != _END:
         raise PeerProtocolError("Redis: a string does not end where it should")
-    return data[at:end], end + 2
+    return data[after:end], end + 2
 
 
 def _length(digits: bytes) -> int:

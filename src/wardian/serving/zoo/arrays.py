@@ -41,7 +41,7 @@ def column_array(column: Column, spec: TensorSpec, *, is_image: bool) -> Array:
         if spec.dtype == BYTES:
             what = "an image" if is_image else "a list of texts"
             raise FormatError(f"input {spec.name!r}: {what} was expected, not numbers")
-        return _typed(column.array if isinstance(column, Dense) else _dense(column), spec)
+        return _typed(column.array if isinstance(column, Dense) else dense_array(column), spec)
     if spec.dtype != BYTES:
         raise FormatError(
             f"input {spec.name!r} takes {spec.dtype}: an image or a text was not expected; the "
@@ -66,7 +66,8 @@ def _bytes(column: Image | Strings) -> Array:
     return bytes_array([text.encode() for text in column.values], (len(column.values),))
 
 
-def _dense(column: Sparse) -> Array:
+def dense_array(column: Sparse) -> Array:
+    """Return `column` with its zeros, in its shape; whoever asks has bounded what that takes."""
     array: Array = np.zeros(column.shape, np.float32)
     if column.shape:
         array[tuple(column.indices.T)] = column.values

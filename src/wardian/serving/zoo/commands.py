@@ -8,12 +8,14 @@ from typing import Final, NamedTuple
 
 from wardian.errors import PeerProtocolError
 from wardian.serving.queue.redis_entries import Entry, parse_id, parse_streams
-from wardian.serving.queue.redis_wire import Refusal, Reply, command
+from wardian.serving.queue.redis_wire import Refusal, Reply, command, words
 
 GROUP: Final = b"serving"
 """Their consumer group. Consumers of theirs may be in it beside ours."""
 VALUE: Final = b"value"
 """The field of a result's hash."""
+_HSET: Final = b"*4\r\n$4\r\nHSET\r\n$%%d\r\n%%b\r\n%b$%%d\r\n%%b\r\n" % words(VALUE)
+_LARGEST: Final = 2**64 - 1  # of either number in an id
 
 
 class Pending(NamedTuple):
@@ -82,10 +84,13 @@ def write_results(job: bytes, results: list[Result], *, ttl_s: int) -> list[byte
     It has `2 + commands` replies before that of EXEC; see `parse_written`.
     """
     pieces = [command(b"MULTI")]
+    expire = b"*3\r\n$6\r\nEXPIRE\r\n$%%d\r\n%%b\r\n%b" % words(b"%d" % ttl_s)
     for result in results:
-        if result.key is not None and result.value is not None:
-            pieces.append(command(b"HSET", result.key, VALUE, result.value))
-            pieces.append(command(b"EXPIRE", result.key, ttl_s))
+        key, value = result.key, result.value
+        if key is not None and value is not None:  # two of these for each record: in one go
+            length = len(key)
+            pieces.append(_HSET % (length, key, len(value), value))
+            pieces.append(expire % (length, key))
     ids = [result.id for result in results]
     pieces.append(command(b"XACK", job, GROUP, *ids))
     pieces.append(command(b"XDEL", job, *ids))
@@ -116,14 +121,15 @@ def parse_claimed(reply: Reply, job: bytes) -> list[Entry]:
     return parse_streams([[job, there]], (job,))[job]
 
 
-def parse_pending(reply: Reply) -> list[Pending]:
-    """Return what stands in the reply to `list_pending`.
+def parse_pending(reply: Reply, *, after: bytes) -> list[Pending]:
+    """Return what stands in the reply to `list_pending`: in order, so that a list has an end.
 
     Raises:
-        PeerProtocolError: it is another reply.
+        PeerProtocolError: it is another reply, goes back, or has an id that there cannot be.
     """
     _accept(reply)
     found = []
+    least = _numbers(after)
     for row in reply if isinstance(reply, list) else [None]:
         if not isinstance(row, list) or len(row) != 4:
             raise PeerProtocolError("Redis: not a list of pending records")
@@ -131,7 +137,19 @@ def parse_pending(reply: Reply) -> list[Pending]:
         if not isinstance(idle, int) or not isinstance(deliveries, int):
             raise PeerProtocolError("Redis: not a list of pending records")
         found.append(Pending(parse_id(name), idle, deliveries))
+        numbers = _numbers(found[-1].id)
+        if numbers < least or max(numbers) > _LARGEST:
+            raise PeerProtocolError("Redis: pending records that are not in order")
+        least = (numbers[0], numbers[1] + 1)
     return found
+
+
+def next_id(entry: bytes) -> bytes | None:
+    """Return the id after `entry`; None: it is the last that there can be."""
+    milliseconds, number = _numbers(entry)
+    if number < _LARGEST:
+        return b"%d-%d" % (milliseconds, number + 1)
+    return b"%d-0" % (milliseconds + 1) if milliseconds < _LARGEST else None
 
 
 def parse_consumers(reply: Reply) -> list[bytes]:
@@ -157,6 +175,11 @@ def refused_writes(reply: Reply) -> int | None:
     if not isinstance(reply, list):
         raise PeerProtocolError("Redis: not the end of a transaction")
     return sum(isinstance(each, Refusal) for each in reply)
+
+
+def _numbers(entry: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition(b"-")
+    return int(milliseconds), int(number)
 
 
 def _accept(reply: Reply) -> None:

@@ -44,6 +44,7 @@ _KEPT: Final = 512  # ids in one command
 _MIN_PAUSE_S: Final = 0.02
 _MAX_PAUSE_S: Final = 1.0
 _OVERHEAD: Final = 4096  # of a record, beside its data: uri, names, framing
+_ENTRY: Final = 64  # bytes of a record that has nothing in it: no count of records is without end
 
 
 class JobConsumer:
@@ -148,6 +149,7 @@ class JobConsumer:
     async def _use(self, reader: RedisConnection, writer: RedisConnection) -> None:
         """Work with both connections until one is lost."""
         event(log, "zoo.redis_connected", stream=self._job.decode())
+        self._one = None
         self._out.use(writer)
         loop = asyncio.get_running_loop()
         tasks = (loop.create_task(self._feed(reader)), loop.create_task(self._beat(writer)))
@@ -162,13 +164,15 @@ class JobConsumer:
                 task.cancel()
             reader.close()
             writer.close()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):  # a bug of ours: never without a word
+                    event(log, "zoo.failed", level=logging.ERROR, error=type(ended).__name__)
 
     def _note_lost(self, why: WardianError, *, reading: bool) -> None:
         event(log, "zoo.redis_lost", level=logging.WARNING, why=str(why))
         if not reading or not isinstance(why, PeerProtocolError):
             return
-        if self._careful and self._one is not None:  # it alone is too large
+        if self._one is not None:  # it alone is too large
             self._counts.dropped["too-large"] += 1
             event(
                 log, "zoo.dropped", level=logging.ERROR, stream=self._job.decode(), why="too-large"
@@ -206,7 +210,10 @@ class JobConsumer:
                 if self._stopping:
                     break
                 asked = commands.read_new(self._job, self._consumer, count=count, block_ms=BLOCK_MS)
-                self._take(commands.parse_new(await reader.call(asked), self._job))
+                began = loop.time()
+                found = commands.parse_new(await reader.call(asked), self._job)
+                if not self._take(found) and loop.time() - began < BLOCK_MS / 2000:
+                    await asyncio.sleep(_MIN_PAUSE_S)  # it did not wait as it was asked to
             await loop.create_future()  # until cancelled: results go on
         except WardianError as err:
             reader.end(err)
@@ -220,10 +227,10 @@ class JobConsumer:
 
     async def _claim(self, reader: RedisConnection, consumer: bytes, *, idle_ms: int) -> None:
         """Take over what `consumer` has held for so long, and is not held here."""
-        after = b"-"
-        while True:
+        after: bytes | None = b"0-0"
+        while after is not None:
             asked = commands.list_pending(self._job, consumer, after=after, count=_LISTED)
-            rows = commands.parse_pending(await reader.call(asked))
+            rows = commands.parse_pending(await reader.call(asked), after=after)
             wanted = [row for row in rows if row.idle_ms >= idle_ms and row.id not in self._held]
             fatal = {row.id for row in wanted if row.deliveries >= MOST_DELIVERIES}
             # A careful one is claimed by itself: what does not even fit alone is known by its id.
@@ -231,13 +238,14 @@ class JobConsumer:
                 await self._room()
                 self._one = ids[0] if self._careful else None
                 asked = commands.claim(self._job, self._consumer, idle_ms=idle_ms, ids=ids)
-                found = commands.parse_claimed(await reader.call(asked), self._job)
-                self._one = None
+                reply = await reader.call(asked)
+                self._one = None  # whatever it says, it was not too large
+                found = commands.parse_claimed(reply, self._job)
                 self._counts.claimed += len(found)
                 self._take(found, fatal=fatal)
             if len(rows) < _LISTED:
                 return
-            after = _next_id(rows[-1].id)
+            after = commands.next_id(rows[-1].id)
 
     def _per_claim(self) -> int:
         return max(1, min(_LISTED, int(READ_BYTES / self._size)))
@@ -252,12 +260,14 @@ class JobConsumer:
             self._changed.clear()
             await self._changed.wait()
 
-    def _take(self, entries: Iterable[Entry], *, fatal: Iterable[bytes] = ()) -> None:
+    def _take(self, entries: Iterable[Entry], *, fatal: Iterable[bytes] = ()) -> int:
+        """Answer `entries`, and return how many of them were not here already."""
+        before = self._counts.read
         for entry in entries:
             if entry.id in self._held:
                 continue
             fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=False))
-            size = sum(map(len, entry.fields))
+            size = _ENTRY + sum(map(len, entry.fields))
             self._size += (size - self._size) / 16
             self._counts.read += 1
             self._hold(entry.id, size)
@@ -273,6 +283,7 @@ class JobConsumer:
                 self._answering.nan(give, "fatal")
             else:
                 self._answering.answer(fields, give)
+        return self._counts.read - before
 
     def _hold(self, record: bytes, size: int) -> None:
         self._held[record] = size
@@ -291,9 +302,3 @@ class JobConsumer:
 
 def _cut(ids: list[bytes], size: int) -> list[list[bytes]]:
     return [ids[start : start + size] for start in range(0, len(ids), size)]
-
-
-def _next_id(entry: bytes) -> bytes:
-    """Return the id after `entry`."""
-    milliseconds, _, number = entry.partition(b"-")
-    return b"%b-%d" % (milliseconds, int(number) + 1)

@@ -11,6 +11,7 @@ Source: Apache Arrow, "Columnar format", 1.4, "Serialization and Interprocess Co
 import struct
 from binascii import b2a_base64
 from collections.abc import Iterable
+from functools import lru_cache
 from math import prod
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ NAN: Final = b"NaN"
 """What a client reads where there is no answer."""
 MAX_RESULT_ELEMENTS: Final = 2**25
 """Elements of all outputs of a result: 256 MiB of Arrow, 341 in base64; Redis holds 512."""
+_KEPT_ROWS: Final = 8192
+_FLOAT32: Final = np.dtype("<f4")
 _CONTINUED: Final = struct.pack("<i", -1)
 _METADATA_V4: Final = 3
 """The version since Arrow 0.8: readers before 1.0 refuse a newer one, later ones read this."""
@@ -65,9 +68,11 @@ def encode_result(outputs: Iterable[Array]) -> bytes:
     floats = [_floats(each, index) for index, each in enumerate(arrays)]
     if not all(each.size for each in floats):
         return NAN
-    parts = [_SCHEMA]
+    parts: list[Any] = [_SCHEMA]
     for each in floats:
-        parts += _batch(each)
+        small = each.size <= _KEPT_ROWS
+        before, behind = _frame(each.shape) if small else _frame.__wrapped__(each.shape)
+        parts += (before, each.reshape(-1).data.cast("B"), behind)
     parts.append(_END)
     return b2a_base64(b"".join(parts), newline=False)
 
@@ -91,17 +96,22 @@ def _floats(output: Array, index: int) -> Array:
             f"a result: output {index} is not of numbers (but {output.dtype.name}); the client's "
             "form has float32 alone"
         )
+    if output.dtype == _FLOAT32:
+        return np.asarray(output, order="C")
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(output, "<f4", order="C")
+        return np.asarray(output, _FLOAT32, order="C")
 
 
-def _batch(array: Array) -> list[Any]:
-    """Return a record batch, in parts: message, data, the shape's validity, the shape.
+@lru_cache(maxsize=64)
+def _frame(shape: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """Return what stands before and behind the data of a record batch of this `shape`.
 
-    Data has no validity bitmap: without nulls it may be left out.
+    Before: the message. Behind: padding, the validity of `shape`, its rows. Data has no validity
+    bitmap: without nulls it may be left out. A model's results are of few shapes, so that the last
+    64 are remembered, of `_KEPT_ROWS` elements at most (3 MiB together).
     """
-    rows, shape = array.size, readable_shape(array.shape)
-    nulls = rows - len(shape)
+    rows, dims = prod(shape), readable_shape(shape)
+    nulls = rows - len(dims)
     column = -(-rows // 2) * 8  # bytes of either column: a multiple of eight
     bits = -(-rows // 64) * 8 if nulls else 0
     buffers = (0, 0, 0, 4 * rows, column, -(-rows // 8) if nulls else 0, column + bits, 4 * rows)
@@ -110,34 +120,43 @@ def _batch(array: Array) -> list[Any]:
     struct.pack_into("<q", head, _AT_ROWS, rows)
     struct.pack_into("<4q", head, _AT_NODES, rows, 0, rows, nulls)
     struct.pack_into("<8q", head, _AT_BUFFERS, *buffers)
-    valid = (2 ** len(shape) - 1).to_bytes(bits, "little") if nulls else b""
-    dims = struct.pack(f"<{len(shape)}i", *shape)
-    flat = array.reshape(-1).data.cast("B")
-    return [head, flat, bytes(column - 4 * rows), valid, dims, bytes(column - len(dims))]
+    valid = (2 ** len(dims) - 1).to_bytes(bits, "little") if nulls else b""
+    ints = struct.pack(f"<{len(dims)}i", *dims)
+    return bytes(head), bytes(column - 4 * rows) + valid + ints + bytes(column - len(ints))
 
 
-def _message(kind: int, header: Table, body_bytes: int = 0) -> bytes:
+def build_message(kind: int, header: Table, body_bytes: int = 0) -> bytes:
     """Return an encapsulated message: continuation, length, `Message`. Its body follows."""
     slots = (Scalar("h", _METADATA_V4), Scalar("B", kind), header, Scalar("q", body_bytes))
     raw = build_flatbuffer(Table(slots))
     return _CONTINUED + struct.pack("<i", len(raw)) + raw
 
 
-def _field(name: str, kind: int, slots: tuple[Scalar, ...]) -> Table:
-    """Return a nullable `Field` of no children, of the type `kind` with its own `slots`."""
-    return Table((Text(name), Scalar("?", 1), Scalar("B", kind), Table(slots), None, Tables(())))
+def build_field(
+    name: str, kind: int, slots: tuple[Scalar, ...], children: tuple[Table, ...] = ()
+) -> Table:
+    """Return a nullable `Field` of the type `kind` with its own `slots`."""
+    of = Tables(children)
+    return Table((Text(name), Scalar("?", 1), Scalar("B", kind), Table(slots), None, of))
 
 
-_FIELDS: Final = (
-    _field("data", 3, (Scalar("h", 1),)),  # FloatingPoint, of single precision
-    _field("shape", 2, (Scalar("i", 32), Scalar("?", 1))),  # Int, of 32 bits, signed
+def build_schema(fields: tuple[Table, ...]) -> bytes:
+    """Return the message of a little-endian schema."""
+    return build_message(1, Table((Scalar("h", 0), Tables(fields))))
+
+
+FLOAT32_TYPE: Final = (3, (Scalar("h", 1),))
+"""FloatingPoint, of single precision: the type's number and its slots."""
+INT32_TYPE: Final = (2, (Scalar("i", 32), Scalar("?", 1)))
+"""Int, of 32 bits, signed."""
+_SCHEMA: Final = build_schema(
+    (build_field("data", *FLOAT32_TYPE), build_field("shape", *INT32_TYPE))
 )
-_SCHEMA: Final = _message(1, Table((Scalar("h", 0), Tables(_FIELDS))))  # little-endian
 _END: Final = _CONTINUED + bytes(4)
 
 _MARKS: Final = tuple(range(0x7A6F6F00_00000001, 0x7A6F6F00_0000000F))
 """Numbers that occur nowhere else in a message: they show where its real ones have to stand."""
-_BATCH: Final = _message(
+_BATCH: Final = build_message(
     3,
     Table((Scalar("q", _MARKS[1]), Structs(2, _MARKS[2:6]), Structs(2, _MARKS[6:14]))),
     _MARKS[0],

@@ -51,7 +51,7 @@ def build_sparse(
 def _axes(shape: Sequence[int]) -> tuple[int, ...]:
     if len(shape) > MAX_AXES:
         raise FormatError(f"a tensor has {len(shape)} axes, at most {MAX_AXES} were expected")
-    if any(length < 0 for length in shape):
+    if shape and min(shape) < 0:
         raise FormatError("a tensor's axis has a negative length")
     return tuple(shape)
 

@@ -45,14 +45,13 @@ class TheirRedis:
         Raises:
             ConfigError: says what to write instead.
         """
-        if self.server_name is not None:
-            if not self.ca_pem:
-                raise ConfigError("operator.toml: [zoo] ca_file: rediss:// needs its server's CA")
-        elif self.password is None and not ipaddress.ip_address(self.address.host).is_loopback:
-            raise ConfigError(
-                "operator.toml: [zoo] redis: without TLS and without a password only on loopback; "
-                "give a password_file, or write rediss://"
-            )
+        if self.server_name is not None and not self.ca_pem:
+            raise ConfigError("operator.toml: [zoo] ca_file: rediss:// needs its server's CA")
+        refuse_open(
+            self.address.host,
+            tls=self.server_name is not None,
+            password=self.password is not None,
+        )
         if self.username and self.password is None:
             raise ConfigError("operator.toml: [zoo] username: a user has a password_file")
 
@@ -71,6 +70,32 @@ class TheirRedis:
         except (ssl.SSLError, ValueError) as err:
             raise ConfigError("operator.toml: [zoo] ca_file: not X.509 in PEM") from err
         return context
+
+
+def refuse_open(
+    host: str,
+    *,
+    tls: bool,
+    password: bool,
+    setting: str = "operator.toml: [zoo] redis",
+    instead: str = "give a password_file, or write rediss://",
+) -> None:
+    """Return unless anybody on a network could read and write what is said to the Redis at `host`.
+
+    Args:
+        host: its IP address.
+        tls: whether TLS leads there.
+        password: whether it has one.
+        setting: where `host` stands, for the message.
+        instead: what to do, for the message.
+
+    Raises:
+        ConfigError: it is open.
+    """
+    if not (tls or password or ipaddress.ip_address(host).is_loopback):
+        raise ConfigError(
+            f"{setting}: without TLS and without a password only on loopback; {instead}"
+        )
 
 
 async def open_theirs(redis: TheirRedis, *, max_reply_bytes: int) -> RedisConnection:
