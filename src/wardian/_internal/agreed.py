@@ -184,6 +184,14 @@ class ZooDialect(Settings, frozen=True, kw_only=True):
     model_answers: Literal["json", "arrow"] = "json"
     """How `/models/NAME/versions/N/predict` answers: as its `inputCompileType` "instance" did, or
     as "direct", the default of BigDL 2."""
+    keystore: bool = False
+    """Whether the role `zoo` has these paths as well, under a certificate whose private key the
+    operator holds. Whoever holds that key reads all that is said there: UNPROTECTED."""
+
+    def __post_init__(self) -> None:
+        """Refuse a dialect that is off and served."""
+        if self.keystore and not self.enabled:
+            raise ValueError("`keystore` is of a dialect that is `enabled`")
 
 
 class Dialects(Settings, frozen=True, kw_only=True):

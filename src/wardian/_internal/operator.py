@@ -118,6 +118,16 @@ class ZooPlace(Settings, frozen=True, kw_only=True):
     """The name of this process; None: made from the machine's and the state directory's."""
     queue_port: Port = 0
     """Of the embedded queue, at [queue]'s address, where that is TCP; 0: a Unix socket."""
+    listen: HostPort | None = None
+    """`HOST:PORT` for HTTPS, where `dialects.zoo.keystore` is agreed; port 0: a free one."""
+    keystore: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """PKCS #12, with one private key and its certificate. It lies as `password_file` does."""
+    keystore_password_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Its first line is the password of `keystore`. It lies as `password_file` does."""
+    tokens_per_second: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    """Predictions over HTTPS in a second, all clients together; None: as many as are answered."""
+    token_wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 100
+    """For how long a prediction waits for its token; then it is refused."""
 
 
 class CollateralPlace(Settings, frozen=True, kw_only=True):
