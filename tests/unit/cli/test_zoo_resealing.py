@@ -1,5 +1,6 @@
 """An encrypted model of a config.yaml becomes a sealed one that `wardian up` takes; nothing else."""
 
+import hashlib
 import io
 import re
 import subprocess
@@ -54,6 +55,9 @@ def test_it_is_sealed_under_a_key_of_its_own_and_up_takes_it(job, pair):
     assert (model.file, model.key_file) == ("secret_job.sealed", "secret_job.key")
     assert (job / "out" / "secret_job.key").stat().st_mode & 0o077 == 0
     assert "does not notice changes" in done.stderr
+    for name in ("n.xml", "n.bin"):
+        digest = hashlib.sha256((job / "model" / name).read_bytes()).hexdigest()
+        assert f"read {name}, SHA-256 {digest}" in done.stdout
     assert "works" in next(line for line in done.stdout.splitlines() if "modelEncrypted" in line)
     target = job / "taken"
     left = leave_sealed(model, target, directory=job / "out", media_type=IR, name="secret_job")
@@ -93,6 +97,16 @@ def test_what_is_not_said_wholly(job, options, told, monkeypatch):
     assert isinstance(done.exception, ConfigError), done.output
     assert told in str(done.exception)
     assert not (job / "out" / "wardian.toml").exists()
+
+
+def test_an_encrypted_model_that_is_not_there(job):
+    (job / "config.yaml").write_text("modelPath: elsewhere\nmodelEncrypted: true\n")
+    done = run(job, *AS_CBC, *write_keys(job))
+    assert "config.yaml: modelPath: no such directory here" in str(done.exception)
+    (job / "config.yaml").write_text("modelPath: hdfs://a/b\nmodelEncrypted: true\n")
+    done = run(job, *AS_CBC, *write_keys(job))
+    assert done.exit_code == 1
+    assert "another machine's" in done.stdout
 
 
 def test_a_wrong_secret_leaves_nothing_and_can_be_tried_again(job):

@@ -40,9 +40,7 @@ class Resealing:
             FormatError, AuthenticationFailed: they do not open in this form, by this secret.
         """
         form, source = self._asked.wanted.form, model.encrypted
-        if form is None or source is None:
-            raise ConfigError(f"{model.name}: is not encrypted")
-        if not source.is_dir():
+        if form is None or source is None or not source.is_dir():
             raise ConfigError(f"{model.place}: modelPath: no such directory here")
         parts = find_parts(source, self._asked.wanted.clear)
         contents = Contents(parts, Opening(keys=self._opened(redis), form=form, latin1=True))
@@ -60,6 +58,8 @@ class Resealing:
         replace_file(target.with_name(target.name + ".pin"), f"{sealed.pin}\n".encode())
         replace_file(out / f"{model.name}{KEY_SUFFIX}", f"{key.reveal().hex()}\n".encode())
         key.wipe()
+        for name, digest in contents.sha256_hex.items():
+            click.echo(f"read {name}, SHA-256 {digest}")
         click.echo(f"warning: {warning_of(form)}", err=True)
 
     def _opened(self, redis: Callable[[], TheirPlace]) -> ZooKeys:

@@ -212,9 +212,11 @@ def _renamed(
 ) -> PlannedModel | None:  # fmt: skip
     """Return the job's model under the name that the HTTP front end gave it; None: another's."""
     if said.redis_input_queue != config.job_name:
-        why = "another job's: migrate that one's config.yaml with these servables"
-        report.amend(each.numbers.get("redisInputQueue"), Fate.CANNOT, why)
-        report.missing.append(f"{each.place}: {_model_name(each)}: {why}")
+        why = (
+            f"{_model_name(each)}: another job's: give that one's config.yaml with these servables"
+        )
+        number = each.numbers.get("redisInputQueue", each.numbers["modelName"])
+        report.amend(number, Fate.CANNOT, why)  # the job of this config.yaml is whole without it
         return None
     if job is None:
         return None
