@@ -144,6 +144,24 @@ def test_a_password_that_is_none_or_everybody_s(tmp_path, content, mode):
     assert not (tmp_path / "out").exists()
 
 
+def test_without_the_job_s_model_there_is_no_dialect_and_nothing_says_so(tmp_path):
+    servables = f"""modelMetaDataList:
+ - !<InferenceModelMetaData>
+    modelName: own
+    modelVersion: "1"
+    modelPath: {tmp_path / "model"}
+    modelType: OpenVINO
+"""
+    (tmp_path / "caffe").mkdir()
+    (tmp_path / "caffe" / "frozen.pb").write_text("no graph")
+    done = run(tmp_path, "modelPath: caffe\n", *BOTH, servables=servables)
+    assert done.exit_code == 1
+    _, agreed, _ = written(tmp_path)
+    assert set(agreed.models) == {"own"}
+    assert (agreed.dialects.zoo, agreed.dialects.zoo_redis) == (None, None)
+    assert "UNPROTECTED" not in done.output
+
+
 def test_a_stream_whose_name_is_none_here(tmp_path):
     done = run(tmp_path, "modelPath: model\njobName: a b\n", "--stream")
     assert "jobName: a stream's name" in str(done.exception)

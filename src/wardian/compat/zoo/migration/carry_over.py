@@ -131,7 +131,7 @@ def _make(
             seal(each, wanted.out, lambda: redis_of(files, wanted))
         written = [*write_directory(wanted.out, made), *(wanted.out / name for name in names)]
     return Migrated(report=report, written=tuple(written), models=models,
-                    unprotected=dialects.unprotected)  # fmt: skip
+                    unprotected=dialects.unprotected if planned.job in models else ())  # fmt: skip
 
 
 def _ready(
