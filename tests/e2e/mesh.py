@@ -1,5 +1,6 @@
 """A whole mesh for tests: `wardian up` as a user starts it, in processes of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -34,6 +35,8 @@ class RunningMesh:
     options: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    """What serves, in place of `wardian up` of the example."""
     process: subprocess.Popen[str] | None = None
 
     def start(self, timeout_s: float = 90.0) -> "RunningMesh":
@@ -46,8 +49,7 @@ class RunningMesh:
                     sys.executable,
                     "-m",
                     "wardian.cli",
-                    "up",
-                    str(self.example),
+                    *(self.command or ("up", str(self.example))),
                     "--state",
                     str(self.state),
                     "--port",
@@ -71,6 +73,14 @@ class RunningMesh:
             time.sleep(0.05)
         self.stop()
         raise RuntimeError(f"wardian up is not serving after {timeout_s} s:\n{self.screen}")
+
+    def start_once(self, timeout_s: float = 90.0) -> str:
+        """Run what ends by itself, `--once`, and return what it showed."""
+        with contextlib.suppress(RuntimeError):
+            self.start(timeout_s)
+        assert self.process is not None
+        assert self.process.wait(timeout_s) == 0, self.screen
+        return self.screen
 
     @property
     def screen(self) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -13,9 +14,12 @@ from mesh import REPOSITORY, RunningMesh
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "compat"))
 
+from simulators.zoo_redis import STREAM, PlainRedis
 from zoo_models import WEIGHTS, make_openvino
 
 import wardian
+
+PROTECTED = ("--no-stream", "--no-http")
 
 SCRIPTS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -72,23 +76,27 @@ def test_what_a_migrated_directory_answers_is_what_the_model_says(job: Path) -> 
 @pytest.mark.slow
 def test_the_old_commands_start_and_end_it(job: Path) -> None:
     (job / "wardian.py").write_text("raise SystemExit(9)")  # the working directory runs nothing
-    done = script("cluster-serving-start", "--port", "0", "-o", "2", cwd=job)
+    done = script("cluster-serving-start", "--port", "0", "-o", "2", *PROTECTED, cwd=job)
     assert done.returncode == 0, done.stdout + done.stderr
     try:
-        assert "The Redis stream is read only where" in done.stderr
+        assert "UNPROTECTED" not in done.stdout
         assert "threads = 2" in (job / "migrated" / "wardian.toml").read_text()
         (name, url) = script("cluster-serving-cli", "list", cwd=job).stdout.split()
         assert name == "mobilenet_job"
         ask(url, job / ".wardian")
-        again = script("cluster-serving-start", cwd=job)
+        again = script("cluster-serving-start", *PROTECTED, cwd=job)
         assert again.returncode == 2
         assert "runs already" in again.stderr
+        other = script("cluster-serving-restart", "--port", "0", *PROTECTED, cwd=job)
+        assert other.returncode == 2, "other threads"
+        assert "--force makes it anew" in other.stderr
+        assert script("cluster-serving-cli", "list", cwd=job).stdout, "what runs goes on"
         other = script("cluster-serving-cli", "stop", "another", cwd=job)
         assert other.returncode == 2
         assert "another: no such job" in other.stderr
-        done = script("cluster-serving-restart", "--port", "0", cwd=job)
+        done = script("cluster-serving-restart", "--port", "0", "-o", "2", *PROTECTED, cwd=job)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "config.yaml is not read again" in done.stdout
+        assert "is used again" in done.stdout
     finally:
         done = script("cluster-serving-cli", "stop", "mobilenet_job", cwd=job)
     assert done.returncode == 0, done.stderr
@@ -138,15 +146,38 @@ def test_a_number_that_is_another_process_s_by_now_gets_no_signal(tmp_path: Path
     assert bystander.returncode == 0
 
 
+@pytest.mark.slow
+def test_the_old_commands_serve_their_stream(need_program, job: Path) -> None:
+    redis = PlainRedis(need_program("redis-server"), job / "redis").start()
+    try:
+        with (job / "config.yaml").open("a") as config:
+            config.write(f"redisUrl: localhost:{redis.port}\n")
+        done = script("cluster-serving-start", "--port", "0", cwd=job)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "UNPROTECTED" in done.stdout
+        client = redis.client()
+        record = json.dumps({"instances": [{"image": [1, 0, 0, 0]}]}).encode()
+        client.enqueue("a", record, *STREAM, job=b"mobilenet_job")
+        deadline = time.monotonic() + 30
+        while not client.result("a", job=b"mobilenet_job"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert client.result("a", job=b"mobilenet_job").startswith(b"[[9,")
+        client.close()
+        assert script("cluster-serving-stop", cwd=job).returncode == 0
+    finally:
+        redis.kill()
+
+
 def test_a_start_that_fails_says_why(job: Path) -> None:
     assert script("wardian", "migrate", "config.yaml", cwd=job).returncode == 0
     agreed = job / "migrated" / "wardian.toml"
     agreed.write_text(agreed.read_text().replace("threads = 1", "threads = 0"))
-    done = script("cluster-serving-start", "--port", "0", cwd=job)
+    done = script("cluster-serving-start", "--port", "0", *PROTECTED, cwd=job)
     assert done.returncode == 1
     assert "wardian up ended" in done.stderr
     assert "threads" in done.stderr
-    assert script("cluster-serving-start", "-o", "2", cwd=job).returncode == 2
+    assert script("cluster-serving-start", "-o", "2", *PROTECTED, cwd=job).returncode == 2
 
 
 def test_another_wardian_in_the_state_directory_is_left_alone(job: Path) -> None:
@@ -158,7 +189,7 @@ def test_another_wardian_in_the_state_directory_is_left_alone(job: Path) -> None
     (run / "status.json").write_text('{"state":"serving","url":"x"}')
     with (run / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = script("cluster-serving-start", cwd=job)
+        done = script("cluster-serving-start", *PROTECTED, cwd=job)
     assert done.returncode == 2
     assert "another Wardian runs there" in done.stderr
     assert (run / "status.json").exists()

@@ -15,6 +15,7 @@ from wardian.errors import AttestationError, ConfigError, PolicyDenied, WardianE
 
 COMMANDS = {
     "up": ("wardian.cli.up.command", "up"),
+    "serve": ("wardian.cli.serve", "serve"),
     "status": ("wardian.cli.status", "status"),
     "seal": ("wardian.cli.files", "seal"),
     "open": ("wardian.cli.files", "open_"),

@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from zoo_files import CANARY, FLAT, NESTED, SERVED
 
 from wardian.compat.zoo.config import parse_config
-from wardian.compat.zoo.keys import CONFIG, SERVABLES, Fate, page_tables
+from wardian.compat.zoo.keys import CONFIG, SERVABLES, Fate
+from wardian.compat.zoo.keys_page import page_tables
 from wardian.compat.zoo.report import Report
 from wardian.compat.zoo.servables import ClusterServable, InProcessServable, parse_servables
 from wardian.errors import ConfigError
@@ -113,10 +114,9 @@ def test_what_is_empty_is_the_default():
 
 
 def test_what_cannot_be_had_and_is_not_asked_for_is_no_trouble():
-    text = "imageResize:\nrecordEncrypted: false\nkafkaUrl: ''\ndata:\n  src:\n"
-    _, report = read(text)
+    _, report = read("imageResize:\nkafkaUrl: ''\n")
     assert {each.fate for each in report.findings} == {Fate.NOT_NEEDED}
-    _, report = read("imageResize: 224,224\nrecordEncrypted: true\nkafkaUrl: a:1\nredisUrl: b:2\n")
+    _, report = read("imageResize: 224,224\nkafkaUrl: a:1\n")
     assert {each.fate for each in report.findings} == {Fate.CANNOT}
 
 

@@ -51,7 +51,7 @@ def test_the_report_as_json_has_every_key(tmp_path):
     ]  # fmt: skip
     assert told["missing"] == []
     assert {Path(each).name for each in told["written"]} == {
-        "wardian.toml", "operator.toml", "example.toml", "serving_stream.ir",
+        "wardian.toml", "operator.toml", "example.toml", "serving_stream.ir", "migrated.json",
     }  # fmt: skip
 
 

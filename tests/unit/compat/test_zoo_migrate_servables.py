@@ -71,6 +71,18 @@ def test_what_servables_cannot_bring_is_named(tmp_path):
     assert {name: each.version for name, each in source.example.models.items()} == {"first": 2, "e": 1}  # fmt: skip
 
 
+def test_another_job_s_servable_is_said_and_is_no_part_of_this_one(tmp_path):
+    make_openvino(tmp_path / "model")
+    servables = "modelMetaDataList:" + CLUSTER.format(name="a", version="1", queue="jobs")
+    servables += CLUSTER.format(name="b", version="1", queue="others")
+    servables += " - !<ClusterServingMetaData> {modelName: c, modelVersion: 1}\n"
+    done = run(tmp_path, "modelPath: model\njobName: jobs\n", servables=servables)
+    assert done.exit_code == 0, done.output
+    for told in ("b: another job's: give that one's config.yaml", "c: another job's"):
+        assert told in done.output
+    assert set(written(tmp_path)[1].models) == {"a"}
+
+
 def test_a_name_without_a_letter_is_refused_with_its_place(tmp_path):
     make_openvino(tmp_path / "model")
     servables = "modelMetaDataList:" + CLUSTER.format(

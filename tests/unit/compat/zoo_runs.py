@@ -15,12 +15,13 @@ IR = "application/vnd.wardian.openvino-ir"
 OWNER = bytes(32)
 
 
-def run(tmp_path: Path, config: str, *options: str, servables: str | None = None):
+def run(tmp_path: Path, config: str, *options: str, servables: str | None = None, flags: str = ""):
     (tmp_path / "config.yaml").write_text(config)
     arguments = [str(tmp_path / "config.yaml"), "--out", str(tmp_path / "out"), *options]
     if servables is not None:
         (tmp_path / "servables.yaml").write_text(servables)
         arguments += ["--servables", str(tmp_path / "servables.yaml")]
+    arguments += ["--", *flags.split()] if flags else []
     return CliRunner().invoke(migrate, arguments)
 
 

@@ -11,15 +11,11 @@ from wardian._internal.agreed import Agreed
 from wardian._internal.settings import load
 from wardian.cli.cluster_serving.background import Background
 from wardian.cli.main import run
-from wardian.cli.migrate import print_report
+from wardian.cli.moving.options import Asked, moving_options
+from wardian.cli.moving.run import ready_to_serve
 from wardian.cli.state import StateDir
-from wardian.compat.zoo.migration.carry_over import migrate
 from wardian.errors import ConfigError
 
-NO_STREAM: Final = (
-    "Clients ask the front end over HTTPS. The Redis stream is read only where wardian.toml has "
-    "[dialects.zoo_redis]: see docs/reference/zoo-redis.md."
-)
 _TEMPLATE: Final = """\
 # The settings of Cluster Serving, as `cluster-serving-start` and `wardian migrate` read them.
 # A directory on this machine that holds one model: *.pb, *.xml with *.bin, or TorchScript *.pt.
@@ -31,6 +27,9 @@ jobName: serving_stream
 # topN(k), or empty: the model's outputs as they are.
 postProcessing:
 
+# The Redis of the stream. It has to be there; records in it lie in the clear.
+redisUrl: localhost:6379
+
 # Workers, and threads of each.
 modelParallelism: 1
 threadPerModel: 1
@@ -39,18 +38,14 @@ _HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add what start and restart take."""
+    """Add what start and restart take: what `wardian serve --zoo` does, with two old names."""
     path = click.Path(path_type=Path)
     config = click.option(
         "-c", "--config_path", "config", type=path, default=Path("config.yaml"), show_default=True
     )
     omp = click.option("-o", "--omp", type=click.IntRange(1, 256), help="Threads of an inference.")
-    out = click.option(
-        "--out", type=path, default=Path("migrated"), show_default=True,
-        help="What `wardian migrate` wrote, or will.",
-    )  # fmt: skip
     port = click.option("--port", type=click.IntRange(0, 65535), help="Of the front end; 0: free.")
-    return config(omp(out(port(_state(command)))))
+    return config(omp(moving_options(dialects=True)(port(_state(command)))))
 
 
 def _state(command: Callable[..., None]) -> Callable[..., None]:
@@ -73,32 +68,26 @@ def init() -> None:
 
 @click.command(context_settings=_HELP)
 @_options
-def start(*, config: Path, omp: int | None, out: Path, port: int | None, state: Path) -> None:
-    """Serve the model of a config.yaml over HTTPS, in the background.
+def start(*, asked: Asked, omp: int | None, port: int | None, state: Path) -> None:
+    """Serve what a config.yaml says, to its clients as they are, in the background.
 
-    Runs `wardian migrate` where --out is not there yet, then `wardian up`. What is there is taken
-    as it is: `wardian migrate --force` writes it anew.
+    What `wardian serve --zoo` does; it returns once it serves.
     """
-    _start(config, omp, out, port, state)
-
-
-def _start(config: Path, omp: int | None, out: Path, port: int | None, state: Path) -> None:
     background = Background(StateDir.open(state))
     if background.pid is not None:
         raise ConfigError(f"--state {state}: runs already; cluster-serving-stop ends it")
-    if (out / "example.toml").is_file():
-        if omp is not None:
-            raise ConfigError(f"--omp: is `threads` in {out / 'wardian.toml'}, which is there")
-        click.echo(f"{out} is there: {config} is not read again")
-    else:
-        done = migrate(config, out=out, threads=omp)
-        print_report(done)
-        if done.report.missing:
-            raise SystemExit(1)
+    _start(background, asked, omp=omp, port=port, state=state)
+
+
+def _start(
+    background: Background, asked: Asked, *, omp: int | None, port: int | None, state: Path
+) -> None:
+    ready_to_serve(asked, StateDir.open(state), threads=omp)
+    if background.pid is not None:
+        background.stop()  # for a restart, once there is something to start
     options = () if port is None else ("--port", str(port))
-    url = background.start(out, *options)
+    url = background.start(asked.wanted.out, *options)
     click.echo(f"serving at {url}; wardian status --state {state}")
-    click.echo(NO_STREAM, err=True)
 
 
 @click.command(context_settings=_HELP)
@@ -111,12 +100,9 @@ def stop(*, state: Path) -> None:
 
 @click.command(context_settings=_HELP)
 @_options
-def restart(*, config: Path, omp: int | None, out: Path, port: int | None, state: Path) -> None:
-    """Stop, where something runs, and start."""
-    background = Background(StateDir.open(state))
-    if background.pid is not None:
-        background.stop()
-    _start(config, omp, out, port, state)
+def restart(*, asked: Asked, omp: int | None, port: int | None, state: Path) -> None:
+    """Stop, where something runs, and start; what cannot be started leaves what runs."""
+    _start(Background(StateDir.open(state)), asked, omp=omp, port=port, state=state)
 
 
 @click.command(context_settings=_HELP)

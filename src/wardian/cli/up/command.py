@@ -85,6 +85,25 @@ def up(
     wardian up examples/digits --queue redis
     """  # noqa: D301 (click reads the character \b, not a backslash)
     close_to_others()
+    serve_directory(
+        directory, state=state, port=port, queue=queue, api_key_file=api_key_file, once=once
+    )
+
+
+def serve_directory(
+    directory: Path,
+    *,
+    state: Path,
+    port: int | None,
+    queue: str | None,
+    api_key_file: Path | None,
+    once: bool,
+) -> None:
+    """Serve the models of `directory` until a signal ends it; see `up` for what each of it means.
+
+    Raises:
+        WardianError: it cannot be served; the text says why.
+    """
     source = Source.read(directory)
     place = StateDir.open(state)
     with place.locked(), place.log("up").open("a") as sink:

@@ -22,9 +22,15 @@ _NOBODY = re.compile(r"^owners\s*=\s*\[\s*\][^\n]*$", re.MULTILINE)
 
 
 class ModelFile(Settings, frozen=True, kw_only=True):
-    """`[models.NAME]` of `example.toml`: a file in the clear, beside it, that its owner seals."""
+    """`[models.NAME]` of `example.toml`: a file in the clear, beside it, that its owner seals.
+
+    With a `key_file` it is sealed already.
+    """
 
     file: str
+    key_file: str | None = None
+    """Beside it, for its user alone: the key of `file` in hex, as `wardian seal --new-key` writes
+    it. The pin lies in `file` with `.pin` behind its name."""
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 1
 
 
@@ -71,8 +77,9 @@ class Source:
         raw = read(operator) if operator.exists() else b""
         parse(raw, Operator, name=str(operator))
         for name, model in example.models.items():
-            if not (directory / model.file).is_file():
-                raise ConfigError(f"{path}: model {name}: no file {directory / model.file}")
+            for file in filter(None, (model.file, model.key_file)):
+                if not (directory / file).is_file():
+                    raise ConfigError(f"{path}: model {name}: no file {directory / file}")
         check = example.self_check
         if check is not None and check.model not in example.models:
             raise ConfigError(f"{path}: [self_check] names model {check.model}, which is not there")

@@ -23,13 +23,12 @@ from wardian.broker.mesh.manifest import (
 from wardian.broker.mesh.trust import RoleReference, TrustAnchor
 from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
 from wardian.cli.owner.keys import read_owner_key, write_owner_key
-from wardian.cli.progress import progress
 from wardian.cli.state import StateDir
 from wardian.cli.up.example import Source
 from wardian.cli.up.screen import Screen
+from wardian.cli.up.sealed import leave_sealed
 from wardian.crypto.owner_key import encode_owner_key
 from wardian.crypto.recipients import BrokerKey
-from wardian.crypto.sealed_file import seal_file
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
 from wardian.errors import ConfigError, FormatError
@@ -141,29 +140,25 @@ def seal_models(
     worker: bytes,
     screen: Screen,
 ) -> list[SealedModel]:
-    """Return every model of the example, sealed under a fresh key that `worker` alone may have.
+    """Return every model of the example, sealed under a key that `worker` alone may have.
 
-    `worker` is the measurement of the worker role, 32 bytes.
+    The key is a fresh one, or that of a file which is sealed already. `worker` is the measurement
+    of the worker role, 32 bytes.
     """
     sealed = []
     serial = next_manifest_version(state)
     for name, model in source.example.models.items():
-        path = source.directory / model.file
-        target = state.sealed_model(name, model.version)
-        key = BrokerKey(Secret.random())
-        size = path.stat().st_size
-        with progress(f"  sealing {name}", size) as advance:
-            pin = seal_file(
-                path,
-                target,
-                recipients=[key],
-                media_type=agreed.models[name].media_type,
-                name=name,
-                version=model.version,
-                progress=advance,
-            )
+        left = leave_sealed(
+            model,
+            state.sealed_model(name, model.version),
+            directory=source.directory,
+            media_type=agreed.models[name].media_type,
+            name=name,
+        )
         screen.step(
-            "model", "sealed", f"{name} version {model.version}, {size:,} bytes, AES-256-GCM"
+            "model",
+            "sealed" if model.key_file is None else "was sealed",
+            f"{name} version {model.version}, {left.total_bytes:,} bytes, AES-256-GCM",
         )
         line = sign_model_line(
             mesh=agreed.mesh.name,
@@ -172,12 +167,12 @@ def seal_models(
             version=model.version,
             serial=serial,
             media_type=agreed.models[name].media_type,
-            pin=pin,
-            key_id=key.key_id,
-            total_bytes=size,
+            pin=left.pin,
+            key_id=left.key.key_id,
+            total_bytes=left.total_bytes,
             measurements=[worker],
         )
-        sealed.append(SealedModel(line=line, key=key.key))
+        sealed.append(SealedModel(line=line, key=left.key.key))
     return sealed
 
 

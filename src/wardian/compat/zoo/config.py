@@ -7,6 +7,7 @@ import msgspec
 
 from wardian.compat.zoo.keys import CONFIG, Count, Text, Whole
 from wardian.compat.zoo.report import Report
+from wardian.compat.zoo.their_place import WITHHELD, names_user
 from wardian.compat.zoo.values import Values
 from wardian.compat.zoo.yaml_tree import Mapping, Scalar, parse_mapping
 from wardian.errors import ConfigError
@@ -26,7 +27,10 @@ class ZooConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     model_parallelism: Count = 1
     thread_per_model: Count = 1
     model_encrypted: bool = False
+    record_encrypted: bool = False
     queue_used: Text = "redis"
+    redis_url: Text | None = None
+    redis_secure_enabled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,8 @@ def parse_config(raw: bytes, *, name: str, report: Report) -> ConfigFile:
             values.take(group.entries.values(), _NESTED, group=f"{entry.name}.")
         elif not (isinstance(group, Scalar) and group.null):
             raise ConfigError(f"{name}, line {entry.line}: {known}: expected a group of keys")
+    if names_user(values.by_key.get("redisUrl", "")):
+        values.by_key["redisUrl"] = WITHHELD  # a password of it is not kept
     return ConfigFile(
         name=name,
         settings=msgspec.convert(values.by_key, ZooConfig),

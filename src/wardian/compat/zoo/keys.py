@@ -1,4 +1,4 @@
-"""Every key of Cluster Serving's files, and what becomes of it: the table also makes the page.
+"""Every key of Cluster Serving's files, and what becomes of it: `keys_page` shows it.
 
 The facts of the original are those of Analytics Zoo 0.9 to 0.11 and BigDL 2.x.
 """
@@ -52,11 +52,16 @@ class Key:
     secret: bool = False
 
 
-_NO_STREAM = (
-    "clients ask the front end over HTTPS; a stream, whose records lie in the clear, is read where "
-    "`[dialects.zoo_redis]` in wardian.toml and `[zoo]` in operator.toml say so (zoo-redis)"
+NO_STREAM: Final = (
+    "clients ask the front end over HTTPS; `--stream` has the stream read as well, whose records "
+    "lie in the clear (zoo-redis)"
 )
-_TLS = "a Redis of the queue is always spoken to by TLS, with files that the broker gives"
+"""What is said of a Redis where no stream is served."""
+JKS: Final = (
+    "a Java key store is not read here: export the certificate of its CA as PEM (`keytool "
+    "-exportcert -rfc -keystore FILE -alias NAME`) and give `--redis-ca-file`"
+)
+_PEM = "a certificate in PEM has no password; take it out of the file"
 
 CONFIG: Final = (
     Key(
@@ -75,7 +80,8 @@ CONFIG: Final = (
         name="postProcessing",
         nested="data.filter",
         fate=Fate.WORKS,
-        told="`post` of the model in wardian.toml, step `top`",
+        told="with `--stream` `top_n` of the stream, which gets the same text as before; else "
+        "`post` of the model in wardian.toml, step `top`",
     ),
     Key(
         name="imageResize",
@@ -126,8 +132,9 @@ CONFIG: Final = (
     Key(
         name="redisUrl",
         nested="data.src",
-        fate=Fate.CANNOT,
-        told=f"{_NO_STREAM}; for a queue over Redis see run-with-redis",
+        fate=Fate.WORKS,
+        told="with `--stream` [zoo] `redis` in operator.toml, where the stream `jobName` is read "
+        "(`[dialects.zoo_redis]` in wardian.toml): UNPROTECTED. Without it cannot be had",
     ),
     Key(
         name="redisMaxMemory",
@@ -147,20 +154,21 @@ CONFIG: Final = (
         name="redisSecureEnabled",
         nested="secure.secure_enabled",
         kind=Flag,
-        fate=Fate.NOT_NEEDED,
-        told=_TLS,
+        fate=Fate.WORKS,
+        told="with `--stream` `rediss://` in [zoo] of operator.toml, under the CA of "
+        "`--redis-ca-file`. Without it is not needed",
     ),
     Key(
         name="redisSecureTrustStorePath",
         nested="secure.secure_trust_store_path",
         fate=Fate.NOT_NEEDED,
-        told=_TLS,
+        told=JKS,
     ),
     Key(
         name="redisSecureTrustStorePassword",
         nested="secure.secure_struct_store_password",
         fate=Fate.NOT_NEEDED,
-        told=f"{_TLS}; take the password out of the file",
+        told=_PEM,
         secret=True,
     ),
     Key(
@@ -168,15 +176,15 @@ CONFIG: Final = (
         nested="secure.model_encrypted",
         kind=Flag,
         fate=Fate.WORKS,
-        told="where it is true the model is not touched: `wardian reseal` makes a sealed file of "
-        "it, which its owner puts into the manifest",
+        told="where it is true `--form` and `--bits` say how, and a sealed file is made of the "
+        "model in memory. Without them it is not touched",
     ),
     Key(
         name="recordEncrypted",
         kind=Flag,
-        fate=Fate.CANNOT,
-        told="its key was the same everywhere; requests are under TLS and sealed in the queue, "
-        'and a client seals past the front end by `seal="worker"`',
+        fate=Fate.WORKS,
+        told="with `--stream` `record_encrypted` of the stream; its key is the same everywhere and "
+        'hides nothing. Without it cannot be had; a client seals by `seal="worker"`',
     ),
     Key(
         name="queueUsed",
@@ -205,7 +213,8 @@ _BOTH = (
     Key(
         name="inputCompileType",
         fate=Fate.NOT_NEEDED,
-        told="how the front end spoke to its workers; here they agree without it",
+        told="how the front end spoke to its workers; with `--http` the answers are in Arrow's "
+        "form (`model_answers`) where every servable of the job says `direct`",
     ),
     Key(
         name="features",
@@ -215,17 +224,16 @@ _BOTH = (
     ),
 )
 _WINDOW = "it had no effect in the original"
-_RATE = "rates are those of a caller: `rate_per_s` in the tenants list"
+RATE: Final = "rates are those of a caller: `rate_per_s` in the tenants list"
+_SAME_REDIS = (
+    "with `--stream` it has to be that of `redisUrl`, which is read; front ends ask no Redis"
+)
 
 SERVABLES: Final = {
     CLUSTER: (
         *_BOTH,
-        Key(
-            name="redisHost",
-            fate=Fate.CANNOT,
-            told=_NO_STREAM,
-        ),
-        Key(name="redisPort", kind=Whole, fate=Fate.CANNOT, told=_NO_STREAM),
+        Key(name="redisHost", fate=Fate.WORKS, told=_SAME_REDIS),
+        Key(name="redisPort", kind=Whole, fate=Fate.WORKS, told=_SAME_REDIS),
         Key(
             name="redisInputQueue",
             fate=Fate.WORKS,
@@ -234,16 +242,16 @@ SERVABLES: Final = {
         Key(name="redisOutputQueue", fate=Fate.NOT_NEEDED, told="answers come with the request"),
         Key(name="timeWindow", kind=Whole, fate=Fate.NOT_NEEDED, told=_WINDOW),
         Key(name="countWindow", kind=Whole, fate=Fate.NOT_NEEDED, told=_WINDOW),
-        Key(name="tokenBucketEnabled", kind=Flag, fate=Fate.CANNOT, told=_RATE),
-        Key(name="tokensPerSecond", kind=Whole, fate=Fate.CANNOT, told=_RATE),
-        Key(name="redisSecureEnabled", kind=Flag, fate=Fate.NOT_NEEDED, told=_TLS),
-        Key(name="redisTrustStorePath", fate=Fate.NOT_NEEDED, told=_TLS),
+        Key(name="tokenBucketEnabled", kind=Flag, fate=Fate.CANNOT, told=RATE),
+        Key(name="tokensPerSecond", kind=Whole, fate=Fate.CANNOT, told=RATE),
         Key(
-            name="redisTrustStoreToken",
+            name="redisSecureEnabled",
+            kind=Flag,
             fate=Fate.NOT_NEEDED,
-            told=f"{_TLS}; take the password out of the file",
-            secret=True,
+            told="config.yaml says whether its Redis has TLS",
         ),
+        Key(name="redisTrustStorePath", fate=Fate.NOT_NEEDED, told=JKS),
+        Key(name="redisTrustStoreToken", fate=Fate.NOT_NEEDED, told=_PEM, secret=True),
     ),
     IN_PROCESS: (
         *_BOTH,
@@ -272,16 +280,3 @@ SERVABLES: Final = {
     ),
 }
 """`servables.yaml`, by the tag of an entry."""
-
-
-def page_tables() -> str:
-    """Return the tables in Markdown, for `docs/reference/cluster-serving-keys.md`."""
-    rows = ["| key | in 0.9 | fate | |", "|---|---|---|---|"]
-    rows += [
-        f"| `{key.name}` | {f'`{key.nested}`' if key.nested else ''} | {key.fate} | {key.told} |"
-        for key in CONFIG
-    ]
-    for tag, keys in SERVABLES.items():
-        rows += ["", f"`!<{tag}>` in `servables.yaml`:", "", "| key | fate | |", "|---|---|---|"]
-        rows += [f"| `{key.name}` | {key.fate} | {key.told} |" for key in keys]
-    return "\n".join(rows) + "\n"

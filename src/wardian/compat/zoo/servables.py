@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wardian.compat.zoo.keys import CLUSTER, IN_PROCESS, SERVABLES, Count, Text
+from wardian.compat.zoo.keys import CLUSTER, IN_PROCESS, SERVABLES, Count, Text, Whole
 from wardian.compat.zoo.report import Report
 from wardian.compat.zoo.values import Values
 from wardian.compat.zoo.yaml_tree import Mapping, Sequence, Tree, parse_mapping
@@ -22,6 +22,9 @@ class ClusterServable(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     model_name: Text
     model_version: Text
     redis_input_queue: Text = "serving_stream"
+    redis_host: Text | None = None
+    redis_port: Whole | None = None
+    input_compile_type: Text = ""
 
 
 class InProcessServable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -10,35 +10,48 @@ from wardian._internal.files import replace_file
 from wardian._internal.operator import Operator
 from wardian._internal.settings import parse
 from wardian.compat.zoo.migration.converting import ReadyModel
+from wardian.compat.zoo.migration.dialects import Dialects
 from wardian.compat.zoo.migration.planned import Plan, PlannedModel
+from wardian.compat.zoo.migration.record import NAME as RECORD
 from wardian.errors import ConfigError
 
 _SUFFIX: Final = {"application/onnx": ".onnx", "application/vnd.wardian.openvino-ir": ".ir"}
 IR: Final = "application/vnd.wardian.openvino-ir"
+SEALED_SUFFIX: Final = ".sealed"
+KEY_SUFFIX: Final = ".key"
+OF_THE_WHOLE: Final = frozenset({"example.toml", RECORD})
+"""Files that are not there where a model is missing."""
 _HEAD: Final = "# Written by `wardian migrate` from the files of Cluster Serving.\n"
 _SAMPLE_OWNER: Final = "00" * 32
 
 
-def build_directory(plan: Plan, ready: Sequence[ReadyModel]) -> dict[str, bytes]:
+def build_directory(
+    plan: Plan, ready: Sequence[ReadyModel], sealed: Sequence[PlannedModel], dialects: Dialects
+) -> dict[str, bytes]:
     """Return the files of the directory, by name.
 
     `wardian.toml` names all models of the plan that are ready or encrypted, `example.toml` those
-    that are ready: what is encrypted is sealed by its owner.
+    that are ready or sealed: any other that is encrypted is sealed by its owner.
 
     Raises:
         ConfigError: a setting would not be taken: nothing is written then.
     """
     encrypted = [model for model in plan.models if model.found is None]
     agreed = _agreed(plan, ready, encrypted)
+    named = {*(each.planned.name for each in ready), *(model.name for model in encrypted)}
+    tables = dialects if plan.job in named else None
+    if tables is not None and tables.agreed:
+        agreed += f"\n{tables.agreed}\n"
     operator = f"{_HEAD}\n[worker]\nreplicas = {plan.replicas}\n"
+    operator += f"{tables.operator}\n" if tables is not None and tables.operator else ""
     with_owner = agreed.replace("owners = []", f'owners = ["{_SAMPLE_OWNER}"]', 1)
     parse(with_owner.encode(), Agreed, name="wardian.toml")
     parse(operator.encode(), Operator, name="operator.toml")
     files = {"wardian.toml": agreed.encode(), "operator.toml": operator.encode()}
-    if ready:
-        files["example.toml"] = _example(ready).encode()
+    if ready or sealed:
+        files["example.toml"] = _example(ready, sealed).encode()
     files |= {_file(each): each.made.data for each in ready}
-    return files
+    return files if tables is None else files | tables.files
 
 
 def _agreed(plan: Plan, ready: Sequence[ReadyModel], encrypted: Sequence[PlannedModel]) -> str:
@@ -55,7 +68,7 @@ def _agreed(plan: Plan, ready: Sequence[ReadyModel], encrypted: Sequence[Planned
             lines.append(f'post = [{{ step = "top", output = {output}, n = {each.top.n} }}]')
     for model in encrypted:
         lines += [
-            f'\n[models."{model.name}"]   # encrypted: its file is made by `wardian reseal`',
+            f'\n[models."{model.name}"]   # encrypted there: its file comes of a reseal',
             f'media_type = "{IR}"',
             'engine = "openvino"',
             f"threads = {model.threads}",
@@ -63,13 +76,20 @@ def _agreed(plan: Plan, ready: Sequence[ReadyModel], encrypted: Sequence[Planned
     return "\n".join(lines) + "\n"
 
 
-def _example(ready: Sequence[ReadyModel]) -> str:
+def _example(ready: Sequence[ReadyModel], sealed: Sequence[PlannedModel]) -> str:
     lines = [_HEAD]
     for each in ready:
         lines += [
             f'[models."{each.planned.name}"]',
             f'file = "{_file(each)}"',
             f"version = {each.planned.version}\n",
+        ]
+    for model in sealed:
+        lines += [
+            f'[models."{model.name}"]',
+            f'file = "{model.name}{SEALED_SUFFIX}"',
+            f'key_file = "{model.name}{KEY_SUFFIX}"',
+            f"version = {model.version}\n",
         ]
     return "\n".join(lines)
 
@@ -78,19 +98,24 @@ def _file(each: ReadyModel) -> str:
     return each.planned.name + _SUFFIX[each.made.media_type]
 
 
-def write_directory(out: Path, files: Mapping[str, bytes], *, force: bool) -> list[Path]:
+def make_directory(out: Path) -> None:
+    """Return once `out` is a directory; a new one is for this user alone."""
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def write_directory(out: Path, files: Mapping[str, bytes]) -> list[Path]:
     """Return the paths of `files`, written below `out`, for this user alone.
 
+    What is there is overwritten: see `demand_free`.
+
     Raises:
-        ConfigError: one is there already, and not `force`: then none is written; or `out` is no
-            directory.
         OSError: it cannot be written.
     """
-    demand_free(out, list(files), force=force)
-    out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if "example.toml" not in files:
-        (out / "example.toml").unlink(missing_ok=True)  # it would name what is not served any more
+    make_directory(out)
+    for name in OF_THE_WHOLE - files.keys():
+        (out / name).unlink(missing_ok=True)  # it would tell of what is not there any more
     for name, content in files.items():
+        (out / name).parent.mkdir(mode=0o700, exist_ok=True)
         replace_file(out / name, content)
     return [out / name for name in files]
 

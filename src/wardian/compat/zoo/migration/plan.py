@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from wardian.compat.zoo.config import ConfigFile, ZooConfig
 from wardian.compat.zoo.keys import Fate
@@ -13,10 +14,11 @@ from wardian.compat.zoo.report import Report
 from wardian.compat.zoo.servables import ClusterServable, InProcessServable, Servable
 from wardian.errors import ConfigError
 
+T = TypeVar("T")
 MOST: Final = 256
 """Threads of an inference, and workers of a model."""
 MAX_VERSION: Final = 2**31 - 1
-_TOP = re.compile(r"\A(?:pick)?topn\(\s*([0-9]{1,4})\s*\)\Z", re.IGNORECASE)
+_TOP = re.compile(r"\A(pick)?topn\(\s*([0-9]{1,4})\s*\)\Z", re.IGNORECASE)
 _VERSION = re.compile(r"\A([0-9]{1,10})(?:\.0+)*\Z")
 
 
@@ -31,6 +33,7 @@ def plan(
     *,
     base: Path,
     threads: int | None = None,
+    stream: bool = False,
 ) -> Plan:
     """Return what the files come to; what cannot be had is in `report` afterwards.
 
@@ -40,10 +43,12 @@ def plan(
         report: has the files' keys, and takes what becomes of their values.
         base: where paths begin that are not absolute.
         threads: of an inference, in place of what the file says.
+        stream: whether the job's stream is served, which then has the post-processing.
     """
     mesh = plain_name(config.settings.job_name, place=f"{config.name}: jobName")
-    job, replicas = _job(config, report, base, threads)
+    job, replicas = _job(config, report, base, threads, stream=stream)
     models = {} if job is None else {job.name: job}
+    called = None
     for each in servables:
         if isinstance(each.settings, InProcessServable):
             made = _in_process(each, each.settings, report, base)
@@ -52,10 +57,15 @@ def plan(
             made = _renamed(each, each.settings, config.settings, job, report)
             if made is not None and job is not None:
                 models.pop(job.name, None)
+                called = called or made.name
         if made is not None:
             _add(models, made, report)
-    return Plan(mesh=mesh, models=tuple(models.values()),
-                replicas=replicas)  # fmt: skip
+    return Plan(
+        mesh=mesh,
+        models=tuple(models.values()),
+        job=called or (None if job is None else job.name),
+        replicas=replicas,
+    )
 
 
 def _add(models: dict[str, PlannedModel], made: PlannedModel, report: Report) -> None:
@@ -76,20 +86,23 @@ def _add(models: dict[str, PlannedModel], made: PlannedModel, report: Report) ->
 
 
 def _job(
-    config: ConfigFile, report: Report, base: Path, threads: int | None
+    config: ConfigFile, report: Report, base: Path, threads: int | None, *, stream: bool
 ) -> tuple[PlannedModel | None, int]:
     """Return the model of `config.yaml`, None if it cannot be had, and its number of workers."""
     said, numbers = config.settings, config.numbers
     path = said.model_path
-    found: FoundModel | None = None
     if path is None:
         report.missing.append(f"{config.name}: modelPath: is not there; it names the model")
         return None, 1
+    place = f"{config.name}: modelPath"
+    directory = _found(
+        partial(local_path, path, base=base), report, numbers.get("modelPath"), place
+    )
+    if directory is None:
+        return None, 1
+    found: FoundModel | None = None
     if not said.model_encrypted:
-        found = _found(
-            lambda: find_model(local_path(path, base=base)),
-            report, numbers.get("modelPath"), f"{config.name}: modelPath",
-        )  # fmt: skip
+        found = _found(partial(find_model, directory), report, numbers.get("modelPath"), place)
         if found is None:
             return None, 1
     openvino = found is None or found.kind == "openvino"
@@ -102,8 +115,9 @@ def _job(
         name=name,
         version=1,
         found=found,
+        encrypted=None if found is not None else directory,
         threads=threads or _threads(said, openvino=openvino),
-        top=_top(config, report),
+        top=_top(config, report, stream=stream, encrypted=found is None),
         numbers=numbers,
         place=config.name,
     )
@@ -123,23 +137,39 @@ def _replicas(said: ZooConfig, *, openvino: bool) -> int:
     return said.model_parallelism
 
 
-def _top(config: ConfigFile, report: Report) -> int | None:
-    text = config.settings.post_processing.strip()
-    if not text:
-        return None
-    asked = _TOP.match(text)
-    if asked is not None and 1 <= int(asked[1]) <= 1000:
-        return int(asked[1])
-    report.amend(
-        config.numbers.get("postProcessing"), Fate.CANNOT,
-        "expected topN(k) or pickTopN(k), k 1 to 1000; other steps: `post` in wardian.toml",
-    )  # fmt: skip
+def _top(config: ConfigFile, report: Report, *, stream: bool, encrypted: bool) -> int | None:
+    """Return the `n` of the step `top`; None: there is none, or the stream has it."""
+    asked = filter_of(config)
+    number = config.numbers.get("postProcessing")
+    if asked is not None and stream:
+        report.amend(
+            number, Fate.WORKS,
+            f"`top_n` of the stream is {asked}; over HTTPS all values are answered",
+        )  # fmt: skip
+    elif asked is not None and encrypted:
+        report.amend(
+            number, Fate.CANNOT,
+            "the outputs of an encrypted model are not known here: write `post` to wardian.toml",
+        )  # fmt: skip
+    elif asked is not None:
+        return int(asked.partition("(")[2][:-1])
+    elif config.settings.post_processing.strip():
+        report.amend(
+            number, Fate.CANNOT,
+            "expected topN(k) or pickTopN(k), k 1 to 1000; other steps: `post` in wardian.toml",
+        )  # fmt: skip
     return None
 
 
-def _found(
-    find: Callable[[], FoundModel], report: Report, number: int | None, place: str
-) -> FoundModel | None:
+def filter_of(config: ConfigFile) -> str | None:
+    """Return `postProcessing` as [dialects.zoo_redis] writes it; None: there is none, or wrong."""
+    asked = _TOP.match(config.settings.post_processing.strip())
+    if asked is None or not 1 <= int(asked[2]) <= 1000:
+        return None
+    return f"{'pickTopN' if asked[1] else 'topN'}({int(asked[2])})"
+
+
+def _found(find: Callable[[], T], report: Report, number: int | None, place: str) -> T | None:
     """Return what `find` finds; None: it cannot be had, and the report says why."""
     try:
         return find()
@@ -182,9 +212,11 @@ def _renamed(
 ) -> PlannedModel | None:  # fmt: skip
     """Return the job's model under the name that the HTTP front end gave it; None: another's."""
     if said.redis_input_queue != config.job_name:
-        why = "another job's: migrate that one's config.yaml with these servables"
-        report.amend(each.numbers.get("redisInputQueue"), Fate.CANNOT, why)
-        report.missing.append(f"{each.place}: {_model_name(each)}: {why}")
+        why = (
+            f"{_model_name(each)}: another job's: give that one's config.yaml with these servables"
+        )
+        number = each.numbers.get("redisInputQueue", each.numbers["modelName"])
+        report.amend(number, Fate.CANNOT, why)  # the job of this config.yaml is whole without it
         return None
     if job is None:
         return None
@@ -196,6 +228,7 @@ def _renamed(
         name=name,
         version=_version(each, report),
         found=job.found,
+        encrypted=job.encrypted,
         threads=job.threads,
         top=job.top,
         numbers=job.numbers,

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from wardian.compat.zoo.migration.find_model import FoundModel
 from wardian.errors import ConfigError
@@ -14,7 +15,8 @@ class PlannedModel:
     Attributes:
         name: as `wardian.toml` has it.
         version: from 1 on.
-        found: its file; None: it is encrypted, and stays where it is.
+        found: its file; None: it is encrypted.
+        encrypted: the directory of an encrypted one; None: it is not.
         threads: of one inference.
         top: how many of its output's largest values are answered; None: all.
         numbers: of the findings that its file, and `top`, have in the report.
@@ -24,6 +26,7 @@ class PlannedModel:
     name: str
     version: int
     found: FoundModel | None
+    encrypted: Path | None = None
     threads: int = 1
     top: int | None = None
     numbers: dict[str, int]
@@ -37,11 +40,13 @@ class Plan:
     Attributes:
         mesh: its name.
         models: by name, each once.
+        job: the name of the model that the stream's records are for; None: it cannot be had.
         replicas: workers of each.
     """
 
     mesh: str
     models: tuple[PlannedModel, ...]
+    job: str | None
     replicas: int
 
 

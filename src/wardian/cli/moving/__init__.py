@@ -1,0 +1,1 @@
+"""What `wardian serve`, `wardian migrate` and `cluster-serving-start` have in common."""
