@@ -4,7 +4,6 @@ Whether it answers; and for the secret and the salt of models that their server 
 """
 
 import asyncio
-import ipaddress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,14 +13,14 @@ import click
 from wardian._internal.files import read_private
 from wardian._internal.settings import read
 from wardian.cli.resolving import resolve
-from wardian.compat.zoo.their_place import TheirPlace
+from wardian.compat.zoo.their_place import INSTEAD, TheirPlace
 from wardian.crypto.secret import Secret
 from wardian.crypto.zoo_keys import MAX_SALT_BYTES, ZooKeys
 from wardian.errors import ConfigError, TransportError
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.redis_connection import RedisConnection
 from wardian.serving.queue.redis_wire import Refusal, command
-from wardian.serving.zoo.their_redis import TheirRedis, open_theirs
+from wardian.serving.zoo.their_redis import TheirRedis, open_theirs, refuse_open
 
 WAIT_S: Final = 60.0
 """How long somebody has to put the secret and the salt there."""
@@ -40,11 +39,9 @@ def way_to(place: TheirPlace) -> TheirRedis:
     """
     host, port = resolve(place.address, place.port)[0]
     password = place.password_file
-    if not (place.tls or password or ipaddress.ip_address(host).is_loopback):
-        raise ConfigError(
-            f"{place.said}: without TLS and without a password only on this machine: give "
-            "--redis-password-file, or let it speak TLS and give --redis-ca-file"
-        )
+    refuse_open(
+        host, tls=place.tls, password=password is not None, setting=place.said, instead=INSTEAD
+    )
     return TheirRedis(
         address=Address(host=host, port=port),
         server_name=place.host if place.tls else None,

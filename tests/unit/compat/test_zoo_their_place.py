@@ -51,8 +51,8 @@ def test_what_names_none_is_refused_and_not_shown(text):
 @pytest.mark.parametrize(
     ("text", "given", "told"),
     [
-        ("192.0.2.7:6379", {}, "only on this machine"),
-        ("[2001:db8::1]:6379", {}, "only on this machine"),
+        ("192.0.2.7:6379", {}, "only on loopback"),
+        ("[2001:db8::1]:6379", {}, "only on loopback"),
         ("localhost:1", {"tls": True}, "--redis-ca-file"),
         ("rediss://localhost:1", {}, "--redis-ca-file"),
         ("localhost:1", {"username": "me"}, "--redis-password-file"),

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from wardian.errors import ConfigError
+from wardian.serving.zoo.their_redis import refuse_open
 
 DEFAULT: Final = "localhost:6379"
 """Where the original looks for it."""
 WITHHELD: Final = "@"
 """Stands for an address with a user or a password in it, which is not kept."""
+INSTEAD: Final = "give --redis-password-file, or let it speak TLS and give --redis-ca-file"
+"""What to do about a Redis that is open to a network."""
 _ADDRESS: Final = re.compile(
     r"\A(?:redis(?P<tls>s?)://)?(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]{1,253}))"
     r":(?P<port>[0-9]{1,5})/?\Z"
@@ -109,17 +112,20 @@ def their_place(
         password_file=password_file,
         said=said,
     )
-    if not (wanted or password_file or _may_be_loopback(place.address)):
-        raise ConfigError(
-            f"{said}: without TLS and without a password only on this machine: give "
-            "--redis-password-file, or let it speak TLS and give --redis-ca-file"
+    if _is_ip(place.address):  # a name is asked for later
+        refuse_open(
+            place.address,
+            tls=wanted,
+            password=password_file is not None,
+            setting=said,
+            instead=INSTEAD,
         )
     return place
 
 
-def _may_be_loopback(host: str) -> bool:
-    """Return whether `host` is of this machine, or a name that is asked for later."""
+def _is_ip(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        return True
+        return False
+    return True
