@@ -3,7 +3,7 @@
     python zoo_client.py versions
     python zoo_client.py payloads PORT FOLDER
     python zoo_client.py compare PORT FOLDER PREFIX COUNT
-    python zoo_client.py loop PORT FOLDER PREFIX COUNT predict|busy
+    python zoo_client.py loop PORT FOLDER PREFIX COUNT predict|busy|alone
 
 `FOLDER` has `records.npy`, (n, 16) float32, and `expected.npy`, (n, 10), what the model says to
 them; the record of number i is row i % n. Prints one JSON line.
@@ -22,6 +22,9 @@ import numpy as np
 from bigdl.serving.client import InputQueue, OutputQueue
 
 COLUMN = "x"
+STREAM, ALONE = "serving_stream", "alone"
+RESULTS = "cluster-serving_"
+Queues = tuple[InputQueue, OutputQueue]
 LONGEST_S = 30.0
 """What has no answer by then is lost, and the run is void."""
 
@@ -47,6 +50,12 @@ class Given:
             and found.shape == wanted.shape
             and bool(np.allclose(found, wanted, rtol=1e-3, atol=1e-5))
         )
+
+
+def make_queues(port: object, stream: str) -> Queues:
+    """Return the client's two queues of one stream."""
+    where = {"host": "127.0.0.1", "port": str(port), "name": stream}
+    return InputQueue(**where), OutputQueue(**where)
 
 
 def versions() -> dict[str, str]:
@@ -92,32 +101,41 @@ def ask(
 
 
 def closed_loop(
-    queues: tuple[InputQueue, OutputQueue], given: Given, prefix: str, count: int, *, busy: bool
+    queues: Queues, given: Given, prefix: str, count: int, *, polling: str
 ) -> dict[str, float]:
-    """Return percentiles of `count` requests, one at a time, after a tenth more as a warm-up."""
-    warm, wrong, took = count // 10, 0, []
+    """Return percentiles of `count` requests, one at a time, after a tenth more as a warm-up.
+
+    Alone: each goes to a stream that nobody reads, and its result lies there before it is asked,
+    so that what is measured is this client and Redis.
+    """
+    db, warm, wrong, took = queues[1].db, count // 10, 0, []
+    measured = make_queues(db.connection_pool.connection_kwargs["port"], ALONE)
     for number in range(warm + count):
-        uri = f"{prefix}{number}"
-        seconds, found = ask(*queues, given.record(number), uri, busy=busy)
+        uri, record = f"{prefix}{number}", given.record(number)
+        if polling == "alone":
+            ask(*queues, record, uri, busy=True)
+            db.rename(f"{RESULTS}{STREAM}:{uri}", f"{RESULTS}{ALONE}:{uri}")
+            seconds, found = ask(*measured, record, uri, busy=True)
+        else:
+            seconds, found = ask(*queues, record, uri, busy=polling == "busy")
         wrong += not given.is_right(number, found)
-        if busy:
-            queues[1].db.delete(f"cluster-serving_serving_stream:{uri}")
+        db.delete(f"{RESULTS}{STREAM}:{uri}", f"{RESULTS}{ALONE}:{uri}")
         if number >= warm:
             took.append(1000 * seconds)
+    db.delete(ALONE)
     p50, p95, p99 = np.percentile(took, (50, 95, 99))
     return {"p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99), "wrong": wrong}
 
 
 def run(command: str, port: str, folder: Path, *rest: str) -> dict[str, Any]:
     """Do one thing, and return what is to be printed."""
-    given = Given(folder)
-    queues = tuple(kind(host="127.0.0.1", port=port) for kind in (InputQueue, OutputQueue))
+    given, queues = Given(folder), make_queues(port, STREAM)
     if command == "payloads":
         return write_payloads(queues[0], given, folder)
     prefix, count = rest[0], int(rest[1])
     if command == "compare":
         return compare(queues[1], given, prefix, count)
-    return closed_loop((queues[0], queues[1]), given, prefix, count, busy=rest[2] == "busy")
+    return closed_loop(queues, given, prefix, count, polling=rest[2])
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ The [Redis dialect](zoo-redis.md) with the client of `bigdl-serving` {client} as
 | the same: best round | {best:,.0f} | 1,448 |
 | closed loop, polled as `predict` does: p50 / p95 / p99 ms | {predict} | p50 1.6 to 2.0 |
 | closed loop, polled without pause: p50 / p95 / p99 ms | {busy} | |
+| the client alone, its answer already there: p50 / p95 / p99 ms | {alone} | |
 | memory of the role `zoo` and its worker, MB | {serving_mb:.0f} | 864 |
 | memory of the whole mesh, MB | {mesh_mb:.0f} | |
 
@@ -31,7 +32,8 @@ filled while the role is stopped, with what the client's own serialisation write
 from then until the last result is written (spread over the rounds: {spread:.0f} %). Every result is
 read by that client and compared with NumPy's. A request of the closed loop is the client's
 `enqueue` (its serialisation, INFO and XADD) and polling until its reader has the array; polled as
-`predict` does, that is by HGETALL after pauses of 1, 2, 3 ms ... Memory is proportional set size;
+`predict` does, that is by HGETALL after pauses of 1, 2, 3 ms ... The client alone enqueues to a stream that nobody reads, and
+finds its result at the first look: no service can be faster than that here. Memory is proportional set size;
 that of the mesh has the broker, the front end with an idle worker and the supervisor in it.
 """
 
@@ -54,6 +56,7 @@ def zoo_section(result: dict[str, Any], where: str) -> str:
         mesh_mb=memory["mesh"],
         predict=_percentiles(result["loops"]["predict"]),
         busy=_percentiles(result["loops"]["busy"]),
+        alone=_percentiles(result["loops"]["alone"]),
     )
 
 

@@ -45,7 +45,7 @@ DISTINCT = 256
 WARM_UP = 4000
 PIPELINE = 2000
 LONGEST_S = 120.0
-POLLINGS = ("predict", "busy")
+POLLINGS = ("predict", "busy", "alone")
 CLIENT = (
     "bigdl-serving==2.4.0", "redis", "pyarrow", "numpy", "httpx", "pyyaml",
     "opencv-python-headless",

@@ -194,11 +194,15 @@ def test_the_section_of_cluster_serving_names_every_figure() -> None:
              "worker_us": 22.0, "redis_us": 13.0}  # fmt: skip
     result = {
         "client": {"bigdl-serving": "2.4.0"}, "rounds": 5, "records": 20_000, "drain": drain,
-        "loops": {"predict": loop, "busy": loop | {"p50_ms": 0.777}},
+        "loops": {
+            "predict": loop,
+            "busy": loop | {"p50_ms": 0.777},
+            "alone": loop | {"p50_ms": 0.555},
+        },
         "memory_mb": {"zoo": 40.0, "worker": 61.0, "mesh": 222.0, "redis": 9.0},
     }  # fmt: skip
     text = zoo_page.zoo_section(result, "Here.")
-    for said in ("15,432", "16,543", "1.23 / 2.35 / 3.46", "0.78 / ", "| 101 |", "222", "7 %",
+    for said in ("15,432", "16,543", "1.23 / 2.35 / 3.46", "0.78 / ", "0.56 / ", "| 101 |", "222", "7 %",
                  "| 61 |", "| 22 |", "| 13 |", "2.4.0", "Here."):  # fmt: skip
         assert said in text
 
