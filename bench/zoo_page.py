@@ -32,8 +32,9 @@ filled while the role is stopped, with what the client's own serialisation write
 from then until the last result is written (spread over the rounds: {spread:.0f} %). Every result is
 read by that client and compared with NumPy's. A request of the closed loop is the client's
 `enqueue` (its serialisation, INFO and XADD) and polling until its reader has the array; polled as
-`predict` does, that is by HGETALL after pauses of 1, 2, 3 ms ... The client alone enqueues to a stream that nobody reads, and
-finds its result at the first look: no service can be faster than that here. Memory is proportional set size;
+`predict` does, that is by HGETALL after pauses of 1, 2, 3 ms ... The client alone enqueues to a
+stream that nobody reads, and finds its result at the first look: no service can be faster than that
+here. Memory is proportional set size;
 that of the mesh has the broker, the front end with an idle worker and the supervisor in it.
 """
 
