@@ -32,7 +32,7 @@ from typing_extensions import override
 from wardian._internal.agreed import Limits
 from wardian._internal.metrics import Metrics
 from wardian.broker.certificates import build_csr, chain_pem, parse_csr
-from wardian.broker.infrastructure.acl import users_acl
+from wardian.broker.infrastructure.acl import COMMANDS, users_acl
 from wardian.broker.infrastructure.ca import InfrastructureCa
 from wardian.cli.redis.files import ServerPlace, redis_conf
 from wardian.crypto.message import QueueReceiver, QueueSender
@@ -126,7 +126,7 @@ def write_redis(folder: Path) -> Path:
     ca = InfrastructureCa.create(mesh=MESH, simulated=True, now=now)
     (folder / "infrastructure.der").write_bytes(ca.certificate)
     port, facts = free_port(), {}
-    for role in ("frontend", "worker"):
+    for role in COMMANDS:
         key = TlsKey.generate()
         request = parse_csr(build_csr(key, names=("localhost",)))
         leaf = ca.issue_client(request, role=role, now=now, life_s=86_400)

@@ -19,7 +19,7 @@ from toy_redis import ToyLoop, ToyRedis
 from zoo_replies import JOB, ME, heard, make_role, record, result
 
 from wardian.serving.queue.redis_wire import Refusal
-from wardian.serving.zoo.consumer import JobConsumer
+from wardian.serving.zoo.stream.consumer import JobConsumer
 
 OTHER = b"wardian-2"
 LAST = b"18446744073709551615"

@@ -24,9 +24,9 @@ from simulators.zoo_redis import (
 
 from wardian._internal.zoo_redis import ZooJob
 from wardian.crypto.secret import Secret
-from wardian.serving.zoo import consumer as consumer_module
-from wardian.serving.zoo.answering import Answering
 from wardian.serving.zoo.results import NAN, encode_result
+from wardian.serving.zoo.stream import consumer as consumer_module
+from wardian.serving.zoo.stream.answering import Answering
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "zoo"
 

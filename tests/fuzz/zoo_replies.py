@@ -27,11 +27,11 @@ from wardian.serving.queue.frames import Address
 from wardian.serving.queue.redis_entries import Entry
 from wardian.serving.queue.redis_session import accept
 from wardian.serving.queue.redis_wire import ReplyReader
-from wardian.serving.zoo import answering, commands, consumer, outgoing
-from wardian.serving.zoo.counts import Counts
 from wardian.serving.zoo.results import encode_result
-from wardian.serving.zoo.their_redis import TheirRedis
-from wardian.serving.zoo.window import Window
+from wardian.serving.zoo.stream import answering, commands, consumer, outgoing
+from wardian.serving.zoo.stream.counts import Counts
+from wardian.serving.zoo.stream.their_redis import TheirRedis
+from wardian.serving.zoo.stream.window import Window
 
 JOB, ME, OTHER = b"serving_stream", b"wardian-1", b"wardian-2"
 SEEDS = tuple(random.Random(number).randbytes(16) for number in range(8))

@@ -22,12 +22,12 @@ from wardian._internal.zoo_redis import ZooJob
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.redis_wire import Refusal, Reply, ReplyReader, command
-from wardian.serving.zoo.answering import Answering
-from wardian.serving.zoo.consumer import JobConsumer
-from wardian.serving.zoo.counts import Counts
 from wardian.serving.zoo.results import encode_result
-from wardian.serving.zoo.their_redis import TheirRedis
-from wardian.serving.zoo.window import Window
+from wardian.serving.zoo.stream.answering import Answering
+from wardian.serving.zoo.stream.consumer import JobConsumer
+from wardian.serving.zoo.stream.counts import Counts
+from wardian.serving.zoo.stream.their_redis import TheirRedis
+from wardian.serving.zoo.stream.window import Window
 
 JOB = b"serving_stream"
 LARGEST = 256 * 1024 * 1024

@@ -12,6 +12,7 @@ import mlperf
 import models
 import onnxruntime
 import pages
+import queue_redis
 import serving
 import soak
 import table
@@ -19,6 +20,7 @@ import zoo_page
 import zoo_redis
 from soak_judge import Happened
 
+from wardian.broker.infrastructure.acl import COMMANDS
 from wardian.serving.loadgen.drive import Ended
 from wardian.serving.loadgen.load import OpenLoad
 from wardian.serving.loadgen.report import Report, Tally, build_report
@@ -186,6 +188,14 @@ def test_what_numpy_makes_of_the_records_of_cluster_serving_is_what_the_model_sa
     assert records.shape == (zoo_redis.DISTINCT, 16)
     assert np.allclose(said, expected, rtol=1e-4, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0.01  # a record's answer is its own
+
+
+def test_the_redis_of_the_benchmark_knows_every_role(tmp_path: Path) -> None:
+    """It broke once, and nothing said so: the broker had one role more."""
+    conf = queue_redis.write_redis(tmp_path)
+    assert "tls-port" in conf.read_text()
+    users = (tmp_path / "users.acl").read_text()
+    assert all(f"user {role} on" in users for role in COMMANDS)
 
 
 def test_the_section_of_cluster_serving_names_every_figure() -> None:

@@ -20,7 +20,7 @@ from wardian.errors import ConfigError, TransportError
 from wardian.serving.queue.frames import Address
 from wardian.serving.queue.redis_connection import RedisConnection
 from wardian.serving.queue.redis_wire import Refusal, command
-from wardian.serving.zoo.their_redis import TheirRedis, open_theirs, refuse_open
+from wardian.serving.zoo.stream.their_redis import TheirRedis, open_theirs, refuse_open
 
 WAIT_S: Final = 60.0
 """How long somebody has to put the secret and the salt there."""

@@ -18,7 +18,7 @@ from wardian.cli.state import StateDir
 from wardian.crypto.pkcs12_frame import MAX_BYTES
 from wardian.errors import ConfigError
 from wardian.roles.host import Address, HostSettings, ZooHttpsPlace, ZooRedisPlace
-from wardian.serving.zoo.their_redis import refuse_open
+from wardian.serving.zoo.stream.their_redis import refuse_open
 from wardian.tee.launch.reach import Reach
 
 MAX_CA_BYTES: Final = 64 * 1024

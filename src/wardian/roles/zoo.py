@@ -35,9 +35,9 @@ from wardian.roles.host import HostSettings
 from wardian.roles.membership import POLL_S, Membership
 from wardian.roles.zoo_streams import Stream, log_counts, open_streams, open_theirs, watch_streams
 from wardian.serving.dispatch import Dispatcher
-from wardian.serving.zoo.inputs import model_inputs
 from wardian.serving.zoo.records import parse_record
 from wardian.serving.zoo.results import encode_result
+from wardian.serving.zoo.stream.inputs import model_inputs
 from wardian.tee.backend import Enclave
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from wardian.roles.host import ZooRedisPlace
 from wardian.roles.zoo_password import first_line
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.queue.frames import Address
-from wardian.serving.zoo.answering import Answering
-from wardian.serving.zoo.consumer import MOST_BYTES, JobConsumer
-from wardian.serving.zoo.counts import Counts
-from wardian.serving.zoo.their_redis import TheirRedis
-from wardian.serving.zoo.window import MOST, Window
+from wardian.serving.zoo.stream.answering import Answering
+from wardian.serving.zoo.stream.consumer import MOST_BYTES, JobConsumer
+from wardian.serving.zoo.stream.counts import Counts
+from wardian.serving.zoo.stream.their_redis import TheirRedis
+from wardian.serving.zoo.stream.window import MOST, Window
 
 log = logging.getLogger(__name__)
 

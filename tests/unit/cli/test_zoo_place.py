@@ -12,7 +12,7 @@ from wardian.cli.zoo_place import place_zoo
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
 from wardian.serving.queue.frames import Address
-from wardian.serving.zoo.their_redis import TheirRedis
+from wardian.serving.zoo.stream.their_redis import TheirRedis
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from wardian.roles import zoo, zoo_https
 from wardian.roles.host import HostSettings, ZooHttpsPlace, ZooRedisPlace
 from wardian.roles.zoo_keystore import load_keystore, time_trouble
 from wardian.roles.zoo_streams import watch_streams
-from wardian.serving.zoo.counts import Counts
+from wardian.serving.zoo.stream.counts import Counts
 
 ENCLAVE = SimpleNamespace(evidence=None, name="simulated", simulated=True)
 HTTPS = "[dialects.zoo]\nenabled = true\nkeystore = true\n"

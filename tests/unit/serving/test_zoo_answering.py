@@ -21,13 +21,13 @@ from wardian.errors import (
 from wardian.inference.spec import FREE, TensorSpec
 from wardian.serving.descriptions import Description, ModelInfo
 from wardian.serving.packing import Outcome
-from wardian.serving.zoo import answering as module
-from wardian.serving.zoo.answering import MOST_LATE, Answering
 from wardian.serving.zoo.columns import Dense, Image
-from wardian.serving.zoo.counts import Counts
-from wardian.serving.zoo.record_encryption import RecordOpener
 from wardian.serving.zoo.results import NAN, encode_result
-from wardian.serving.zoo.window import Window
+from wardian.serving.zoo.stream import answering as module
+from wardian.serving.zoo.stream.answering import MOST_LATE, Answering
+from wardian.serving.zoo.stream.counts import Counts
+from wardian.serving.zoo.stream.record_encryption import RecordOpener
+from wardian.serving.zoo.stream.window import Window
 
 RECORD = {b"data": b'{"instances":[{"x":[1,2]},{"x":[3,4]}]}', b"serde": b"stream"}
 GOOD = Outcome(outputs={"y": np.array([[7.0]], np.float32)}, version=1)

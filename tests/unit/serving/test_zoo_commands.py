@@ -4,10 +4,10 @@ import pytest
 
 from wardian.errors import PeerProtocolError
 from wardian.serving.queue.redis_wire import Refusal, command
-from wardian.serving.zoo import commands
-from wardian.serving.zoo.commands import Pending, Result
-from wardian.serving.zoo.counts import Counts
-from wardian.serving.zoo.window import FIRST, Window
+from wardian.serving.zoo.stream import commands
+from wardian.serving.zoo.stream.commands import Pending, Result
+from wardian.serving.zoo.stream.counts import Counts
+from wardian.serving.zoo.stream.window import FIRST, Window
 
 JOB = b"serving_stream"
 REFUSED = Refusal("NOGROUP", b"NOGROUP no such group")

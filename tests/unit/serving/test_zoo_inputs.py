@@ -10,9 +10,9 @@ from wardian.errors import FormatError, RequestError
 from wardian.inference.dtypes import BF16, BYTES_DTYPE, NUMPY_OF, from_bf16
 from wardian.inference.spec import FREE, TensorSpec
 from wardian.serving.rules import InputRules
-from wardian.serving.zoo import inputs as inputs_module
 from wardian.serving.zoo.columns import Dense, Image, Sparse, Strings
-from wardian.serving.zoo.inputs import model_inputs, record_outputs
+from wardian.serving.zoo.stream import inputs as inputs_module
+from wardian.serving.zoo.stream.inputs import model_inputs, record_outputs
 
 ROW = TensorSpec(name="x", dtype="FP32", shape=(FREE, 4))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from wardian.errors import ConfigError
-from wardian.serving.zoo.their_redis import refuse_open
+from wardian.serving.zoo.stream.their_redis import refuse_open
 
 DEFAULT: Final = "localhost:6379"
 """Where the original looks for it."""

@@ -1,1 +1,1 @@
-"""Analytics Zoo Cluster Serving: its wire formats, and the role that serves its Redis."""
+"""Analytics Zoo Cluster Serving: its wire formats, and below `stream` the service of its Redis."""

@@ -11,7 +11,7 @@ from wardian._internal.files import read_private
 from wardian._internal.settings import read
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, ConnectionLost
-from wardian.serving.zoo.their_redis import refuse_open
+from wardian.serving.zoo.stream.their_redis import refuse_open
 
 MAX_CA_BYTES: Final = 64 * 1024
 MAX_PASSWORD_BYTES: Final = 1024

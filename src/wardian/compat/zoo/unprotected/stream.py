@@ -26,8 +26,8 @@ from wardian.errors import (
     TransportError,
 )
 from wardian.serving.queue.redis_wire import Refusal, Reply, command
-from wardian.serving.zoo.commands import VALUE
 from wardian.serving.zoo.records import MAX_URI_BYTES, result_key
+from wardian.serving.zoo.stream.commands import VALUE
 
 log = logging.getLogger(__name__)
 

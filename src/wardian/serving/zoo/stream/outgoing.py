@@ -9,9 +9,9 @@ from typing import Final
 from wardian._internal.log import event
 from wardian.serving.queue.redis_connection import RedisConnection
 from wardian.serving.queue.redis_wire import Refusal, Reply
-from wardian.serving.zoo import commands
-from wardian.serving.zoo.commands import Result
-from wardian.serving.zoo.counts import Counts
+from wardian.serving.zoo.stream import commands
+from wardian.serving.zoo.stream.commands import Result
+from wardian.serving.zoo.stream.counts import Counts
 
 log = logging.getLogger(__name__)
 

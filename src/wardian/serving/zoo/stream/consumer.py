@@ -20,13 +20,13 @@ from wardian.errors import FormatError, PeerProtocolError, WardianError
 from wardian.serving.queue.redis_connection import RedisConnection
 from wardian.serving.queue.redis_entries import Entry
 from wardian.serving.queue.redis_session import accept
-from wardian.serving.zoo import commands
-from wardian.serving.zoo.answering import Answering
-from wardian.serving.zoo.counts import Counts
-from wardian.serving.zoo.outgoing import Outgoing
 from wardian.serving.zoo.records import parse_uri, result_key
-from wardian.serving.zoo.their_redis import TheirRedis, open_theirs
-from wardian.serving.zoo.window import Window
+from wardian.serving.zoo.stream import commands
+from wardian.serving.zoo.stream.answering import Answering
+from wardian.serving.zoo.stream.counts import Counts
+from wardian.serving.zoo.stream.outgoing import Outgoing
+from wardian.serving.zoo.stream.their_redis import TheirRedis, open_theirs
+from wardian.serving.zoo.stream.window import Window
 
 log = logging.getLogger(__name__)
 

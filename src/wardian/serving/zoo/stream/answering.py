@@ -27,13 +27,13 @@ from wardian.inference.spec import Array
 from wardian.serving.descriptions import Description, ModelInfo
 from wardian.serving.packing import Outcome
 from wardian.serving.zoo.columns import Columns
-from wardian.serving.zoo.counts import Counts, Why
 from wardian.serving.zoo.filters import Filter, parse_filter
-from wardian.serving.zoo.inputs import Taken, model_inputs, record_outputs
-from wardian.serving.zoo.record_encryption import RecordOpener
 from wardian.serving.zoo.records import parse_record
 from wardian.serving.zoo.results import NAN, encode_result
-from wardian.serving.zoo.window import Window
+from wardian.serving.zoo.stream.counts import Counts, Why
+from wardian.serving.zoo.stream.inputs import Taken, model_inputs, record_outputs
+from wardian.serving.zoo.stream.record_encryption import RecordOpener
+from wardian.serving.zoo.stream.window import Window
 
 log = logging.getLogger(__name__)
 

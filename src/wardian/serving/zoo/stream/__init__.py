@@ -1,0 +1,1 @@
+"""The streams of their Redis: records read, answered by workers, and written as results."""
