@@ -115,6 +115,10 @@ class DispatchMember(Member):
         self._dispatcher.hold()
 
     @override
+    def left_alone(self) -> None:
+        self._dispatcher.go_on()
+
+    @override
     def adopt(self, admission: Admission) -> WardianError | None:
         """Swap certificate, evidence and queue keys; no event comes between them."""
         was, self._admission = self._admission, admission

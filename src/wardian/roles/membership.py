@@ -37,6 +37,12 @@ class Member(Protocol):
     def adopt(self, admission: Admission) -> WardianError | None:
         """Serve under `admission` from now on; returns why that cannot be, if it cannot."""
 
+    def left_alone(self) -> None:
+        """Nobody gave the keys of the epoch that was noticed, and no broker answers any more.
+
+        It is as if nothing had been said: what is at hand serves until the lease ends (TRUST T21).
+        """
+
 
 class Membership:
     """One process's place in the mesh. Everything runs on one event loop but `look_now`."""
@@ -69,6 +75,7 @@ class Membership:
         self._renewals = Renewals(lease)
         self._poll_at = lease.began
         self._over: WardianError | None = None
+        self._behind = False  # an epoch was noticed whose keys nobody gave
         self._asking = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -123,6 +130,7 @@ class Membership:
                     answer = await self._brokers.in_force(self._admission)
             except (WardianError, OSError) as err:  # TimeoutError is an OSError
                 event(log, "broker.silent", level=logging.DEBUG, kind=type(err).__name__)
+                self._leave_alone()
             else:
                 if answer.is_news_to(self._admission):
                     event(
@@ -131,11 +139,22 @@ class Membership:
                         epoch=answer.epoch,
                         manifest_version=answer.manifest_version,
                     )
+                    self._behind = True
                     self._member.noticed()
                     await self._renew()
             finally:
                 pause_s = (self._poll_s or 0.0) * (1 - chance() / 10)
                 self._poll_at = self._clock().ticks + pause_s
+
+    def _leave_alone(self) -> None:
+        """Let the member go on if it waits for keys that nobody is there to give.
+
+        Whoever keeps brokers from answering could have kept the news from coming as well.
+        """
+        if self._behind:
+            self._behind = False
+            event(log, "epoch.behind", level=logging.WARNING, epoch=self._admission.epoch)
+            self._member.left_alone()
 
     async def _renew(self) -> None:
         """Be admitted anew, and serve under that; or note that it failed, or that it is over."""
@@ -155,7 +174,7 @@ class Membership:
                 left_s=int(self._renewals.lease.left_s(self._clock())),
             )
         else:
-            self._admission = admission
+            self._admission, self._behind = admission, False
             self._renewals.renewed(lease)
             self._over = self._member.adopt(admission)
             event(

@@ -155,6 +155,10 @@ class _WorkerMember(Member):
         """Nothing: messages of the epoch of before are still on their way."""
 
     @override
+    def left_alone(self) -> None:
+        """Nothing: it never stopped."""
+
+    @override
     def adopt(self, admission: Admission) -> WardianError | None:
         """Open messages of the new epoch; or say why this worker has no place in it.
 

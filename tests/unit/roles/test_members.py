@@ -105,6 +105,12 @@ def test_a_front_end_takes_up_an_epoch(front: Front) -> None:
     assert front.told[1:] == [("codecs", ["digits", "faces"], LANES, False)]
 
 
+def test_a_front_end_goes_on_where_nobody_is_left_to_give_the_keys(front: Front) -> None:
+    front.member.noticed()
+    front.member.left_alone()
+    assert front.told == [("hold",), ("go on",)]
+
+
 def test_a_front_end_takes_up_a_manifest_and_the_models_that_are_left(front: Front) -> None:
     mesh = front.broker.mesh
     second = BrokerKey(Secret.random())

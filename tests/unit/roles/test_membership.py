@@ -47,6 +47,7 @@ class Case:
         self.renewals: list[float] = []
         self.looks: list[float] = []
         self.noticed: list[float] = []
+        self.alone: list[float] = []
         self.ends_as: WardianError | None = None
         self.until: Callable[[], bool] = lambda: False
         self.made: tuple[InForce, Admission] | None = None  # for threads: SQLite is of one
@@ -117,7 +118,11 @@ class Case:
             self,  # type: ignore[arg-type]
             admission=self.first,
             lease=self.lease_of(self.first),
-            member=SimpleNamespace(adopt=self.adopt, noticed=self.note),  # type: ignore[arg-type]
+            member=SimpleNamespace(  # type: ignore[arg-type]
+                adopt=self.adopt,
+                noticed=self.note,
+                left_alone=lambda: self.alone.append(self.seconds),
+            ),
             clock=self.clock,
             pause=self.pause,
             **more,  # type: ignore[arg-type]
@@ -221,6 +226,35 @@ async def test_news_that_cannot_be_taken_up_yet_are_tried_again(case: Case) -> N
     case.refuses = None
     await case.run(membership, seconds=5)
     assert [each.epoch for each in case.admitted] == [2]
+
+
+async def test_a_broker_that_goes_between_the_news_and_the_keys_holds_nobody_up(case: Case) -> None:
+    """It said that an epoch is over, and was gone before it gave the next: until it is back, or the
+    lease ends, its front ends serve as those do that never heard of it."""
+    membership = case.membership(poll_s=POLL_S)
+    case.broker.authority.turn_epoch(rule="owner-order")
+    case.refuses = ConnectionLost("the broker hands over")
+    await case.run(membership, seconds=0.1)
+    assert (len(case.noticed), case.alone) == (1, [])
+    case.silent = True
+    await case.run(membership, seconds=60)
+    (alone,) = case.alone
+    assert alone - case.noticed[0] <= POLL_S + 0.1
+    case.silent, case.refuses = False, None
+    await case.run(membership, seconds=5)
+    assert [each.epoch for each in case.admitted] == [2]
+    assert len(case.alone) == 1
+
+
+async def test_t21_while_a_broker_says_that_an_epoch_is_over_nothing_goes_on_under_it(
+    case: Case,
+) -> None:
+    membership = case.membership(poll_s=POLL_S)
+    case.broker.authority.turn_epoch(rule="owner-order")
+    case.refuses = TransportError("the broker refuses: more evidence than it can make")
+    await case.run(membership, seconds=60)
+    assert len(case.noticed) > 20
+    assert case.alone == []
 
 
 async def test_t21_who_was_withdrawn_is_out_at_once(case: Case) -> None:
