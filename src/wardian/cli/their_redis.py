@@ -5,15 +5,13 @@ Whether it answers; and for the secret and the salt of models that their server 
 
 import asyncio
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import click
 
-from wardian._internal.files import read_private
-from wardian._internal.settings import read
 from wardian.cli.resolving import resolve
-from wardian.compat.zoo.their_place import INSTEAD, TheirPlace
+from wardian.cli.zoo_place import read_ca
+from wardian.compat.zoo.their_place import INSTEAD, TheirPlace, read_password
 from wardian.crypto.secret import Secret
 from wardian.crypto.zoo_keys import MAX_SALT_BYTES, ZooKeys
 from wardian.errors import ConfigError, TransportError
@@ -26,7 +24,6 @@ WAIT_S: Final = 60.0
 """How long somebody has to put the secret and the salt there."""
 POLL_S: Final = 1.0
 MAX_REPLY_BYTES: Final = 256 * 1024
-MAX_CA_BYTES: Final = 64 * 1024
 _PASSING: Final = "redis-cli HSET model_secured secret ... salt ..."
 
 
@@ -45,24 +42,10 @@ def way_to(place: TheirPlace) -> TheirRedis:
     return TheirRedis(
         address=Address(host=host, port=port),
         server_name=place.host if place.tls else None,
-        ca_pem="" if place.ca_file is None else _ca(place.ca_file),
+        ca_pem="" if place.ca_file is None else read_ca(place.ca_file),
         username=place.username,
-        password=None if password is None else partial(_password, password),
+        password=None if password is None else partial(read_password, password),
     )
-
-
-def _ca(path: Path) -> str:
-    try:
-        return read(path, limit_bytes=MAX_CA_BYTES).decode("ascii")
-    except UnicodeDecodeError as err:
-        raise ConfigError(f"{path}: not a certificate in PEM") from err
-
-
-def _password(path: Path) -> Secret:
-    text = read_private(path).split(b"\n", 1)[0].strip()
-    if not text:
-        raise ConfigError(f"{path}: its first line, which is the password, is empty")
-    return Secret(text)
 
 
 def demand_answer(redis: TheirRedis, place: TheirPlace) -> None:

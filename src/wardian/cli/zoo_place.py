@@ -177,14 +177,19 @@ def find_redis(state: StateDir, place: ZooPlace, *, consumer: str | None) -> Zoo
     return ZooRedisPlace(
         address=address,
         tls_name=(place.redis_name or host) if tls else None,
-        ca_pem="" if place.ca_file is None else _ca(state.root / place.ca_file),
+        ca_pem="" if place.ca_file is None else read_ca(state.root / place.ca_file),
         username=place.username,
         password_file=None if password is None else str(password),
         consumer=consumer or place.consumer or _own_name(state),
     )
 
 
-def _ca(path: Path) -> str:
+def read_ca(path: Path) -> str:
+    """Return the certificates in the file `path`, PEM.
+
+    Raises:
+        ConfigError: it cannot be read, or is no text.
+    """
     try:
         return read(path, limit_bytes=MAX_CA_BYTES).decode("ascii")
     except UnicodeDecodeError as err:

@@ -33,7 +33,7 @@ from wardian.roles.dispatching import (
 )
 from wardian.roles.host import HostSettings
 from wardian.roles.membership import POLL_S, Membership
-from wardian.roles.zoo_streams import Stream, log_counts, open_streams, open_theirs, watch_streams
+from wardian.roles.zoo_streams import Stream, log_counts, open_streams, watch_streams, way_to_theirs
 from wardian.serving.dispatch import Dispatcher
 from wardian.serving.zoo.records import parse_record
 from wardian.serving.zoo.results import encode_result
@@ -166,7 +166,7 @@ def _open(
     redis, https = agreed.dialects.zoo_redis, agreed.dialects.keystore
     streams = []
     if redis is not None and host.zoo is not None:
-        theirs = open_theirs(host.zoo)
+        theirs = way_to_theirs(host.zoo)
         streams = open_streams(redis, dispatcher, agreed=agreed, theirs=theirs, place=host.zoo)
     if https is None or host.zoo_https is None or keystore is None:
         return _Served(streams=streams)
@@ -212,7 +212,7 @@ def _say_what_it_is(host: HostSettings, agreed: Agreed) -> "Keystore | None":
     """
     redis = agreed.dialects.zoo_redis
     if redis is not None and host.zoo is not None:
-        open_theirs(host.zoo).tls()
+        way_to_theirs(host.zoo).tls()
         event(log, "zoo.unprotected", level=logging.WARNING, said=SAID)
         for name, job in redis.jobs.items():
             if job.record_encrypted:

@@ -121,7 +121,7 @@ def watch_streams(metrics: Metrics, streams: list[Stream]) -> None:
     )
 
 
-def open_theirs(place: ZooRedisPlace) -> TheirRedis:
+def way_to_theirs(place: ZooRedisPlace) -> TheirRedis:
     """Return the way to their Redis.
 
     Raises:

@@ -52,7 +52,7 @@ async def test_it_says_what_it_is_before_it_asks_for_anything(
 def test_its_password_is_the_first_line_and_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "password"
     place = ZooRedisPlace(address=("192.0.2.7", 1), password_file=str(path))
-    password = zoo_streams.open_theirs(place).password
+    password = zoo_streams.way_to_theirs(place).password
     assert password is not None
     for text, meant in ((b"one\n", b"one"), (b" two \r\nmore\n", b"two")):
         path.write_bytes(text)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wardian._internal.files import read_private
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
 from wardian.serving.zoo.stream.their_redis import refuse_open
 
@@ -13,6 +15,7 @@ DEFAULT: Final = "localhost:6379"
 """Where the original looks for it."""
 WITHHELD: Final = "@"
 """Stands for an address with a user or a password in it, which is not kept."""
+MAX_PASSWORD_BYTES: Final = 1024
 INSTEAD: Final = "give --redis-password-file, or let it speak TLS and give --redis-ca-file"
 """What to do about a Redis that is open to a network."""
 _ADDRESS: Final = re.compile(
@@ -59,6 +62,18 @@ class TheirPlace:
         """Return whether `host` and `port`, None: the original's defaults, name the same."""
         other = TheirPlace(host=host or "localhost", port=port or 6379, said="")
         return (self.address.lower(), self.port) == (other.address.lower(), other.port)
+
+
+def read_password(path: Path) -> Secret:
+    """Return the first line of `path`, a file of this user alone.
+
+    Raises:
+        ConfigError: it cannot be read, or others can read it; or the line is empty.
+    """
+    text = read_private(path, limit_bytes=MAX_PASSWORD_BYTES).split(b"\n", 1)[0].strip()
+    if not text:
+        raise ConfigError(f"{path}: its first line, which is the password, is empty")
+    return Secret(text)
 
 
 def names_user(text: str) -> bool:

@@ -63,7 +63,6 @@ class GrpcService:
 
     def _end(self, stream: Stream, ending: Ending) -> Receiver:
         """End the call on `stream` before it begins."""
-        started = self._service.clock()
-        stream.start(ending.trailers(alone=True), end=True)
-        self._service.answered("other", "", ending.http_status, started)
-        return UnaryCall(stream, self._service, self._limits, _NO_METHOD)
+        call = UnaryCall(stream, self._service, self._limits, _NO_METHOD)
+        call.refuse(ending)
+        return call

@@ -1,9 +1,7 @@
 """Cluster Serving's own interfaces, where they are to be served: what is agreed, and where."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from wardian._internal.files import read_private
 from wardian.compat.zoo.migration.files import Files
 from wardian.compat.zoo.migration.http import KEYSTORE, http_tables
 from wardian.compat.zoo.migration.stream import (
@@ -14,8 +12,7 @@ from wardian.compat.zoo.migration.stream import (
 )
 from wardian.compat.zoo.migration.wanted import Wanted
 from wardian.compat.zoo.report import Report
-from wardian.compat.zoo.their_place import TheirPlace
-from wardian.errors import ConfigError
+from wardian.compat.zoo.their_place import TheirPlace, read_password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +47,7 @@ def agree(files: Files, model: str | None, wanted: Wanted, report: Report) -> Di
         ConfigError: something of it cannot be had before a person gives more; says what.
     """
     for secret in filter(None, (wanted.redis_password, wanted.keystore_password)):
-        demand_password(secret)
+        read_password(secret).wipe()
     http = http_tables(files, model, wanted, report)
     agreed, zoo, told, place = http.agreed, http.zoo, http.unprotected, None
     if model is not None and stream_wanted(files, wanted):
@@ -68,16 +65,6 @@ def agree(files: Files, model: str | None, wanted: Wanted, report: Report) -> Di
         unprotected=tuple(told),
         redis=place,
     )
-
-
-def demand_password(path: Path) -> None:
-    """Return if the file `path` is this user's alone, and a password stands on its first line.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if not read_private(path).split(b"\n", 1)[0].strip():
-        raise ConfigError(f"{path}: its first line, which is the password, is empty")
 
 
 def _table(name: str, lines: list[str]) -> list[str]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from wardian._internal.files import read_private
 from wardian._internal.settings import read
+from wardian.compat.zoo.their_place import read_password
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, ConnectionLost
 from wardian.serving.zoo.stream.their_redis import refuse_open
 
 MAX_CA_BYTES: Final = 64 * 1024
-MAX_PASSWORD_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,15 +126,8 @@ def _password(given: Secret | Path | None) -> Callable[[], Secret] | None:
     if isinstance(given, Secret):
         return lambda: given
     if isinstance(given, Path):
-        return lambda: _first_line(given)
+        return lambda: read_password(given)
     raise ConfigError(
         "password: a Secret was expected, or the Path of the file that holds it: a text would "
         "stand in tracebacks"
     )
-
-
-def _first_line(path: Path) -> Secret:
-    text = read_private(path, limit_bytes=MAX_PASSWORD_BYTES).split(b"\n", 1)[0].strip()
-    if not text:
-        raise ConfigError(f"{path}: is empty, a password was expected")
-    return Secret(text)
