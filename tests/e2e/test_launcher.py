@@ -22,6 +22,7 @@ from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
 from wardian.errors import ConfigError, PolicyDenied
 from wardian.tee.launch.launcher import launch_simulated
+from wardian.tee.launch.lifeline import Lifeline
 from wardian.tee.launch.reach import Reach
 from wardian.tee.role_table import ROLES
 
@@ -488,7 +489,7 @@ def test_a_role_that_does_not_end_is_killed_when_its_engine_is_gone(probe, monke
             host_settings=b"{}",
             reach=Reach(),
             announce=announce,
-            lifeline=read_end,
+            lifeline=Lifeline(read_end),
             roles=ROLE,
         )
     finally:

@@ -46,7 +46,7 @@ _write_status(place, {"state": "serving", "turn": 3})
 assert json.loads(place.status.read_text())["turn"] == 3
 """
 LINES = """
-from wardian.engines import LocalEngine, ProcessSpec
+from wardian.engines import ProcessSpec, Supervisor
 lines = []
 async def main():
     done = asyncio.Event()
@@ -54,7 +54,7 @@ async def main():
         lines.append(line)
         if line == "last":
             done.set()
-    engine = LocalEngine(on_line=heard, on_ended=lambda _: None, on_failed=lambda _: None)
+    engine = Supervisor(on_line=heard, on_ended=lambda _: None, on_failed=lambda _: None)
     say = "import time; [print(each, flush=True) for each in ('first', 'x' * 9000, 'last')]"
     argv = (sys.executable, "-c", say + "; time.sleep(60)")
     engine.start(ProcessSpec(name="one", argv=argv, env={}, log_path=root / "log"))

@@ -28,6 +28,7 @@ from wardian.errors import ConfigError
 from wardian.roles.host import HostSettings
 from wardian.tee.launch.gramine import launch_gramine
 from wardian.tee.launch.launcher import launch_simulated, print_announcement
+from wardian.tee.launch.lifeline import Lifeline
 from wardian.tee.launch.reach import Reach
 from wardian.tee.manifest.candidates import spec_of
 
@@ -42,7 +43,11 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
         help="The state directory.",
     )
     lifeline = click.option(
-        "--lifeline", type=int, hidden=True, help="A descriptor that closes with the engine."
+        "--lifeline",
+        callback=lambda _context, _option, text: None if text is None else Lifeline.parse(text),
+        metavar="DESCRIPTOR[:SECONDS]",
+        hidden=True,
+        help="A pipe that closes with the engine; if SECONDS are given, it is never silent longer.",
     )
     return state(lifeline(command))
 
@@ -59,7 +64,7 @@ def run(
     placement: Placement,
     *,
     tee: str | None = None,
-    lifeline: int | None = None,
+    lifeline: Lifeline | None = None,
 ) -> None:
     """Run `role` in `tee`, by default the one that the operator chose, and end with its status."""
     spec_of(role)
@@ -172,7 +177,7 @@ def broker(
     context: click.Context,
     *,
     state: Path,
-    lifeline: int | None,
+    lifeline: Lifeline | None,
     standby: bool,
     recover: bool,
     take_over: str | None,
@@ -205,7 +210,9 @@ def queue_option(command: Callable[..., None]) -> Callable[..., None]:
 @options
 @queue_option
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of operator.toml's.")
-def frontend(*, state: Path, lifeline: int | None, port: int | None, queue: str | None) -> None:
+def frontend(
+    *, state: Path, lifeline: Lifeline | None, port: int | None, queue: str | None
+) -> None:
     """Run a front end: HTTPS to clients, sealed messages to workers.
 
     It gets its certificate and the queue keys from the broker, on evidence of what it is.
@@ -224,7 +231,7 @@ def frontend(*, state: Path, lifeline: int | None, port: int | None, queue: str 
     metavar="NAME[:VERSION]",
     help="A model of wardian.toml; by default the newest version whose key the broker gives.",
 )
-def worker(*, state: Path, lifeline: int | None, model: str, queue: str | None) -> None:
+def worker(*, state: Path, lifeline: Lifeline | None, model: str, queue: str | None) -> None:
     """Run a worker: it opens one sealed model in memory and answers requests.
 
     It gets the model's key from the broker, on evidence of what it is. Any number of workers may
@@ -239,7 +246,7 @@ def worker(*, state: Path, lifeline: int | None, model: str, queue: str | None) 
 @options
 @queue_option
 @click.option("--consumer", metavar="NAME", help="Of this process in its streams, each its own.")
-def zoo(*, state: Path, lifeline: int | None, queue: str | None, consumer: str | None) -> None:
+def zoo(*, state: Path, lifeline: Lifeline | None, queue: str | None, consumer: str | None) -> None:
     """Serve the clients of Analytics Zoo Cluster Serving. UNPROTECTED: their data is clear.
 
     It reads the streams of [dialects.zoo_redis] in wardian.toml from the Redis of [zoo] in

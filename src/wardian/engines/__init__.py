@@ -3,15 +3,35 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wardian.engines.local import LocalEngine, ProcessSpec, ProcessStatus
+    from wardian.engines.engine import Engine, WorkersSpec, WorkerStatus
+    from wardian.engines.local import LocalEngine
+    from wardian.engines.supervisor import ProcessSpec, ProcessStatus, Supervisor
 
-__all__ = ["LocalEngine", "ProcessSpec", "ProcessStatus"]
+__all__ = [
+    "Engine",
+    "LocalEngine",
+    "ProcessSpec",
+    "ProcessStatus",
+    "Supervisor",
+    "WorkerStatus",
+    "WorkersSpec",
+]
+
+_HOMES = {
+    "Engine": "engine",
+    "LocalEngine": "local",
+    "ProcessSpec": "supervisor",
+    "ProcessStatus": "supervisor",
+    "Supervisor": "supervisor",
+    "WorkerStatus": "engine",
+    "WorkersSpec": "engine",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the engine when it is first asked for (PEP 562)."""
-    if name in __all__:
-        from wardian.engines import local  # noqa: PLC0415 - lazy by design
+    """Load what is asked for when it is first asked for (PEP 562)."""
+    if name in _HOMES:
+        from importlib import import_module  # noqa: PLC0415 - lazy by design
 
-        return getattr(local, name)
+        return getattr(import_module(f"wardian.engines.{_HOMES[name]}"), name)
     raise AttributeError(name)

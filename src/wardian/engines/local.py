@@ -1,200 +1,91 @@
-"""The local engine: supervised processes on this machine, restarted with back-off.
+"""The local engine: workers are supervised processes of this machine. The default."""
 
-A process that ends by itself is started again, unless its exit status says that starting again
-cannot help: 2 (wrong settings) and 3 (refused). Each process inherits the read end of a pipe, its
-lifeline, whose write end only the engine holds: when the engine dies, however it dies, the pipe
-closes and the process ends itself.
-"""
-
-import asyncio
-import contextlib
-import logging
-import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, TypeAlias
 
-from wardian._internal.clock import monotonic
-from wardian._internal.log import event
-
-log = logging.getLogger(__name__)
-
-FINAL_STATUSES = frozenset({2, 3})
-"""Exit statuses after which a restart cannot help: usage or settings, and refusal."""
-
-FIRST_DELAY_S, LONGEST_DELAY_S, STEADY_AFTER_S = 0.1, 10.0, 30.0
-STOP_GRACE_S = 15.0
-"""Longer than a front end takes to answer what it accepted."""
-STATUS_UNSTARTED = 127
-LINE_LIMIT_BYTES = 1024 * 1024
-
-OnLine: TypeAlias = Callable[[str, str], None]
-"""Called with the process's name and one line that it printed, without the line's end."""
-
-State: TypeAlias = Literal["starting", "running", "waiting", "stopped", "failed"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessSpec:
-    """What to start. `argv` may hold `{lifeline}`, which becomes the lifeline's descriptor.
-
-    Processes of a lower `stop_rank` end first: what takes requests before what answers them.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    log_path: Path
-    stop_rank: int = 0
-
-
-@dataclass(slots=True, kw_only=True)
-class ProcessStatus:
-    """What is known of one process; `exit_status` is the last one, negative for a signal."""
-
-    name: str
-    state: State = "starting"
-    pid: int | None = None
-    starts: int = 0
-    exit_status: int | None = None
-
-
-OnEnd: TypeAlias = Callable[[ProcessStatus], None]
+from wardian.engines.engine import WorkersSpec, WorkerState, WorkerStatus
+from wardian.engines.heard import Heard
+from wardian.engines.supervisor import ProcessSpec, ProcessStatus, Supervisor
 
 
 @dataclass(slots=True)
-class _Watched:
-    spec: ProcessSpec
-    status: ProcessStatus
-    task: asyncio.Task[None] | None = None
-    process: asyncio.subprocess.Process | None = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+class _Worker:
+    name: str
+    heard: Heard = field(default_factory=Heard)
+
+    def hear(self, _name: str, line: str) -> None:
+        self.heard.hear(line)
 
 
 class LocalEngine:
-    """Keeps every process that it was told to start running until `stop`."""
+    """An `Engine` over a supervisor, which others may use for other processes."""
 
-    def __init__(self, *, on_line: OnLine, on_ended: OnEnd, on_failed: OnEnd) -> None:
-        """Supervise nothing yet.
+    def __init__(self, supervisor: Supervisor, *, stop_rank: int = 0) -> None:
+        """Run nothing yet.
 
         Args:
-            on_line: told every line that a process prints.
-            on_ended: told when a process ended by itself and will be started again.
-            on_failed: told when one ended in a way that a restart cannot help.
+            supervisor: keeps the workers running.
+            stop_rank: of the workers among its processes.
         """
-        self._on_line = on_line
-        self._on_ended = on_ended
-        self._on_failed = on_failed
-        self._watched: dict[str, _Watched] = {}
-        self._stopping = asyncio.Event()
+        self._supervisor, self._stop_rank = supervisor, stop_rank
+        self._spec: WorkersSpec | None = None
+        self._workers: list[_Worker] = []
 
-    def start(self, spec: ProcessSpec) -> None:
-        """Start `spec` and keep it running; returns at once."""
-        watched = _Watched(spec, ProcessStatus(name=spec.name))
-        self._watched[spec.name] = watched
-        watched.task = asyncio.create_task(self._keep_running(watched), name=f"keep {spec.name}")
+    async def start(self, spec: WorkersSpec) -> None:
+        """Start the processes; see `Engine.start`."""
+        self._spec = spec
+        self._add(spec, spec.replicas)
 
-    def status(self) -> tuple[ProcessStatus, ...]:
-        """Return the status of every process, in the order in which they were started."""
-        return tuple(watched.status for watched in self._watched.values())
+    async def scale(self, replicas: int) -> None:
+        """Start more processes, or end the last ones; see `Engine.scale`."""
+        if self._spec is None:
+            return
+        surplus = self._workers[replicas:]
+        del self._workers[replicas:]
+        await self._supervisor.end(*(worker.name for worker in surplus))
+        self._add(self._spec, replicas)
+
+    async def status(self) -> tuple[WorkerStatus, ...]:
+        """Return what the supervisor knows; see `Engine.status`."""
+        known = {each.name: each for each in self._supervisor.status()}
+        return tuple(_status(worker, known[worker.name]) for worker in self._workers)
+
+    async def drain(self) -> None:
+        """End the processes, which answer what they hold; see `Engine.drain`."""
+        ended, self._workers = self._workers, []
+        await self._supervisor.end(*(worker.name for worker in ended))
 
     async def stop(self) -> None:
-        """End every process, by `stop_rank`; those of one rank together, late ones are killed."""
-        self._stopping.set()
-        ranks = sorted({watched.spec.stop_rank for watched in self._watched.values()})
-        for rank in ranks:
-            of_rank = (each for each in self._watched.values() if each.spec.stop_rank == rank)
-            await asyncio.gather(*(self._end(watched) for watched in of_rank))
+        """End the processes; see `Engine.stop`."""
+        await self.drain()
 
-    async def _end(self, watched: _Watched) -> None:
-        if watched.process is not None and watched.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                watched.process.terminate()
-            try:
-                await asyncio.wait_for(watched.process.wait(), STOP_GRACE_S)
-            except TimeoutError:
-                event(log, "process.killed", level=logging.WARNING, name=watched.spec.name)
-                with contextlib.suppress(ProcessLookupError):
-                    watched.process.kill()
-        if watched.task is not None:
-            watched.task.cancel()
-            await asyncio.gather(watched.task, return_exceptions=True)
-        watched.status.state = "stopped"
-
-    async def _keep_running(self, watched: _Watched) -> None:
-        delay = FIRST_DELAY_S
-        while not self._stopping.is_set():
-            began = monotonic()
-            try:
-                status = await self._run_once(watched)
-            except OSError as err:  # no memory, no descriptors, no such program: it may pass
-                event(
-                    log,
-                    "process.unstarted",
-                    level=logging.ERROR,
-                    name=watched.spec.name,
-                    errno=err.errno,
-                )
-                status = STATUS_UNSTARTED
-            watched.status.exit_status = status
-            if self._stopping.is_set():
-                return
-            if status in FINAL_STATUSES:
-                watched.status.state = "failed"
-                self._on_failed(watched.status)
-                return
-            event(
-                log, "process.ended", level=logging.WARNING, name=watched.spec.name, status=status
+    def _add(self, spec: WorkersSpec, replicas: int) -> None:
+        for number in range(len(self._workers) + 1, replicas + 1):
+            worker = _Worker(f"{spec.name}-{number}")
+            self._workers.append(worker)
+            self._supervisor.start(
+                ProcessSpec(
+                    name=worker.name,
+                    argv=spec.argv,
+                    env=spec.env,
+                    log_path=spec.logs / f"{worker.name}.jsonl",
+                    stop_rank=self._stop_rank,
+                ),
+                told=worker.hear,
             )
-            self._on_ended(watched.status)
-            if monotonic() - began > STEADY_AFTER_S:
-                delay = FIRST_DELAY_S
-            watched.status.state = "waiting"
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LONGEST_DELAY_S)
 
-    async def _run_once(self, watched: _Watched) -> int:
-        spec, status = watched.spec, watched.status
-        read_end, write_end = os.pipe()
-        try:
-            process = await self._spawn(spec, lifeline=read_end)
-            watched.process = process
-            status.state, status.pid = "running", process.pid
-            status.starts += 1
-            await self._read_lines(process, spec)
-            return await process.wait()
-        finally:
-            os.close(write_end)
 
-    async def _spawn(self, spec: ProcessSpec, *, lifeline: int) -> asyncio.subprocess.Process:
-        """Start `spec` with the read end `lifeline`, which is closed here."""
-        try:
-            return await asyncio.create_subprocess_exec(
-                *(part.replace("{lifeline}", str(lifeline)) for part in spec.argv),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=dict(spec.env),
-                cwd="/",
-                pass_fds=(lifeline,),
-                start_new_session=True,  # the terminal's Ctrl-C is for the engine alone
-                limit=LINE_LIMIT_BYTES,
-            )
-        finally:
-            os.close(lifeline)
-
-    async def _read_lines(self, process: asyncio.subprocess.Process, spec: ProcessSpec) -> None:
-        if process.stdout is None:
-            return
-        while True:
-            try:
-                raw = await process.stdout.readline()
-            except ValueError:  # longer than the limit: asyncio has dropped it
-                continue
-            if not raw:
-                return
-            # A full disk costs log lines, never the process.
-            with contextlib.suppress(OSError), spec.log_path.open("ab", buffering=0) as sink:
-                sink.write(raw)
-            self._on_line(spec.name, raw.decode(errors="replace").rstrip("\n"))
+def _status(worker: _Worker, process: ProcessStatus) -> WorkerStatus:
+    states: dict[str, WorkerState] = {"waiting": "waiting", "failed": "failed"}
+    state = states.get(process.state, "starting")
+    if process.state == "running" and worker.heard.ready:
+        state = "ready"
+    elif process.state != "running":
+        worker.heard.ended()
+    return WorkerStatus(
+        name=worker.name,
+        state=state,
+        pid=process.pid,
+        starts=process.starts,
+        exit_status=process.exit_status,
+        reason=worker.heard.reason,
+    )

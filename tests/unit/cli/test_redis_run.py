@@ -9,6 +9,7 @@ import pytest
 from wardian.cli.redis import command
 from wardian.cli.redis import server as server_module
 from wardian.cli.redis.server import READY, Server
+from wardian.tee.launch.lifeline import Lifeline
 
 
 def program(directory: Path, script: str) -> str:
@@ -18,9 +19,9 @@ def program(directory: Path, script: str) -> str:
     return str(path)
 
 
-def run(path: str, *, lifeline: int | None = None) -> tuple[int, list[str]]:
+def run(path: str) -> tuple[int, list[str]]:
     told: list[str] = []
-    status = Server(path, Path("/x/redis.conf"), told=told.append, lifeline=lifeline).run()
+    status = Server(path, Path("/x/redis.conf"), told=told.append, lifeline=None).run()
     return status, told
 
 
@@ -52,7 +53,7 @@ def test_it_ends_with_its_lifeline(tmp_path: Path) -> None:
         if line == "up":
             os.close(write_end)  # as when the engine dies, however it dies
 
-    status = Server(path, Path("/x"), told=tell, lifeline=read_end).run()
+    status = Server(path, Path("/x"), told=tell, lifeline=Lifeline(read_end)).run()
     os.close(read_end)
     assert (status, told) == (0, ["up", "bye"])
 
@@ -65,7 +66,7 @@ def test_who_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def tell(_: str) -> None:
         os.close(write_end)
 
-    status = Server(path, Path("/x"), told=tell, lifeline=read_end).run()
+    status = Server(path, Path("/x"), told=tell, lifeline=Lifeline(read_end)).run()
     os.close(read_end)
     assert status == 128 + signal.SIGKILL
 

@@ -124,9 +124,11 @@ time.sleep(60)
 LAUNCHER = """
 import os, pathlib, sys
 from wardian.tee.launch.gramine import launch_gramine
+from wardian.tee.launch.lifeline import Lifeline
 built, run_directory, lifeline = sys.argv[1:]
 sys.exit(launch_gramine("worker", tool="gramine-direct", directory=pathlib.Path(built),
-    run_directory=pathlib.Path(run_directory), host_settings=b"", files={}, lifeline=int(lifeline)))
+    run_directory=pathlib.Path(run_directory), host_settings=b"", files={}, lifeline=Lifeline(int(lifeline)),
+))
 """
 
 

@@ -6,6 +6,7 @@ import click
 
 from wardian.cli import processes
 from wardian.cli.state import StateDir
+from wardian.tee.launch.lifeline import Lifeline
 
 
 @click.command()
@@ -23,7 +24,7 @@ def run(
     *,
     role: str,
     state: Path,
-    lifeline: int | None,
+    lifeline: Lifeline | None,
     tee: str | None,
     model: str | None,
     port: int | None,

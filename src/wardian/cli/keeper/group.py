@@ -9,6 +9,7 @@ from wardian.cli import processes
 from wardian.cli.host import place_keeper
 from wardian.cli.lazy import LazyGroup
 from wardian.cli.state import StateDir
+from wardian.tee.launch.lifeline import Lifeline
 from wardian.tee.manifest.builder import Builder
 
 DEFAULT_TERMS = b'service = "keeper"\n'
@@ -21,7 +22,7 @@ DEFAULT_TERMS = b'service = "keeper"\n'
 )
 @processes.options
 @click.pass_context
-def keeper(context: click.Context, *, state: Path, lifeline: int | None) -> None:
+def keeper(context: click.Context, *, state: Path, lifeline: Lifeline | None) -> None:
     """Keep counters for key brokers, whose hosts cannot set them back then.
 
     Three or more of these, on machines of their own, say which state of a broker is the newest.

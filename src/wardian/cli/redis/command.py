@@ -19,6 +19,7 @@ from wardian.cli.redis_address import parse_redis
 from wardian.cli.resolving import resolve
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError, TransportError
+from wardian.tee.launch.lifeline import Lifeline
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 @click.command()
 @options
 @click.option("--queue", metavar="rediss://HOST:PORT", help="Instead of operator.toml's.")
-def redis(*, state: Path, lifeline: int | None, queue: str | None) -> None:
+def redis(*, state: Path, lifeline: Lifeline | None, queue: str | None) -> None:
     """Run the Redis that carries the queue: `redis-server`, or `valkey-server`, of this machine.
 
     It listens where operator.toml says that the queue is. Its certificate and its users come from
@@ -78,7 +79,7 @@ def _renew(state: StateDir, place: ServerPlace, names: tuple[str, ...]) -> None:
     write_files(state.redis, key, files, place)
 
 
-def _run(program: str, conf: Path, *, port: int, lifeline: int | None) -> int:
+def _run(program: str, conf: Path, *, port: int, lifeline: Lifeline | None) -> int:
     """Run the server; say on standard output when it is ready, or why it never was."""
     last = ""
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from wardian._internal.clock import monotonic
 from wardian.tee.launch.child import die_with_parent, ended, exit_status, forwarded_signals
+from wardian.tee.launch.lifeline import Lifeline
 
 GRACE_S: Final = 5.0
 """How long it may take to end: it keeps nothing."""
@@ -28,7 +29,7 @@ class Server:
         conf: Path,
         *,
         told: Callable[[str], None],
-        lifeline: int | None,
+        lifeline: Lifeline | None,
     ) -> None:
         """Prepare to run it.
 
@@ -36,7 +37,7 @@ class Server:
             program: its path.
             conf: its settings.
             told: called with each line that it prints, without its end.
-            lifeline: a descriptor; when its other end closes, the server is told to end.
+            lifeline: when it is over, the server is told to end.
         """
         self._command = [program, str(conf)]
         self._told, self._lifeline = told, lifeline
@@ -70,10 +71,14 @@ class Server:
             return
         output: int = process.stdout.fileno()
         while True:
-            watched = [output] if self._lifeline is None else [output, self._lifeline]
-            timeout = None if self._deadline is None else max(0.05, self._deadline - monotonic())
-            ready = select.select(watched, [], [], timeout)[0]
-            if self._lifeline in ready:
+            watched = [output]
+            timeouts = [] if self._deadline is None else [max(0.05, self._deadline - monotonic())]
+            if self._lifeline is not None:
+                watched.append(self._lifeline.descriptor)
+                if (wait_s := self._lifeline.wait_s()) is not None:
+                    timeouts.append(wait_s)
+            ready = select.select(watched, [], [], min(timeouts, default=None))[0]
+            if self._lifeline is not None and self._lifeline.over():
                 self._lifeline = None
                 end()
             if output in ready and not self._pass_on(os.read(output, _CHUNK_BYTES)):

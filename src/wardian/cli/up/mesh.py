@@ -13,8 +13,8 @@ from wardian._internal.operator import Operator
 from wardian._internal.wire import printable
 from wardian.cli.state import StateDir
 from wardian.cli.up.screen import Screen
-from wardian.engines import LocalEngine, ProcessSpec
-from wardian.engines.local import ProcessStatus
+from wardian.engines import ProcessSpec, Supervisor
+from wardian.engines.supervisor import ProcessStatus
 from wardian.errors import ConfigError, JobFailed, PolicyDenied, Timeout, WardianError
 from wardian.tee.launch.launcher import NEWEST_NEEDED
 
@@ -34,7 +34,7 @@ class MeshProcesses:
 
     def __init__(self, state: StateDir, operator: Operator, screen: Screen) -> None:
         self._state, self._operator, self._screen = state, operator, screen
-        self._engine = LocalEngine(
+        self._engine = Supervisor(
             on_line=self._on_line, on_ended=self._on_ended, on_failed=self._on_failed
         )
         self._waiting: list[tuple[str, str, asyncio.Future[dict[str, Any]]]] = []

@@ -12,6 +12,7 @@ from typing import Final
 
 from wardian._internal.clock import monotonic
 from wardian.tee.launch.child import GRACE_S
+from wardian.tee.launch.lifeline import Lifeline
 
 CHANNEL_TIMEOUT_S: Final = 10.0
 """A role that begins a question ends it within this time, and takes its answer."""
@@ -28,7 +29,7 @@ class Attendance:
         *,
         channel: socket.socket,
         output: int,
-        lifeline: int | None,
+        lifeline: Lifeline | None,
     ) -> None:
         """Attend to `process`.
 
@@ -36,7 +37,7 @@ class Attendance:
             process: the role; it starts no other process.
             channel: on which it asks.
             output: the reading end of what it prints; it is copied to standard error.
-            lifeline: a descriptor; when its other end closes, the role is told to end.
+            lifeline: when it is over, the role is told to end.
         """
         self._process = process
         self._channel: socket.socket | None = channel
@@ -56,7 +57,7 @@ class Attendance:
         """Return when the role has ended. `answer` takes a question, and says if more may come."""
         while self._output is not None:  # its end closes it: a role has no children to hold it
             ready = self._wait()
-            if self._lifeline in ready:
+            if self._lifeline is not None and self._lifeline.over():
                 self._lifeline = None
                 self.end()
             if self._output in ready:
@@ -71,11 +72,15 @@ class Attendance:
             self._process.kill()
 
     def _wait(self) -> list[int]:
-        watched = [each for each in (self._output, self._lifeline) if each is not None]
+        watched = [] if self._output is None else [self._output]
+        timeouts = [] if self._deadline is None else [max(0.05, self._deadline - monotonic())]
         if self._channel is not None:
             watched.append(self._channel.fileno())
-        timeout = None if self._deadline is None else max(0.05, self._deadline - monotonic())
-        return select.select(watched, [], [], timeout)[0]
+        if self._lifeline is not None:
+            watched.append(self._lifeline.descriptor)
+            if (wait_s := self._lifeline.wait_s()) is not None:
+                timeouts.append(wait_s)
+        return select.select(watched, [], [], min(timeouts, default=None))[0]
 
     def _attend(self, channel: socket.socket, answer: Callable[[socket.socket], bool]) -> None:
         """Answer a question; a role that asks no more has ended, or has to."""

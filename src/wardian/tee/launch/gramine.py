@@ -18,6 +18,7 @@ from wardian._internal.clock import monotonic
 from wardian._internal.files import replace_file
 from wardian.errors import ConfigError
 from wardian.tee.launch.child import GRACE_S, die_with_parent, ended, exit_status, forwarded_signals
+from wardian.tee.launch.lifeline import Lifeline
 
 TOOLS: Final = ("gramine-sgx", "gramine-direct")
 BUILT: Final = ("wardian.toml", "bytecode")
@@ -33,7 +34,7 @@ def launch_gramine(
     run_directory: Path,
     host_settings: bytes,
     files: Mapping[str, Path],
-    lifeline: int | None = None,
+    lifeline: Lifeline | None = None,
 ) -> int:
     """Run `role` under `tool`; return its exit status once it ended. Signals are passed on.
 
@@ -44,7 +45,7 @@ def launch_gramine(
         run_directory: made for this process, removed at its end.
         host_settings: JSON for the role, unmeasured.
         files: what else the role finds in its directory, by name.
-        lifeline: a descriptor; when its other end closes, the role is told to end.
+        lifeline: when it is over, the role is told to end.
 
     Raises:
         ConfigError: the tool is not installed, the role is not built or not signed, or the run
@@ -87,7 +88,7 @@ def _program(tool: str) -> str:
     return found
 
 
-def _run(command: list[str], directory: Path, lifeline: int | None) -> int:
+def _run(command: list[str], directory: Path, lifeline: Lifeline | None) -> int:
     """Run `command` in the foreground, passing SIGTERM and SIGINT on.
 
     Gramine keeps host signals from the enclave (a host that injects them is an attacker), so what
@@ -110,8 +111,9 @@ def _run(command: list[str], directory: Path, lifeline: int | None) -> int:
 
     with ended(process), forwarded_signals(end):
         while (code := process.poll()) is None:
-            watched = [] if lifeline is None else [lifeline]
-            if select.select(watched, [], [], POLL_S)[0]:
+            watched = [] if lifeline is None else [lifeline.descriptor]
+            select.select(watched, [], [], POLL_S)
+            if lifeline is not None and lifeline.over():
                 lifeline = None
                 end()
             if told and monotonic() - told[0] > GRACE_S:

@@ -25,6 +25,7 @@ from wardian.tee.launch.attendance import Attendance
 from wardian.tee.launch.child import ended, exit_status, forwarded_signals
 from wardian.tee.launch.file_counters import FileCounters
 from wardian.tee.launch.landlock import Ruleset, abi, unenforced
+from wardian.tee.launch.lifeline import Lifeline
 from wardian.tee.launch.reach import Reach, access
 from wardian.tee.launch.simulation import SimulatedPlatform, open_platform
 from wardian.tee.launch.verified import VerifiedManifest, load_manifest
@@ -81,7 +82,7 @@ def launch_simulated(
     host_settings: bytes,
     reach: Reach,
     announce: Announce = print_announcement,
-    lifeline: int | None = None,
+    lifeline: Lifeline | None = None,
     roles: Mapping[str, RoleSpec] = ROLES,
 ) -> int:
     """Run `role` as a simulated enclave; return its exit status once it ended.
@@ -97,7 +98,7 @@ def launch_simulated(
         host_settings: JSON for the role, unmeasured.
         reach: what the operator's settings let the role reach beside the manifest's files.
         announce: receives what the role announces.
-        lifeline: a descriptor; when its other end closes, the role is told to end.
+        lifeline: when it is over, the role is told to end.
         roles: the role table.
 
     Returns:

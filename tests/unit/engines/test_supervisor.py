@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from wardian.engines import LocalEngine, ProcessSpec
-from wardian.engines.local import ProcessStatus
+from wardian.engines import ProcessSpec, Supervisor
+from wardian.engines.supervisor import ProcessStatus
 
 
 class Watch:
@@ -18,7 +18,7 @@ class Watch:
         self.lines: list[tuple[str, str]] = []
         self.ended: list[ProcessStatus] = []
         self.failed: list[ProcessStatus] = []
-        self.engine = LocalEngine(
+        self.engine = Supervisor(
             on_line=lambda name, line: self.lines.append((name, line)),
             on_ended=self.ended.append,
             on_failed=self.failed.append,
@@ -84,7 +84,7 @@ async def test_a_process_sees_the_engine_die(watch: Watch, tmp_path: Path) -> No
 async def test_a_process_that_ignores_the_end_is_killed(
     watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wardian.engines.local.STOP_GRACE_S", 0.2)
+    monkeypatch.setattr("wardian.engines.supervisor.STOP_GRACE_S", 0.2)
     code = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "print('deaf', flush=True); time.sleep(60)"
