@@ -36,7 +36,12 @@ def copies(directory: Path) -> dict[str, Path]:
     for side in SIDES:
         place = directory / side
         shutil.copytree(Path(wardian.__file__).parent, place / "wardian")
-        edit(place, "cli/up/mesh.py", 'PASSED_ON = ("PATH",', 'PASSED_ON = ("PATH", "PYTHONPATH",')
+        edit(
+            place,
+            "cli/engines/command_line.py",
+            'PASSED_ON: Final = ("PATH",',
+            'PASSED_ON: Final = ("PATH", "PYTHONPATH",',
+        )
         found[side] = place
     place = found["unconfined"]
     edit(place, "tee/launch/launcher.py", "version = abi()", "version = 0")

@@ -7,8 +7,8 @@ relay that stands between. So an operator would run them elsewhere; here one com
 """
 
 import json
-import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from typing import Any
 from soak_relay import HOST, Link
 from typing_extensions import override
 
+from wardian.cli.engines.command_line import command_line, passed_on
 from wardian.cli.main import main
 from wardian.cli.resolving import free_port
 from wardian.cli.state import StateDir
 from wardian.cli.up import command
-from wardian.cli.up.mesh import PASSED_ON, STOP_RANKS, MeshProcesses
-from wardian.engines import ProcessSpec
+from wardian.cli.up.mesh import STOP_RANKS, MeshProcesses
+from wardian.engines import LocalCluster, LocalEngine, ProcessSpec, WorkersSpec
 
 CLIENT, FRONTEND, BROKER, REDIS = "client", "frontend", "broker", "redis"
 
@@ -98,16 +99,30 @@ class Apart(MeshProcesses):
         if name == BROKER:
             super().start(name, *words)
             return
-        rest = list(words)
-        if "--queue" in rest:  # its operator.toml says
-            at = rest.index("--queue")
-            del rest[at : at + 2]
+        rest = _without_queue(words)
         home = self._state
         self._state = self._machine(name, home)
         try:
             super().start(name, *rest)
         finally:
             self._state = home
+
+    @override
+    def cluster(self) -> LocalCluster:
+        return _Machines(self)
+
+    def worker(self, spec: WorkersSpec, name: str) -> ProcessSpec:
+        """Return the process that is a worker on a machine of its own."""
+        words = _without_queue(spec.argv)
+        at = words.index("worker")
+        command = words[at : words.index("--state")]
+        return ProcessSpec(
+            name=name,
+            argv=command_line(self._machine(name, self._state), *command),
+            env=spec.env,
+            log_path=spec.logs / f"{name}.jsonl",
+            stop_rank=STOP_RANKS["worker"],
+        )
 
     def _machine(self, name: str, home: StateDir) -> StateDir:
         """Return the state directory of `name`, with what an operator brings there."""
@@ -123,15 +138,46 @@ class Apart(MeshProcesses):
         script = str(Path(__file__).parent / "soak_redis.py")
         address = f"rediss://{HOST}:{self.layout.ports['queue']}"
         argv = (sys.executable, script, "redis", "--queue", address)
-        self._engine.start(
+        self._supervisor.start(
             ProcessSpec(
                 name=REDIS,
                 argv=(*argv, "--state", str(self._state.root), "--lifeline", "{lifeline}"),
-                env={key: os.environ[key] for key in PASSED_ON if key in os.environ},
+                env=passed_on(),
                 log_path=self._state.log(REDIS),
                 stop_rank=STOP_RANKS[REDIS],
             )
         )
+
+
+class _Machines(LocalCluster):
+    """As many machines as there are workers."""
+
+    def __init__(self, apart: Apart) -> None:
+        super().__init__(apart._supervisor)  # noqa: SLF001
+        self._apart = apart
+
+    @override
+    def engine(self) -> LocalEngine:
+        return _Apart(self._apart)
+
+
+class _Apart(LocalEngine):
+    def __init__(self, apart: Apart) -> None:
+        super().__init__(apart._supervisor)  # noqa: SLF001
+        self._apart = apart
+
+    @override
+    def process(self, spec: WorkersSpec, name: str) -> ProcessSpec:
+        return self._apart.worker(spec, name)
+
+
+def _without_queue(words: Sequence[str]) -> list[str]:
+    """Return a command line that leaves the queue to operator.toml."""
+    rest = list(words)
+    if "--queue" in rest:
+        at = rest.index("--queue")
+        del rest[at : at + 2]
+    return rest
 
 
 if __name__ == "__main__":

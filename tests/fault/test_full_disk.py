@@ -33,17 +33,17 @@ filling = threading.Thread(target=fill, args=(root, stop.is_set), daemon=True)
 """
 STATUS = """
 from wardian.cli.state import StateDir
-from wardian.cli.up.command import _write_status
+from wardian.cli.up.status_file import write_status
 place = StateDir.open(root / "state")
-_write_status(place, {"state": "serving", "turn": 1})
+write_status(place, "serving", url="1")
 fills()
-_write_status(place, {"state": "serving", "turn": 2})
-assert json.loads(place.status.read_text())["turn"] == 1
+write_status(place, "serving", url="2")
+assert json.loads(place.status.read_text())["url"] == "1"
 assert [path.name for path in place.status.parent.glob(".status*")] == []
 stop.set()
 filling.join()
-_write_status(place, {"state": "serving", "turn": 3})
-assert json.loads(place.status.read_text())["turn"] == 3
+write_status(place, "serving", url="3")
+assert json.loads(place.status.read_text())["url"] == "3"
 """
 LINES = """
 from wardian.engines import ProcessSpec, Supervisor

@@ -18,6 +18,10 @@ MAX_SHARES: Final = 8
 HostPort = Annotated[str, msgspec.Meta(pattern=r"\A\S+:[0-9]{1,5}\Z")]
 
 
+EngineName = Literal["local", "flink", "ray"]
+"""What places the workers."""
+
+
 class KeeperPlace(Settings, frozen=True, kw_only=True):
     """`[keeper]`: where a keeper listens."""
 
@@ -180,11 +184,36 @@ class SimulationPlace(Settings, frozen=True, kw_only=True):
     mesh names one simulated platform."""
 
 
+class RayTable(Settings, frozen=True, kw_only=True):
+    """`[ray]`: the cluster of the engine of that name; by default one of its own, on this machine.
+
+    Paths that are not absolute begin at the state directory.
+    """
+
+    python: Annotated[str, msgspec.Meta(pattern=r"\A/")] | None = None
+    """Of the environment in which `wardian[ray]` is installed, the same path on every machine;
+    None: `engines/ray/bin/python` in Wardian's own environment, where `make ray` puts it."""
+    address: HostPort | None = None
+    """`HOST:PORT` of a cluster that is there; this machine joins it, with no room for workers."""
+    files: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """With `address`: a directory with `server.pem`, `server.key`, `trusted.pem` and `token`."""
+    node_address: str = "127.0.0.1"
+    """The IP address by which other nodes reach this machine."""
+    first_port: Annotated[int, msgspec.Meta(ge=1024, le=65000)] | None = None
+    """Each node here has 100 ports from this one on; None: free ones."""
+    nodes: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    """Of a cluster of one's own, all on this machine."""
+    cpus: Annotated[int, msgspec.Meta(ge=1, le=79)] | None = None
+    """What each of these nodes has to give; None: what the machine has."""
+    worker_cpus: Annotated[float, msgspec.Meta(gt=0, le=64)] | None = None
+    """What a worker takes; None: 1 in a cluster that is there, next to nothing in one's own."""
+
+
 class Operator(Settings, frozen=True, kw_only=True):
     """`operator.toml`; every table may be left out: the defaults are one machine."""
 
     tee: Literal["simulated", "gramine"] = "simulated"
-    engine: Literal["local"] = "local"
+    engine: EngineName = "local"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     frontend: FrontendPlace = FrontendPlace()
     worker: WorkerPlace = WorkerPlace()
@@ -193,6 +222,7 @@ class Operator(Settings, frozen=True, kw_only=True):
     collateral: CollateralPlace = CollateralPlace()
     keeper: KeeperPlace = KeeperPlace()
     zoo: ZooPlace = ZooPlace()
+    ray: RayTable = RayTable()
     simulation: SimulationPlace = SimulationPlace()
     models: Annotated[dict[Name, ModelPlace], msgspec.Meta(max_length=256)] = msgspec.field(
         default_factory=dict

@@ -17,6 +17,7 @@ from wardian.cli.attest.screen import warning_mark
 from wardian.cli.audit.lines import row
 from wardian.cli.audit.source import Source, find
 from wardian.cli.state import StateDir
+from wardian.cli.up.status_file import MeshStatus
 from wardian.errors import (
     AuthenticationFailed,
     ConfigError,
@@ -27,24 +28,6 @@ from wardian.errors import (
 
 SHOWN_LINES = 8
 REFUSED = 3
-
-
-class _ProcessRow(msgspec.Struct):
-    name: str
-    state: str
-    pid: int | None
-    starts: int
-    exit_status: int | None
-
-
-class _MeshStatus(msgspec.Struct):
-    """What `wardian up` wrote last."""
-
-    at: int
-    state: str
-    url: str = ""
-    tee: str = ""
-    processes: tuple[_ProcessRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +94,7 @@ def status(*, state: Path, as_json: bool) -> None:
         raise ConfigError(f"--state {state}: no such directory; `wardian up` makes it")
     place = StateDir(state.resolve())
     raw = place.status.read_bytes() if place.status.exists() else b'{"at":0,"state":"stopped"}'
-    mesh = wire.decode(raw, _MeshStatus, what=str(place.status))
+    mesh = wire.decode(raw, MeshStatus, what=str(place.status))
     if mesh.state == "serving" and not _held(place):
         mesh = msgspec.structs.replace(mesh, state="crashed", processes=())
     source = find(None, place.root, None)
@@ -132,10 +115,11 @@ def status(*, state: Path, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _print_mesh(mesh: _MeshStatus) -> None:
+def _print_mesh(mesh: MeshStatus) -> None:
     """Print what `wardian up` wrote, which anybody may have who has the directory."""
     click.echo(f"Mesh      {wire.printable(mesh.state)}  {wire.printable(mesh.url)}")
     for each in mesh.processes:
         name, state = wire.printable(each.name), wire.printable(each.state)
         mark = f"  {warning_mark(UNPROTECTED)}" if each.name in UNPROTECTED_ROLES else ""
-        click.echo(f"  {name:<20} {state:<9} pid {each.pid}  started {each.starts}x{mark}")
+        where = f"  on {wire.printable(each.place)}" if each.place else ""
+        click.echo(f"  {name:<20} {state:<9} pid {each.pid}  started {each.starts}x{where}{mark}")

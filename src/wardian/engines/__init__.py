@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wardian.engines.engine import Engine, WorkersSpec, WorkerStatus
-    from wardian.engines.local import LocalEngine
+    from wardian.engines.engine import Cluster, Engine, WorkersSpec, WorkerStatus
+    from wardian.engines.local import LocalCluster, LocalEngine
     from wardian.engines.supervisor import ProcessSpec, ProcessStatus, Supervisor
 
 __all__ = [
+    "Cluster",
     "Engine",
+    "LocalCluster",
     "LocalEngine",
     "ProcessSpec",
     "ProcessStatus",
@@ -18,7 +20,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Cluster": "engine",
     "Engine": "engine",
+    "LocalCluster": "local",
     "LocalEngine": "local",
     "ProcessSpec": "supervisor",
     "ProcessStatus": "supervisor",

@@ -100,3 +100,21 @@ class Engine(Protocol):
 
         Never raises: what cannot be reached is logged, and ends by its lifeline.
         """
+
+
+class Cluster(Protocol):
+    """What an engine's workers run on: the servers of an engine, ours or somebody else's."""
+
+    async def start(self) -> None:
+        """Return when it takes workers: its servers were started here, or answer elsewhere.
+
+        Raises:
+            ConfigError: what it needs is not installed, or not configured.
+            TransportError: its servers do not come up, or do not answer.
+        """
+
+    def engine(self) -> Engine:
+        """Return a new engine, for one `WorkersSpec`, on this cluster."""
+
+    async def stop(self) -> None:
+        """End those of its servers that were started here. Its engines are stopped before."""

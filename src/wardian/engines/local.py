@@ -62,16 +62,17 @@ class LocalEngine:
         for number in range(len(self._workers) + 1, replicas + 1):
             worker = _Worker(f"{spec.name}-{number}")
             self._workers.append(worker)
-            self._supervisor.start(
-                ProcessSpec(
-                    name=worker.name,
-                    argv=spec.argv,
-                    env=spec.env,
-                    log_path=spec.logs / f"{worker.name}.jsonl",
-                    stop_rank=self._stop_rank,
-                ),
-                told=worker.hear,
-            )
+            self._supervisor.start(self.process(spec, worker.name), told=worker.hear)
+
+    def process(self, spec: WorkersSpec, name: str) -> ProcessSpec:
+        """Return the process that is the worker `name`."""
+        return ProcessSpec(
+            name=name,
+            argv=spec.argv,
+            env=spec.env,
+            log_path=spec.logs / f"{name}.jsonl",
+            stop_rank=self._stop_rank,
+        )
 
 
 def _status(worker: _Worker, process: ProcessStatus) -> WorkerStatus:
@@ -89,3 +90,21 @@ def _status(worker: _Worker, process: ProcessStatus) -> WorkerStatus:
         exit_status=process.exit_status,
         reason=worker.heard.reason,
     )
+
+
+class LocalCluster:
+    """This machine, as a `Cluster`."""
+
+    def __init__(self, supervisor: Supervisor, *, stop_rank: int = 0) -> None:
+        """Run workers as processes of `supervisor`, which whoever made it stops."""
+        self._supervisor, self._stop_rank = supervisor, stop_rank
+
+    async def start(self) -> None:
+        """Return at once: this machine is up."""
+
+    def engine(self) -> LocalEngine:
+        """Return a new engine for processes of this machine."""
+        return LocalEngine(self._supervisor, stop_rank=self._stop_rank)
+
+    async def stop(self) -> None:
+        """Return at once."""

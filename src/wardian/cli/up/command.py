@@ -6,18 +6,17 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+import msgspec
 
 import wardian
-from wardian._internal import wire
 from wardian._internal.clock import unix_time
 from wardian._internal.files import replace_file
 from wardian._internal.log import configure
-from wardian._internal.operator import Operator
+from wardian._internal.operator import EngineName, Operator
 from wardian._internal.settings import parse
 from wardian.broker.certificates import chain_pem
 from wardian.broker.mesh.appraisal import appraisal_policy
@@ -26,8 +25,8 @@ from wardian.broker.owners.client import provision
 from wardian.broker.owners.goods import goods_of
 from wardian.broker.owners.manifest_log import read_log
 from wardian.broker.owners.session import Demands
+from wardian.cli.engines.choice import demand_engine
 from wardian.cli.processes import close_to_others
-from wardian.cli.queue_place import EMBEDDED, ZOO
 from wardian.cli.state import StateDir
 from wardian.cli.up import owner as acts
 from wardian.cli.up import selfcheck
@@ -35,6 +34,9 @@ from wardian.cli.up.example import Source
 from wardian.cli.up.mesh import MeshProcesses
 from wardian.cli.up.queue import Queue
 from wardian.cli.up.screen import Screen
+from wardian.cli.up.status_file import row_of, write_status
+from wardian.cli.up.workers import Workers
+from wardian.cli.up.zoo import start_zoo
 from wardian.cli.zoo_place import keystore_troubles
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, JobFailed
@@ -59,6 +61,11 @@ from wardian.tee.launch.launcher import counter_directory
     help="`embedded`, `redis` (starts one), or rediss://HOST:PORT; instead of operator.toml's.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(get_args(EngineName)),
+    help="What places the workers; instead of operator.toml's.",
+)
+@click.option(
     "--api-key-file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Holds the API key of a tenant, for the self-check, where there are tenants.",
@@ -70,6 +77,7 @@ def up(
     state: Path,
     port: int | None,
     queue: str | None,
+    engine: EngineName | None,
     api_key_file: Path | None,
     once: bool,
 ) -> None:
@@ -83,10 +91,17 @@ def up(
     wardian up examples/digits
     wardian up examples/digits --once --port 0
     wardian up examples/digits --queue redis
+    wardian up examples/digits --engine flink
     """  # noqa: D301 (click reads the character \b, not a backslash)
     close_to_others()
     serve_directory(
-        directory, state=state, port=port, queue=queue, api_key_file=api_key_file, once=once
+        directory,
+        state=state,
+        port=port,
+        queue=queue,
+        engine=engine,
+        api_key_file=api_key_file,
+        once=once,
     )
 
 
@@ -98,6 +113,7 @@ def serve_directory(
     queue: str | None,
     api_key_file: Path | None,
     once: bool,
+    engine: EngineName | None = None,
 ) -> None:
     """Serve the models of `directory` until a signal ends it; see `up` for what each of it means.
 
@@ -109,7 +125,8 @@ def serve_directory(
     with place.locked(), place.log("up").open("a") as sink:
         configure(role="up", stream=sink)
         api_key = None if api_key_file is None else load_api_key(api_key_file)
-        asyncio.run(_Up(source, place, port=port, queue=queue, once=once, api_key=api_key).run())
+        run = _Up(source, place, port=port, queue=queue, engine=engine, once=once, api_key=api_key)
+        asyncio.run(run.run())
 
 
 class _Up:
@@ -122,10 +139,11 @@ class _Up:
         *,
         port: int | None,
         queue: str | None,
+        engine: EngineName | None,
         once: bool,
         api_key: Secret | None,
     ) -> None:
-        self._api_key = api_key
+        self._api_key, self._engine = api_key, engine
         self._source, self._place, self._port, self._once = source, place, port, once
         self._queue = Queue(queue)
         self._screen = Screen()
@@ -138,8 +156,11 @@ class _Up:
         operator = parse(self._source.operator_raw, Operator, name="operator.toml")
         if operator.tee != "simulated":
             raise ConfigError("operator.toml: `wardian up` launches simulated enclaves only")
+        if self._engine is not None:
+            operator = msgspec.structs.replace(operator, engine=self._engine)
         replace_file(place.operator, self._source.operator_raw)
         self._queue.demand_possible(place, operator)
+        demand_engine(operator)
         screen.title(f"Wardian {wardian.__version__}, {place.root}")
         screen.warn(
             "without SGX hardware the enclaves are SIMULATED: they protect from nobody here"
@@ -149,9 +170,10 @@ class _Up:
         for trouble in keystore_troubles(place, operator.zoo, prepared.agreed.dialects):
             screen.warn(trouble)
         processes = MeshProcesses(place, operator, screen)
+        workers = Workers(place, operator, processes, screen)
         stop = _on_signals()
         try:
-            serving = asyncio.ensure_future(self._start(processes, operator, prepared))
+            serving = asyncio.ensure_future(self._start(processes, workers, operator, prepared))
             await _first(serving, stop)
             if stop.done():
                 return
@@ -161,11 +183,13 @@ class _Up:
             if self._once or stop.done():
                 return
             self._invite()
-            await self._stay(processes, stop)
+            await self._stay(processes, workers, stop)
         finally:
-            _write_status(place, {"state": "stopping"})
+            write_status(place, "stopping")
+            await processes.stop(below="worker")  # what was accepted is answered first
+            await workers.stop()
             await processes.stop()
-            _write_status(place, {"state": "stopped"})
+            write_status(place, "stopped")
             screen.lines("Stopped.")
 
     def _retire_foreign_store(self, measurement: bytes) -> None:
@@ -185,7 +209,11 @@ class _Up:
         replace_file(mark, f"{measurement.hex()}\n".encode())
 
     async def _start(
-        self, processes: MeshProcesses, operator: Operator, prepared: acts.Prepared
+        self,
+        processes: MeshProcesses,
+        workers: Workers,
+        operator: Operator,
+        prepared: acts.Prepared,
     ) -> None:
         """Start broker, front end and workers; return when they serve."""
         place, screen = self._place, self._screen
@@ -224,49 +252,15 @@ class _Up:
         port = () if self._port is None else ("--port", str(self._port))
         processes.start("frontend", "frontend", *port, *self._queue.options)
         waiting = [processes.until("frontend", "frontend.ready")]
-        for model in prepared.agreed.models:
-            for number in range(1, operator.worker.replicas + 1):
-                name = f"worker-{model}-{number}"
-                processes.start(name, "worker", "--model", model, *self._queue.options)
-                waiting.append(processes.until(name, "worker.ready"))
-        waiting += self._start_zoo(processes, operator, prepared)
-        ready = await asyncio.gather(*waiting)
+        waiting += start_zoo(
+            processes, operator, prepared.agreed, queue=self._queue.options, screen=screen
+        )
+        serving = workers.start(tuple(prepared.agreed.models), queue=self._queue.options)
+        ready, _ = await asyncio.gather(asyncio.gather(*waiting), serving)
         for each in ready:
             if each["event"] == "zoo.ready" and isinstance(each.get("port"), int):
                 screen.step("zoo", "serving", f"HTTPS on port {each['port']}, {UNPROTECTED}")
         self._url = f"https://localhost:{ready[0]['port']}"
-
-    def _start_zoo(
-        self, processes: MeshProcesses, operator: Operator, prepared: acts.Prepared
-    ) -> list[Coroutine[Any, Any, dict[str, Any]]]:
-        """Start what serves another product's clients, if that is agreed; return what to wait for.
-
-        An embedded queue is one role's: over it the models have workers of their own.
-        """
-        dialects = prepared.agreed.dialects
-        if not dialects.unprotected:
-            return []
-        options = self._queue.options
-        models = set(prepared.agreed.models if dialects.keystore else ())
-        if dialects.zoo_redis is not None:
-            models |= {job.model for job in dialects.zoo_redis.jobs.values()}
-            self._screen.warn(
-                f"zoo is {UNPROTECTED}: records lie in the clear in {operator.zoo.redis}"
-            )
-        if dialects.keystore is not None:
-            self._screen.warn(
-                f"zoo is {UNPROTECTED}: the key of {operator.zoo.keystore}, under which "
-                f"{operator.zoo.listen} serves HTTPS, is the operator's"
-            )
-        processes.start("zoo", "zoo", *options)
-        waiting = [processes.until("zoo", "zoo.ready")]
-        if EMBEDDED not in options and (options or operator.queue.redis is not None):
-            return waiting
-        for model in sorted(models):
-            name = f"worker-{model}-zoo"
-            processes.start(name, "worker", "--model", model, "--queue", ZOO)
-            waiting.append(processes.until(name, "worker.ready"))
-        return waiting
 
     def _check(self, processes: MeshProcesses) -> None:
         """Answer the held-out data over HTTPS with the client that verifies; say how it went."""
@@ -311,27 +305,14 @@ class _Up:
         self._screen.lines("", "Try it:", line, "", "Ctrl-C stops it.")
         sys.stdout.flush()
 
-    async def _stay(self, processes: MeshProcesses, stop: "asyncio.Future[None]") -> None:
-        """Stay up until a signal, keeping the status file true."""
+    async def _stay(
+        self, processes: MeshProcesses, workers: Workers, stop: "asyncio.Future[None]"
+    ) -> None:
+        """Stay up until a signal, keeping the status file true and as many workers as are asked."""
         while not stop.done():
-            _write_status(
-                self._place,
-                {
-                    "state": "serving",
-                    "url": self._url,
-                    "tee": "SIMULATED",
-                    "processes": [
-                        {
-                            "name": each.name,
-                            "state": each.state,
-                            "pid": each.pid,
-                            "starts": each.starts,
-                            "exit_status": each.exit_status,
-                        }
-                        for each in processes.status()
-                    ],
-                },
-            )
+            elsewhere = await workers.look()
+            rows = (*map(row_of, processes.status()), *map(row_of, elsewhere))
+            write_status(self._place, "serving", url=self._url, processes=rows)
             waited: list[asyncio.Future[Any]] = [stop, processes.failed]
             await asyncio.wait(waited, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             if processes.failed.done():
@@ -366,9 +347,3 @@ def _short(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
-
-
-def _write_status(place: StateDir, status: dict[str, Any]) -> None:
-    """Leave `status` in the status file; a full disk costs the file its newest state, no more."""
-    with contextlib.suppress(OSError):
-        replace_file(place.status, wire.encode({"at": unix_time(), **status}))

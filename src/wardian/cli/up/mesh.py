@@ -3,17 +3,16 @@
 import asyncio
 import contextlib
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from wardian._internal.operator import Operator
 from wardian._internal.wire import printable
+from wardian.cli.engines.command_line import command_line, passed_on
 from wardian.cli.state import StateDir
 from wardian.cli.up.screen import Screen
-from wardian.engines import ProcessSpec, Supervisor
+from wardian.engines import Cluster, LocalCluster, ProcessSpec, Supervisor
 from wardian.engines.supervisor import ProcessStatus
 from wardian.errors import ConfigError, JobFailed, PolicyDenied, Timeout, WardianError
 from wardian.tee.launch.launcher import NEWEST_NEEDED
@@ -25,16 +24,14 @@ BROKERS = ("broker", "broker-2")
 QUEUE_TROUBLES = ("queue.redis_unreachable", "queue.redis_lost")
 MOST_ENDS = 3
 """A process that ends so often before it is ready has no luck with another start either."""
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
-"""What launchers see of this environment. Roles see none of it: theirs is in their manifest."""
 
 
 class MeshProcesses:
-    """Starts launchers under the local engine and turns what they print into steps and events."""
+    """Starts launchers under a supervisor and turns what they print into steps and events."""
 
     def __init__(self, state: StateDir, operator: Operator, screen: Screen) -> None:
         self._state, self._operator, self._screen = state, operator, screen
-        self._engine = Supervisor(
+        self._supervisor = Supervisor(
             on_line=self._on_line, on_ended=self._on_ended, on_failed=self._on_failed
         )
         self._waiting: list[tuple[str, str, asyncio.Future[dict[str, Any]]]] = []
@@ -47,15 +44,11 @@ class MeshProcesses:
 
     def start(self, name: str, *command: str) -> None:
         """Start `wardian COMMAND` as the process `name`."""
-        env = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
-        # -P: what lies in the working directory, a hostile example perhaps, is never imported.
-        argv = (sys.executable, "-P", "-m", "wardian.cli", *command)
-        argv += ("--state", str(self._state.root))
-        self._engine.start(
+        self._supervisor.start(
             ProcessSpec(
                 name=name,
-                argv=(*argv, "--lifeline", "{lifeline}"),
-                env=env,
+                argv=command_line(self._state, *command),
+                env=passed_on(),
                 log_path=self._state.log(name),
                 stop_rank=STOP_RANKS[command[0]],
             )
@@ -87,12 +80,21 @@ class MeshProcesses:
         return self._last_error.get(process, f"see {self._state.log(process)}")
 
     def status(self) -> tuple[ProcessStatus, ...]:
-        """Return what the engine knows of every process."""
-        return self._engine.status()
+        """Return what is known of every process of this machine."""
+        return self._supervisor.status()
 
-    async def stop(self) -> None:
-        """End every process."""
-        await self._engine.stop()
+    @property
+    def supervisor(self) -> Supervisor:
+        """What keeps them running; servers of an engine may be among them."""
+        return self._supervisor
+
+    def cluster(self) -> Cluster:
+        """Return this machine as what workers run on."""
+        return LocalCluster(self._supervisor, stop_rank=STOP_RANKS["worker"])
+
+    async def stop(self, *, below: str | None = None) -> None:
+        """End every process; with `below`, those alone that end before the ones of that command."""
+        await self._supervisor.stop(below=None if below is None else STOP_RANKS[below])
 
     def _on_line(self, process: str, line: str) -> None:
         try:
