@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs fuzz lock trace measure size clean
+.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs fuzz lock trace measure size clean ray
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -19,6 +19,7 @@ help:
 	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
 	@echo "make soak               ten minutes of load while processes are killed and frozen"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
+	@echo "make ray                the environment of the engine Ray, in $(VENV)/engines/ray"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
 	@echo "make trace              which files each role opens, under strace, after a change of what it uses"
@@ -73,6 +74,8 @@ lock: $(VENV)/dev.installed
 trace: $(VENV)/dev.installed
 	$(BIN)/python tools/trace_roles.py
 
+ray: $(VENV)/engines/ray.installed
+
 # By default of the mesh that `make run` made last.
 measure: $(VENV)/serve.installed
 	@for role in broker frontend worker; do \
@@ -101,3 +104,10 @@ $(VENV)/serve.installed: $(VENV)/created requirements.lock pyproject.toml
 $(VENV)/dev.installed: $(VENV)/serve.installed requirements-dev.lock
 	@echo "Installing what the tests and checks need ..."
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock && touch $@
+
+# An engine's pins are its own, so it gets an environment of its own, with Wardian's base install in it.
+$(VENV)/engines/%.installed: requirements-%.lock pyproject.toml $(VENV)/created
+	@echo "Installing the engine $* ..."
+	@$(BIN)/python -m venv --clear $(VENV)/engines/$*
+	@$(VENV)/engines/$*/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
+	@$(VENV)/engines/$*/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && touch $@

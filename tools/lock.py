@@ -2,6 +2,7 @@
 
 requirements.lock       what `wardian[serve]` runs with, and what builds the package
 requirements-dev.lock   what the tests and checks need on top of it
+requirements-ray.lock   the environment of the engine Ray: the base install, Ray, and the build
 """
 
 import subprocess
@@ -38,3 +39,4 @@ def compile_lock(extra: str, target: str, *constraints: str) -> None:
 if __name__ == "__main__":
     compile_lock("serve", "requirements.lock")
     compile_lock("dev", "requirements-dev.lock", "requirements.lock")
+    compile_lock("ray", "requirements-ray.lock", "requirements.lock")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from simulators.placed_workers import PlacedWorkers
+from simulators.ray_cluster import ray_cluster
 
 from wardian.engines import Engine, LocalEngine, Supervisor, WorkerStatus
+from wardian.engines.ray.engine import RayEngine
 
 PATIENCE_S = 90.0
 
@@ -24,7 +26,13 @@ async def local(_directory: Path) -> AsyncIterator[Callable[[], Engine]]:
         await supervisor.stop()
 
 
-ENGINES = {"local": local}
+@asynccontextmanager
+async def ray(directory: Path) -> AsyncIterator[Callable[[], Engine]]:
+    async with ray_cluster(directory) as cluster:
+        yield lambda: RayEngine(cluster.place)
+
+
+ENGINES = {"local": local, "ray": ray}
 """By name, what yields a maker of engines on one cluster, which is up while it lasts."""
 
 
