@@ -27,7 +27,7 @@ from wardian.errors import ConfigError
 CERTIFICATE: Final = "server.pem"
 KEY: Final = "server.key"
 TRUSTED: Final = "trusted.pem"
-TOKEN: Final = "token"
+TOKEN: Final = "token"  # noqa: S105 (a name of a file)
 FIRST_PORT: Final = 24000
 OWN_WORKER_CPUS: Final = 0.05
 """Of a cluster of our own: how many workers a machine runs is the operator's to say, not Ray's."""
