@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from simulators.flink_cluster import own_cluster
 from simulators.placed_workers import PlacedWorkers
 
 from wardian.engines import Engine, LocalEngine, Supervisor, WorkerStatus
+from wardian.engines.flink.engine import FlinkEngine
 
 PATIENCE_S = 90.0
 
@@ -24,12 +26,20 @@ async def local(_directory: Path) -> AsyncIterator[Callable[[], Engine]]:
         await supervisor.stop()
 
 
-ENGINES = {"local": local}
+@asynccontextmanager
+async def flink(directory: Path) -> AsyncIterator[Callable[[], Engine]]:
+    async with own_cluster(directory / "flink") as cluster:
+        yield lambda: FlinkEngine(cluster)
+
+
+ENGINES = {"flink": flink, "local": local}
 """By name, what yields a maker of engines on one cluster, which is up while it lasts."""
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=["local", pytest.param("flink", marks=pytest.mark.slow)])
 def engines(request: pytest.FixtureRequest, tmp_path: Path):
+    if request.param == "flink":
+        request.getfixturevalue("need_flink")
     return ENGINES[request.param](tmp_path)
 
 
