@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs fuzz lock trace measure size clean ray
+.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs flink fuzz lock ray trace measure size clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-zoo          the Redis dialect of Cluster Serving, with its own client"
 	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
 	@echo "make soak               ten minutes of load while processes are killed and frozen"
+	@echo "make flink              what the engine flink needs, in an environment of its own"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
 	@echo "make ray                the environment of the engine Ray, in $(VENV)/engines/ray"
 	@echo "make docs               the documentation, into site/"
@@ -61,6 +62,9 @@ mlperf: $(VENV)/dev.installed
 
 soak: $(VENV)/dev.installed
 	$(BIN)/python bench/soak.py $(ARGS)
+
+# Java 17 is the system's to install (Debian: openjdk-17-jre-headless).
+flink: $(VENV)/engines/flink.installed
 
 fuzz: $(VENV)/dev.installed
 	$(BIN)/python tests/fuzz/run.py $(ARGS)
@@ -111,3 +115,13 @@ $(VENV)/engines/%.installed: requirements-%.lock pyproject.toml $(VENV)/created
 	@$(BIN)/python -m venv --clear $(VENV)/engines/$*
 	@$(VENV)/engines/$*/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
 	@$(VENV)/engines/$*/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && touch $@
+
+# 850 MB, two minutes. Some of it comes as source: what builds it is pinned, too, and installed first.
+$(VENV)/engines/flink.installed: requirements-flink.lock requirements-flink-build.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	  || { echo "Flink needs Python 3.11 or 3.12; say which: make flink PYTHON=python3.11"; exit 2; }
+	@echo "Installing Flink in $(VENV)/engines/flink ..."
+	@$(PYTHON) -m venv $(VENV)/engines/flink
+	@$(VENV)/engines/flink/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-flink-build.lock
+	@$(VENV)/engines/flink/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes --no-build-isolation -r requirements-flink.lock
+	@$(VENV)/engines/flink/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && touch $@

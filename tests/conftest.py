@@ -25,3 +25,16 @@ def need_program() -> Callable[[str], str]:
         return path
 
     return need
+
+
+@pytest.fixture(scope="session")
+def need_flink(need_program: Callable[[str], str]) -> None:
+    """Skip (fail in CI) where Java or Flink's environment is missing."""
+    from simulators.flink_cluster import flink_python
+
+    need_program("java")
+    if not os.access(flink_python(), os.X_OK):
+        reason = "Flink's environment is not there: make flink, or WARDIAN_FLINK_PYTHON"
+        if os.environ.get("WARDIAN_REQUIRE_ALL"):
+            pytest.fail(reason)
+        pytest.skip(reason)

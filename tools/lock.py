@@ -3,6 +3,8 @@
 requirements.lock       what `wardian[serve]` runs with, and what builds the package
 requirements-dev.lock   what the tests and checks need on top of it
 requirements-ray.lock   the environment of the engine Ray: the base install, Ray, and the build
+requirements-flink.lock what `wardian[flink]` is, in an environment of its own
+requirements-flink-build.lock  what builds those of it that come as source
 """
 
 import subprocess
@@ -14,25 +16,31 @@ ROOT = Path(__file__).parent.parent
 BUILD = "hatchling>=1.27\neditables>=0.5\n"
 # ONNX Runtime takes any protobuf, the gRPC client that the tests speak with none from 7 on.
 BOUNDS = "protobuf<7\n"
+# What Flink needs of old comes as source alone, of a time in which `setup.py` had all of setuptools.
+FLINK_BUILD = "setuptools>=75,<81\nwheel>=0.45\nhatchling>=1.27\neditables>=0.5\n"
 # OpenVINO runs without it (its own fallback); with it, importing OpenVINO writes files.
 LEFT_OUT = ("openvino-telemetry",)
 
 
-def compile_lock(extra: str, target: str, *constraints: str) -> None:
-    """Write `target` with all that wardian[extra] and its build need."""
+def compile_lock(
+    extra: str | None, target: str, *constraints: str, build: str = BUILD, bounds: str = BOUNDS
+) -> None:
+    """Write `target` with all that wardian[extra] and its build need; without extra: its build."""
     with (
-        tempfile.NamedTemporaryFile("w", suffix=".in", dir=ROOT) as build,
-        tempfile.NamedTemporaryFile("w", suffix=".bounds", dir=ROOT) as bounds,
+        tempfile.NamedTemporaryFile("w", suffix=".in", dir=ROOT) as built_by,
+        tempfile.NamedTemporaryFile("w", suffix=".bounds", dir=ROOT) as bounded,
     ):
-        for file, text in ((build, BUILD), (bounds, BOUNDS)):
+        for file, text in ((built_by, build), (bounded, bounds)):
             file.write(text)
             file.flush()
-        command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", build.name]
-        command += ["--extra", extra, "--universal", "--python-version", "3.11"]
+        command = [sys.executable, "-m", "uv", "pip", "compile", built_by.name]
+        if extra is not None:
+            command += ["pyproject.toml", "--extra", extra]
+        command += ["--universal", "--python-version", "3.11"]
         command += ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"]
         command += ["--no-annotate", "--no-header", "--quiet", "--output-file", target]
         command += [f"--no-emit-package={name}" for name in LEFT_OUT]
-        command += [f"--constraints={name}" for name in (bounds.name, *constraints)]
+        command += [f"--constraints={name}" for name in (bounded.name, *constraints)]
         subprocess.run(command, cwd=ROOT, check=True)
 
 
@@ -40,3 +48,7 @@ if __name__ == "__main__":
     compile_lock("serve", "requirements.lock")
     compile_lock("dev", "requirements-dev.lock", "requirements.lock")
     compile_lock("ray", "requirements-ray.lock", "requirements.lock")
+    compile_lock(None, "requirements-flink-build.lock", build=FLINK_BUILD)
+    compile_lock(
+        "flink", "requirements-flink.lock", "requirements-flink-build.lock", build="", bounds=""
+    )

@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from simulators.flink_cluster import own_cluster
 from simulators.placed_workers import PlacedWorkers
 from simulators.ray_cluster import ray_cluster
 
 from wardian.engines import Engine, LocalEngine, Supervisor, WorkerStatus
+from wardian.engines.flink.engine import FlinkEngine
 from wardian.engines.ray.engine import RayEngine
 
 PATIENCE_S = 90.0
@@ -32,12 +34,20 @@ async def ray(directory: Path) -> AsyncIterator[Callable[[], Engine]]:
         yield lambda: RayEngine(cluster.place)
 
 
-ENGINES = {"local": local, "ray": ray}
+@asynccontextmanager
+async def flink(directory: Path) -> AsyncIterator[Callable[[], Engine]]:
+    async with own_cluster(directory / "flink") as cluster:
+        yield lambda: FlinkEngine(cluster)
+
+
+ENGINES = {"flink": flink, "local": local, "ray": ray}
 """By name, what yields a maker of engines on one cluster, which is up while it lasts."""
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=["local", pytest.param("flink", marks=pytest.mark.slow)])
 def engines(request: pytest.FixtureRequest, tmp_path: Path):
+    if request.param == "flink":
+        request.getfixturevalue("need_flink")
     return ENGINES[request.param](tmp_path)
 
 

@@ -209,6 +209,26 @@ class RayTable(Settings, frozen=True, kw_only=True):
     """What a worker takes; None: 1 in a cluster that is there, next to nothing in one's own."""
 
 
+class FlinkTable(Settings, frozen=True, kw_only=True):
+    """`[flink]`: the cluster of the engine of that name; by default one of its own, here.
+
+    Paths that are not absolute begin at the state directory.
+    """
+
+    python: Annotated[str, msgspec.Meta(pattern=r"\A/")] | None = None
+    """Of the environment in which `wardian[flink]` is installed, the same path on every machine;
+    None: `engines/flink/bin/python` in Wardian's own environment, where `make flink` puts it."""
+    rest: HostPort | None = None
+    """`HOST:PORT` of the REST server of a cluster that is there; TLS with client certificates."""
+    files: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """With `rest`: a directory with `client.p12`, `client-trust.p12`, `client.pem`, `client.key`,
+    `server.pem` and `password`."""
+    address: str = "127.0.0.1"
+    """Where the processes of a cluster of one's own listen."""
+    jobmanager_heap_mib: Annotated[int, msgspec.Meta(ge=128, le=65536)] = 256
+    taskmanager_heap_mib: Annotated[int, msgspec.Meta(ge=128, le=65536)] = 192
+
+
 class Operator(Settings, frozen=True, kw_only=True):
     """`operator.toml`; every table may be left out: the defaults are one machine."""
 
@@ -222,6 +242,7 @@ class Operator(Settings, frozen=True, kw_only=True):
     collateral: CollateralPlace = CollateralPlace()
     keeper: KeeperPlace = KeeperPlace()
     zoo: ZooPlace = ZooPlace()
+    flink: FlinkTable = FlinkTable()
     ray: RayTable = RayTable()
     simulation: SimulationPlace = SimulationPlace()
     models: Annotated[dict[Name, ModelPlace], msgspec.Meta(max_length=256)] = msgspec.field(
