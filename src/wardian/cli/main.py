@@ -32,6 +32,7 @@ COMMANDS = {
     "keeper": ("wardian.cli.keeper.group", "keeper"),
     "frontend": ("wardian.cli.processes", "frontend"),
     "worker": ("wardian.cli.processes", "worker"),
+    "workers": ("wardian.cli.workers", "workers"),
     "zoo": ("wardian.cli.processes", "zoo"),
     "tenants": ("wardian.cli.tenants.group", "tenants"),
     "redis": ("wardian.cli.redis.command", "redis"),

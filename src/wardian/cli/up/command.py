@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import signal
 import sys
 import time
 from pathlib import Path
@@ -34,6 +33,7 @@ from wardian.cli.up.example import Source
 from wardian.cli.up.mesh import MeshProcesses
 from wardian.cli.up.queue import Queue
 from wardian.cli.up.screen import Screen
+from wardian.cli.up.signals import first, on_signals
 from wardian.cli.up.status_file import row_of, write_status
 from wardian.cli.up.workers import Workers
 from wardian.cli.up.zoo import start_zoo
@@ -171,15 +171,15 @@ class _Up:
             screen.warn(trouble)
         processes = MeshProcesses(place, operator, screen)
         workers = Workers(place, operator, processes, screen)
-        stop = _on_signals()
+        stop = on_signals()
         try:
             serving = asyncio.ensure_future(self._start(processes, workers, operator, prepared))
-            await _first(serving, stop)
+            await first(serving, stop)
             if stop.done():
                 return
             screen.step("mesh", "serving", f"{self._url}  after {time.monotonic() - began:.1f} s")
             checking = asyncio.ensure_future(asyncio.to_thread(self._check, processes))
-            await _first(checking, processes.failed, stop)
+            await first(checking, processes.failed, stop)
             if self._once or stop.done():
                 return
             self._invite()
@@ -317,29 +317,6 @@ class _Up:
             await asyncio.wait(waited, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             if processes.failed.done():
                 raise processes.failed.result()
-
-
-def _on_signals() -> "asyncio.Future[None]":
-    """Return a future that SIGINT or SIGTERM completes."""
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-
-    def signalled() -> None:
-        if not stop.done():
-            stop.set_result(None)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signalled)
-    return stop
-
-
-async def _first(*futures: "asyncio.Future[Any]") -> None:
-    """Return when the first of `futures` is done; raise what it raised, or the error that it is."""
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-    for future in futures:
-        result = future.result() if future.done() else None
-        if isinstance(result, Exception):
-            raise result
 
 
 def _short(path: Path) -> str:
