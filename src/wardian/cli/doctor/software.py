@@ -4,7 +4,6 @@ import re
 
 from wardian.cli.doctor.finding import Finding, Group, State, lacking, yes
 from wardian.cli.doctor.machine import Machine
-from wardian.engines.environment import default_python
 
 _GROUP = Group.SOFTWARE
 _OLDEST_PYTHON, _TOO_NEW_PYTHON = (3, 11, 0), (3, 14, 0)
@@ -20,22 +19,7 @@ _SERVERS = ("redis-server", "valkey-server")
 def examine_software(machine: Machine) -> tuple[Finding, ...]:
     """Return what is installed of that which Wardian can use."""
     modules = (_module(machine, name, cost) for name, cost in _MODULES)
-    engines = (_engine(machine, name) for name in ("flink", "ray"))
-    return (_python(machine), *modules, _redis(machine), _java(machine), *engines)
-
-
-def _engine(machine: Machine, engine: str) -> Finding:
-    """Return whether an engine is installed where `make` puts it."""
-    name, python = f"engine {engine}", default_python(engine)
-    if machine.exists(str(python)):
-        return yes(_GROUP, name, "in an environment of its own")
-    return lacking(
-        _GROUP,
-        name,
-        "not beside Wardian",
-        cost=f"no workers on {engine.capitalize()}, unless operator.toml says where it is",
-        remedy=f"make {engine}",
-    )
+    return (_python(machine), *modules, _redis(machine), _java(machine))
 
 
 def _python(machine: Machine) -> Finding:
