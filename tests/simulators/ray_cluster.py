@@ -92,13 +92,18 @@ def comm(pid: int) -> str:
 
 @asynccontextmanager
 async def ray_cluster(
-    directory: Path, *, nodes: int = 1, cpus: int = 2, address: str = "127.0.0.1", setup: str = ""
+    directory: Path,
+    *,
+    nodes: int = 1,
+    cpus: int = 2,
+    trusted: str = "node.pem",
+    setup: str = "",
 ) -> AsyncIterator[RayCluster]:
     """Run a cluster until it is left; nothing of it is left behind."""
     python = ray_python()
     files = directory / "ray"
     files.mkdir()
-    write_node_files(files, names=("localhost", "127.0.0.1", address))
+    write_node_files(files, names=("localhost", "127.0.0.1"))
     write_token(files / "token")
     script = f"ip link set lo up; {setup or ':'}; echo up; exec sleep 3600"
     holder = subprocess.Popen(
@@ -112,11 +117,8 @@ async def ray_cluster(
     place = RayPlace(
         python=inside,
         directory=short_directory(files / ("x" * 99)),
-        tls=RayTls(
-            certificate=files / "node.pem", key=files / "node.key", trusted=files / "node.pem"
-        ),
+        tls=RayTls(certificate=files / "node.pem", key=files / "node.key", trusted=files / trusted),
         token=files / "token",
-        node_address=address,
         nodes=nodes,
         cpus=cpus,
     )
