@@ -106,7 +106,7 @@ async def ray_cluster(
     write_node_files(files, names=("localhost", "127.0.0.1"))
     write_token(files / "token")
     script = f"ip link set lo up; {setup or ':'}; echo up; exec sleep 3600"
-    holder = subprocess.Popen(
+    holder = subprocess.Popen(  # noqa: ASYNC220 - it answers in a moment
         ["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True
     )
     assert holder.stdout is not None
