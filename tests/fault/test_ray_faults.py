@@ -61,6 +61,7 @@ async def test_each_process_of_it_may_be_killed(tmp_path: Path, record_property)
     workers = PlacedWorkers.under(tmp_path)
     async with ray_cluster(tmp_path, nodes=2, cpus=2) as cluster:
         engine = RayEngine(cluster.place)
+        await eventually(lambda: cluster.joined() == 2)
         began = time.monotonic()
         await engine.start(workers.spec(replicas=2))
         await serving(engine, workers, 2, but=set())
@@ -69,16 +70,15 @@ async def test_each_process_of_it_may_be_killed(tmp_path: Path, record_property)
         async def kill(what: str, victim: int, gone: set[int]) -> None:
             took[what] = await kill_and_recover(victim, cluster, engine, workers, gone)
 
+        (raylet,) = cluster.programs("ray-2", "raylet")
+        on_node = {pid for pid in workers.living() if parent(parent(pid)) == raylet}
+        assert len(on_node) == 1, "spread over nodes"
+        await kill("raylet", raylet, on_node)
         worker = min(workers.living())
         await kill("worker", worker, {worker})
         worker = min(workers.living())
         await kill("actor", parent(worker), {worker})
         assert sum(each.starts for each in await engine.status()) >= 4
-        await eventually(lambda: bool(cluster.programs("ray-2", "raylet")))
-        (raylet,) = cluster.programs("ray-2", "raylet")
-        on_node = {pid for pid in workers.living() if parent(parent(pid)) == raylet}
-        assert len(on_node) == 1, "spread over nodes"
-        await kill("raylet", raylet, on_node)
         assert engine._link is not None
         await kill("driver", engine._link._process.pid, workers.living())
         (gcs,) = cluster.programs("ray-1", "gcs_server")

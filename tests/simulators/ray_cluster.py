@@ -64,6 +64,10 @@ class RayCluster:
         assert found is not None
         return found
 
+    def joined(self) -> int:
+        """How many nodes said that they are up."""
+        return sum("Ray runtime started" in line for line in self.lines)
+
     def programs(self, node: str, program: str) -> list[int]:
         """The processes below the supervised `node` whose program's name begins with `program`."""
         return [pid for pid in below(self.pid(node)) if comm(pid).startswith(program)]
