@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from simulators.placed_workers import PlacedWorkers
 from simulators.ray_cluster import RayCluster, ray_cluster
 
 from wardian.engines.ray.engine import RayEngine
+from wardian.engines.ray.place import cluster_processes
 from wardian.errors import TransportError
 
 PATIENCE_S = 100.0
@@ -114,4 +116,23 @@ async def test_a_machine_that_dies_takes_its_workers_with_it(tmp_path: Path) -> 
         assert engine._keeping is not None
         engine._keeping.cancel()  # as the end of Wardian's own process does: its pipes close
         await asyncio.gather(engine._keeping, return_exceptions=True)
+        await eventually(lambda: not workers.living())
+
+
+async def test_workers_in_a_cluster_that_exists(tmp_path: Path) -> None:
+    workers = PlacedWorkers.under(tmp_path)
+    async with ray_cluster(tmp_path) as cluster:
+        await eventually(lambda: cluster.joined() == 1)
+        place = replace(
+            cluster.place, address=cluster.place.cluster_address(), first_port=25000, cpus=0
+        )
+        (node,) = cluster_processes(place, logs=cluster.files)
+        cluster.supervisor.start(replace(node, name="ours"))
+        await eventually(lambda: cluster.joined() == 2)
+        engine = RayEngine(place)
+        await engine.start(workers.spec(replicas=2))
+        await serving(engine, workers, 2, but=set())
+        (raylet,) = cluster.programs("ray-1", "raylet")
+        assert {parent(parent(pid)) for pid in workers.living()} == {raylet}, "none on ours"
+        await engine.stop()
         await eventually(lambda: not workers.living())
