@@ -64,6 +64,10 @@ class RayCluster:
         assert found is not None
         return found
 
+    def joined(self) -> int:
+        """How many nodes said that they are up."""
+        return sum("Ray runtime started" in line for line in self.lines)
+
     def programs(self, node: str, program: str) -> list[int]:
         """The processes below the supervised `node` whose program's name begins with `program`."""
         return [pid for pid in below(self.pid(node)) if comm(pid).startswith(program)]
@@ -92,16 +96,21 @@ def comm(pid: int) -> str:
 
 @asynccontextmanager
 async def ray_cluster(
-    directory: Path, *, nodes: int = 1, cpus: int = 2, address: str = "127.0.0.1", setup: str = ""
+    directory: Path,
+    *,
+    nodes: int = 1,
+    cpus: int = 2,
+    trusted: str = "node.pem",
+    setup: str = "",
 ) -> AsyncIterator[RayCluster]:
     """Run a cluster until it is left; nothing of it is left behind."""
     python = ray_python()
     files = directory / "ray"
     files.mkdir()
-    write_node_files(files, names=("localhost", "127.0.0.1", address))
+    write_node_files(files, names=("localhost", "127.0.0.1"))
     write_token(files / "token")
     script = f"ip link set lo up; {setup or ':'}; echo up; exec sleep 3600"
-    holder = subprocess.Popen(
+    holder = subprocess.Popen(  # noqa: ASYNC220 - it answers in a moment
         ["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True
     )
     assert holder.stdout is not None
@@ -112,11 +121,8 @@ async def ray_cluster(
     place = RayPlace(
         python=inside,
         directory=short_directory(files / ("x" * 99)),
-        tls=RayTls(
-            certificate=files / "node.pem", key=files / "node.key", trusted=files / "node.pem"
-        ),
+        tls=RayTls(certificate=files / "node.pem", key=files / "node.key", trusted=files / trusted),
         token=files / "token",
-        node_address=address,
         nodes=nodes,
         cpus=cpus,
     )

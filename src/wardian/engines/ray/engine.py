@@ -1,4 +1,4 @@
-"""The engine Ray, as Wardian's process has it: a driver is told what to keep, and asked how it is."""
+"""The engine Ray, in Wardian's process: a driver is told what to keep, and asked how it is."""
 
 import asyncio
 import contextlib

@@ -117,6 +117,7 @@ class Fleet:
         beat, each.beat = each.beat, None
         try:
             each.heard(self._ray.get(beat))
+            each.began, each.restarts = self._now(), Restarts()
         except self._ray.exceptions.RayError as err:  # dead for good, or its class did not load
             each.actor = None
             delay_s = each.restarts.delay_s(_DEAD, ran_s=self._now() - each.began)

@@ -124,18 +124,24 @@ def environment(place: RayPlace) -> Mapping[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(place.token),
         "RAY_USAGE_STATS_ENABLED": "0",
-        # No more than a node that lost its head may hold on: it ends, and is started again.
+        # A node that lost its head ends, and is started again: a new head knows nothing of it.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-        **_loopback(place.node_address),
+        # A head notes within about seven seconds that a node is gone, and not within twenty.
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "2000",
+        "RAY_health_check_failure_threshold": "5",
+        **_loopback(place),
     }
 
 
-def _loopback(address: str) -> Mapping[str, str]:
-    """Keep 127.0.0.1 as it is: Ray turns it into an address of the network else, and binds to all.
+def _loopback(place: RayPlace) -> Mapping[str, str]:
+    """Keep 127.0.0.1 as it is: Ray makes an address of the network of it else, and binds to all.
 
-    The name says Windows or OSX; what it switches is that rewriting, on every system.
+    The name says Windows or OSX; what it switches is that rewriting, on every system, and that
+    more nodes join.
     """
-    return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if address == "127.0.0.1" else {}
+    alone = place.nodes == 1 and place.address is None and place.node_address == "127.0.0.1"
+    return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if alone else {}
 
 
 def cluster_processes(
