@@ -135,7 +135,12 @@ class OwnCluster:
             while len(self._taskmanagers) < wanted:
                 self._last += 1
                 name = f"taskmanager-{self._last}"
-                argv = ("taskmanager.sh", "start-foreground", "-D", f"taskmanager.resource-id={name}")
+                argv = (
+                    "taskmanager.sh",
+                    "start-foreground",
+                    "-D",
+                    f"taskmanager.resource-id={name}",
+                )
                 self._run(name, argv, rank=self._rank + 1)
                 self._taskmanagers.append(name)
             if len(self._taskmanagers) > wanted:

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wardian.engines.engine import WorkersSpec, WorkerStatus
+from wardian.engines.engine import WorkersSpec
 from wardian.engines.flink import reports
 from wardian.engines.tending import Tender, ancestors, die_with, program_of
 
@@ -34,7 +34,7 @@ _LAST_TICK: Final = 2**63 - 2
 _JAVA: Final = "java"
 
 
-class WorkerFailed(Exception):  # noqa: N818 (as everywhere: named for what happened)
+class WorkerFailed(Exception):
     """A worker ended in a way that a restart cannot help: see the message."""
 
 

@@ -98,7 +98,9 @@ def flink_home(python: Path) -> Path:
     """
     for found in sorted(python.parent.parent.glob("lib/python3*/site-packages/pyflink")):
         return found
-    raise ConfigError(f"flink: no apache-flink beside {python} (this is {sys.prefix}): `make flink`")
+    raise ConfigError(
+        f"flink: no apache-flink beside {python} (this is {sys.prefix}): `make flink`"
+    )
 
 
 def jar(python: Path) -> Path:
