@@ -1,6 +1,8 @@
 """Flink's processes are killed one after the other; strangers with certificates of the same CA."""
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -82,8 +84,25 @@ async def test_whatever_is_killed_comes_back(tmp_path: Path, record_property) ->
             await ready(engine)
             record_property(f"{what}: another worker after", round(back, 2))
             print(what, "worker back after", round(back, 2))
+        for path in (f"/jobs/{engine._jid}{which}" for which in ("", "/plan", "/config")):
+            answer = await cluster.rest.get(path, object)
+            assert cluster.place.tls.password not in json.dumps(answer), path
+        _no_password_in_files_and_command_lines(cluster)
         await engine.stop()
         await eventually(lambda: not workers.living())
+
+
+def _no_password_in_files_and_command_lines(cluster: OwnCluster) -> None:
+    secret, kept = cluster.place.tls.password.encode(), 0
+    for name in ("checkpoints", "savepoints", "tmp", "work", "logs"):
+        for path in (cluster.place.directory / name).rglob("*"):
+            if path.is_file():
+                kept += 1
+                assert secret not in path.read_bytes(), path
+    assert kept > 3
+    for pid in _living():
+        with contextlib.suppress(OSError):
+            assert secret not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 async def test_nobody_else_with_a_certificate_of_the_ca_gets_in(tmp_path: Path) -> None:

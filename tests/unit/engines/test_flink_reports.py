@@ -87,7 +87,7 @@ def test_a_refused_worker_fails_its_task_twice_and_then_stays(tmp_path) -> None:
             until_failed(task)
         report = reports.decode(context.group.gauges["worker"]())
         assert (report.state, report.exit_status, report.attempt) == ("failed", 3, attempt)
-        said = [context.group.gauges[f"reason{at}"]() for at in range(4)]
+        said = [context.group.gauges[f"reason{at}"]() for at in range(3)]
         assert reports.text(said) == "the broker refused it"
         task.close()
 
