@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 BUILD = "hatchling>=1.27\neditables>=0.5\n"
 # ONNX Runtime takes any protobuf, the gRPC client that the tests speak with none from 7 on.
 BOUNDS = "protobuf<7\n"
-# What Flink needs of old comes as source alone, of a time in which `setup.py` had all of setuptools.
-FLINK_BUILD = "setuptools>=75,<81\nwheel>=0.45\nhatchling>=1.27\neditables>=0.5\n"
+# What Flink needs of old comes as source alone, and is built by setuptools of the old kind.
+FLINK_BUILD = "setuptools>=75,<81\nwheel>=0.45\n" + BUILD
 # OpenVINO runs without it (its own fallback); with it, importing OpenVINO writes files.
 LEFT_OUT = ("openvino-telemetry",)
 

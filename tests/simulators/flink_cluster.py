@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from wardian.broker.certificates import chain_pem
 from wardian.cli.engines.flink_files import write_flink_files
 from wardian.cli.engines.infrastructure import Pair
 from wardian.crypto.tls_keys import TlsKey
@@ -58,19 +59,22 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - DAY)
             .not_valid_after(now + DAY)
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), True)
+            .add_extension(
+                x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True
+            )
         )
         if not ca:
             address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-            built = built.add_extension(x509.SubjectAlternativeName([address]), False)
-            built = built.add_extension(x509.ExtendedKeyUsage(usages), False)
+            built = built.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            built = built.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         return built.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 def own_place(directory: Path, authority: Authority) -> FlinkPlace:
-    tls = write_flink_files(
-        directory / "tls", cluster=authority.pair("cluster"), client=authority.pair("client")
-    )
+    cluster = authority.pair("cluster")
+    tls = write_flink_files(directory / "tls", cluster=cluster, client=authority.pair("client"))
+    pem = cluster.key.private_pem().reveal() + chain_pem((cluster.certificate,))
+    tls.path("cluster.pem").write_bytes(pem)  # of tests alone
     ports = FlinkPorts(rpc=free_port(), rest=free_port(), blobs=free_port())
     return FlinkPlace(python=flink_python(), directory=directory, tls=tls, mesh="test", ports=ports)
 

@@ -160,7 +160,7 @@ class Jobs:
     async def _over(self, jid: str) -> None:
         try:
             async with asyncio.timeout(CANCEL_S):
-                while await self.state(jid) not in {None, *OVER}:
+                while await self.state(jid) not in {None, *OVER}:  # noqa: ASYNC110 (of a server)
                     await asyncio.sleep(0.2)
         except TimeoutError as err:
             raise Timeout("flink: the job does not end") from err
