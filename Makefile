@@ -7,13 +7,14 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs flink fuzz lock ray trace measure size clean
+.PHONY: help run test check fix bench bench-engines bench-peers bench-zoo mlperf soak docs flink fuzz lock ray trace measure size clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
 	@echo "make test               every test"
 	@echo "make check              format, lint, types, layers, undeclared imports, documentation"
 	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
+	@echo "make bench-engines      the same mesh on the local engine, Flink and Ray"
 	@echo "make bench-peers        the same beside MLServer, KServe, LitServe, BentoML and PyTriton"
 	@echo "make bench-zoo          the Redis dialect of Cluster Serving, with its own client"
 	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
@@ -46,6 +47,9 @@ fix: $(VENV)/dev.installed
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python bench/serving.py $(ARGS)
+
+bench-engines: $(VENV)/dev.installed flink ray
+	$(BIN)/python bench/engines.py $(ARGS)
 
 # Each peer gets an environment of its own, in a scratch directory (--scratch), by pip as it is
 # configured: 2 GB, and ten minutes the first time. Ray Serve and TorchServe only by name:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engines_page import engines_section
 from soak_page import soak_section
 from zoo_page import zoo_section
 
@@ -229,6 +230,11 @@ def zoo_redis(result: dict[str, Any]) -> str:
     return zoo_section(result, where(result))
 
 
+def engines(result: dict[str, Any]) -> str:
+    """Return the section of `engines.py`."""
+    return engines_section(result, where(result))
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "serving": serving,
     "queue_redis": queues,
@@ -237,5 +243,6 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "peers": peers,
     "mlperf": mlperf,
     "zoo_redis": zoo_redis,
+    "engines": engines,
     "soak": soak,
 }
