@@ -12,7 +12,7 @@ from simulators.placed_workers import PlacedWorkers
 from wardian.engines import Engine, LocalEngine, Supervisor, WorkerStatus
 from wardian.engines.flink.engine import FlinkEngine
 
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 
 
 @asynccontextmanager
@@ -36,7 +36,9 @@ ENGINES = {"flink": flink, "local": local}
 """By name, what yields a maker of engines on one cluster, which is up while it lasts."""
 
 
-@pytest.fixture(params=["local", pytest.param("flink", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=["local", pytest.param("flink", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
 def engines(request: pytest.FixtureRequest, tmp_path: Path):
     if request.param == "flink":
         request.getfixturevalue("need_flink")

@@ -4,12 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wardian.engines.engine import Engine, WorkersSpec, WorkerStatus
+    from wardian.engines.flink.cluster import ExistingCluster, OwnCluster
+    from wardian.engines.flink.engine import FlinkEngine
     from wardian.engines.local import LocalEngine
     from wardian.engines.supervisor import ProcessSpec, ProcessStatus, Supervisor
 
 __all__ = [
     "Engine",
+    "ExistingCluster",
+    "FlinkEngine",
     "LocalEngine",
+    "OwnCluster",
     "ProcessSpec",
     "ProcessStatus",
     "Supervisor",
@@ -19,7 +24,10 @@ __all__ = [
 
 _HOMES = {
     "Engine": "engine",
+    "ExistingCluster": "flink.cluster",
+    "FlinkEngine": "flink.engine",
     "LocalEngine": "local",
+    "OwnCluster": "flink.cluster",
     "ProcessSpec": "supervisor",
     "ProcessStatus": "supervisor",
     "Supervisor": "supervisor",

@@ -103,7 +103,7 @@ class FlinkEngine:
         """End the job; see `Engine.stop`."""
         try:
             await self.drain()
-        except (TransportError, ConfigError) as err:
+        except (TransportError, ConfigError, OSError) as err:
             event(log, "flink.unreached", level=logging.WARNING, error=type(err).__name__)
         self._savepoint = None
 
@@ -156,7 +156,7 @@ class FlinkEngine:
             try:
                 async with self._turn:
                     await self._look()
-            except (TransportError, ConfigError) as err:
+            except (TransportError, ConfigError, OSError) as err:
                 event(log, "flink.silent", level=logging.WARNING, error=type(err).__name__)
 
     async def _look(self) -> None:
