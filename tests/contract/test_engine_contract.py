@@ -14,7 +14,7 @@ from wardian.engines import Engine, LocalEngine, Supervisor, WorkerStatus
 from wardian.engines.flink.engine import FlinkEngine
 from wardian.engines.ray.engine import RayEngine
 
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 
 
 @asynccontextmanager
@@ -44,7 +44,9 @@ ENGINES = {"flink": flink, "local": local, "ray": ray}
 """By name, what yields a maker of engines on one cluster, which is up while it lasts."""
 
 
-@pytest.fixture(params=["local", pytest.param("flink", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=["local", pytest.param("flink", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
 def engines(request: pytest.FixtureRequest, tmp_path: Path):
     if request.param == "flink":
         request.getfixturevalue("need_flink")

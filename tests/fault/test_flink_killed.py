@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,13 @@ from simulators.placed_workers import PlacedWorkers
 
 from wardian.cli.engines.flink_files import write_flink_files
 from wardian.engines import Supervisor
-from wardian.engines.flink.cluster import OwnCluster
+from wardian.engines.flink.cluster import ExistingCluster, OwnCluster
 from wardian.engines.flink.engine import FlinkEngine
 from wardian.engines.flink.place import FlinkTls
 from wardian.engines.flink.rest import RestClient
 from wardian.errors import ConnectionLost, TransportError
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("need_flink"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.usefixtures("need_flink"), pytest.mark.timeout(400)]
 PATIENCE_S = 120.0
 
 
@@ -58,6 +59,7 @@ async def ready(engine: FlinkEngine) -> None:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.slow
 async def test_whatever_is_killed_comes_back(tmp_path: Path, record_property) -> None:
     workers, below = PlacedWorkers.under(tmp_path), tmp_path / "flink"
     async with own_cluster(below) as cluster:
@@ -103,6 +105,49 @@ def _no_password_in_files_and_command_lines(cluster: OwnCluster) -> None:
     for pid in _living():
         with contextlib.suppress(OSError):
             assert secret not in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.slow
+async def test_a_job_outlives_its_operator_and_is_replaced_without_a_gap(tmp_path: Path) -> None:
+    workers = PlacedWorkers.under(tmp_path)
+    async with own_cluster(tmp_path / "flink") as somebody_s:
+        await somebody_s.start()
+        await somebody_s.demand("somebody", 2)
+        there = replace(
+            somebody_s.place,
+            directory=tmp_path / "ours",
+            ports=None,
+            rest=somebody_s.place.rest_address,
+        )
+        first, second = ExistingCluster(there), ExistingCluster(there)
+        engine = FlinkEngine(first)
+        await engine.start(workers.spec())
+        await ready(engine)
+        await engine._end_watch()  # its process ends here, without a word to Flink
+        first.close()
+        (before,) = workers.living()
+        gap = asyncio.create_task(_fewest(workers))
+        again = FlinkEngine(second)
+        await again.start(workers.spec())
+        await ready(again)
+        gap.cancel()
+        assert await gap == 1
+        assert len(workers.living()) == 1
+        assert workers.said()[before][-1] == "answered"
+        assert not await second.demand("more", 2)  # two slots in all, one of them taken
+        await again.stop()
+        await eventually(lambda: not workers.living())
+        second.close()
+
+
+async def _fewest(workers: PlacedWorkers) -> int:
+    fewest = len(workers.living())
+    try:
+        while True:
+            fewest = min(fewest, len(workers.living()))
+            await asyncio.sleep(0.02)
+    except asyncio.CancelledError:
+        return fewest
 
 
 async def test_nobody_else_with_a_certificate_of_the_ca_gets_in(tmp_path: Path) -> None:

@@ -4,14 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wardian.engines.engine import Cluster, Engine, WorkersSpec, WorkerStatus
+    from wardian.engines.flink.cluster import ExistingCluster, OwnCluster
+    from wardian.engines.flink.engine import FlinkEngine
     from wardian.engines.local import LocalCluster, LocalEngine
     from wardian.engines.supervisor import ProcessSpec, ProcessStatus, Supervisor
 
 __all__ = [
     "Cluster",
     "Engine",
+    "ExistingCluster",
+    "FlinkEngine",
     "LocalCluster",
     "LocalEngine",
+    "OwnCluster",
     "ProcessSpec",
     "ProcessStatus",
     "Supervisor",
@@ -22,8 +27,11 @@ __all__ = [
 _HOMES = {
     "Cluster": "engine",
     "Engine": "engine",
+    "ExistingCluster": "flink.cluster",
+    "FlinkEngine": "flink.engine",
     "LocalCluster": "local",
     "LocalEngine": "local",
+    "OwnCluster": "flink.cluster",
     "ProcessSpec": "supervisor",
     "ProcessStatus": "supervisor",
     "Supervisor": "supervisor",

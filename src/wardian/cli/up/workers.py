@@ -1,5 +1,6 @@
 """The workers of `wardian up`: on the engine that the operator chose, as many as asked for."""
 
+import asyncio
 import contextlib
 import logging
 from typing import Final
@@ -34,6 +35,7 @@ class Workers:
         self._fleet = Fleet(self._cluster)
         self._replicas = operator.worker.replicas
         self._seen: tuple[int, ...] = ()
+        self._scaling: asyncio.Task[None] | None = None
 
     @property
     def local(self) -> bool:
@@ -71,9 +73,9 @@ class Workers:
             PolicyDenied, ConfigError: one gave up.
         """
         seen = self._stat()
-        if seen != self._seen:
+        if seen != self._seen and (self._scaling is None or self._scaling.done()):
             self._seen = seen
-            await self._scale()
+            self._scaling = asyncio.create_task(self._scale(), name="scale")
         found = await self._fleet.status()
         if (failed := failure(found)) is not None:
             raise failed
@@ -95,6 +97,9 @@ class Workers:
 
     async def stop(self) -> None:
         """End the workers, which answer what they hold; then what they ran on."""
+        if self._scaling is not None:
+            self._scaling.cancel()
+            await asyncio.gather(self._scaling, return_exceptions=True)
         await self._fleet.stop()
         await self._cluster.stop()
 

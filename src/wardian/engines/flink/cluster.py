@@ -59,6 +59,10 @@ class ExistingCluster:
         self.savepoints: Path | None = None  # it knows where, or has nowhere
         self._held: dict[str, int] = {}
 
+    def close(self) -> None:
+        """Close the connection to it."""
+        self.rest.close()
+
     async def start(self) -> None:
         """Write what submitting needs, and see that it answers; see `Cluster`."""
         _make_directories(self.place)

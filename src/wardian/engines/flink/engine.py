@@ -94,16 +94,20 @@ class FlinkEngine:
         async with self._turn:
             await self._end_watch()
             jid, self._jid = self._jid, None
-            if jid is not None:
-                path = await self._jobs.end(jid, self._cluster.savepoints)
-                self._savepoint = None if path is None else (path, self._replicas)
-                await self._demand(0)
+            if self._spec is None:
+                return
+            # Under our name may be one more: of a scaling, or a submission, that was cut short.
+            for job in await self._jobs.named(self._name):
+                path = await self._jobs.end(job.jid, self._cluster.savepoints)
+                if job.jid == jid:
+                    self._savepoint = None if path is None else (path, self._replicas)
+            await self._demand(0)
 
     async def stop(self) -> None:
         """End the job; see `Engine.stop`."""
         try:
             await self.drain()
-        except (TransportError, ConfigError) as err:
+        except (TransportError, ConfigError, OSError) as err:
             event(log, "flink.unreached", level=logging.WARNING, error=type(err).__name__)
         self._savepoint = None
 
@@ -156,7 +160,7 @@ class FlinkEngine:
             try:
                 async with self._turn:
                     await self._look()
-            except (TransportError, ConfigError) as err:
+            except (TransportError, ConfigError, OSError) as err:
                 event(log, "flink.silent", level=logging.WARNING, error=type(err).__name__)
 
     async def _look(self) -> None:
