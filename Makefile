@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs fuzz lock trace measure size clean ray
+.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs fuzz lock trace measure size clean ray spark
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -20,6 +20,7 @@ help:
 	@echo "make soak               ten minutes of load while processes are killed and frozen"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
 	@echo "make ray                the environment of the engine Ray, in $(VENV)/engines/ray"
+	@echo "make spark              the environment of examples/ray-on-spark, in $(VENV)/engines/spark"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
 	@echo "make trace              which files each role opens, under strace, after a change of what it uses"
@@ -75,6 +76,8 @@ trace: $(VENV)/dev.installed
 	$(BIN)/python tools/trace_roles.py
 
 ray: $(VENV)/engines/ray.installed
+
+spark: $(VENV)/engines/spark.installed
 
 # By default of the mesh that `make run` made last.
 measure: $(VENV)/serve.installed

@@ -3,6 +3,7 @@
 requirements.lock       what `wardian[serve]` runs with, and what builds the package
 requirements-dev.lock   what the tests and checks need on top of it
 requirements-ray.lock   the environment of the engine Ray: the base install, Ray, and the build
+requirements-spark.lock the environment of examples/ray-on-spark, likewise
 """
 
 import subprocess
@@ -40,3 +41,4 @@ if __name__ == "__main__":
     compile_lock("serve", "requirements.lock")
     compile_lock("dev", "requirements-dev.lock", "requirements.lock")
     compile_lock("ray", "requirements-ray.lock", "requirements.lock")
+    compile_lock("spark", "requirements-spark.lock", "requirements.lock")
