@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-engines bench-peers bench-zoo mlperf soak docs flink fuzz lock ray trace measure size clean
+.PHONY: help run test check fix bench bench-engines bench-peers bench-zoo mlperf soak docs flink fuzz lock ray trace measure size spark clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -22,6 +22,7 @@ help:
 	@echo "make flink              what the engine flink needs, in an environment of its own"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
 	@echo "make ray                the environment of the engine Ray, in $(VENV)/engines/ray"
+	@echo "make spark              the environment of examples/ray-on-spark, in $(VENV)/engines/spark"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
 	@echo "make trace              which files each role opens, under strace, after a change of what it uses"
@@ -83,6 +84,8 @@ trace: $(VENV)/dev.installed
 	$(BIN)/python tools/trace_roles.py
 
 ray: $(VENV)/engines/ray.installed
+
+spark: $(VENV)/engines/spark.installed
 
 # By default of the mesh that `make run` made last.
 measure: $(VENV)/serve.installed

@@ -5,6 +5,7 @@ requirements-dev.lock   what the tests and checks need on top of it
 requirements-ray.lock   the environment of the engine Ray: the base install, Ray, and the build
 requirements-flink.lock what `wardian[flink]` is, in an environment of its own
 requirements-flink-build.lock  what builds those of it that come as source
+requirements-spark.lock the environment of examples/ray-on-spark, likewise
 """
 
 import subprocess
@@ -52,3 +53,4 @@ if __name__ == "__main__":
     compile_lock(
         "flink", "requirements-flink.lock", "requirements-flink-build.lock", build="", bounds=""
     )
+    compile_lock("spark", "requirements-spark.lock", "requirements.lock")

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -109,10 +108,14 @@ async def ray_cluster(
     files.mkdir()
     write_node_files(files, names=("localhost", "127.0.0.1"))
     write_token(files / "token")
-    script = f"ip link set lo up; {setup or ':'}; echo up; exec sleep 3600"
+    script = f"ip link set lo up; {setup or ':'}; echo up; exec cat"
     holder = subprocess.Popen(  # noqa: ASYNC220 - it answers in a moment
-        ["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True
+        ["unshare", "--net", "sh", "-c", script],
+        stdin=subprocess.PIPE,  # it ends when this process does
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
+    assert holder.stdin is not None
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"up\n"
     inside = files / "python"
@@ -138,7 +141,7 @@ async def ray_cluster(
         yield RayCluster(place, files, holder.pid, supervisor, lines)
     finally:
         await supervisor.stop()
-        os.kill(holder.pid, signal.SIGKILL)
+        holder.stdin.close()
         holder.wait()
         holder.stdout.close()
         shutil.rmtree(place.directory, ignore_errors=True)
