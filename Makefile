@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak docs fuzz lock trace measure size clean
+.PHONY: help run test check fix bench bench-peers bench-zoo mlperf soak capacity docs fuzz lock trace measure size clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-zoo          the Redis dialect of Cluster Serving, with its own client"
 	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
 	@echo "make soak               ten minutes of load while processes are killed and frozen"
+	@echo "make capacity           predicted against measured, and what a million requests a second take"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
@@ -60,6 +61,10 @@ mlperf: $(VENV)/dev.installed
 
 soak: $(VENV)/dev.installed
 	$(BIN)/python bench/soak.py $(ARGS)
+
+# A quarter of an hour. ARGS=--page renders the page of the newest results anew.
+capacity: $(VENV)/dev.installed
+	$(BIN)/python bench/capacity/whole.py $(ARGS)
 
 fuzz: $(VENV)/dev.installed
 	$(BIN)/python tests/fuzz/run.py $(ARGS)
