@@ -88,13 +88,14 @@ def fit_small(points: Sequence[dict[str, Any]], gaps: tuple[float, ...], rate: f
         gaps_per_second=rate,
         gaps=gaps,
     )
-    return tune(costs, points, BATCH["digits"])
+    return stall(tune(costs, points, BATCH["digits"]), points, BATCH["digits"])
 
 
-def fit_heavy(points: Sequence[dict[str, Any]], small: Costs) -> Costs:
+def fit_heavy(points: Sequence[dict[str, Any]], small: Costs, rate: float) -> Costs:
     """Return the costs of the heavy model: what a request costs is that of the small one.
 
-    The caches hold its weights, so that every message costs more everywhere.
+    The caches hold its weights, so that every message costs more everywhere. Cores stand still
+    `rate` times a second, as a spin saw it: beside times of milliseconds the rest does not show.
     """
     one, two = sorted((p for p in points if p["rate"] is None), key=lambda each: int(each["rows"]))
     row = two["cpu"]["worker"] - one["cpu"]["worker"]
@@ -107,6 +108,7 @@ def fit_heavy(points: Sequence[dict[str, Any]], small: Costs) -> Costs:
         row=row,
         wake=0.0,
         spread=0.2,
+        gaps_per_second=rate,
     )
     return tune(costs, points, BATCH["heavy"])
 
@@ -120,23 +122,32 @@ def tune(costs: Costs, points: Sequence[dict[str, Any]], max_batch: int) -> Cost
     def alone_with(changed: Costs) -> Predicted:
         return simulate(changed, deployed, Closed(connections=1), seconds=8)
 
+    def woken(costs: Costs) -> Costs:
+        def p50(wake: float) -> float:
+            return alone_with(replace(costs, wake=wake)).p50
+
+        return replace(costs, wake=bisect(p50, alone["p50_ms"] / 1e3, 0.0, 2e-4))
+
+    def spread(costs: Costs) -> Costs:
+        def p99(value: float) -> float:
+            return alone_with(replace(costs, spread=value)).p99
+
+        return replace(costs, spread=bisect(p99, alone["p99_ms"] / 1e3, 0.01, 1.0))
+
     for _ in range(2):  # each moves the other a little
-        wake = bisect(
-            lambda x: alone_with(replace(costs, wake=x)).p50, alone["p50_ms"] / 1e3, 0.0, 2e-4
-        )
-        costs = replace(costs, wake=wake)
-        spread = bisect(
-            lambda x: alone_with(replace(costs, spread=x)).p99, alone["p99_ms"] / 1e3, 0.01, 1.0
-        )
-        costs = replace(costs, spread=spread)
-    costs = cool(costs, quarter, deployed)
+        costs = spread(woken(costs))
+    return cool(costs, quarter, deployed)
+
+
+def stall(costs: Costs, points: Sequence[dict[str, Any]], max_batch: int) -> Costs:
+    """Return `costs` with as many gaps as the tail of the open loop shows: a spin sees fewer."""
+    quarter = next(p for p in points if p["rate"] is not None)
+    deployed = Deployment(workers=1, max_batch=max_batch, cores=CORES)
 
     def tail(rate: float) -> float:
-        shown = predict(
-            replace(costs, gaps_per_second=rate), deployed, Open(rate=quarter["rate"]),
-            seconds=quarter["seconds"],
-        )  # fmt: skip
-        return shown["p99_ms"] / 1e3
+        changed = replace(costs, gaps_per_second=rate)
+        load = Open(rate=quarter["rate"])
+        return predict(changed, deployed, load, seconds=quarter["seconds"])["p99_ms"] / 1e3
 
     most = 40 * costs.gaps_per_second
     return replace(costs, gaps_per_second=bisect(tail, quarter["p99_ms"] / 1e3, 0.0, most))

@@ -26,7 +26,7 @@ def costs_of(run: dict[str, Any], *, quiet: float) -> dict[str, Costs]:
     small = fit_small([p for p in points if p["model"] == "digits"], gaps, rate)
     return {
         "digits": small,
-        "heavy": fit_heavy([p for p in points if p["model"] == "heavy"], small),
+        "heavy": fit_heavy([p for p in points if p["model"] == "heavy"], small, rate),
     }
 
 

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -29,6 +30,10 @@ IN_FLIGHT = {"digits": 256, "heavy": 64}
 SECONDS = {"digits": (3.0, 4.0), "heavy": (4.0, 10.0)}
 """Of a closed and of an open loop."""
 GAP_SECONDS = 3.0
+LOOK_S, IDLE = 1.0, 0.05
+"""A load begins after so long in which the machine was busy for no larger part of its time."""
+ATTEMPTS = 3
+"""How often a load is put on anew that others disturbed."""
 QUIET = 0.03
 """A load counts if other processes had no larger part of the machine."""
 
@@ -68,13 +73,21 @@ def loads(model: str, rates: dict[int, float], seed: int) -> Iterator[tuple[int,
             yield workers, "check", arriving(workers, part), 1
 
 
-def row(
-    *, model: str, workers: int, why: str, load: Load, rows: int, point: Point
-) -> dict[str, Any]:
+def await_quiet(until: float) -> None:
+    """Return once nobody else works on this machine, or at `until`, monotonic."""
+    while time.monotonic() < until:
+        before = machine_s()
+        time.sleep(LOOK_S)
+        after = machine_s()
+        if after[0] - before[0] <= IDLE * (after[2] - before[2]):
+            return
+
+
+def row(load: Load, rows: int, point: Point) -> dict[str, Any]:
     """Return one load and its figures as JSON takes them."""
     about = {"connections": load.connections, "seconds": load.seconds, "rows": rows}
     rate = load.rate if isinstance(load, OpenLoad) else None
-    return {"model": model, "workers": workers, "why": why, "rate": rate, **about, **asdict(point)}
+    return {"rate": rate, **about, **asdict(point)}
 
 
 def capacities(meshes: dict[int, Mesh]) -> dict[str, dict[int, float]]:
@@ -87,8 +100,9 @@ def capacities(meshes: dict[int, Mesh]) -> dict[str, dict[int, float]]:
     return found
 
 
-def run_rounds(number: int) -> dict[str, Any]:
-    """Return every point of so many rounds, noisy ones too."""
+def run_rounds(number: int, *, minutes: float) -> dict[str, Any]:
+    """Return every point of so many rounds, noisy ones too; after `minutes` none begins."""
+    until = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="wardian-") as folder, ExitStack() as stack:
         meshes = {
             workers: stack.enter_context(mesh(Path(folder) / str(workers), workers=workers))
@@ -98,15 +112,19 @@ def run_rounds(number: int) -> dict[str, Any]:
         points, stood = [], []
         for seed in range(1, number + 1):
             print(f"round {seed} of {number}", file=sys.stderr, flush=True)
+            await_quiet(until)
             stood.append(gaps())
             for model in SATURATED:
                 for workers, why, load, rows in loads(model, rates[model], seed):
-                    point = measure(meshes[workers], model, load, rows=rows)
-                    points.append(
-                        row(
-                            model=model, workers=workers, why=why, load=load, rows=rows, point=point
-                        )
-                    )
+                    if time.monotonic() > until:
+                        break
+                    for _ in range(ATTEMPTS):
+                        await_quiet(until)
+                        point = measure(meshes[workers], model, load, rows=rows)
+                        about = {"model": model, "workers": workers, "why": why}
+                        points.append({**about, **row(load, rows, point)})
+                        if point.others <= QUIET:
+                            break
         facts = {
             "handshake": [handshake(meshes[1]) for _ in range(3)],
             "memory_mb": memory(meshes[1]),

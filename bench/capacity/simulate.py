@@ -8,11 +8,11 @@ waits, up to half of its credit (`pace.py`, used as it is), in batches of at mos
 """
 
 import math
-import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from random import Random
 
 from costs import (
     OF_REDIS,
@@ -46,7 +46,7 @@ class System:
     def __init__(self, costs: Costs, deployed: Deployment, *, seed: int) -> None:
         """Nobody has asked yet."""
         self.costs, self.deployed = costs, deployed
-        self.random = random.Random(seed)
+        self.random = Random(seed)
         self.cpu = Processors(deployed.cores)
         self._sigma = math.sqrt(math.log(1 + costs.spread**2))
         self.latencies: list[tuple[float, float]] = []
@@ -84,16 +84,23 @@ class Client:
         self.fronts = count()
         self.process = system.process("client", self._turn)
 
-    def begin(self, load: Closed | Open, seconds: float) -> None:
-        """Put `load` on for so long."""
+    def begin(self, load: Closed | Open, *, warm: float, seconds: float, seed: int) -> None:
+        """Put `load` on: for `warm` seconds, then for `seconds` that are to be looked at.
+
+        The arrivals of those are the ones of `OpenLoad` with the same seed.
+        """
         if isinstance(load, Closed):
             self.again = True
             for _ in range(load.connections):
                 self.arrive(0.0)
             return
-        at = 0.0
-        while (at := at + self.system.random.expovariate(load.rate)) < seconds:
-            self.system.cpu.at(at, lambda due=at: self.arrive(due))  # type: ignore[misc]
+        for random, begins, ends in (
+            (self.system.random, 0.0, warm),
+            (Random(seed), warm, warm + seconds),
+        ):
+            at = begins
+            while (at := at + random.expovariate(load.rate)) < ends:
+                self.system.cpu.at(at, lambda due=at: self.arrive(due))  # type: ignore[misc]
 
     def arrive(self, due: float) -> None:
         """A request is due."""
@@ -381,7 +388,7 @@ def simulate(
 ) -> Predicted:
     """Return what `load` would show on `deployed`, by a run of so many simulated seconds."""
     system = System(costs, deployed, seed=seed)
-    system.client.begin(load, warm + seconds)
+    system.client.begin(load, warm=warm, seconds=seconds, seed=seed)
     system.cpu.run(warm)
     before = [each.busy for each in processes(system)]
     packs = system.packs

@@ -65,6 +65,7 @@ def main() -> None:
     """Measure, or take what was measured before; keep the figures and render the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=30.0, help="after which no load begins")
     parser.add_argument("--keep", type=Path, help="write every point measured to this file")
     parser.add_argument("--from", dest="source", type=Path, help="take the points of this file")
     parser.add_argument("--page", action="store_true", help="only render the newest line anew")
@@ -75,7 +76,7 @@ def main() -> None:
             run = json.loads(options.source.read_text())
         else:
             run = {"releases": [releases() for _ in range(3)]}
-            run = {**run, "about": before, **run_rounds(options.rounds)}
+            run = {**run, "about": before, **run_rounds(options.rounds, minutes=options.minutes)}
         if options.keep:
             options.keep.write_text(json.dumps(run))
         line = {**run.get("about", before), **judge(run)}
