@@ -9,7 +9,13 @@ from queueing import bounds, closed_bound, wait_quantile
 
 LONGEST_GAP_S = 0.03
 """A longer one is a pause of the whole machine, of which no percentile of a service tells."""
+CALIBRATION = {"digits": 4, "heavy": 3}
+"""Loads from which the costs of each model follow."""
 SHOWN = ("per_second", "p50_ms", "p99_ms", "pack")
+
+
+class TooBusy(Exception):
+    """Other processes left too little of the machine to calibrate on."""
 
 
 def gaps_of(stood: list[dict[str, Any]], *, quiet: float) -> tuple[tuple[float, ...], float]:
@@ -22,6 +28,9 @@ def gaps_of(stood: list[dict[str, Any]], *, quiet: float) -> tuple[tuple[float, 
 def costs_of(run: dict[str, Any], *, quiet: float) -> dict[str, Costs]:
     """Return the costs of both models, by the points of the calibration alone."""
     points = grouped([p for p in clean(run["points"], quiet=quiet) if p["why"] == "calibration"])
+    for model, loads in CALIBRATION.items():
+        if sum(point["model"] == model for point in points) < loads:
+            raise TooBusy(f"{model}: others were at work in every round of a load it needs")
     gaps, rate = gaps_of(run["gaps"], quiet=quiet)
     small = fit_small([p for p in points if p["model"] == "digits"], gaps, rate)
     return {

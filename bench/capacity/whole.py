@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from calibrate import BATCH, clean
 from capacity_page import write_capacity
-from check import check, costs_of, facts_of
+from check import TooBusy, check, costs_of, facts_of
 from costs import Costs
 from plan import cell, needs
 from rounds import QUIET, releases, run_rounds
@@ -49,6 +49,11 @@ def about(costs: Costs) -> dict[str, Any]:
     return {**fields, "gap_mean": sum(gaps) / len(gaps) if gaps else 0.0}
 
 
+def without_seconds(setting: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a run; its loads are of several lengths."""
+    return {name: value for name, value in setting.items() if name != "seconds"}
+
+
 def planned(costs: Costs, max_batch: int, facts: dict[str, Any]) -> dict[str, Any]:
     """Return the cell of a model and what each rate takes."""
     one = cell(costs, max_batch=max_batch)
@@ -71,7 +76,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="only render the newest line anew")
     options = parser.parse_args()
     if not options.page:
-        before = setting(options.rounds, 0.0)
+        before = without_seconds(setting(options.rounds, 0.0))
         if options.source:
             run = json.loads(options.source.read_text())
         else:
@@ -79,7 +84,10 @@ def main() -> None:
             run = {**run, "about": before, **run_rounds(options.rounds, minutes=options.minutes)}
         if options.keep:
             options.keep.write_text(json.dumps(run))
-        line = {**run.get("about", before), **judge(run)}
+        try:
+            line = {**run.get("about", before), **judge(run)}
+        except TooBusy as err:
+            raise SystemExit(f"nothing to say: {err}") from err
         with RESULTS.open("a") as sink:
             sink.write(json.dumps(line) + "\n")
     newest = json.loads(RESULTS.read_text().splitlines()[-1])

@@ -217,6 +217,12 @@ def test_gaps_of_a_busy_machine_and_pauses_of_all_of_it_are_left_out() -> None:
     assert check.gaps_of([quiet, busy], quiet=0.03) == ((0.001, 0.004), 0.5)
 
 
+def test_a_run_that_others_disturbed_throughout_calibrates_nothing() -> None:
+    run = {"points": [point(why="calibration"), point(others=0.5)], "gaps": []}
+    with pytest.raises(check.TooBusy, match="digits"):
+        check.costs_of(run, quiet=0.03)
+
+
 def test_a_plan_grows_with_its_rate() -> None:
     facts = {
         "handshake": 2e-3, "release": 7e-3, "network_bytes": 3000.0, "release_bytes": 2000.0,
