@@ -100,6 +100,8 @@ def facts_of(run: dict[str, Any], *, quiet: float) -> dict[str, Any]:
         for each in clean(run["points"], quiet=quiet)
         if each["model"] == "digits" and each["why"] == "check" and each["rate"] is None
     ]
+    if not full:
+        raise TooBusy("digits: others were at work whenever it was saturated")
     memory = run["memory_mb"]
     return {
         "handshake": statistics.median(each["frontend_s"] for each in run["handshake"]),
