@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-engines bench-peers bench-zoo mlperf soak docs flink fuzz lock ray trace measure size spark clean
+.PHONY: help run test check fix bench bench-engines bench-peers bench-zoo capacity mlperf soak docs flink fuzz lock ray trace measure size spark clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -20,6 +20,7 @@ help:
 	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
 	@echo "make soak               ten minutes of load while processes are killed and frozen"
 	@echo "make flink              what the engine flink needs, in an environment of its own"
+	@echo "make capacity           predicted against measured, and what a million requests a second take"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
 	@echo "make ray                the environment of the engine Ray, in $(VENV)/engines/ray"
 	@echo "make spark              the environment of examples/ray-on-spark, in $(VENV)/engines/spark"
@@ -70,6 +71,9 @@ soak: $(VENV)/dev.installed
 
 # Java 17 is the system's to install (Debian: openjdk-17-jre-headless).
 flink: $(VENV)/engines/flink.installed
+# A quarter of an hour. ARGS=--page renders the page of the newest results anew.
+capacity: $(VENV)/dev.installed
+	$(BIN)/python bench/capacity/whole.py $(ARGS)
 
 fuzz: $(VENV)/dev.installed
 	$(BIN)/python tests/fuzz/run.py $(ARGS)

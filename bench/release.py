@@ -175,6 +175,11 @@ async def crowd(
     return await asyncio.gather(*(one() for _ in range(workloads)))
 
 
+def state_size(directory: Path) -> int:
+    """Return how large the broker's state is on disk, the journal of what is under way included."""
+    return sum(file.stat().st_size for file in directory.glob("broker.db*"))
+
+
 def main() -> None:
     """Print releases a second, and what a release costs beside its floor."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -206,6 +211,7 @@ def main() -> None:
         host, port, least = here.recv()
         asyncio.run(crowd(mesh, (host, port), workloads=20, at_once=4))  # warm
         here.send("cpu")
+        state_bytes = -state_size(directory)
         cpu, began = here.recv(), time.perf_counter()
         found = asyncio.run(
             crowd(mesh, (host, port), workloads=args.workloads, at_once=args.at_once)
@@ -215,6 +221,7 @@ def main() -> None:
         cpu = (here.recv() - cpu) / args.workloads
         here.send("stop")
         process.join()
+        state_bytes += state_size(directory)
         for pipe in pipes:
             pipe.send("stop")
     waited = sorted(seconds for _, seconds in found)
@@ -226,6 +233,7 @@ def main() -> None:
         "per_s": args.workloads / took,
         "wait_s": {"p50": waited[len(waited) // 2], "max": waited[-1]},
         "broker_cpu_ms": 1e3 * cpu,
+        "state_bytes": state_bytes / args.workloads,
         "wall_ms": 1e3 * took / args.workloads,
         "floor_ms": {name: 1e3 * seconds for name, seconds in least.items()},
         "cpu_over_floor": cpu / total,

@@ -38,6 +38,7 @@ def main() -> None:
     """Run it."""
     demand_protection()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_USAGE_STATS_REPORT_URL"] = "http://127.0.0.1:9/"  # it reports that it is off
     master = os.environ.get("SPARK_MASTER", "local-cluster[1,1,1024]")
     builder = SparkSession.builder.master(master).appName("ray-on-spark")
     spark = builder.config("spark.ui.enabled", "false").getOrCreate()

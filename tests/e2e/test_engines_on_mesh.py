@@ -30,7 +30,7 @@ from wardian.broker.mesh.manifest import SignedManifest, parse_manifest
 START_S = 300.0
 KILLS = {
     "flink": ("taskmanager", "flink python", "worker", "jobmanager"),
-    "ray": ("actor", "worker", "driver"),
+    "ray": ("actor", "worker", "driver", "agent", "gcs"),
 }
 
 
@@ -135,7 +135,7 @@ async def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, engine: str) -
             began = time.monotonic()
             kill(found[0])
             await until(lambda gone=found[0]: not Path(f"/proc/{gone}").exists(), "its end")
-            if kind not in {"worker", "jobmanager"}:  # no worker outlives its task
+            if kind not in {"worker", "jobmanager", "gcs"}:  # no worker outlives its task
                 await until(lambda known=roles: known - set(roles_of_workers(mesh)), "its worker's")
                 print(f"{kind}: its worker ended {time.monotonic() - began:.2f} s later")
             took = await until(lambda: serving(mesh, 2), f"two workers after {kind}")

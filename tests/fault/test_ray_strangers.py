@@ -3,18 +3,29 @@
 import asyncio
 import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from simulators import ray_strangers
+from simulators.infrastructure_files import write_node_files
 from simulators.placed_workers import PlacedWorkers
-from simulators.ray_cluster import RayCluster, below, comm, ray_cluster
+from simulators.ray_cluster import RayCluster, below, comm, ray_cluster, ray_python
 
 from wardian.engines import WorkersSpec
 from wardian.engines.engine import LIFELINE
 from wardian.engines.ray.engine import RayEngine
-from wardian.engines.ray.place import PORTS_OF_A_NODE, environment
+from wardian.engines.ray.place import (
+    PORTS_OF_A_NODE,
+    RayPlace,
+    RayTls,
+    cluster_processes,
+    environment,
+    short_directory,
+    write_token,
+)
 
 OTHER_ADDRESS = "ip addr add 10.9.9.9/24 dev lo; ip route add default dev lo"
 """As a host has that is on a network: Ray takes it for its own, and listens on all, if it can."""
@@ -161,3 +172,38 @@ async def test_with_the_authority_trusted_only_the_token_keeps_its_other_certifi
         assert gcs["heard"]["no certificate"].startswith("refused: ")
         takes_its_own_token_alone(cluster)
         await engine.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_node_calls_nobody_outside(tmp_path: Path, need_program) -> None:
+    """No name service, no metadata service of a cloud, nobody: what it calls is on loopback."""
+    need_program("strace")
+    write_node_files(tmp_path, names=("localhost", "127.0.0.1"))
+    write_token(tmp_path / "token")
+    certificate = tmp_path / "node.pem"
+    place = RayPlace(
+        python=ray_python(),
+        directory=short_directory(tmp_path / ("x" * 99)),
+        tls=RayTls(certificate=certificate, key=tmp_path / "node.key", trusted=certificate),
+        token=tmp_path / "token",
+    )
+    (spec,) = cluster_processes(place, logs=tmp_path)
+    node = spec.argv[spec.argv.index(str(place.python)) :]
+    trace = tmp_path / "trace"
+    calls = "trace=connect,sendto,sendmsg,sendmmsg"
+    strace = ("strace", "-f", "-qq", "-o", str(trace), "-e", calls, *node)
+    script = f'ip link set lo up; {OTHER_ADDRESS}; exec timeout -s INT 30 "$@"'
+    argv = ["unshare", "--net", "sh", "-c", script, "sh", *strace]
+    try:
+        subprocess.run(argv, env=dict(spec.env), capture_output=True, timeout=90, check=False)
+    finally:
+        shutil.rmtree(place.directory, ignore_errors=True)
+    lines = trace.read_text(errors="replace").splitlines()
+    called = {
+        found[1]
+        for line in lines
+        if (found := re.search(r'inet_(?:addr|pton)\([^"]*"([^"]+)"', line))
+    }
+    assert "127.0.0.1" in called or "::ffff:127.0.0.1" in called
+    assert {each for each in called if not each.removeprefix("::ffff:").startswith("127.")} == set()

@@ -24,8 +24,8 @@ def end(*_):
     note.write("answered\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
-print(json.dumps({"event": "worker.ready"}), flush=True)
 note.write("ready\\n")
+print(json.dumps({"event": "worker.ready"}), flush=True)
 descriptor, _, silence = lifeline.partition(":")
 while True:
     heard = select.select([int(descriptor)], [], [], float(silence or 3600))[0]

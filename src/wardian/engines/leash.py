@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,15 +26,22 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def leashed(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command line that runs `argv` on a leash, for a `ProcessSpec`."""
-    return (sys.executable, "-P", "-m", "wardian.engines.leash", LIFELINE, *argv)
+def leashed(argv: tuple[str, ...], *, vital: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the command line that runs `argv` on a leash, for a `ProcessSpec`.
+
+    Args:
+        argv: the server.
+        vital: names of programs (15 characters at most) that it starts: when one of them ends, the
+            server is of no use, whatever it says itself.
+    """
+    named = ",".join(vital) or "-"
+    return (sys.executable, "-P", "-m", "wardian.engines.leash", LIFELINE, named, *argv)
 
 
-def run(lifeline: int, argv: list[str]) -> int:
-    """Run `argv` until it ends, or the lifeline closes, or a signal comes; return its status.
+def run(lifeline: int, argv: list[str], *, vital: tuple[str, ...] = ()) -> int:
+    """Run `argv` until it, or what of it is vital, ends, the lifeline closes, or a signal comes.
 
-    Nothing that it started is left. A signal N is 128 + N.
+    Nothing that it started is left. Returns its exit status; a signal N is 128 + N.
     """
     if _PRCTL is not None:
         _PRCTL(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -48,7 +55,7 @@ def run(lifeline: int, argv: list[str]) -> int:
         preexec_fn=_die_with_parent,  # noqa: PLW1509 (one system call)
     )
     try:
-        _wait(process, lifeline, told)
+        _wait(process, lifeline, told, set(vital))
         if process.poll() is None:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -59,14 +66,36 @@ def run(lifeline: int, argv: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _wait(process: "subprocess.Popen[bytes]", lifeline: int, told: threading.Event) -> None:
-    """Return when the server has ended, or has to."""
-    with selectors.DefaultSelector() as selector:
+def _wait(
+    process: "subprocess.Popen[bytes]", lifeline: int, told: threading.Event, unseen: set[str]
+) -> None:
+    """Return when the server has ended, or has to. What is `unseen` is watched once it runs."""
+    with selectors.DefaultSelector() as selector, ExitStack() as stack:
         selector.register(lifeline, selectors.EVENT_READ)
         while process.poll() is None and not told.is_set():
-            if selector.select(_POLL_S) and not os.read(lifeline, 4096):
+            for name, pid in _running(unseen):
+                descriptor = os.pidfd_open(pid)
+                stack.callback(os.close, descriptor)
+                selector.register(descriptor, selectors.EVENT_READ)
+                unseen.discard(name)
+            ready = [key.fd for key, _ in selector.select(_POLL_S)]
+            if any(each != lifeline or not os.read(lifeline, 4096) for each in ready):
                 return
             _reap(process.pid)
+
+
+def _running(names: set[str]) -> list[tuple[str, int]]:
+    """Return which programs of these names run below this process, each once."""
+    found: dict[str, int] = {}
+    level = [os.getpid()] if names else []
+    while level:
+        level = [child for pid in level for child in _children(pid)]
+        for pid in level:
+            with suppress(OSError):
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                if name in names:
+                    found.setdefault(name, pid)
+    return list(found.items())
 
 
 def _reap(but: int) -> None:
@@ -106,4 +135,5 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(int(sys.argv[1]), sys.argv[2:]))
+    names = tuple(name for name in sys.argv[2].split(",") if name != "-")
+    sys.exit(run(int(sys.argv[1]), sys.argv[3:], vital=names))

@@ -35,9 +35,9 @@ def sleepers(seconds: str) -> list[int]:
 
 
 class Leash:
-    def __init__(self, how: str) -> None:
+    def __init__(self, how: str, vital: tuple[str, ...] = ()) -> None:
         read_end, self.lifeline = os.pipe()
-        argv = leashed((sys.executable, "-I", "-c", SERVER, how))
+        argv = leashed((sys.executable, "-I", "-c", SERVER, how), vital=vital)
         self.process = subprocess.Popen(
             [part.replace("{lifeline}", str(read_end)) for part in argv],
             stdout=subprocess.PIPE,
@@ -78,6 +78,22 @@ def test_it_ends_as_its_server_ends() -> None:
     assert leash.end() == 7
     assert not sleepers("71")
     assert not sleepers("72")
+
+
+def test_a_server_without_what_is_vital_is_ended() -> None:
+    leash = Leash("stay", vital=("sleep",))
+    time.sleep(1.0)  # seen
+    os.kill(sleepers("71")[0], signal.SIGKILL)
+    os.kill(sleepers("72")[0], signal.SIGKILL)
+    assert leash.end() == 128 + signal.SIGTERM
+
+
+def test_what_is_vital_may_come_late_or_never() -> None:
+    leash = Leash("stay", vital=("no-such-program", "sleep"))
+    time.sleep(0.5)
+    assert leash.process.poll() is None
+    leash.close()
+    assert leash.end() == 128 + signal.SIGTERM
 
 
 def test_a_killed_leash_takes_the_server_along() -> None:

@@ -1,5 +1,6 @@
 """What each process of Ray is told."""
 
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,7 @@ def test_no_process_has_a_secret_or_more_of_an_environment_than_this(monkeypatch
     assert told["RAY_AUTH_MODE"] == "token"
     assert told["RAY_AUTH_TOKEN_PATH"] == "/t"
     assert told["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert told["RAY_USAGE_STATS_REPORT_URL"].startswith("http://127.0.0.1:")
     assert not {"WARDIAN_SECRET", "RAY_AUTH_TOKEN"} & set(told)
     assert all(process.env == told for process in cluster_processes(PLACE, logs=Path("/l")))
 
@@ -93,7 +95,8 @@ def test_directory_and_token_are_for_their_owner_alone(tmp_path: Path) -> None:
     long = short_directory(tmp_path / ("x" * LONGEST_DIRECTORY))
     assert len(str(long)) <= LONGEST_DIRECTORY
     assert stat.S_IMODE(long.stat().st_mode) == 0o700
-    long.rmdir()
+    assert "provider" in (long / "ray_bootstrap_config.yaml").read_text()
+    shutil.rmtree(long)
     write_token(tmp_path / "token")
     assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
     assert len((tmp_path / "token").read_text()) == 64

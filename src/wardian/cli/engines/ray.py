@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Final
@@ -65,10 +66,13 @@ class RayCluster:
         """End its processes; see `Cluster.stop`."""
         await self._supervisor.end(*self._started)
         self._started = ()
+        if self._place is not None and not self._place.directory.is_relative_to(self._state.root):
+            shutil.rmtree(self._place.directory, ignore_errors=True)
 
     async def _find_place(self) -> RayPlace:
         table, here = self._operator.ray, self._state.root / "engines" / "ray"
         here.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(here / "temp", ignore_errors=True)  # what the last cluster left
         files = here / "files"
         if table.address is None:
             names = tuple(dict.fromkeys((table.node_address, "localhost", "127.0.0.1")))

@@ -17,8 +17,11 @@ PORTS_OF_A_NODE: Final = 100
 _OF_GCS: Final = 0
 _AGENT_HTTP, _AGENT_GRPC, _RUNTIME_ENV, _METRICS, _NODE, _OBJECTS, _DASHBOARD = range(1, 8)
 _WORKER_PORTS: Final = 20
-LONGEST_DIRECTORY: Final = 40
-"""Bytes: Ray puts sockets 66 bytes deeper, and the name of a Unix socket has 107."""
+LONGEST_DIRECTORY: Final = 38
+"""Bytes: Ray puts sockets 68 bytes deeper, and the name of a Unix socket has 107."""
+TEMP: Final = "t"
+"""Below the directory, which stays closed: Ray opens this one to everybody (mode 0777)."""
+_BOOTSTRAP: Final = "ray_bootstrap_config.yaml"
 OBJECT_STORE_BYTES: Final = 80_000_000
 """Nothing of Wardian is in Ray's object store; a node refuses to start with less than 75 MiB."""
 
@@ -96,12 +99,19 @@ class RayPlace:
 
 
 def short_directory(wanted: Path) -> Path:
-    """Return `wanted`, made with mode 0700, or a temporary one if its name is too long for Ray."""
+    """Return `wanted`, made with mode 0700, or a temporary one if its name is too long for Ray.
+
+    Its dashboard asks metadata services, over the network, which cloud it is in, even where reports
+    of usage are off; not where a file says how the cluster was launched. So there is that file.
+    """
     if len(os.fsencode(wanted)) > LONGEST_DIRECTORY:
-        return Path(tempfile.mkdtemp(prefix="wardian-ray-"))
-    wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
-    wanted.chmod(0o700)
-    return wanted
+        found = Path(tempfile.mkdtemp(prefix="wardian-ray-"))
+    else:
+        found = wanted
+        found.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found.chmod(0o700)
+    (found / _BOOTSTRAP).write_text("provider:\n  type: none\n")
+    return found
 
 
 def write_token(path: Path) -> None:
@@ -124,6 +134,8 @@ def environment(place: RayPlace) -> Mapping[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(place.token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Where reports are off Ray reports that they are: to a port of ours where nobody listens.
+        "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
         # A node that lost its head ends, and is started again: a new head knows nothing of it.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
         # A head notes within about seven seconds that a node is gone, and not within twenty.
@@ -157,13 +169,19 @@ def cluster_processes(
     return tuple(
         ProcessSpec(
             name=f"ray-{number}",
-            argv=leashed(_node(place, number)),
+            argv=leashed(_node(place, number), vital=_vital(place, number)),
             env=environment(place),
             log_path=logs / f"ray-{number}.log",
             stop_rank=stop_rank,
         )
         for number in range(1, (place.nodes if place.address is None else 1) + 1)
     )
+
+
+def _vital(place: RayPlace, number: int) -> tuple[str, ...]:
+    """Return what a node is nothing without: `ray start` stays when its raylet ends by itself."""
+    head = place.address is None and number == 1
+    return ("raylet", "gcs_server") if head else ("raylet",)
 
 
 def _node(place: RayPlace, number: int) -> tuple[str, ...]:
@@ -194,7 +212,7 @@ def _node(place: RayPlace, number: int) -> tuple[str, ...]:
         f"--num-cpus={place.cpus if place.address is None else 0}",
         "--num-gpus=0",
         f"--object-store-memory={place.object_store_bytes}",
-        f"--temp-dir={place.directory}",
+        f"--temp-dir={place.directory / TEMP}",
         *("--disable-usage-stats", "--include-log-monitor=false", "--log-style=record"),
         *(f"--{name}={port}" for name, port in ports.items()),
     )
