@@ -45,7 +45,11 @@ ENGINES = {"flink": flink, "local": local, "ray": ray}
 
 
 @pytest.fixture(
-    params=["local", pytest.param("flink", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    params=[
+        "local",
+        pytest.param("flink", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+        pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+    ]
 )
 def engines(request: pytest.FixtureRequest, tmp_path: Path):
     if request.param == "flink":

@@ -4,16 +4,20 @@ It takes orders on its standard input, and answers on its standard output; it en
 closes, and takes its actors with it, since Ray ends those of a driver that is gone.
 """
 
+import contextlib
 import logging
 import os
 import queue
 import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from wardian.engines.ray.actor import WorkerActor
 from wardian.engines.ray.fleet import Fleet
 from wardian.engines.ray.messages import LINE_BYTES, Answer, Ask, Keep, line_of, parse_order
+from wardian.engines.tending import die_with, program_of
 from wardian.errors import FormatError
 
 _TURN_S: Final = 0.1
@@ -88,6 +92,21 @@ def _connect(address: str, node: str) -> Any:
     return ray
 
 
+def _raylet(ray: Any) -> Iterator[int]:
+    """Yield the process that is this driver's node: each driver has one beside it.
+
+    A head that is quickly started again is another cluster, to which Ray would have a driver of the
+    one before talk without end. So a driver ends with its node.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    (socket,) = (each["RayletSocketName"] for each in ray.nodes() if each["NodeID"] == here)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        pid = int(path.parent.name)
+        with contextlib.suppress(OSError):
+            if program_of(pid) == "raylet" and socket.encode() in path.read_bytes():
+                yield pid
+
+
 def main() -> None:
     """Run one driver."""
     address, node, cpus = sys.argv[1:]
@@ -97,6 +116,7 @@ def main() -> None:
     orders: queue.Queue[Keep | Ask | None] = queue.Queue()
     threading.Thread(target=listen, args=(sys.stdin.buffer, orders), daemon=True).start()
     ray = _connect(address, node)
+    die_with(_raylet(ray))
     driver = Driver(Fleet(ray, WorkerActor, cpus=float(cpus)), sink)
     driver.answer(0)
     driver.run(orders)
