@@ -7,8 +7,8 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -22,7 +22,7 @@ import wardian
 from wardian.engines.environment import find_python
 from wardian.errors import ConfigError, WardianError
 
-PATIENCE_S = 180.0
+PATIENCE_S, START_S = 180.0, 300.0
 CALLERS, PAUSE_S = 8, 0.02
 KINDS: dict[str, Callable[[str, str], bool]] = {
     "taskmanager": lambda name, line: name == "java" and "TaskManagerRunner" in line,
@@ -157,3 +157,14 @@ def serving(mesh: RunningMesh, count: int) -> bool:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def two_workers(directory: Path, engine: str, more: str = "") -> AsyncIterator[RunningMesh]:
+    example = example_with(directory / "example", engine, replicas=2, more=more)
+    mesh = RunningMesh(state=directory / "state", example=example).start(START_S)
+    try:
+        await until(lambda: serving(mesh, 2), "two workers")
+        yield mesh
+    finally:
+        assert mesh.stop() == 0, mesh.screen

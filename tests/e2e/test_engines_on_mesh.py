@@ -4,14 +4,16 @@ Then each process of the engine is killed under load, and workers are scaled: ev
 answered, and rightly.
 """
 
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from engine_mesh import (
+    START_S,
     Load,
     example_with,
     kill,
@@ -19,6 +21,7 @@ from engine_mesh import (
     processes_of,
     roles_of_workers,
     serving,
+    two_workers,
     until,
 )
 from mesh import DIGITS, RunningMesh
@@ -27,22 +30,10 @@ import wardian
 from wardian._internal import wire
 from wardian.broker.mesh.manifest import SignedManifest, parse_manifest
 
-START_S = 300.0
 KILLS = {
     "flink": ("taskmanager", "flink python", "worker", "jobmanager"),
     "ray": ("actor", "worker", "driver", "agent", "gcs"),
 }
-
-
-@asynccontextmanager
-async def two_workers(directory: Path, engine: str, more: str = "") -> AsyncIterator[RunningMesh]:
-    example = example_with(directory / "example", engine, replicas=2, more=more)
-    mesh = RunningMesh(state=directory / "state", example=example).start(START_S)
-    try:
-        await until(lambda: serving(mesh, 2), "two workers")
-        yield mesh
-    finally:
-        assert mesh.stop() == 0, mesh.screen
 
 
 def measurements(mesh: RunningMesh) -> dict[str, tuple[str, ...]]:
@@ -150,13 +141,18 @@ async def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, engine: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-async def test_a_killed_node_of_ray(tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+def test_a_killed_node_of_ray(tmp_path: Path) -> None:
+    """Two nodes on one machine are for a network namespace: elsewhere Ray listens on all of it."""
     need_engine("ray")
-    async with two_workers(tmp_path, "ray", "[ray]\nnodes = 2\n") as mesh, Load(mesh) as load:
-        last = processes_of(mesh, "raylet")[-1]
-        began = time.monotonic()
-        kill(last)
-        took = await until(lambda: serving(mesh, 2), "two workers after a node")
-        print(f"ray node: {took:.1f} s, gap {load.gap_since(began):.2f} s", dict(load.outcomes))
-    assert set(load.outcomes) == {"answered"}
+    script = 'ip link set lo up && exec "$@"'
+    inside = [sys.executable, str(Path(__file__).with_name("node_killed.py")), str(tmp_path)]
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script, "sh", *inside],
+        capture_output=True,
+        text=True,
+        timeout=350,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr[-3000:]
