@@ -4,7 +4,6 @@ The whole mesh runs under strace, which sees every byte that any of its processe
 socket or pipe; then every file is searched, and every process's environment and command line.
 """
 
-import base64
 import os
 import re
 import subprocess
@@ -13,116 +12,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
+from canaries import (
+    INPUT,
+    WEIGHT,
+    WRITES,
+    connections,
+    contents,
+    encodings,
+    surroundings,
+    traced_bytes,
+    traced_mesh,
+    written_places,
+)
 from mesh import RunningMesh
-from onnx import TensorProto, helper, numpy_helper
 
 import wardian
-
-WEIGHT = b"WEIGHT-CANARY-4d1f7c0a9e35b826-END-OF-WEIGHT-CANARY-0123456789ab"
-INPUT = b"INPUT-CANARY-90c3e7a1-END-OF-INPUT-CANARY-0123456789abcdef-0123!"
-WRITES = "write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg,memfd_create,execve"
-PLACES = "openat,open,creat,mkdir,mkdirat,connect"
-
-
-def example(directory: Path) -> Path:
-    """A model y = x + w whose weights are the canary's bytes, read as FP32."""
-    directory.mkdir()
-    weight = np.frombuffer(WEIGHT, np.float32)
-    assert np.isfinite(weight).all()
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "w"], ["y"])],
-        "canary",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", weight.size])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", weight.size])],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, directory / "canary.onnx")
-    (directory / "wardian.toml").write_text(
-        '[mesh]\nname = "canary"\nowners = []\n\n[models.canary]\n'
-    )
-    (directory / "example.toml").write_text('[models.canary]\nfile = "canary.onnx"\n')
-    (directory / "operator.toml").write_text('log_level = "debug"\n')
-    return directory
-
-
-def traced_bytes(traces: Path) -> bytes:
-    """Every byte string of the trace, decoded."""
-    out = bytearray()
-    for trace in traces.glob("trace.*"):
-        for line in trace.read_bytes().split(b"\n"):
-            for part in line.split(b'"')[1::2]:
-                try:
-                    out += bytes.fromhex(part.replace(b"\\x", b"").decode())
-                except ValueError:
-                    out += part
-                out += b"\n"
-    return bytes(out)
-
-
-def unescape(text: str) -> str:
-    return bytes.fromhex(text.replace("\\x", "")).decode(errors="replace")
-
-
-def written_places(traces: Path) -> set[str]:
-    """Every path that was opened for writing or made."""
-    opened = re.compile(r'^(?:openat\([^,]+, |open\(|creat\()"([^"]*)", ([A-Z_|]+)')
-    made = re.compile(r'^(?:mkdir\(|mkdirat\([^,]+, )"([^"]*)"')
-    places = set()
-    for trace in traces.glob("trace.*"):
-        for line in trace.read_text(errors="replace").splitlines():
-            if " = -1 " in line:
-                continue
-            if (
-                (found := opened.match(line)) and re.search("WRONLY|RDWR|CREAT", found.group(2))
-            ) or (found := made.match(line)):
-                places.add(unescape(found.group(1)))
-    return places
-
-
-def connections(traces: Path) -> set[str]:
-    """Every address that was connected to, as strace prints it."""
-    text = "\n".join(trace.read_text(errors="replace") for trace in traces.glob("trace.*"))
-    found = set(re.findall(r"^connect\(\d+, (\{.*?\}), ", text, re.MULTILINE))
-    return {re.sub(r"(?:\\x[0-9a-f]{2})+", lambda part: unescape(part.group()), a) for a in found}
-
-
-def encodings(canary: bytes) -> list[bytes]:
-    """The forms in which it could leak: as it is, in hex, in base64, and as JSON numbers."""
-    numbers = np.frombuffer(canary, np.float32)
-    return [
-        canary[8:40],
-        canary.hex().encode()[16:80],
-        *(base64.b64encode(canary[shift:])[4:44] for shift in range(3)),  # at every alignment
-        repr(float(numbers[3])).encode()[:12],
-        str(numbers[3]).encode()[:8],
-    ]
 
 
 @pytest.fixture
 def traced(tmp_path: Path, need_program: Callable[[str], str]) -> Iterator[RunningMesh]:
-    strace = need_program("strace")
-    (tmp_path / "traces").mkdir()
-    mesh = RunningMesh(
-        state=tmp_path / "state",
-        example=example(tmp_path / "example"),
-        prefix=(
-            strace,
-            "-ff",
-            "-qq",
-            "-xx",
-            "-s",
-            "4194304",
-            "-e",
-            f"trace={WRITES},{PLACES}",
-            "-e",
-            "signal=none",
-            "-o",
-            str(tmp_path / "traces" / "trace"),
-        ),
-    ).start(timeout_s=120)
+    mesh = traced_mesh(tmp_path, need_program("strace")).start(timeout_s=120)
     yield mesh
     mesh.stop()
 
@@ -141,17 +51,10 @@ def test_no_canary_leaves_the_enclaves(traced: RunningMesh, tmp_path: Path) -> N
         check=True,
     ).stdout
     assert b"wardian" in metrics
-    environments = b""
     pids = traced.pids()
     assert len(pids) >= 7  # strace, up, and launcher and role of broker, front end and worker
-    for pid in pids:
-        environments += Path(f"/proc/{pid}/environ").read_bytes()
-        environments += Path(f"/proc/{pid}/cmdline").read_bytes()
-    files = b"".join(
-        path.read_bytes()
-        for path in tmp_path.rglob("*")
-        if path.is_file() and "example" not in path.parts and "traces" not in path.parts
-    )
+    environments = surroundings(pids)
+    files = contents(tmp_path)
     assert traced.stop() == 0
     written = traced_bytes(tmp_path / "traces")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -108,8 +109,10 @@ class OwnCluster:
         """
         async with self._turn:
             if not self._started:
-                _make_directories(self.place)
                 directory = self.place.directory
+                for left in ("checkpoints", "savepoints", "tmp", "work"):  # by a cluster before
+                    shutil.rmtree(directory / left, ignore_errors=True)
+                _make_directories(self.place)
                 write_settings(directory / "conf", cluster_settings(self.place))
                 write_settings(directory / "submit", client_settings(self.place))
                 self._run("jobmanager", ("jobmanager.sh", "start-foreground"), rank=self._rank)
