@@ -131,9 +131,9 @@ LIMITS = """\
 - The p99 of digits in open loops is underestimated: what was measured grows with the load faster than
   stalls of a fixed rate do. Why is not known; how Linux places wake-ups on two cores, and the
   10 ms for which a front end holds a message back (`HELD_BACK_S`), are where to look.
-- The costs come from the calibration alone, but the rules of the model were settled while looking at
-  the first runs, that of 2026-11-26 among them (that the heavy model gets its stalls from the spin,
-  that arrivals have the measured seeds). A run that came after is the fairer test.
+- The costs come from the calibration alone. The rules of the model were settled while looking at two
+  earlier runs (that the heavy model gets its stalls from the spin, that arrivals have the measured
+  seeds), and not at a later one than the first line of `bench/results/capacity.jsonl`.
 - In the plan a front end has workers of its own. Where many front ends share them, messages get smaller
   and dearer.
 - Every figure of the plan scales what two cores of a shared virtual machine did. The order of the
