@@ -25,10 +25,10 @@ def _colours(colours: Mapping[str, str]) -> str:
 STYLE: Final = f"""\
 svg{{font:13px system-ui,sans-serif;background:#fff;color:#1c2330}}
 text{{fill:#1c2330}}.grid{{stroke:#d5dae2}}.axis{{stroke:#1c2330}}
-polyline{{fill:none;stroke-width:2}}.band{{fill:#1c2330;opacity:.08}}
+polyline{{fill:none;stroke-width:2}}path.band,.band rect{{fill:#1c2330;opacity:.15}}
 {_colours(LIGHT)}
 @media (prefers-color-scheme:dark){{svg{{background:#14181f;color:#e4e8ef}}
-text{{fill:#e4e8ef}}.grid{{stroke:#343b47}}.axis{{stroke:#e4e8ef}}.band{{fill:#e4e8ef}}
+text{{fill:#e4e8ef}}.grid{{stroke:#343b47}}.axis{{stroke:#e4e8ef}}path.band,.band rect{{fill:#e4e8ef}}
 {_colours(DARK)}}}
 """
 
@@ -56,13 +56,13 @@ class Axes:
             x = self.x(10**power)
             drawn.append(
                 f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{BOTTOM}"/>'
-                f'<text x="{x:.1f}" y="{BOTTOM + 20}" text-anchor="middle">{10.0**power:,g}</text>'
+                f'<text x="{x:.1f}" y="{BOTTOM + 20}" text-anchor="middle">{_decade(power)}</text>'
             )
         for power in range(self.y0, self.y1 + 1):
             y = self.y(10**power)
             drawn.append(
                 f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:,g}</text>'
+                f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_decade(power)}</text>'
             )
         middle = (LEFT + RIGHT) / 2
         turned = f'transform="translate(18 {(TOP + BOTTOM) / 2}) rotate(-90)"'
@@ -71,6 +71,10 @@ class Axes:
             f'<text x="{middle}" y="{BOTTOM + 44}" text-anchor="middle">{escape(across)}</text>',
             f'<text {turned} text-anchor="middle">{escape(up)}</text>',
         ]
+
+
+def _decade(power: int) -> str:
+    return f"{10**power:,}" if power >= 0 else f"{10.0**power:g}"
 
 
 def _decades(values: Sequence[float]) -> tuple[int, int]:
@@ -117,7 +121,7 @@ def draw_check(rows: Sequence[Mapping[str, Any]]) -> str:
             f'<g class="{css}"><circle cx="{axes.x(seen):.1f}" cy="{axes.y(told):.1f}" r="4">'
             f"<title>{escape(tip)}</title></circle></g>"
         )
-    names = [("a", "digits"), ("b", "heavy"), ("", "band: 20 %")]
+    names = [("a", "digits"), ("b", "heavy"), ("band", "band: 20 %")]
     return _page("p99: predicted against measured", parts, names)
 
 
