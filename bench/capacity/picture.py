@@ -28,7 +28,8 @@ text{{fill:#1c2330}}.grid{{stroke:#d5dae2}}.axis{{stroke:#1c2330}}
 polyline{{fill:none;stroke-width:2}}path.band,.band rect{{fill:#1c2330;opacity:.15}}
 {_colours(LIGHT)}
 @media (prefers-color-scheme:dark){{svg{{background:#14181f;color:#e4e8ef}}
-text{{fill:#e4e8ef}}.grid{{stroke:#343b47}}.axis{{stroke:#e4e8ef}}path.band,.band rect{{fill:#e4e8ef}}
+text{{fill:#e4e8ef}}.grid{{stroke:#343b47}}.axis{{stroke:#e4e8ef}}
+path.band,.band rect{{fill:#e4e8ef}}
 {_colours(DARK)}}}
 """
 
