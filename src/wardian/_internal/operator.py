@@ -15,7 +15,7 @@ Version = Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{0,8}\Z")]
 Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 MAX_SHARES: Final = 8
 """Most versions among which the requests for one model are divided."""
-HostPort = Annotated[str, msgspec.Meta(pattern=r"\A\S+:[0-9]{1,5}\Z")]
+HostPort = Annotated[str, msgspec.Meta(pattern=r"\A[^\s/]+:[0-9]{1,5}\Z")]
 
 
 EngineName = Literal["local", "flink", "ray"]
