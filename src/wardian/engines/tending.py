@@ -82,8 +82,7 @@ class Tender:
     def stop(self, grace_s: float = GRACE_S) -> None:
         """End the worker: it answers what it holds; a late one is killed."""
         process = self._process
-        if process is not None:
-            self._close_lifeline()
+        if process is not None:  # its lifeline stays: it is told once, and not cut off
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             until = monotonic() + grace_s
