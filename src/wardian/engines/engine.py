@@ -9,7 +9,7 @@ holds a key, a model or an input.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
 LIFELINE: Final = "{lifeline}"
 """Stands in a command line for the lifeline: the descriptor of a pipe, as the engine has it. The
@@ -38,6 +38,21 @@ class WorkersSpec:
     env: Mapping[str, str]
     logs: Path
     replicas: int
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return all that an engine ever gets to store of workers: strings and a number."""
+        return {
+            "name": self.name,
+            "argv": list(self.argv),
+            "env": dict(self.env),
+            "logs": str(self.logs),
+            "replicas": self.replicas,
+        }
+
+    @classmethod
+    def from_plain(cls, said: Mapping[str, Any]) -> Self:
+        """Return what `to_plain` returned."""
+        return cls(**{**said, "argv": tuple(said["argv"]), "logs": Path(said["logs"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

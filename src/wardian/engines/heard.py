@@ -3,6 +3,8 @@
 import json
 from typing import Final
 
+from wardian._internal.wire import printable
+
 LINE_BYTES: Final = 64 * 1024
 """Of a longer line nothing is heard. It stands in the log all the same."""
 _REASON_CHARACTERS: Final = 300
@@ -27,7 +29,7 @@ class Heard:
         if len(line) > LINE_BYTES:
             return
         if line.startswith("error: "):
-            self.reason = _printable(line.removeprefix("error: "))
+            self.reason = printable(line.removeprefix("error: ")[:_REASON_CHARACTERS])
             return
         try:
             record = json.loads(line)
@@ -38,12 +40,8 @@ class Heard:
         if record.get("event") == "worker.ready":
             self.ready = True
         elif record.get("event") == "failed":
-            self.reason = _printable(str(record.get("reason")))
+            self.reason = printable(str(record.get("reason"))[:_REASON_CHARACTERS])
 
     def ended(self) -> None:
         """Note that it ended: whatever comes next has to say again that it serves."""
         self.ready = False
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:_REASON_CHARACTERS])

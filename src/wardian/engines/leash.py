@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from wardian.engines.engine import LIFELINE
+from wardian.engines.tending import program_of
 
 GRACE_S: Final = 10.0
 """How long the server may take to end by itself."""
@@ -91,10 +92,8 @@ def _running(names: set[str]) -> list[tuple[str, int]]:
     while level:
         level = [child for pid in level for child in _children(pid)]
         for pid in level:
-            with suppress(OSError):
-                name = Path(f"/proc/{pid}/comm").read_text().strip()
-                if name in names:
-                    found.setdefault(name, pid)
+            if (name := program_of(pid)) in names:
+                found.setdefault(name, pid)
     return list(found.items())
 
 

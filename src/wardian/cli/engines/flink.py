@@ -6,7 +6,7 @@ from typing import Final
 
 from wardian._internal.operator import Operator
 from wardian.cli.engines.flink_files import write_flink_files
-from wardian.cli.engines.infrastructure import fetch_pair
+from wardian.cli.engines.infrastructure import demand_files, fetch_pair
 from wardian.cli.resolving import free_port
 from wardian.cli.state import StateDir
 from wardian.engines import Engine, Supervisor
@@ -105,11 +105,6 @@ class FlinkCluster:
                 f"{table.rest} is known and entered"
             )
         directory = (self._state.root / table.files).resolve()
-        for name in _OF_CLIENT:
-            path = directory / name
-            if not path.is_file():
-                raise ConfigError(f"operator.toml: [flink] files: {path} is not there")
-            if name in _SECRET and path.stat().st_mode & 0o077:
-                raise ConfigError(f"{path}: open to other users; run chmod 600 on it")
+        demand_files(directory, _OF_CLIENT, secret=_SECRET, table="flink")
         password = (directory / PASSWORD).read_text().partition("\n")[0]
         return FlinkTls(directory=directory, password=password)

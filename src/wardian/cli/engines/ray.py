@@ -10,7 +10,7 @@ from typing import Final
 from wardian._internal.files import replace_file
 from wardian._internal.operator import Operator
 from wardian.broker.certificates import chain_pem
-from wardian.cli.engines.infrastructure import Pair, fetch_pair
+from wardian.cli.engines.infrastructure import Pair, demand_files, fetch_pair
 from wardian.cli.state import StateDir
 from wardian.engines import Engine, Supervisor
 from wardian.engines.environment import find_python
@@ -79,7 +79,9 @@ class RayCluster:
             write_files(files, await fetch_pair(self._state, self._operator, names=names))
         elif table.files is not None:
             files = (self._state.root / table.files).resolve()
-            _demand(files)
+            demand_files(
+                files, (CERTIFICATE, KEY, TRUSTED, TOKEN), secret={KEY, TOKEN}, table="ray"
+            )
         else:
             raise ConfigError(
                 "operator.toml: [ray] files: say where the TLS files and the token are of the "
@@ -111,15 +113,6 @@ def write_files(directory: Path, pair: Pair) -> None:
     replace_file(directory / KEY, pair.key.private_pem().reveal())
     (directory / TOKEN).unlink(missing_ok=True)
     write_token(directory / TOKEN)
-
-
-def _demand(files: Path) -> None:
-    for name in (CERTIFICATE, KEY, TRUSTED, TOKEN):
-        path = files / name
-        if not path.is_file():
-            raise ConfigError(f"operator.toml: [ray] files: {path} is not there")
-        if name in {KEY, TOKEN} and path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path}: open to other users; run chmod 600 on it")
 
 
 def _free_range(address: str, *, nodes: int) -> int:

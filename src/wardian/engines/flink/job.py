@@ -10,7 +10,6 @@ import contextlib
 import json
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wardian.engines.engine import WorkersSpec
@@ -92,27 +91,12 @@ class Tending(ProcessFunction):
 
 def read_spec(raw: str) -> WorkersSpec:
     """Return what `write_spec` wrote."""
-    said = json.loads(raw)
-    return WorkersSpec(
-        name=said["name"],
-        argv=tuple(said["argv"]),
-        env=said["env"],
-        logs=Path(said["logs"]),
-        replicas=said["replicas"],
-    )
+    return WorkersSpec.from_plain(json.loads(raw))
 
 
 def write_spec(spec: WorkersSpec) -> str:
     """Return `spec` as JSON."""
-    return json.dumps(
-        {
-            "name": spec.name,
-            "argv": spec.argv,
-            "env": dict(spec.env),
-            "logs": str(spec.logs),
-            "replicas": spec.replicas,
-        }
-    )
+    return json.dumps(spec.to_plain())
 
 
 def submit(said: dict[str, Any]) -> str:

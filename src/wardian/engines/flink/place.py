@@ -99,7 +99,6 @@ class FlinkPlace:
         ports: of a cluster of our own; None where `rest` is given.
         rest: host and port of the REST server of a cluster that is there.
         memory: of a cluster of our own.
-        java_home: where Java 17 is; None: as `java` is found on PATH.
     """
 
     python: Path
@@ -110,7 +109,6 @@ class FlinkPlace:
     ports: FlinkPorts | None = None
     rest: tuple[str, int] | None = None
     memory: FlinkMemory = field(default_factory=FlinkMemory)
-    java_home: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse a place that is two, or none.

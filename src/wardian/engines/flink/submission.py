@@ -76,7 +76,7 @@ async def submit(
 def environment(place: FlinkPlace, settings: Path) -> dict[str, str]:
     """Return all that a process of Flink has of an environment, with its settings' directory."""
     home = flink_home(place.python)
-    given = {
+    return {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
         "HOME": str(place.directory),
@@ -85,9 +85,6 @@ def environment(place: FlinkPlace, settings: Path) -> dict[str, str]:
         "HADOOP_CLASSPATH": str(jar(place.python)),  # how one adds to the class path of a cluster
         "PYTHONSAFEPATH": "1",
     }
-    if place.java_home is not None:
-        given["JAVA_HOME"] = str(place.java_home)
-    return given
 
 
 def flink_home(python: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from wardian.engines.engine import WorkersSpec
@@ -15,12 +14,11 @@ class WorkerActor:
     """Tends one worker, as long as `beat` is called. It dies with its node's raylet."""
 
     def __init__(self, spec: dict[str, Any], number: int) -> None:
-        """Tend worker `number` of `spec`: the fields of a `WorkersSpec`, `logs` as a string."""
+        """Tend worker `number` of `spec`, a `WorkersSpec` as `to_plain` returns it."""
         die_with([os.getppid()])
-        logs = Path(spec["logs"])
-        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fields = {**spec, "argv": tuple(spec["argv"]), "logs": logs}
-        self._tender = Tender(WorkersSpec(**fields), number=number)
+        workers = WorkersSpec.from_plain(spec)
+        workers.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._tender = Tender(workers, number=number)
 
     def beat(self) -> dict[str, Any]:
         """Return, half a second later, its `WorkerStatus` by fields, and which process this is."""

@@ -110,7 +110,7 @@ class Fleet:
         if self._spec is None or each.beat is not None or self._now() < each.due:
             return
         if each.actor is None:
-            each.actor = self._actor.remote(_plain(self._spec), number)
+            each.actor = self._actor.remote(self._spec.to_plain(), number)
         each.beat, each.began = each.actor.beat.remote(), self._now()
 
     def _take(self, each: _Placed) -> None:
@@ -139,14 +139,3 @@ class Fleet:
                 self._ray.kill(each.actor, no_restart=True)
             else:
                 yield each
-
-
-def _plain(spec: WorkersSpec) -> dict[str, Any]:
-    """Return all that Ray ever gets to store of a worker: strings and a number."""
-    return {
-        "name": spec.name,
-        "argv": list(spec.argv),
-        "env": dict(spec.env),
-        "logs": str(spec.logs),
-        "replicas": spec.replicas,
-    }
