@@ -1,0 +1,1 @@
+"""Learning together: federated rounds whose coordinator is attested, and what parties need for them."""

@@ -1,0 +1,171 @@
+"""One party that attends, on its connection: it is asked, and what it answers is staged."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from wardian._internal.log import event
+from wardian.broker.frames import FrameStream
+from wardian.errors import FormatError, PolicyDenied, WardianError
+from wardian.learning.content import chunks, content_bytes, specs_of
+from wardian.learning.coordinator.question import Question
+from wardian.learning.messages import (
+    CHUNK_BYTES,
+    HEADER_BYTES,
+    Answer,
+    Ask,
+    FromCoordinator,
+    Over,
+    Still,
+    Taken,
+    Unwanted,
+    encode,
+    from_party,
+)
+from wardian.learning.records import RecordDict
+from wardian.learning.staging import Staging
+
+log = logging.getLogger(__name__)
+
+STILL_S: Final = 10.0
+"""After so long without a word, each side says that it is there."""
+SILENT_S: Final = 60.0
+"""Who says nothing for so long is gone."""
+CHUNK_S: Final = 30.0
+"""Within which a frame of content has come, or gone."""
+MAX_REASON: Final = 200
+
+Answered = Callable[[str, Answer, "Staging | None"], bool]
+"""Told of an answer of a party, whole, or without content; returns whether it counts."""
+
+
+class Attendant:
+    """Speaks with one party for as long as it is there."""
+
+    def __init__(
+        self,
+        party: str,
+        stream: FrameStream,
+        *,
+        question: Callable[[], Question | None],
+        answered: Answered,
+    ) -> None:
+        """Speak with `party` on `stream`.
+
+        Args:
+            party: who has proved to be there.
+            stream: its connection.
+            question: what is asked at present, if anything is.
+            answered: told of every answer.
+        """
+        self.party = party
+        self.told = False
+        """Whether it was told that the run is over."""
+        self._stream = stream
+        self._question, self._answered = question, answered
+        self._turn = asyncio.Lock()
+
+    async def converse(self) -> None:
+        """Hear the party until its connection ends.
+
+        Raises:
+            WardianError: it ended, or was ended: the party broke the rules.
+        """
+        quiet = asyncio.get_running_loop().create_task(self._say_still())
+        try:
+            while True:
+                raw = await self._stream.receive(most=HEADER_BYTES, timeout_s=SILENT_S)
+                said = from_party(raw)
+                if isinstance(said, Answer):
+                    await self._hear(said)
+                elif not isinstance(said, Still):
+                    raise FormatError("learning message: not its turn")
+        finally:
+            quiet.cancel()
+
+    async def ask(self, message: Ask, content: RecordDict) -> None:
+        """Ask; raises TransportError where the party is gone."""
+        await self._say(message, content)
+
+    async def tell_over(self, message: Over, content: RecordDict) -> None:
+        """Say that the run is over."""
+        await self._say(message, content)
+        self.told = True
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._stream.abort()
+
+    async def _hear(self, answer: Answer) -> None:
+        """Take in one answer; who answers other than asked is refused, and its connection cut."""
+        question = self._question()
+        if question is None or question.number != answer.number:
+            await self._drain(content_bytes(answer.records), question)
+            await self._say(Unwanted(number=answer.number, reason="its time is over"))
+            return
+        try:
+            staged = None if answer.error else await self._staged(question, answer)
+            if self._answered(self.party, answer, staged):
+                await self._say(Taken(number=answer.number))
+            else:
+                reason = "the party says that it cannot" if answer.error else "it came too late"
+                await self._say(Unwanted(number=answer.number, reason=reason))
+        except (FormatError, PolicyDenied) as err:
+            reason = str(err)[:MAX_REASON]
+            question.round.refuse(self.party, reason)
+            event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
+            self._answered(self.party, Answer(number=answer.number, error=reason), None)
+            await self._say(Unwanted(number=answer.number, reason=reason))
+            raise
+
+    async def _staged(self, question: Question, answer: Answer) -> Staging:
+        staged = question.stage(self.party, answer)
+        try:
+            left = staged.total_bytes
+            while left:
+                chunk = await self._stream.receive(most=CHUNK_BYTES, timeout_s=CHUNK_S)
+                staged.write(chunk)
+                left -= len(chunk)
+            if staged.total_bytes > CHUNK_BYTES:
+                return await asyncio.get_running_loop().run_in_executor(None, staged.finish)
+            return staged.finish()
+        except BaseException:
+            staged.drop()
+            raise
+
+    async def _drain(self, size: int, question: Question | None) -> None:
+        """Read past the content of an answer that nobody waits for, if it is not too much."""
+        most = question.wanted.max_bytes if question is not None else CHUNK_BYTES
+        if size > most:
+            raise PolicyDenied("an answer that was not asked for", rule="size")
+        while size > 0:
+            size -= len(await self._stream.receive(most=CHUNK_BYTES, timeout_s=CHUNK_S))
+
+    async def _say(self, message: FromCoordinator, content: RecordDict | None = None) -> None:
+        async with self._turn:
+            await self._stream.send(encode(message), timeout_s=CHUNK_S)
+            for pieces in chunks(content) if content is not None else ():
+                await self._stream.send(b"".join(pieces), timeout_s=CHUNK_S)
+
+    async def _say_still(self) -> None:
+        while True:
+            await asyncio.sleep(STILL_S)
+            try:
+                await self._say(Still())
+            except WardianError:
+                self.abort()
+                return
+
+
+def ask_of(question: Question, content: RecordDict, *, run: bytes, head: bytes, left_s: float) -> Ask:
+    """Return the message that asks `question`."""
+    return Ask(
+        run=run,
+        round=question.round_number,
+        kind=question.kind,
+        number=question.number,
+        head=head,
+        answer_s=max(0.001, left_s),
+        records=specs_of(content),
+    )
