@@ -38,9 +38,7 @@ def clean(points: Iterable[dict[str, Any]], *, quiet: float) -> list[dict[str, A
 
 
 def medians(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one point of several of one load: the median of each figure, and how far the 99th
-    percentile went.
-    """
+    """Return one point of several of one load: medians, and how far the 99th percentile went."""
     first = points[0]
     found = {name: statistics.median(each[name] for each in points) for name in FIGURES}
     cpu = {
