@@ -38,7 +38,7 @@ def clean(points: Iterable[dict[str, Any]], *, quiet: float) -> list[dict[str, A
 
 
 def medians(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one point of several of one load: the median of each figure."""
+    """Return one point of several of one load: medians, and how far the 99th percentile went."""
     first = points[0]
     found = {name: statistics.median(each[name] for each in points) for name in FIGURES}
     cpu = {
@@ -46,7 +46,9 @@ def medians(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for role in first["cpu_s"]
     }
     pack = statistics.median(each["answered"] / max(1.0, each["packs"]) for each in points)
-    return {**first, **found, "cpu": cpu, "pack": pack, "rounds": len(points)}
+    tails = [each["p99_ms"] for each in points]
+    seen = {"p99_least_ms": min(tails), "p99_most_ms": max(tails), "rounds": len(points)}
+    return {**first, **found, **seen, "cpu": cpu, "pack": pack}
 
 
 def grouped(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

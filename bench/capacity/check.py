@@ -11,7 +11,7 @@ LONGEST_GAP_S = 0.03
 """A longer one is a pause of the whole machine, of which no percentile of a service tells."""
 CALIBRATION = {"digits": 5, "heavy": 3}
 """Loads from which the costs of each model follow."""
-SHOWN = ("per_second", "p50_ms", "p99_ms", "pack")
+SHOWN = ("per_second", "p50_ms", "p99_ms", "p99_least_ms", "p99_most_ms", "pack")
 
 
 class TooBusy(Exception):
