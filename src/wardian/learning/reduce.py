@@ -143,9 +143,10 @@ def mean_metrics(replies: Replies) -> MetricRecord:
     for name in measured[0]:
         entries = [each.get(name) for each in measured]
         if name != EXAMPLES and len({_form(entry) for entry in entries}) == 1:
-            rows = np.array(entries, np.float64)
+            rows = np.array([e if isinstance(e, list) else [e] for e in entries], np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
-                found[name] = mean_of(rows, counts).tolist()
+                mean = mean_of(rows, counts).tolist()
+            found[name] = mean if isinstance(entries[0], list) else mean[0]
     return MetricRecord(found)
 
 

@@ -1,7 +1,7 @@
 """A whole run in this process: the same app, the same strategy and the same rules, and no network.
 
-A party cannot write to what it is told, and its answers go through the checks and the staging of a
-real run. Nobody is attested here, and all data are in one place: this is to try out a plan.
+A party cannot write to what it is told, and its answers are refused where a real run refuses them.
+Nobody is attested here, and all data and answers are in one place: this is to try out a plan.
 """
 
 import logging
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
-from wardian.errors import ConfigError, FormatError, JobFailed, PolicyDenied
+from wardian.errors import ConfigError, FormatError, JobFailed
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
-from wardian.learning.content import Spec, chunks, content_bytes, specs_of
-from wardian.learning.coordinator.question import Wanted
 from wardian.learning.message import Message, MessageType, Metadata
-from wardian.learning.messages import Arrays
 from wardian.learning.records import ConfigRecord, MetricRecord, Record, RecordDict, Setting
+from wardian.learning.reduce import EXAMPLES
+from wardian.learning.replies import HeldReplies
 from wardian.learning.rounds import Outcome, Round
-from wardian.learning.staging import StagedReplies, Staging
 from wardian.learning.strategies.strategy import Strategy
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES: Final = 2 * 1024**3
-"""Largest answer; the default of a plan."""
+METRICS: Final = "metrics"
+"""The record in which a party says what it measured."""
+MAX_EXAMPLES: Final = 2**40
 _RUN: Final = "simulated"
 MAX_REASON: Final = 200
 
@@ -133,7 +133,7 @@ def simulate(
                 evaluation=run.evaluate(number, arrays) if evaluated else {},
                 judged=dict(judge(number, arrays)) if judge is not None else {},
                 sent_bytes=asked.sent_bytes,
-                received_bytes=sum(each.total_bytes for each in asked.answers.values()),
+                received_bytes=asked.received_bytes,
             )
         )
     return History(arrays=arrays, rounds=tuple(results))
@@ -151,16 +151,23 @@ def cohort(
     return tuple(sorted(seeded.sample(here, size)))
 
 
+Answer = tuple[dict[str, ArrayRecord], MetricRecord]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """A question that is over."""
 
     outcome: Outcome
-    answers: dict[str, Staging]
+    answers: dict[str, Answer]
     sent_bytes: int
 
-    def replies(self) -> StagedReplies:
-        return StagedReplies(self.answers)
+    def replies(self) -> HeldReplies:
+        return HeldReplies(self.answers)
+
+    @property
+    def received_bytes(self) -> int:
+        return sum(each.nbytes for arrays, _ in self.answers.values() for each in arrays.values())
 
 
 class _Run:
@@ -192,11 +199,7 @@ class _Run:
 
     def train(self, number: int, arrays: ArrayRecord, attempts: int) -> _Asked:
         """Return the answers of a cohort that is large enough."""
-        (spec,) = specs_of(RecordDict({"arrays": arrays}))
-        specs = spec.arrays if isinstance(spec, Arrays) else ()
-        wanted = Wanted(
-            arrays=dict.fromkeys(self._strategy.records, specs), max_bytes=MAX_BYTES, examples=True
-        )
+        wanted = dict.fromkeys(self._strategy.records, arrays)
         reasons = ""
         for attempt in range(1, attempts + 1):
             chosen = cohort(
@@ -216,8 +219,7 @@ class _Run:
         contents = self._strategy.configure_evaluate(
             number, arrays, self._told(number), tuple(self._settings)
         )
-        wanted = Wanted(arrays={}, max_bytes=0, examples=True)
-        asked = self._ask(MessageType.EVALUATE, number, contents, wanted, 1)
+        asked = self._ask(MessageType.EVALUATE, number, contents, {}, 1)
         if not asked.outcome.stands:
             return {}
         return dict(self._strategy.aggregate_evaluate(number, asked.replies()))
@@ -230,11 +232,12 @@ class _Run:
         kind: MessageType,
         number: int,
         contents: Mapping[str, RecordDict],
-        wanted: Wanted,
+        wanted: Mapping[str, ArrayRecord],
         quorum: int,
     ) -> _Asked:
         standing = Round(contents, quorum=quorum, until=math.inf)
-        answers, sent = {}, 0
+        answers: dict[str, Answer] = {}
+        sent = 0
         for party in sorted(contents):
             content = _unwritable(contents[party])
             sent += sum(each.nbytes for each in content.array_records.values())
@@ -247,19 +250,20 @@ class _Run:
             )
             try:
                 answers[party] = self._answer(Message(content, metadata=metadata), context, wanted)
-            except (FormatError, PolicyDenied) as err:
+            except FormatError as err:
                 standing.refuse(party, str(err)[:MAX_REASON])
             else:
                 self._states[party] = dict(context.state)
                 standing.answer(party)
         return _Asked(outcome=standing.close(), answers=answers, sent_bytes=sent)
 
-    def _answer(self, message: Message, context: Context, wanted: Wanted) -> Staging:
-        """Return what the app answers, staged.
+    def _answer(
+        self, message: Message, context: Context, wanted: Mapping[str, ArrayRecord]
+    ) -> Answer:
+        """Return what the app answers, copied.
 
         Raises:
             FormatError: it raised, said that it cannot, or answered with anything else.
-            PolicyDenied: the answer is too large.
         """
         try:
             reply = self._app(message, context)
@@ -268,21 +272,34 @@ class _Run:
             raise FormatError(f"the app failed: {type(err).__name__}") from err
         if reply.error is not None:
             raise FormatError(reply.error)
-        specs = specs_of(reply.content)
-        wanted.demand(specs)
-        return staged(specs, reply.content)
+        return taken(reply.content, wanted)
 
 
-def staged(specs: tuple[Spec, ...], content: RecordDict) -> Staging:
-    """Return `content` in memory as an answer that came in, a copy.
+def taken(content: RecordDict, wanted: Mapping[str, ArrayRecord]) -> Answer:
+    """Return the array records of an answer, copied, and its metrics.
+
+    Args:
+        content: of the answer.
+        wanted: which array records it has to have, and what each has to fit.
 
     Raises:
-        FormatError: it holds what is no finite number.
+        FormatError: it is made of anything else, or holds what is no finite number.
     """
-    staging = Staging(specs, spill=None)
-    for pieces in chunks(content) if content_bytes(specs) else ():
-        staging.write(b"".join(pieces))
-    return staging.finish()
+    arrays = content.array_records
+    if content.config_records or set(content.metric_records) != {METRICS}:
+        raise FormatError(f'answer: one record of metrics was asked for, "{METRICS}"')
+    metrics = content.metric_records[METRICS]
+    examples = metrics.get(EXAMPLES)
+    if not isinstance(examples, int) or not 1 <= examples <= MAX_EXAMPLES:
+        raise FormatError(f"answer: {EXAMPLES} is a whole number, 1 or more")
+    if set(arrays) != set(wanted) or not all(arrays[n].fits(each) for n, each in wanted.items()):
+        raise FormatError("answer: other arrays than those that were asked for")
+    for each in arrays.values():
+        for name, array in each.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise FormatError(f"answer: {name} holds what is no finite number")
+    copied = {n: ArrayRecord({a: v.copy() for a, v in arrays[n].items()}) for n in wanted}
+    return copied, metrics
 
 
 def _unwritable(content: RecordDict) -> RecordDict:
