@@ -9,13 +9,13 @@ is told says which it is.
 from typing import Any
 
 import numpy as np
-from data import Digits, load, shared_out
-from network import first_weights, gradients, measure
+from digits_data import Digits, load, shared_out
+from digits_network import first_weights, gradients, measure
 
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.message import Message
-from wardian.learning.records import MetricRecord, RecordDict
+from wardian.learning.records import MetricRecord, Record, RecordDict
 from wardian.learning.simulation import simulate
 from wardian.learning.strategies.control import ControlVariate
 from wardian.learning.strategies.fedprox import PROXIMAL_MU, proximal_gradient
@@ -34,24 +34,23 @@ SETTINGS: dict[str, Any] = {
 
 def own(context: Context) -> Digits:
     """Return the party's own images."""
-    config, node = context.run_config, context.node_config
-    shares = shared_out(node["num-partitions"], config["alpha"], config["seed"])  # type: ignore[arg-type]
-    train, _ = load(config["seed"])  # type: ignore[arg-type]
-    return train.at(shares[node["partition-id"]])  # type: ignore[index]
+    config: dict[str, Any] = {**context.run_config, **context.node_config}
+    shares = shared_out(config["num-partitions"], config["alpha"], config["seed"])
+    train_set, _ = load(config["seed"])
+    return train_set.at(shares[config["partition-id"]])
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the model for some epochs on the party's own images."""
-    given, config = message.content["arrays"], message.content["config"]
-    assert isinstance(given, ArrayRecord)  # noqa: S101 (for the type checker)
-    digits: Digits = own(context)
+    given = message.content.array_records["arrays"]
+    config: dict[str, Any] = dict(message.content.config_records["config"])
+    digits = own(context)
     control = ControlVariate(message, context) if CONTROL in message.content else None
     weights = {name: array.copy() for name, array in given.items()}
     mu, lr, batch = config.get(PROXIMAL_MU), config["lr"], config["batch"]
-    order = np.random.default_rng(
-        [config["seed"], context.node_config["partition-id"], message.metadata.round]
-    )
+    place: Any = context.node_config["partition-id"]
+    order = np.random.default_rng([config["seed"], place, message.metadata.round])
     steps = 0
     for _ in range(config["epochs"]):
         places = order.permutation(len(digits.labels))
@@ -63,11 +62,11 @@ def train(message: Message, context: Context) -> Message:
                     step[name] += proximal_gradient(weight, given[name], mu)
                 if control is not None:
                     step[name] += control.correction[name]
-            for name, weight in weights.items():
-                weight -= lr * step[name]
+            for name in weights:
+                weights[name] -= lr * step[name]
             steps += 1
     loss, _ = measure(weights, digits.images, digits.labels)
-    answer = {
+    answer: dict[str, Record] = {
         "arrays": ArrayRecord(weights),
         "metrics": MetricRecord({"num-examples": len(digits.labels), "train_loss": loss}),
     }
@@ -80,7 +79,9 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Measure the model on the party's own images."""
     digits = own(context)
-    loss, accuracy = measure(dict(message.content["arrays"]), digits.images, digits.labels)
+    loss, accuracy = measure(
+        dict(message.content.array_records["arrays"]), digits.images, digits.labels
+    )
     metrics = {"num-examples": len(digits.labels), "loss": loss, "accuracy": accuracy}
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 

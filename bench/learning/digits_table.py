@@ -5,7 +5,7 @@ the more they differ. *Joined* is the same network trained on all images in one 
 epochs. Accuracy on images that nobody trains on, after the last round, mean and spread (standard
 deviation) over seeds of data, shares and first weights.
 
-    python bench/learning/table.py [--seeds 3] [--rounds 50]
+    python bench/learning/digits_table.py [--seeds 3] [--rounds 50]
 """
 
 import argparse
@@ -23,8 +23,8 @@ BENCH = Path(__file__).parents[1]
 sys.path.insert(0, str(BENCH))
 sys.path.insert(0, str(BENCH.parent / "examples" / "federated-digits"))
 from app import SETTINGS, app  # noqa: E402
-from data import load  # noqa: E402
-from network import first_weights, gradients, measure  # noqa: E402
+from digits_data import load  # noqa: E402
+from digits_network import first_weights, gradients, measure  # noqa: E402
 from serving import setting  # noqa: E402
 
 from wardian.learning.arrays import ArrayRecord  # noqa: E402

@@ -15,7 +15,8 @@ def first_weights(seed: int) -> Weights:
 
     def layer(inputs: int, outputs: int) -> Floats:
         scale = np.sqrt(2 / inputs)
-        return (source.standard_normal((inputs, outputs)) * scale).astype(np.float32)
+        found: Floats = (source.standard_normal((inputs, outputs)) * scale).astype(np.float32)
+        return found
 
     return {
         "weight0": layer(INPUTS, HIDDEN),
