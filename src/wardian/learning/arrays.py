@@ -1,12 +1,12 @@
-"""Named arrays: a model's parameters, an update, statistics. Numbers alone, nothing is unpickled."""
+"""Named arrays: a model's parameters, an update, statistics. Numbers alone; nothing unpickles."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from wardian.errors import FormatError
 
@@ -71,7 +71,10 @@ class ArrayRecord(Mapping[str, Array]):
         return (
             isinstance(other, ArrayRecord)
             and self.fits(other)
-            and all(a.tobytes() == b.tobytes() for a, b in zip(self.values(), other.values(), strict=True))
+            and all(
+                a.tobytes() == b.tobytes()
+                for a, b in zip(self.values(), other.values(), strict=True)
+            )
         )
 
     __hash__ = None  # type: ignore[assignment]

@@ -16,6 +16,7 @@ from wardian.learning.messages import (
     Answer,
     Ask,
     FromCoordinator,
+    Known,
     Over,
     Still,
     Taken,
@@ -50,6 +51,7 @@ class Attendant:
         *,
         question: Callable[[], Question | None],
         answered: Answered,
+        known: Callable[[str], None],
     ) -> None:
         """Speak with `party` on `stream`.
 
@@ -58,12 +60,11 @@ class Attendant:
             stream: its connection.
             question: what is asked at present, if anything is.
             answered: told of every answer.
+            known: told when the party has the outcome of the run.
         """
         self.party = party
-        self.told = False
-        """Whether it was told that the run is over."""
         self._stream = stream
-        self._question, self._answered = question, answered
+        self._question, self._answered, self._known = question, answered, known
         self._turn = asyncio.Lock()
 
     async def converse(self) -> None:
@@ -79,6 +80,8 @@ class Attendant:
                 said = from_party(raw)
                 if isinstance(said, Answer):
                     await self._hear(said)
+                elif isinstance(said, Known):
+                    self._known(self.party)
                 elif not isinstance(said, Still):
                     raise FormatError("learning message: not its turn")
         finally:
@@ -91,7 +94,6 @@ class Attendant:
     async def tell_over(self, message: Over, content: RecordDict) -> None:
         """Say that the run is over."""
         await self._say(message, content)
-        self.told = True
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -158,7 +160,9 @@ class Attendant:
                 return
 
 
-def ask_of(question: Question, content: RecordDict, *, run: bytes, head: bytes, left_s: float) -> Ask:
+def ask_of(
+    question: Question, content: RecordDict, *, run: bytes, head: bytes, left_s: float
+) -> Ask:
     """Return the message that asks `question`."""
     return Ask(
         run=run,
