@@ -1,14 +1,17 @@
 """A whole run in one process: the rules of a real one, reproducible, and what goes wrong is told."""
 
+import asyncio
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from simulators.consortium import Consort, counting_app
 
 from wardian.errors import ConfigError, FormatError, JobFailed
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
+from wardian.learning.coordinator.course import Course
 from wardian.learning.message import Message
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
 from wardian.learning.simulation import cohort, simulate
@@ -145,13 +148,31 @@ def test_the_quorum_is_the_least_that_is_asked():
 
 
 def test_cohorts_are_those_of_a_real_run():
-    course = pytest.importorskip("wardian.learning.coordinator.course", exc_type=TypeError)
     present = [f"p{place}" for place in range(17)]
     run = SimpleNamespace(sample=0.3, quorum=2, seed=9)
     real = SimpleNamespace(_here=dict.fromkeys(present), _plan=SimpleNamespace(run=run))
     for number in range(1, 20):
         found = cohort(present, sample=0.3, quorum=2, seed=9, number=number, attempt=2)
-        assert found == course.Course._cohort(real, number, 2)
+        assert found == Course._cohort(real, number, 2)
+
+
+async def test_a_simulated_run_is_a_real_one_bit_for_bit(tmp_path):
+    consort = Consort(tmp_path, "a", "b", "c", "d", "e", rounds=4, quorum=2, sample=0.5, seed=5)
+    parties = [asyncio.create_task(consort.party(name).attend()) for name in consort.keys]
+    real = await consort.coordinate(build("fedadam", {}))
+    await asyncio.gather(*parties)
+    first = ArrayRecord({"w": np.zeros((3, 2), np.float32), "b": np.zeros(3, np.float64)})
+    history = simulate(
+        counting_app(), build("fedadam", {}), dict.fromkeys(consort.keys, ConfigRecord()), first, 4,
+        seed=5, sample=0.5, quorum=2, evaluate_every=1,
+    )  # fmt: skip
+    assert history.arrays == real
+    done = [each for each in consort.said if each["event"] == "round.done"]
+    assert [tuple(each["cohort"]) for each in done] == [each.cohort for each in history.rounds]
+    assert [each["metrics"] for each in done] == [each.metrics for each in history.rounds]
+    assert [each["bytes"] for each in done] == [each.received_bytes for each in history.rounds]
+    told = [each["metrics"] for each in consort.said if each["event"] == "round.evaluated"]
+    assert told == [each.evaluation for each in history.rounds]
 
 
 # What goes wrong

@@ -8,7 +8,7 @@ from wardian.learning.strategies.fedprox import FedProx
 from wardian.learning.strategies.optimisers import FedAdam, FedAvgM, FedYogi
 from wardian.learning.strategies.robust import Krum, Median, TrimmedMean
 from wardian.learning.strategies.scaffold import Scaffold
-from wardian.learning.strategies.terms import STRATEGIES, build
+from wardian.learning.strategies.terms import STRATEGIES, build, build_strategy
 
 BUILT = [
     ("fedadam", {"lr": 0.5, "beta_1": 0, "beta_2": 0.5, "tau": 1}, FedAdam),
@@ -76,3 +76,14 @@ def test_a_value_out_of_range_is_refused_by_the_strategy():
 
 def test_each_is_built_anew():
     assert build("fedadam", {}) is not build("fedadam", {})
+
+
+def test_a_table_of_a_plan_has_the_name_and_the_settings():
+    made = build_strategy({"name": "krum", "liars": 2, "keep": 3})
+    assert (type(made), made._liars, made._keep) == (Krum, 2, 3)
+
+
+@pytest.mark.parametrize("table", [{}, {"mu": 1}, {"name": None}, {"name": ["fedavg"]}])
+def test_a_table_without_a_name_is_refused(table):
+    with pytest.raises(ConfigError, match="strategy: name"):
+        build_strategy(table)

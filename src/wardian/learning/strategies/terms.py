@@ -80,6 +80,18 @@ STRATEGIES: Final[Mapping[str, tuple[type[Settings], Callable[..., Strategy]]]] 
 }
 
 
+def build_strategy(terms: Mapping[str, Any]) -> Strategy:
+    """Return the strategy that a plan's table `[strategy]` states: its `name`, and its settings.
+
+    Raises:
+        ConfigError: see `build`; or there is no name.
+    """
+    name = terms.get("name")
+    if not isinstance(name, str):
+        raise ConfigError("strategy: name: is missing, or no text")
+    return build(name, {key: value for key, value in terms.items() if key != "name"})
+
+
 def build(name: str, settings: Mapping[str, Any]) -> Strategy:
     """Return a new strategy: the one called `name`, with `settings`.
 
