@@ -75,7 +75,7 @@ class ClientApp:
             raise ConfigError(
                 f"the app has no function for {kind}: decorate one with @app.{kind}()"
             )
-        answer = handler(message, context)
+        answer: object = handler(message, context)
         if not isinstance(answer, Message) or answer.metadata != message.metadata:
             raise FormatError(f"the app's function for {kind} returned no answer to its message")
         return answer

@@ -57,7 +57,7 @@ def raw_arrays(content: RecordDict) -> Iterator[memoryview]:
     for record in content.array_records.values():
         for array in record.values():
             if array.size:
-                yield memoryview(array.reshape(-1).view(np.uint8))
+                yield memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
 def chunks(content: RecordDict) -> Iterator[list[memoryview]]:
@@ -92,9 +92,9 @@ def rebuild(specs: Iterable[Spec], raw: bytes | bytearray | memoryview) -> Recor
         if spec.name in found:
             raise FormatError("content: a record is there twice")
         if isinstance(spec, Metrics):
-            found[spec.name] = MetricRecord(spec.entries)  # type: ignore[arg-type]
+            found[spec.name] = MetricRecord(spec.entries)
         elif isinstance(spec, Config):
-            found[spec.name] = ConfigRecord({**spec.entries, **spec.raw})  # type: ignore[arg-type]
+            found[spec.name] = ConfigRecord({**spec.entries, **spec.raw})  # type: ignore[dict-item]
         else:
             arrays: dict[str, Array] = {}
             for each in spec.arrays:

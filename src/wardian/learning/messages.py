@@ -222,12 +222,14 @@ def from_coordinator(raw: bytes) -> FromCoordinator:
     Raises:
         FormatError: it is none of its messages, or not within their bounds.
     """
-    return _decode(_FROM_COORDINATOR, raw)
+    said: FromCoordinator = _decode(_FROM_COORDINATOR, raw)
+    return said
 
 
 def from_party(raw: bytes) -> FromParty:
     """Return what a party says; errors as `from_coordinator`."""
-    return _decode(_FROM_PARTY, raw)
+    said: FromParty = _decode(_FROM_PARTY, raw)
+    return said
 
 
 def _decode(decoder: "msgspec.msgpack.Decoder[T]", raw: bytes) -> T:

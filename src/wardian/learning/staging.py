@@ -177,5 +177,5 @@ def metrics_of(specs: Sequence[Spec]) -> MetricRecord:
     """Return what a party says that it measured; nothing if it says nothing."""
     for each in specs:
         if isinstance(each, Metrics) and each.name == METRICS:
-            return MetricRecord(each.entries)  # type: ignore[arg-type]
+            return MetricRecord(each.entries)
     return MetricRecord()

@@ -84,6 +84,14 @@ class Attendant:
                     self._known(self.party)
                 elif not isinstance(said, Still):
                     raise FormatError("learning message: not its turn")
+        except (FormatError, PolicyDenied) as err:  # it is not waited for in this round
+            reason = str(err)[:MAX_REASON]
+            event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
+            question = self._question()
+            if question is not None:
+                self._answered(self.party, Answer(number=question.number, error=reason), None)
+                await self._say(Unwanted(number=question.number, reason=reason))
+            raise
         finally:
             quiet.cancel()
 
@@ -106,20 +114,12 @@ class Attendant:
             await self._drain(content_bytes(answer.records), question)
             await self._say(Unwanted(number=answer.number, reason="its time is over"))
             return
-        try:
-            staged = None if answer.error else await self._staged(question, answer)
-            if self._answered(self.party, answer, staged):
-                await self._say(Taken(number=answer.number))
-            else:
-                reason = "the party says that it cannot" if answer.error else "it came too late"
-                await self._say(Unwanted(number=answer.number, reason=reason))
-        except (FormatError, PolicyDenied) as err:
-            reason = str(err)[:MAX_REASON]
-            question.round.refuse(self.party, reason)
-            event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
-            self._answered(self.party, Answer(number=answer.number, error=reason), None)
+        staged = None if answer.error else await self._staged(question, answer)
+        if self._answered(self.party, answer, staged):
+            await self._say(Taken(number=answer.number))
+        else:
+            reason = "the party says that it cannot" if answer.error else "it came too late"
             await self._say(Unwanted(number=answer.number, reason=reason))
-            raise
 
     async def _staged(self, question: Question, answer: Answer) -> Staging:
         staged = question.stage(self.party, answer)
