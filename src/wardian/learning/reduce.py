@@ -197,10 +197,13 @@ def _whole(values: Floats, kind: "np.dtype[Any]") -> Array:
 
 
 def _sum(rows: Iterable[Floats]) -> Floats:
-    """Return the sum of `rows`, one after the other: numpy's own sum depends on the layout."""
+    """Return the sum of `rows`, one after the other: numpy's own sum depends on the layout.
+
+    The first of them is written to.
+    """
     total: Any = None
     for row in rows:
-        total = row.copy() if total is None else np.add(total, row, out=total)
+        total = row if total is None else np.add(total, row, out=total)
     found: Floats = total
     return found
 

@@ -242,3 +242,29 @@ def test_a_sum_of_variates_that_is_infinite_names_its_array_and_leaves_the_state
     with pytest.raises(FormatError, match="control x"):
         strategy.aggregate_train(1, FIRST, HeldReplies({"a": reply(FIRST, 1000, huge)}))
     assert not strategy.state()
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_arrays_of_every_shape_and_kind_have_a_variate(kind):
+    """A scalar, an array of nothing, a counter."""
+
+    def train(message: Message, context: Context) -> Message:
+        control = ControlVariate(message, context)
+        given = message.content.array_records["arrays"]
+        made = ArrayRecord(
+            {n: (a + 0.01 * len(context.party)).astype(a.dtype) for n, a in given.items()}
+        )
+        assert list(control.correction) == ["weight", "scale", "empty"]
+        records = {"arrays": made, "control": control.change(made, steps=2, lr=0.5)}
+        return Message(
+            RecordDict({**records, "metrics": MetricRecord({"num-examples": 1})}), reply_to=message
+        )
+
+    first, strategy = model(3, kind=kind), Scaffold(parties=3)
+    history = simulate(
+        ClientApp({MessageType.TRAIN: train}), strategy, {"a": {}, "bb": {}, "ccc": {}}, first, 3
+    )
+    assert not any(each.dropped for each in history.rounds)
+    for name in ("weight", "scale"):
+        np.testing.assert_allclose(history.arrays[name], first[name] + 0.06, rtol=1e-2, atol=1e-2)
+    assert history.arrays["batches"].tolist() == [3]

@@ -73,7 +73,7 @@ class ControlVariate:
         """
         if steps < 1 or not lr > 0:
             raise ConfigError("control variate: steps is 1 or more, and lr above 0")
-        if list(arrays) != list(self._given):
+        if not ArrayRecord(arrays).fits(self._given):
             raise FormatError("control variate: other arrays than the model's")
         with np.errstate(over="ignore", invalid="ignore"):
             changes = ArrayRecord(

@@ -66,9 +66,9 @@ class _Optimiser(FedAvg):
                 raise FormatError(f"{block.array}: the sum is no finite number")
             return before + moved
 
-        model = reduce(replies, "arrays", reduction)
+        model, metrics = reduce(replies, "arrays", reduction), mean_metrics(replies)
         self._kept = {name: ArrayRecord(each) for name, each in moments.items()}
-        return model, mean_metrics(replies)
+        return model, metrics
 
     @override
     def state(self) -> RecordDict:

@@ -97,7 +97,7 @@ class Scaffold(FedAvg):
             before = arrays[block.array].reshape(-1)[part].astype(np.float64)
             return before + self._lr * (mean - before)
 
-        model = reduce(replies, "arrays", reduction)
+        model, metrics = reduce(replies, "arrays", reduction), mean_metrics(replies)
         total = beside(arrays, self._total)
         for block in replies.blocks(CONTROL):
             if block.array in total:
@@ -109,7 +109,7 @@ class Scaffold(FedAvg):
                     raise FormatError(f"{CONTROL} {block.array}: the sum is no finite number")
         self._total, self._records = ArrayRecord(total), records
         self._counted |= dict.fromkeys(replies.parties, number)
-        return model, mean_metrics(replies)
+        return model, metrics
 
     @override
     def state(self) -> RecordDict:
