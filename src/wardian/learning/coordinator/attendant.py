@@ -18,6 +18,7 @@ from wardian.learning.messages import (
     FromCoordinator,
     FromParty,
     Known,
+    News,
     Over,
     Still,
     Taken,
@@ -98,6 +99,10 @@ class Attendant:
         """Say that the run is over."""
         await self._say(message, content)
 
+    async def tell_news(self, message: News) -> None:
+        """Say what became of a round."""
+        await self._say(message)
+
     def abort(self) -> None:
         """Cut the connection."""
         self._stream.abort()
@@ -125,7 +130,7 @@ class Attendant:
             await self._say(Unwanted(number=answer.number, reason=reason))
 
     async def _staged(self, question: Question, answer: Answer) -> Staging:
-        staged = question.stage(self.party, answer)
+        staged = question.stage(answer)
         try:
             left = staged.total_bytes
             while left:

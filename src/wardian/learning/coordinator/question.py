@@ -89,8 +89,8 @@ class Question:
     spill: Path | None
     answers: dict[str, Staging] = field(default_factory=dict)
 
-    def stage(self, party: str, answer: Answer) -> Staging:
-        """Return where the content of the answer of `party` goes.
+    def stage(self, answer: Answer) -> Staging:
+        """Return where the content of `answer` goes.
 
         Raises:
             FormatError, PolicyDenied: the answer is not what was asked for.
