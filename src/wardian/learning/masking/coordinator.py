@@ -197,7 +197,12 @@ class MaskingCoordinator:
     def deliveries(self) -> Mapping[str, bytes]:
         """Return message 4 for each who shared."""
         self._close("shared", self._sharings)
-        return {party: encode(self._delivery(party)) for party in sorted(self._sharings)}
+        sealed = {
+            (each.party, dealer): each.sealed
+            for dealer, sharing in self._sharings.items()
+            for each in sharing.dealt
+        }
+        return {party: encode(self._delivery(party, sealed)) for party in sorted(self._sharings)}
 
     def survivors(self) -> bytes:
         """Return message 6, for all whose vectors came.
@@ -276,7 +281,8 @@ class MaskingCoordinator:
         verify_enough(came, plan=self._plan, what=step)
         self._step = STEPS[STEPS.index(step) + 1]
 
-    def _delivery(self, party: str) -> Delivery:
+    def _delivery(self, party: str, sealed: Mapping[tuple[str, str], bytes]) -> Delivery:
+        """Return message 4 for `party`, from what is `sealed` for whom by whom."""
         place = (self._plan.index(party) - 1) * COMMITMENT_BYTES
         mine = slice(place, place + COMMITMENT_BYTES)
         dealt = tuple(
@@ -284,7 +290,7 @@ class MaskingCoordinator:
                 party=dealer,
                 key_commitment=sharing.key_commitments[mine],
                 seed_commitment=sharing.seed_commitments[mine],
-                sealed=next(each.sealed for each in sharing.dealt if each.party == party),
+                sealed=sealed[party, dealer],
             )
             for dealer, sharing in sorted(self._sharings.items())
             if dealer != party

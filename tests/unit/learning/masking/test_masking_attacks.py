@@ -474,9 +474,7 @@ def test_shares_that_a_coordinator_moves_or_changes_are_of_no_use():
             seed_commitment=for_a[3].key_commitment,
         ),
     )
-    message = world.parties[A].mask(
-        changed(deliveries[A], Delivery, dealt=given), world.vectors[A]
-    )
+    message = world.parties[A].mask(changed(deliveries[A], Delivery, dealt=given), world.vectors[A])
     assert opened(message, Masked).refused == (B, C, D, E)
     held = {each.party: each for each in world.parties[A]._state.held}
     assert all(held[name].key is held[name].seed is None for name in (B, C, D, E))

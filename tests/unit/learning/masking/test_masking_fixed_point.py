@@ -8,7 +8,9 @@ from wardian.errors import ConfigError, FormatError, LocalProtocolError
 from wardian.learning.masking.fixed_point import MAX_SUM, FixedPoint
 
 PLAIN = {"fraction_bits": 16, "bound": 8.0, "max_weight": 100, "parties": 5}
-EXACT = FixedPoint(fraction_bits=0, bound=337.0 * 92737 * 649657, max_weight=7 * 73 * 127, parties=7)
+EXACT = FixedPoint(
+    fraction_bits=0, bound=337.0 * 92737 * 649657, max_weight=7 * 73 * 127, parties=7
+)
 """The bound, the largest weight and the roster multiply to 2^63 - 1."""
 
 

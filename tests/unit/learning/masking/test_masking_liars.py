@@ -99,8 +99,9 @@ def test_a_party_that_reveals_nothing_is_as_one_that_is_lost():
 # Dealing
 
 
-def garbled(sharing: bytes, to: list[str]) -> bytes:
-    """Return message 3 with what was sealed to some replaced by something that does not open."""
+def garbled(world: World, keys: bytes, to: list[str]) -> bytes:
+    """Return E's message 3 in which what is sealed to some does not open."""
+    sharing = world.parties[E].share(keys)
     dealt = [
         SealedShares(party=each.party, sealed=bytes(92)) if each.party in to else each
         for each in opened(sharing, Sharing).dealt
@@ -108,9 +109,9 @@ def garbled(sharing: bytes, to: list[str]) -> bytes:
     return changed(sharing, Sharing, dealt=tuple(dealt))
 
 
-def other_shares(world: World, keys: bytes, liar: str, to: list[str]) -> bytes:
-    """Return message 3 in which some get well-sealed shares that are not those committed to."""
-    party = world.parties[liar]
+def other_shares(world: World, keys: bytes, to: list[str]) -> bytes:
+    """Return E's message 3 in which some get well-sealed shares that nobody committed to."""
+    party = world.parties[E]
     honest = opened(party.share(keys), Sharing)
     mask_key, seed, hand = party._own_secrets()
     _, another = hand.deal(mask_key.to_secret(), seed, opened(keys, Keys))  # a second polynomial
@@ -121,30 +122,26 @@ def other_shares(world: World, keys: bytes, liar: str, to: list[str]) -> bytes:
     return encode(msgspec.structs.replace(honest, dealt=tuple(dealt)))
 
 
+LIES = {"garbled": garbled, "other": other_shares}
+
+
 @pytest.mark.parametrize("lost", [(), (E,), (D,)])
-@pytest.mark.parametrize("lie", ["garbled", "other"])
+@pytest.mark.parametrize("lie", LIES)
 def test_bad_shares_for_a_few_do_no_harm(lie, lost):
     world = World(count=10)
     keys = world.to_keys()
-    sharing = world.parties[E].share(keys)
-    if lie == "garbled":
-        sharing = garbled(sharing, [A, B])
-    else:
-        sharing = other_shares(world, keys, E, [A, B])
-    deliveries = share_all(world, keys, E, sharing)
+    deliveries = share_all(world, keys, E, LIES[lie](world, keys, [A, B]))
     stayed = [name for name in world.names if name not in lost]
     agreements = world.sign(world.mask(deliveries, stayed), stayed)
     assert (world.reveal(agreements, stayed) == world.plain(stayed)).all()
     assert world.coordinator.faults == {E: "2 parties could not use the shares that it dealt"}
 
 
-@pytest.mark.parametrize("lie", ["garbled", "other"])
+@pytest.mark.parametrize("lie", LIES)
 def test_bad_shares_for_many_end_the_round_before_anything_is_revealed(lie):
     world = World(count=10)
     keys = world.to_keys()
-    sharing, to = world.parties[E].share(keys), world.names[:4]
-    sharing = garbled(sharing, to) if lie == "garbled" else other_shares(world, keys, E, to)
-    deliveries = share_all(world, keys, E, sharing)
+    deliveries = share_all(world, keys, E, LIES[lie](world, keys, world.names[:4]))
     with refused("mask-shares"):
         world.mask(deliveries, world.names)
     assert world.coordinator.faults == {E: "4 parties could not use the shares that it dealt"}

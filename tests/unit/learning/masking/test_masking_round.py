@@ -34,9 +34,7 @@ def test_the_sum_whoever_is_lost_wherever(seed):
 
 def test_every_party_is_started_anew_before_every_step():
     world = World(count=4)
-    total, survivors = world.whole(
-        {"party-002": 2}, between=lambda _, name: world.restart(name)
-    )
+    total, survivors = world.whole({"party-002": 2}, between=lambda _, name: world.restart(name))
     assert (total == world.plain(survivors)).all()
     assert len(survivors) == 3
 
@@ -54,7 +52,9 @@ def test_the_carrier_sends_everything_twice():
     keys = coordinator.keys()
     twice(coordinator.shared, lambda name: parties[name].share(keys))
     deliveries = coordinator.deliveries()
-    masked = {name: parties[name].mask(deliveries[name], world.vectors[name]) for name in world.names}
+    masked = {
+        name: parties[name].mask(deliveries[name], world.vectors[name]) for name in world.names
+    }
     twice(coordinator.masked, masked.__getitem__)
     survivors = coordinator.survivors()
     twice(coordinator.signed, lambda name: parties[name].sign(survivors))
@@ -92,7 +92,9 @@ def test_a_masked_vector_says_nothing_by_itself():
         world = World(count=3, elements=1000, number=number)
         world.vectors = {name: np.zeros(1000, np.uint64) for name in world.names}
         deliveries = world.to_deliveries()
-        message = world.parties["party-000"].mask(deliveries["party-000"], world.vectors["party-000"])
+        message = world.parties["party-000"].mask(
+            deliveries["party-000"], world.vectors["party-000"]
+        )
         found.append(np.frombuffer(opened(message, Masked).vector, "<u8"))
     bits = np.bitwise_count(found[0]).sum(), np.bitwise_count(found[0] ^ found[1]).sum()
     assert all(31_000 < each < 33_000 for each in bits)  # of 64,000
