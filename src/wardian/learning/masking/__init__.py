@@ -26,7 +26,7 @@ state machines that somebody else carries messages between; bytes in, bytes out.
 
 What holds, as long as fewer than a third of the roster (exactly: fewer than twice the threshold
 less the roster) work together with the coordinator: it learns the sum over one list of at least
-`threshold` parties, or nothing.
+`threshold` parties, or nothing. What those who work with it added to the sum it can take off again.
 
 What it excludes:
 - Nobody sees a single update, so nobody can judge one: robust strategies (median, trimmed mean,

@@ -8,9 +8,9 @@ round; with that it throws away, of every party, the share that the list does no
 nobody gets both out of it, whatever it is asked.
 
 Before a message is returned, `keep` was called with what the party has to know from then on. What
-it keeps is secret. Put back to an older state of itself, a party would sign a second list: keep it
-where the newest is told from older ones (`tee.sealed_state`), or let a party that was started anew
-sit out the round, which counts as one that was lost.
+it keeps is secret. Put back to an older state of itself, a party would mask a second vector, or sign
+a second list: keep it where the newest is told from older ones, or let a party that was started
+anew sit out the round, as one that was lost.
 """
 
 from collections.abc import Callable

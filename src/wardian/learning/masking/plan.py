@@ -11,7 +11,7 @@ from wardian._internal import wire
 from wardian.crypto.masks import MAX_ELEMENTS
 from wardian.crypto.shamir import MAX_SHARES, SET_ID_BYTES
 from wardian.crypto.signing import ED25519_PUBLIC_BYTES, P256_PUBLIC_BYTES
-from wardian.errors import ConfigError, PolicyDenied
+from wardian.errors import ConfigError, LocalProtocolError, PolicyDenied
 
 MIN_PARTIES: Final = 3
 """Of two, each could take its own vector off the sum."""
@@ -88,8 +88,13 @@ class MaskingPlan:
         """Return 32 bytes that stand for this plan and the round of this number, and no other.
 
         Args:
-            number: 1 or more; within a run it is never used again, not for another attempt either.
+            number: 1 to 2^63; within a run it is never used again, not for another attempt either.
+
+        Raises:
+            LocalProtocolError: another number.
         """
+        if not 1 <= number <= 2**63:
+            raise LocalProtocolError("masking: the number of a round is 1 to 2^63")
         roster = [part for name, public in self.parties.items() for part in (name.encode(), public)]
         numbers = [value.to_bytes(8) for value in (number, self.threshold, self.elements)]
         return hashlib.sha256(wire.fields(SCOPE_LABEL, self.run, *numbers, *roster)).digest()

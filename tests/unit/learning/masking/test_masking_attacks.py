@@ -5,7 +5,7 @@ import itertools
 import msgspec
 import numpy as np
 import pytest
-from masked_round import ROUND, World, changed, opened, signers
+from simulators.masked_round import ROUND, World, changed, opened, signers
 
 from wardian.crypto.masks import RoundKey, add_masks
 from wardian.crypto.secret import Secret
@@ -23,19 +23,23 @@ from wardian.learning.masking.messages import (
     Advertisement,
     Agreement,
     Agreements,
+    Dealt,
     Delivery,
     Keys,
     Masked,
+    OpenShare,
     PartySignature,
     Revealed,
+    SealedShares,
     Sharing,
     Survivors,
     advertisement_signed_bytes,
+    decode,
     encode,
     keys_digest,
     survivors_signed_bytes,
 )
-from wardian.learning.masking.plan import MaskingPlan, set_id
+from wardian.learning.masking.plan import MAX_PARTIES, MaskingPlan, set_id
 from wardian.learning.masking.state import Stage
 
 A, B, C, D, E = (f"party-{place:03}" for place in range(5))
@@ -557,6 +561,45 @@ def test_messages_are_closed():
     with refused("mask-roster"):
         world.coordinator.advertised("party-999", raw)
     world.coordinator.advertised(A, raw)
+
+
+def test_messages_of_the_largest_roster_are_not_too_large():
+    names = [f"{place:064}" for place in range(MAX_PARTIES)]
+    sealed, each = bytes(92), bytes(32)
+    advertisement = Advertisement(
+        scope=each,
+        party=names[0],
+        mask_public=each,
+        share_public=each,
+        seed_digest=each,
+        signature=bytes(64),
+    )
+    commitments = bytes(32 * MAX_PARTIES)
+    every = tuple(msgspec.structs.replace(advertisement, party=name) for name in names)
+    opens = tuple(OpenShare(party=name, value=each) for name in names)
+    for message in (
+        Keys(scope=each, advertisements=every),
+        Sharing(
+            scope=each,
+            key_commitments=commitments,
+            seed_commitments=commitments,
+            dealt=tuple(SealedShares(party=name, sealed=sealed) for name in names),
+        ),
+        Delivery(
+            scope=each,
+            dealt=tuple(
+                Dealt(party=name, key_commitment=each, seed_commitment=each, sealed=sealed)
+                for name in names
+            ),
+        ),
+        Masked(scope=each, refused=tuple(names), vector=memoryview(b"")),
+        Agreements(
+            scope=each,
+            signatures=tuple(PartySignature(party=name, signature=bytes(64)) for name in names),
+        ),
+        Revealed(scope=each, keys=opens, seeds=opens),
+    ):
+        decode(encode(message), type(message), scope=each)
 
 
 def test_the_first_of_two_advertisements_counts():

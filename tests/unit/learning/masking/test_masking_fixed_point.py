@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from masked_round import World
+from simulators.masked_round import World
 
 from wardian.errors import ConfigError, FormatError, LocalProtocolError
 from wardian.learning.masking.fixed_point import MAX_SUM, FixedPoint

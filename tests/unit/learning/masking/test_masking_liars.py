@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from masked_round import World, changed, opened
+from simulators.masked_round import World, changed, opened
 
 from wardian.crypto.secret import Secret
 from wardian.crypto.shamir import Share, ShareSet, commitment, split

@@ -1,7 +1,7 @@
 import pytest
-from masked_round import RUN, signers
+from simulators.masked_round import RUN, signers
 
-from wardian.errors import ConfigError, PolicyDenied
+from wardian.errors import ConfigError, LocalProtocolError, PolicyDenied
 from wardian.learning.masking.plan import MaskingPlan, set_id, verify_maskable
 
 PUBLIC = {name: signer.public for name, signer in signers(6).items()}
@@ -78,6 +78,12 @@ def test_every_part_of_plan_and_round_is_in_the_scope():
         for what in ("key", "seed")
     }
     assert len(named) == 12 * 6 * 2
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63 + 1])
+def test_numbers_that_no_round_has(number):
+    with pytest.raises(LocalProtocolError):
+        MaskingPlan(**PLAIN).scope(number)
 
 
 def test_what_needs_single_updates_is_refused_with_masks():

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from masked_round import World, opened
+from simulators.masked_round import World, opened
 
 from wardian.errors import LocalProtocolError, PolicyDenied
 from wardian.learning.masking.fixed_point import FixedPoint
