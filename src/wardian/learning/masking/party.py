@@ -7,23 +7,23 @@ a second one under the same masks would tell about the first. It signs one list 
 round; with that it throws away, of every party, the share that the list does not ask for, so that
 nobody gets both out of it, whatever it is asked.
 
-Before a message is returned, `keep` was called with what the party has to know from then on. What
-it keeps is secret. Put back to an older state of itself, a party would mask a second vector, or sign
-a second list: keep it where the newest is told from older ones, or let a party that was started
-anew sit out the round, as one that was lost.
+Before a message is returned, `keep` was called with what the party has to know from then on. It is
+secret. Put back to an older state of itself, a party would mask a second vector, or sign a second
+list: keep it where the newest is told from older ones, or let a party that was started anew sit out
+the round, as one that was lost.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from wardian.crypto.masks import SEED_BYTES, Ring, RoundKey, add_masks, seed_commitment
+from wardian.crypto.masks import SEED_BYTES, Ring, RoundKey
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import Signer
 from wardian.errors import ConfigError, LocalProtocolError, PolicyDenied, SealError
-from wardian.learning.masking.dealing import Hand
+from wardian.learning.masking.hand import Hand
 from wardian.learning.masking.messages import (
     Advertisement,
     Agreement,
@@ -41,15 +41,13 @@ from wardian.learning.masking.messages import (
     survivors_signed_bytes,
 )
 from wardian.learning.masking.plan import MaskingPlan
-from wardian.learning.masking.state import Held, Stage, State, decode_state, encode_state
+from wardian.learning.masking.state import Stage, State, decode_state, encode_state
 from wardian.learning.masking.verifying import (
     verify_agreements,
     verify_delivery,
     verify_keys,
     verify_survivors,
 )
-
-_UNSIGNED: Final = bytes(64)
 
 
 class MaskingParty:
@@ -102,7 +100,7 @@ class MaskingParty:
             PolicyDenied: the party is further already (rule `mask-order`).
         """
         self._expect(Stage.ADVERTISED)
-        message = self._own_advertisement()
+        message = self._hand().advertisement()
         signature = self._signer.sign(advertisement_signed_bytes(message))
         return encode(msgspec.structs.replace(message, signature=signature))
 
@@ -121,9 +119,9 @@ class MaskingParty:
             if keys != self._state.keys:
                 raise PolicyDenied("masking: other keys than before", rule="mask-once")
             return self._state.sharing
-        verify_keys(keys, own=self._own_advertisement(), plan=self._plan)
-        mask_key, seed, hand = self._own_secrets()
-        own, message = hand.deal(mask_key.to_secret(), seed, keys)
+        hand = self._hand()
+        verify_keys(keys, own=hand.advertisement(), plan=self._plan)
+        own, message = hand.deal(keys)
         sharing = encode(message)
         self._advance(
             stage=Stage.SHARED,
@@ -150,11 +148,17 @@ class MaskingParty:
         if vector.shape != (self._plan.elements,) or vector.dtype != np.dtype("<u8"):
             raise LocalProtocolError("masking: not a vector of the plan")
         delivery = decode(raw, Delivery, scope=self._scope)
-        held = self._receive(delivery)
-        masked = self._under_masks(vector, [dealt.party for dealt in delivery.dealt])
+        hand, advertised = self._hand(), self._advertised()
+        verify_delivery(delivery, own=hand.party, known=advertised, plan=self._plan)
+        received = [
+            hand.receive(dealt, advertised[dealt.party], digest=self._state.keys_digest)
+            for dealt in delivery.dealt
+        ]
+        held = sorted((*self._state.held, *received), key=lambda each: each.party)
+        masked = hand.under_masks(vector, [advertised[dealt.party] for dealt in delivery.dealt])
         self._advance(
             stage=Stage.MASKED,
-            held=held,
+            held=tuple(held),
             mask_key=None,
             share_key=None,
             seed=None,
@@ -248,58 +252,19 @@ class MaskingParty:
                 rule="mask-order",
             )
 
-    def _own_secrets(self) -> tuple[RoundKey, Secret, Hand]:
-        """Return the mask key, the seed, and with what shares are sealed and opened."""
-        mask_key, share_key, seed = self._state.mask_key, self._state.share_key, self._state.seed
-        if mask_key is None or share_key is None or seed is None:
+    def _hand(self) -> Hand:
+        state = self._state
+        if state.mask_key is None or state.share_key is None or state.seed is None:
             raise LocalProtocolError("masking: the secrets of this party are gone")
-        hand = Hand(
+        return Hand(
             plan=self._plan,
             scope=self._scope,
-            party=self._state.party,
-            share_key=RoundKey.from_secret(share_key),
-        )
-        return RoundKey.from_secret(mask_key), seed, hand
-
-    def _own_advertisement(self) -> Advertisement:
-        mask_key, seed, hand = self._own_secrets()
-        return Advertisement(
-            scope=self._scope,
-            party=hand.party,
-            mask_public=mask_key.public,
-            share_public=hand.share_key.public,
-            seed_digest=seed_commitment(seed, scope=self._scope, party=hand.party),
-            signature=_UNSIGNED,
+            party=state.party,
+            mask_key=RoundKey.from_secret(state.mask_key),
+            share_key=RoundKey.from_secret(state.share_key),
+            seed=state.seed,
         )
 
     def _advertised(self) -> dict[str, Advertisement]:
         keys = self._state.keys
         return {} if keys is None else {each.party: each for each in keys.advertisements}
-
-    def _receive(self, delivery: Delivery) -> tuple[Held, ...]:
-        """Return the shares that the party has now, its own among them."""
-        advertised, hand = self._advertised(), self._own_secrets()[2]
-        verify_delivery(delivery, own=hand.party, known=advertised, plan=self._plan)
-        received = [
-            hand.receive(dealt, advertised[dealt.party], digest=self._state.keys_digest)
-            for dealt in delivery.dealt
-        ]
-        return tuple(sorted((*self._state.held, *received), key=lambda each: each.party))
-
-    def _under_masks(self, vector: Ring, peers: list[str]) -> Ring:
-        """Return `vector` under the party's own mask and one with each of `peers`."""
-        mask_key, seed, hand = self._own_secrets()
-        advertised, party = self._advertised(), hand.party
-        seeds = {
-            peer: mask_key.mask_seed(
-                advertised[peer].mask_public, scope=self._scope, own=party, other=peer
-            )
-            for peer in peers
-        }
-        masked = vector.copy()
-        add_masks(
-            masked,
-            plus=[seed, *(seeds[peer] for peer in peers if party < peer)],
-            minus=[seeds[peer] for peer in peers if peer < party],
-        )
-        return masked

@@ -1,13 +1,16 @@
 """Parties that lie about shares: found and named, or without effect."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from simulators.masked_round import World, changed, opened
 
+from wardian.crypto.masks import RoundKey
 from wardian.crypto.secret import Secret
 from wardian.crypto.shamir import Share, ShareSet, commitment, split
 from wardian.errors import AuthenticationFailed, PolicyDenied
-from wardian.learning.masking import dealing
+from wardian.learning.masking import hand
 from wardian.learning.masking.messages import (
     Keys,
     Masked,
@@ -113,8 +116,7 @@ def other_shares(world: World, keys: bytes, to: list[str]) -> bytes:
     """Return E's message 3 in which some get well-sealed shares that nobody committed to."""
     party = world.parties[E]
     honest = opened(party.share(keys), Sharing)
-    mask_key, seed, hand = party._own_secrets()
-    _, another = hand.deal(mask_key.to_secret(), seed, opened(keys, Keys))  # a second polynomial
+    _, another = party._hand().deal(opened(keys, Keys))  # a second polynomial
     dealt = [
         theirs if theirs.party in to else ours
         for ours, theirs in zip(honest.dealt, another.dealt, strict=True)
@@ -178,22 +180,21 @@ def test_shares_that_fit_their_commitments_but_not_what_was_advertised(what, how
     together. The key is put together if the party is lost, the seed if it is not."""
     world = World(count=5)
     keys = world.to_keys()
-    mask_key, seed, hand = world.parties[E]._own_secrets()
-    own = {"key": mask_key.to_secret(), "seed": seed}
+    own = world.parties[E]._hand()
     if how == "another secret":
-        own[what] = Secret.random()
-        _, message = hand.deal(own["key"], own["seed"], opened(keys, Keys))
+        other = {"mask_key": RoundKey.generate()} if what == "key" else {"seed": Secret.random()}
+        _, message = replace(own, **other).deal(opened(keys, Keys))
     else:
         target = set_id(world.plan.scope(world.number), E, what)
         with monkeypatch.context() as patched:
             patched.setattr(
-                dealing,
+                hand,
                 "split",
                 lambda secret, **how: (unrelated if how["set_id"] == target else split)(
                     secret, **how
                 ),
             )
-            _, message = hand.deal(own["key"], own["seed"], opened(keys, Keys))
+            _, message = own.deal(opened(keys, Keys))
     deliveries = share_all(world, keys, E, encode(message))
     stayed = [A, B, C, D] if what == "key" else world.names
     agreements = world.sign(world.mask(deliveries, stayed), stayed)
@@ -205,8 +206,8 @@ def test_shares_that_fit_their_commitments_but_not_what_was_advertised(what, how
 def test_a_lie_about_what_is_not_put_together_has_no_effect():
     world = World(count=5)
     keys = world.to_keys()
-    _, seed, hand = world.parties[E]._own_secrets()
-    _, message = hand.deal(Secret.random(), seed, opened(keys, Keys))
+    lying = replace(world.parties[E]._hand(), mask_key=RoundKey.generate())
+    _, message = lying.deal(opened(keys, Keys))
     deliveries = share_all(world, keys, E, encode(message))
     agreements = world.sign(world.mask(deliveries, world.names), world.names)
     assert (world.reveal(agreements, [A, B, C, D]) == world.plain(world.names)).all()

@@ -1,9 +1,11 @@
-"""How a party deals shares of its two secrets, and what it makes of those dealt to it."""
+"""What a party does with the secrets of its own: advertise, deal shares, take shares, mask."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from wardian.crypto import shamir
-from wardian.crypto.masks import RoundKey
+from wardian.crypto.masks import Ring, RoundKey, add_masks, seed_commitment
 from wardian.crypto.secret import Secret
 from wardian.crypto.shamir import Share, ShareSet, split
 from wardian.errors import AuthenticationFailed
@@ -18,31 +20,48 @@ from wardian.learning.masking.messages import (
 from wardian.learning.masking.plan import MaskingPlan, set_id
 from wardian.learning.masking.state import Held
 
+_UNSIGNED: Final = bytes(64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hand:
-    """With what a party seals and opens shares.
+    """The secrets of a party, from the beginning of a round until its vector is masked.
 
     Attributes:
         plan: what everybody agreed to.
         scope: of plan and round.
         party: its name.
-        share_key: its own key, which never leaves it.
+        mask_key: agrees on masks with the others, who get shares of it.
+        share_key: seals and opens shares, and never leaves the party.
+        seed: of the party's own mask; the others get shares of it.
     """
 
     plan: MaskingPlan
     scope: bytes
     party: str
+    mask_key: RoundKey
     share_key: RoundKey
+    seed: Secret
 
-    def deal(self, mask_key: Secret, seed: Secret, keys: Keys) -> tuple[Held, Sharing]:
+    def advertisement(self) -> Advertisement:
+        """Return message 1, not yet signed."""
+        return Advertisement(
+            scope=self.scope,
+            party=self.party,
+            mask_public=self.mask_key.public,
+            share_public=self.share_key.public,
+            seed_digest=seed_commitment(self.seed, scope=self.scope, party=self.party),
+            signature=_UNSIGNED,
+        )
+
+    def deal(self, keys: Keys) -> tuple[Held, Sharing]:
         """Return the party's own shares of its secrets, and message 3 for all who came.
 
         Raises:
             FormatError: somebody's key is of no use.
         """
-        key_set, key_shares = self._split(mask_key, "key")
-        seed_set, seed_shares = self._split(seed, "seed")
+        key_set, key_shares = self._split(self.mask_key.to_secret(), "key")
+        seed_set, seed_shares = self._split(self.seed, "seed")
         digest = keys_digest(keys)
         dealt = []
         for each in keys.advertisements:
@@ -94,6 +113,26 @@ class Hand:
         ):
             return nothing
         return Held(party=dealt.party, key=key, seed=seed)
+
+    def under_masks(self, vector: Ring, peers: Iterable[Advertisement]) -> Ring:
+        """Return `vector` under the party's own mask and one with each of `peers`.
+
+        Raises:
+            FormatError: somebody's key is of no use.
+        """
+        seeds = {
+            peer.party: self.mask_key.mask_seed(
+                peer.mask_public, scope=self.scope, own=self.party, other=peer.party
+            )
+            for peer in peers
+        }
+        masked = vector.copy()
+        add_masks(
+            masked,
+            plus=[self.seed, *(seed for peer, seed in seeds.items() if self.party < peer)],
+            minus=[seed for peer, seed in seeds.items() if peer < self.party],
+        )
+        return masked
 
     def _split(self, secret: Secret, what: str) -> tuple[ShareSet, tuple[Share, ...]]:
         return split(
