@@ -268,3 +268,21 @@ def test_arrays_of_every_shape_and_kind_have_a_variate(kind):
     for name in ("weight", "scale"):
         np.testing.assert_allclose(history.arrays[name], first[name] + 0.06, rtol=1e-2, atol=1e-2)
     assert history.arrays["batches"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"counted": ConfigRecord({"a": 1, "b": 1})},
+        {"counted": MetricRecord({"a": 1, "b": 0})},
+        {"records": MetricRecord({"a": 1, "b": 1.0})},
+        {"records": MetricRecord({"a": 1})},
+    ],
+)
+def test_a_state_whose_counts_are_none_is_refused(change):
+    strategy = Scaffold(parties=2)
+    strategy.aggregate_train(1, FIRST, HeldReplies({p: reply(FIRST, 1, FIRST) for p in "ab"}))
+    state = strategy.state()
+    with pytest.raises(FormatError, match="strategy state"):
+        strategy.restore(RecordDict({**state, **change}))
+    assert dict(strategy.state()) == dict(state)
