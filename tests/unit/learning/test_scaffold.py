@@ -1,7 +1,10 @@
 """SCAFFOLD: the arithmetic of its paper, at the coordinator and at the parties, and lost answers."""
 
+import asyncio
+
 import numpy as np
 import pytest
+from simulators.consortium import Consort
 from strategy_cases import model, reply
 
 from wardian.errors import ConfigError, FormatError, JobFailed
@@ -179,6 +182,33 @@ def test_where_parties_differ_it_ends_where_joined_training_does_and_fedavg_does
     fedavg = simulate(app, FedAvg(), THREE, FIRST, 400).arrays["x"]
     np.testing.assert_allclose(scaffold, joined, atol=1e-9)
     assert np.abs(fedavg - joined).max() > 0.02
+
+
+async def test_over_sockets_with_a_coordinator_that_dies_it_is_the_same(tmp_path):
+    """Its state lies sealed beside the model, the parties' on their disks."""
+    app = ClientApp({MessageType.TRAIN: train})
+
+    @app.query()
+    def first(message, context):
+        return Message(RecordDict({"arrays": FIRST}), reply_to=message)
+
+    consort = Consort(tmp_path, "a", "b", "c", rounds=6, evaluate_every=0)
+    parties = [asyncio.create_task(consort.party(name, app).attend()) for name in consort.keys]
+    coordinating = asyncio.create_task(consort.coordinate(Scaffold(parties=3)))
+    third = asyncio.Event()
+
+    def hear(said):
+        if said["event"] == "round.done" and said["round"] == 3:
+            third.set()
+
+    consort.heard = hear
+    await third.wait()
+    coordinating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await coordinating
+    model = await consort.coordinate(Scaffold(parties=3))
+    await asyncio.gather(*parties)
+    assert model == simulate(app, Scaffold(parties=3), THREE, FIRST, 6).arrays
 
 
 # What is refused

@@ -265,7 +265,7 @@ def test_an_answer_that_is_too_large_is_refused(monkeypatch):
 def test_a_party_may_send_its_records_in_another_order():
     def train(message, context):
         content = step(message, context).content
-        names = reversed(content) if context.party == "party-1" else content
+        names = reversed(list(content)) if context.party == "party-1" else content
         return Message(RecordDict({name: content[name] for name in names}), reply_to=message)
 
     found, same = (
