@@ -40,6 +40,14 @@ def own(context: Context) -> Digits:
     return train_set.at(shares[config["partition-id"]])
 
 
+@app.query()
+def first_model(message: Message, context: Context) -> Message:
+    """Return the model that the first round begins with."""
+    config: dict[str, Any] = dict(context.run_config)
+    arrays = ArrayRecord(first_weights(config["seed"]))
+    return Message(RecordDict({"arrays": arrays}), reply_to=message)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the model for some epochs on the party's own images."""

@@ -25,7 +25,7 @@ from wardian.learning.chain import first_head, next_head
 from wardian.learning.content import array_bytes, specs_of
 from wardian.learning.coordinator.attendant import Attendant, ask_of
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
-from wardian.learning.coordinator.question import Question, Wanted
+from wardian.learning.coordinator.question import SPILLED, Question, Wanted
 from wardian.learning.message import MessageType
 from wardian.learning.messages import Answer, Arrays, ArraySpec, Here, Over
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
@@ -64,7 +64,7 @@ class Course:
             plan: what the parties agreed to.
             strategy: what becomes of answers.
             keeper: keeps where the run stands.
-            spill: a directory for answers that are too large for memory.
+            spill: a directory for answers that are too large for memory, which is there.
             ticks: seconds that never go back.
             tell: told of progress.
 
@@ -73,8 +73,7 @@ class Course:
         """
         self._plan, self._strategy, self._keeper = plan, strategy, keeper
         self._spill, self._ticks, self._tell = spill, ticks, tell
-        spill.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in spill.iterdir():  # of a process before: nobody has its key
+        for left in spill.glob(f"{SPILLED}*"):  # of a process before: nobody has its key
             left.unlink(missing_ok=True)
         self._standing = keeper.load()
         self._run = secrets.token_bytes(32) if self._standing is None else self._standing.run

@@ -63,13 +63,12 @@ class Standing:
 
 
 class RunKeeper:
-    """Keeps the standing of one run in a directory that nothing else uses."""
+    """Keeps the standing of one run in a directory."""
 
     def __init__(self, place: Path, *, sealing: Sealing) -> None:
-        """Keep it in `place`, which is made if it is not there."""
+        """Keep it in the directory `place`, which is there."""
         self._place, self._sealing = place, sealing
         self._state = place / "run.sealed"
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> Standing | None:
         """Return where the run stood; None if there is none.
