@@ -14,21 +14,23 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from wardian.errors import ConfigError, FormatError, JobFailed
+from wardian.errors import ConfigError, FormatError, JobFailed, PolicyDenied
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
+from wardian.learning.content import specs_of
+from wardian.learning.coordinator.question import Wanted
 from wardian.learning.message import Message, MessageType, Metadata
+from wardian.learning.messages import Arrays
 from wardian.learning.records import ConfigRecord, MetricRecord, Record, RecordDict, Setting
-from wardian.learning.reduce import EXAMPLES
 from wardian.learning.replies import HeldReplies
 from wardian.learning.rounds import Outcome, Round
+from wardian.learning.staging import METRICS
 from wardian.learning.strategies.strategy import Strategy
 
 log = logging.getLogger(__name__)
 
-METRICS: Final = "metrics"
-"""The record in which a party says what it measured."""
-MAX_EXAMPLES: Final = 2**40
+MAX_BYTES: Final = 2 * 1024**3
+"""Largest answer, unless a plan says otherwise."""
 _RUN: Final = "simulated"
 MAX_REASON: Final = 200
 
@@ -199,7 +201,11 @@ class _Run:
 
     def train(self, number: int, arrays: ArrayRecord, attempts: int) -> _Asked:
         """Return the answers of a cohort that is large enough."""
-        wanted = dict.fromkeys(self._strategy.records, arrays)
+        (spec,) = specs_of(RecordDict({"arrays": arrays}))
+        each = spec.arrays if isinstance(spec, Arrays) else ()
+        wanted = Wanted(
+            arrays=dict.fromkeys(self._strategy.records, each), max_bytes=MAX_BYTES, examples=True
+        )
         reasons = ""
         for attempt in range(1, attempts + 1):
             chosen = cohort(
@@ -210,8 +216,7 @@ class _Run:
             asked = self._ask(MessageType.TRAIN, number, contents, wanted, self._quorum)
             if asked.outcome.stands:
                 return asked
-            party, reason = next(iter(asked.outcome.dropped.items()))
-            reasons = f"; {party}: {reason}"
+            reasons = "".join(f"; {p}: {why}" for p, why in [*asked.outcome.dropped.items()][:1])
         raise JobFailed(f"round {number}: fewer than {self._quorum} parties answered{reasons}")
 
     def evaluate(self, number: int, arrays: ArrayRecord) -> dict[str, Any]:
@@ -219,7 +224,8 @@ class _Run:
         contents = self._strategy.configure_evaluate(
             number, arrays, self._told(number), tuple(self._settings)
         )
-        asked = self._ask(MessageType.EVALUATE, number, contents, {}, 1)
+        wanted = Wanted(arrays={}, max_bytes=0, examples=True)
+        asked = self._ask(MessageType.EVALUATE, number, contents, wanted, 1)
         if not asked.outcome.stands:
             return {}
         return dict(self._strategy.aggregate_evaluate(number, asked.replies()))
@@ -232,7 +238,7 @@ class _Run:
         kind: MessageType,
         number: int,
         contents: Mapping[str, RecordDict],
-        wanted: Mapping[str, ArrayRecord],
+        wanted: Wanted,
         quorum: int,
     ) -> _Asked:
         standing = Round(contents, quorum=quorum, until=math.inf)
@@ -250,20 +256,19 @@ class _Run:
             )
             try:
                 answers[party] = self._answer(Message(content, metadata=metadata), context, wanted)
-            except FormatError as err:
+            except (FormatError, PolicyDenied) as err:
                 standing.refuse(party, str(err)[:MAX_REASON])
             else:
                 self._states[party] = dict(context.state)
                 standing.answer(party)
         return _Asked(outcome=standing.close(), answers=answers, sent_bytes=sent)
 
-    def _answer(
-        self, message: Message, context: Context, wanted: Mapping[str, ArrayRecord]
-    ) -> Answer:
+    def _answer(self, message: Message, context: Context, wanted: Wanted) -> Answer:
         """Return what the app answers, copied.
 
         Raises:
             FormatError: it raised, said that it cannot, or answered with anything else.
+            PolicyDenied: the answer is too large.
         """
         try:
             reply = self._app(message, context)
@@ -275,31 +280,24 @@ class _Run:
         return taken(reply.content, wanted)
 
 
-def taken(content: RecordDict, wanted: Mapping[str, ArrayRecord]) -> Answer:
+def taken(content: RecordDict, wanted: Wanted) -> Answer:
     """Return the array records of an answer, copied, and its metrics.
 
-    Args:
-        content: of the answer.
-        wanted: which array records it has to have, and what each has to fit.
-
     Raises:
-        FormatError: it is made of anything else, or holds what is no finite number.
+        PolicyDenied: it is too large.
+        FormatError: it is made of anything else than `wanted`, or holds what is no finite number.
     """
+    wanted.demand(specs_of(content))
     arrays = content.array_records
-    if content.config_records or set(content.metric_records) != {METRICS}:
-        raise FormatError(f'answer: one record of metrics was asked for, "{METRICS}"')
-    metrics = content.metric_records[METRICS]
-    examples = metrics.get(EXAMPLES)
-    if not isinstance(examples, int) or not 1 <= examples <= MAX_EXAMPLES:
-        raise FormatError(f"answer: {EXAMPLES} is a whole number, 1 or more")
-    if set(arrays) != set(wanted) or not all(arrays[n].fits(each) for n, each in wanted.items()):
-        raise FormatError("answer: other arrays than those that were asked for")
     for each in arrays.values():
         for name, array in each.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise FormatError(f"answer: {name} holds what is no finite number")
-    copied = {n: ArrayRecord({a: v.copy() for a, v in arrays[n].items()}) for n in wanted}
-    return copied, metrics
+    copied = {  # in one order, whatever the party's
+        name: ArrayRecord({n: array.copy() for n, array in arrays[name].items()})
+        for name in wanted.arrays or ()
+    }
+    return copied, content.metric_records[METRICS]
 
 
 def _unwritable(content: RecordDict) -> RecordDict:

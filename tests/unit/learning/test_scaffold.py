@@ -1,7 +1,10 @@
 """SCAFFOLD: the arithmetic of its paper, at the coordinator and at the parties, and lost answers."""
 
+import asyncio
+
 import numpy as np
 import pytest
+from simulators.consortium import Consort
 from strategy_cases import model, reply
 
 from wardian.errors import ConfigError, FormatError, JobFailed
@@ -181,6 +184,33 @@ def test_where_parties_differ_it_ends_where_joined_training_does_and_fedavg_does
     assert np.abs(fedavg - joined).max() > 0.02
 
 
+async def test_over_sockets_with_a_coordinator_that_dies_it_is_the_same(tmp_path):
+    """Its state lies sealed beside the model, the parties' on their disks."""
+    app = ClientApp({MessageType.TRAIN: train})
+
+    @app.query()
+    def first(message, context):
+        return Message(RecordDict({"arrays": FIRST}), reply_to=message)
+
+    consort = Consort(tmp_path, "a", "b", "c", rounds=6, evaluate_every=0)
+    parties = [asyncio.create_task(consort.party(name, app).attend()) for name in consort.keys]
+    coordinating = asyncio.create_task(consort.coordinate(Scaffold(parties=3)))
+    third = asyncio.Event()
+
+    def hear(said):
+        if said["event"] == "round.done" and said["round"] == 3:
+            third.set()
+
+    consort.heard = hear
+    await third.wait()
+    coordinating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await coordinating
+    model = await consort.coordinate(Scaffold(parties=3))
+    await asyncio.gather(*parties)
+    assert model == simulate(app, Scaffold(parties=3), THREE, FIRST, 6).arrays
+
+
 # What is refused
 
 
@@ -268,3 +298,21 @@ def test_arrays_of_every_shape_and_kind_have_a_variate(kind):
     for name in ("weight", "scale"):
         np.testing.assert_allclose(history.arrays[name], first[name] + 0.06, rtol=1e-2, atol=1e-2)
     assert history.arrays["batches"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"counted": ConfigRecord({"a": 1, "b": 1})},
+        {"counted": MetricRecord({"a": 1, "b": 0})},
+        {"records": MetricRecord({"a": 1, "b": 1.0})},
+        {"records": MetricRecord({"a": 1})},
+    ],
+)
+def test_a_state_whose_counts_are_none_is_refused(change):
+    strategy = Scaffold(parties=2)
+    strategy.aggregate_train(1, FIRST, HeldReplies({p: reply(FIRST, 1, FIRST) for p in "ab"}))
+    state = strategy.state()
+    with pytest.raises(FormatError, match="strategy state"):
+        strategy.restore(RecordDict({**state, **change}))
+    assert dict(strategy.state()) == dict(state)

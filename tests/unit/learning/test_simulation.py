@@ -241,9 +241,9 @@ def other(**changes):
         ({"arrays": ArrayRecord({"y": np.zeros(4, np.float32)})}, "other arrays"),
         ({"more": ArrayRecord()}, "other arrays"),
         ({"arrays": None}, "other arrays"),
-        ({"metrics": None}, "one record of metrics"),
-        ({"more": MetricRecord()}, "one record of metrics"),
-        ({"more": ConfigRecord()}, "one record of metrics"),
+        ({"metrics": None}, "num-examples"),
+        ({"more": MetricRecord()}, "record of metrics is called"),
+        ({"more": ConfigRecord()}, "settings were not asked for"),
         ({"metrics": MetricRecord()}, "num-examples"),
         ({"metrics": MetricRecord({"num-examples": 0})}, "num-examples"),
         ({"metrics": MetricRecord({"num-examples": 1.0})}, "num-examples"),
@@ -254,6 +254,35 @@ def test_an_answer_that_a_real_run_refuses_is_refused(changes, reason):
     history = simulate(other(**changes), FedAvg(), 3, FIRST, 1)
     assert reason in history.rounds[0].dropped["party-0"]
     assert history.rounds[0].cohort == ("party-1", "party-2")
+
+
+def test_an_answer_that_is_too_large_is_refused(monkeypatch):
+    monkeypatch.setattr("wardian.learning.simulation.MAX_BYTES", 15)
+    with pytest.raises(JobFailed, match="an answer has at most 15 bytes"):
+        simulate(app_of(step), FedAvg(), 2, FIRST, 1)
+
+
+def test_a_party_may_send_its_records_in_another_order():
+    def train(message, context):
+        content = step(message, context).content
+        names = reversed(list(content)) if context.party == "party-1" else content
+        return Message(RecordDict({name: content[name] for name in names}), reply_to=message)
+
+    found, same = (
+        simulate(app_of(each), build("scaffold", {"parties": 3}), 3, FIRST, 3)
+        for each in (train, step)
+    )
+    assert found.arrays == same.arrays
+    assert not found.rounds[0].dropped
+
+
+def test_a_strategy_that_asks_nobody_fails_the_round():
+    class Nobody(FedAvg):
+        def configure_train(self, number, arrays, config, parties):
+            return {}
+
+    with pytest.raises(JobFailed, match="round 1: fewer than 1 parties answered$"):
+        simulate(app_of(step), Nobody(), 2, FIRST, 1)
 
 
 def test_a_party_may_say_that_it_cannot():
