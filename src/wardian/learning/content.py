@@ -77,6 +77,18 @@ def chunks(content: RecordDict) -> Iterator[list[memoryview]]:
         yield parts
 
 
+def frames(message: bytes, content: RecordDict | None = None) -> Iterator[list[bytes]]:
+    """Yield the frames of `message` and its content, in groups that are written at once."""
+    group = [message]
+    for pieces in chunks(content) if content is not None else ():
+        group.append(b"".join(pieces))
+        if len(group) > 1 and len(group[-1]) == CHUNK_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
 def rebuild(specs: Iterable[Spec], raw: bytes | bytearray | memoryview) -> RecordDict:
     """Return the records whose elements are `raw`; the arrays are views of it.
 

@@ -15,7 +15,7 @@
        |<-------------------------------------------------------|
        |   Answer, content                                      |
        |------------------------------------------------------->|
-       |   Taken, or Unwanted                                   |
+       |   Unwanted, if it does not count                       |
        |<-------------------------------------------------------|
        |   Over, content                                        |
        |<-------------------------------------------------------|
@@ -161,14 +161,8 @@ class Answer(_Message, frozen=True, tag_field="say", tag="answer"):
     records: Specs = ()
 
 
-class Taken(_Message, frozen=True, tag_field="say", tag="taken"):
-    """The answer counts. It may have come before: then it counted then, and once."""
-
-    number: int
-
-
 class Unwanted(_Message, frozen=True, tag_field="say", tag="unwanted"):
-    """The answer does not count."""
+    """The answer does not count. One that counts is not replied to: it counts once anyway."""
 
     number: int
     reason: Annotated[str, msgspec.Meta(max_length=200)]
@@ -218,7 +212,7 @@ class Known(_Message, frozen=True, tag_field="say", tag="known"):
     """The party has the outcome of the run, whole."""
 
 
-FromCoordinator = Ask | Taken | Unwanted | Still | News | Over
+FromCoordinator = Ask | Unwanted | Still | News | Over
 FromParty = Here | Answer | Still | Known
 
 _ENCODER = msgspec.msgpack.Encoder()

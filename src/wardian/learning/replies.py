@@ -18,6 +18,8 @@ from wardian.learning.records import MetricRecord
 
 BLOCK_BYTES: Final = 1024**2
 """Of one party's values in a block, at most."""
+BLOCKS_BYTES: Final = 16 * 1024**2
+"""Of all parties' values in a block, where that is less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ class HeldReplies:
         of_party = [self._arrays(party)[record] for party in self.parties]
         for name, array in of_party[0].items():
             flat = [each[name].reshape(-1) for each in of_party]
-            for part in parts(array.size, array.dtype):
+            for part in parts(array.size, array.dtype, parties=len(flat)):
                 values = np.stack([each[part] for each in flat])
                 yield Block(array=name, start=part.start, values=values)
 
@@ -114,8 +116,8 @@ def stand_in(shape: Sequence[int], dtype: Any) -> NDArray[Any]:
     return np.broadcast_to(np.zeros((), dtype), tuple(shape))
 
 
-def parts(size: int, dtype: Any) -> Iterator[slice]:
+def parts(size: int, dtype: Any, *, parties: int = 1) -> Iterator[slice]:
     """Yield the slices of the blocks of an array of `size` elements; none if it is empty."""
-    step = max(1, BLOCK_BYTES // np.dtype(dtype).itemsize)
+    step = max(1, min(BLOCK_BYTES, BLOCKS_BYTES // parties) // np.dtype(dtype).itemsize)
     for start in range(0, size, step):
         yield slice(start, min(start + step, size))

@@ -6,6 +6,7 @@ this process: what is left of them after a crash is noise.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -93,6 +94,11 @@ class Staging:
             at += array_bytes(spec)
         return self
 
+    def begin(self, record: str) -> int:
+        """Return at which byte the content of the array record `record` begins."""
+        before = takewhile(lambda each: each.name != record, self.specs)
+        return content_bytes(before)
+
     def read(self, at: int, spec: ArraySpec, part: slice) -> NDArray[Any]:
         """Return the elements `part` of the array `spec`, whose content begins at byte `at`."""
         kind = np.dtype(DTYPES[spec.dtype]).newbyteorder("<")
@@ -137,11 +143,11 @@ class StagedReplies:
     """The answers of a cohort, all of the same arrays; see `replies.Replies`."""
 
     def __init__(self, answers: Mapping[str, Staging]) -> None:
-        """Hold what each party answered."""
+        """Hold what each party answered: the same records, in whatever order."""
         self._answers = dict(sorted(answers.items()))
         self.parties: Final = tuple(self._answers)
         first = next(iter(self._answers.values()))
-        self._arrays = [each for each in first.specs if isinstance(each, Arrays)]
+        self._arrays = {each.name: each for each in first.specs if isinstance(each, Arrays)}
 
     def metrics(self, party: str) -> MetricRecord:
         """See `Replies`."""
@@ -149,28 +155,25 @@ class StagedReplies:
 
     def records(self) -> tuple[str, ...]:
         """See `Replies`."""
-        return tuple(each.name for each in self._arrays)
+        return tuple(self._arrays)
 
     def shapes(self, record: str) -> Mapping[str, NDArray[Any]]:
         """See `Replies`."""
         return {
             each.name: stand_in(each.shape, DTYPES[each.dtype])
-            for of in self._arrays
-            if of.name == record
-            for each in of.arrays
+            for each in self._arrays[record].arrays
         }
 
     def blocks(self, record: str) -> Iterator[Block]:
         """See `Replies`."""
+        begins = [(each, each.begin(record)) for each in self._answers.values()]
         at = 0
-        for of in self._arrays:
-            for spec in of.arrays:
-                if of.name == record:
-                    size = array_bytes(spec) // np.dtype(DTYPES[spec.dtype]).itemsize
-                    for part in parts(size, DTYPES[spec.dtype]):
-                        read = [each.read(at, spec, part) for each in self._answers.values()]
-                        yield Block(array=spec.name, start=part.start, values=np.stack(read))
-                at += array_bytes(spec)
+        for spec in self._arrays[record].arrays:
+            size = array_bytes(spec) // np.dtype(DTYPES[spec.dtype]).itemsize
+            for part in parts(size, DTYPES[spec.dtype], parties=len(begins)):
+                read = [each.read(begin + at, spec, part) for each, begin in begins]
+                yield Block(array=spec.name, start=part.start, values=np.stack(read))
+            at += array_bytes(spec)
 
 
 def metrics_of(specs: Sequence[Spec]) -> MetricRecord:

@@ -1,8 +1,9 @@
 """The aggregator's process: the coordinator of a federated run, for the parties of a consortium."""
 
-import asyncio
 from pathlib import Path
 from typing import Final
+
+import uvloop
 
 from wardian._internal.clock import monotonic, unix_time
 from wardian._internal.consortium import Consortium
@@ -30,7 +31,7 @@ def main(enclave: Enclave) -> int:
     """Coordinate one run until it is over; return the exit status of the process."""
 
     def serve(host: HostSettings, plan: Consortium) -> None:
-        asyncio.run(start.until_signalled(_serve(enclave, host, plan)))
+        uvloop.run(start.until_signalled(_serve(enclave, host, plan)))
 
     trials = {"keeping": lambda host: _try_keeping(enclave, host)}
     return start.run(enclave, ROLE, serve, kind=Consortium, trials=trials)

@@ -261,7 +261,9 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("roles", "aggregator", "enclave_sealing"),
                 "wardian.tee.sealing",
             ),
-            distributions=("cffi", "cryptography", "msgspec", "numpy", "typing_extensions"),
+            distributions=(
+                *("cffi", "cryptography", "msgspec", "numpy", "typing_extensions", "uvloop"),
+            ),
             product_id=6,
             environment=_TENSORS,
             heap_bytes=2048 * _MIB,

@@ -2,26 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from wardian._internal.log import event
 from wardian.broker.frames import FrameStream
 from wardian.errors import FormatError, PolicyDenied, WardianError
-from wardian.learning.content import chunks, content_bytes, specs_of
+from wardian.learning.content import content_bytes, frames, specs_of
 from wardian.learning.coordinator.question import Question
 from wardian.learning.messages import (
     CHUNK_BYTES,
     HEADER_BYTES,
     Answer,
     Ask,
-    FromCoordinator,
     FromParty,
     Known,
     News,
     Over,
     Still,
-    Taken,
     Unwanted,
     encode,
     from_party,
@@ -68,6 +66,7 @@ class Attendant:
         self._stream = stream
         self._question, self._answered, self._known = question, answered, known
         self._turn = asyncio.Lock()
+        self._news: list[bytes] = []
 
     async def converse(self) -> None:
         """Hear the party until its connection ends.
@@ -86,22 +85,22 @@ class Attendant:
             question = self._question()
             if question is not None:
                 self._answered(self.party, Answer(number=question.number, error=reason), None)
-                await self._say(Unwanted(number=question.number, reason=reason))
+                await self._reply(Unwanted(number=question.number, reason=reason))
             raise
         finally:
             quiet.cancel()
 
-    async def ask(self, message: Ask, content: RecordDict) -> None:
-        """Ask; raises TransportError where the party is gone."""
-        await self._say(message, content)
+    async def ask(self, groups: Iterable[list[bytes]]) -> None:
+        """Ask, by the frames that say it; raises TransportError where the party is gone."""
+        await self._say(groups)
 
     async def tell_over(self, message: Over, content: RecordDict) -> None:
         """Say that the run is over."""
-        await self._say(message, content)
+        await self._say(frames(encode(message), content))
 
-    async def tell_news(self, message: News) -> None:
-        """Say what became of a round."""
-        await self._say(message)
+    def tell_news(self, message: News) -> None:
+        """Say what became of a round, together with whatever is said next."""
+        self._news.append(encode(message))
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -120,14 +119,12 @@ class Attendant:
         question = self._question()
         if question is None or question.number != answer.number:
             await self._drain(content_bytes(answer.records), question)
-            await self._say(Unwanted(number=answer.number, reason="its time is over"))
+            await self._reply(Unwanted(number=answer.number, reason="its time is over"))
             return
         staged = None if answer.error else await self._staged(question, answer)
-        if self._answered(self.party, answer, staged):
-            await self._say(Taken(number=answer.number))
-        else:
+        if not self._answered(self.party, answer, staged):
             reason = "the party says that it cannot" if answer.error else "it came too late"
-            await self._say(Unwanted(number=answer.number, reason=reason))
+            await self._reply(Unwanted(number=answer.number, reason=reason))
 
     async def _staged(self, question: Question, answer: Answer) -> Staging:
         staged = question.stage(answer)
@@ -152,17 +149,21 @@ class Attendant:
         while size > 0:
             size -= len(await self._stream.receive(most=CHUNK_BYTES, timeout_s=CHUNK_S))
 
-    async def _say(self, message: FromCoordinator, content: RecordDict | None = None) -> None:
+    async def _say(self, groups: Iterable[list[bytes]]) -> None:
         async with self._turn:
-            await self._stream.send(encode(message), timeout_s=CHUNK_S)
-            for pieces in chunks(content) if content is not None else ():
-                await self._stream.send(b"".join(pieces), timeout_s=CHUNK_S)
+            news, self._news = self._news, []
+            for group in groups:
+                await self._stream.send(*news, *group, timeout_s=CHUNK_S)
+                news = []
+
+    async def _reply(self, message: Unwanted | Still) -> None:
+        await self._say([[encode(message)]])
 
     async def _say_still(self) -> None:
         while True:
             await asyncio.sleep(STILL_S)
             try:
-                await self._say(Still())
+                await self._reply(Still())
             except WardianError:
                 self.abort()
                 return

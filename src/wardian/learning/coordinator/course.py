@@ -11,10 +11,10 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -22,15 +22,24 @@ from wardian._internal.clock import Monotonic
 from wardian._internal.consortium import Consortium
 from wardian._internal.log import event
 from wardian.broker.frames import FrameStream
-from wardian.errors import JobFailed, PolicyDenied, QueueFull, TransportError
+from wardian.errors import FormatError, JobFailed, PolicyDenied, QueueFull, TransportError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.chain import first_head, next_head
-from wardian.learning.content import array_bytes, specs_of
+from wardian.learning.content import array_bytes, content_bytes, frames, specs_of
 from wardian.learning.coordinator.attendant import Attendant, ask_of
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
 from wardian.learning.coordinator.question import SPILLED, Question, Wanted
 from wardian.learning.message import MessageType
-from wardian.learning.messages import Answer, Arrays, ArraySpec, Here, News, Over, RoundLine
+from wardian.learning.messages import (
+    Answer,
+    Arrays,
+    ArraySpec,
+    Here,
+    News,
+    Over,
+    RoundLine,
+    encode,
+)
 from wardian.learning.records import ConfigRecord, Metric, MetricRecord, RecordDict
 from wardian.learning.rounds import Outcome, Round
 from wardian.learning.staging import StagedReplies, Staging
@@ -38,11 +47,15 @@ from wardian.learning.strategies.strategy import Strategy
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Tell = Callable[[dict[str, object]], None]
 """Told of everything that happens, as JSON takes it: names and numbers, no content."""
 
 IN_MEMORY_BYTES: Final = 256 * 1024**2
 """Answers of a round that are larger together lie on disk, sealed."""
+AT_ONCE_BYTES: Final = 1024**2
+"""What is made of less is made at once: another thread would take longer."""
+MAX_REASON: Final = 200
 LINGER_S: Final = 60.0
 """How long parties that are away when the run ends may take to come for the model."""
 _PLACES: Final = {MessageType.QUERY: 0, MessageType.TRAIN: 1, MessageType.EVALUATE: 2}
@@ -165,7 +178,7 @@ class Course:
             while standing.round < self._plan.run.rounds:
                 standing = await self._one_round(standing)
         except JobFailed as err:
-            self._finish(str(err)[:200], None)
+            self._finish(str(err)[:MAX_REASON], None)
             raise
         self._finish(None, standing)
         return standing.model
@@ -217,6 +230,7 @@ class Course:
 
     async def _one_round(self, standing: Standing) -> Standing:
         number = standing.round + 1
+        why = ""
         for attempt in range(1, self._plan.run.attempts + 1):
             await self._gather()
             cohort = self._cohort(number, attempt)
@@ -226,10 +240,13 @@ class Course:
                 outcome = await self._put(question, head=standing.head)
                 if outcome.stands:
                     return await self._conclude(standing, question, outcome, began=began)
+                why = f"fewer than {self._plan.run.quorum} parties answered"
+            except (FormatError, JobFailed) as err:  # no model can be made of these answers
+                why = str(err)[:MAX_REASON]
             finally:
                 question.forget()
-            self._say("round.failed", round=number, attempt=attempt, dropped=outcome.dropped)
-        raise JobFailed(f"round {number}: fewer than {self._plan.run.quorum} parties answered")
+            self._say("round.failed", round=number, attempt=attempt, reason=why)
+        raise JobFailed(f"round {number}: {why}")
 
     def _training(self, standing: Standing, number: int, cohort: tuple[str, ...]) -> Question:
         contents = self._strategy.configure_train(
@@ -261,12 +278,13 @@ class Course:
             head = next_head(standing.head, number=number, cohort=outcome.answered, model=content)
             return model, metrics, head
 
-        model, metrics, head = await asyncio.to_thread(aggregate)
+        size = sum(each.total_bytes for each in question.answers.values())
+        model, metrics, head = await _worked(aggregate, size)
         line = RoundLine(
             round=number,
             cohort=outcome.answered,
             dropped=outcome.dropped,
-            bytes=sum(each.total_bytes for each in question.answers.values()),
+            bytes=size,
             seconds=self._ticks() - began,
             metrics=dict(metrics),  # type: ignore[arg-type]
         )
@@ -288,14 +306,9 @@ class Course:
             found = await self._evaluate(kept)
             line = msgspec.structs.replace(line, evaluation=found)
             kept = replace(kept, history=(*standing.history, line))
-        await asyncio.gather(*(self._tell_news(each, line) for each in [*self._here.values()]))
+        for each in self._here.values():
+            each.tell_news(News(line=line))
         return kept
-
-    async def _tell_news(self, attendant: Attendant, line: RoundLine) -> None:
-        try:
-            await attendant.tell_news(News(line=line))
-        except TransportError:
-            attendant.abort()
 
     async def _evaluate(self, standing: Standing) -> dict[str, Metric]:
         """Return what those who attend say that the model is worth; nothing depends on it."""
@@ -321,7 +334,7 @@ class Course:
         return dict(found)
 
     async def _keep(self, standing: Standing) -> Standing:
-        await asyncio.to_thread(self._keeper.save, standing)
+        await _worked(lambda: self._keeper.save(standing), standing.model.nbytes)
         self._standing = standing
         return standing
 
@@ -374,13 +387,22 @@ class Course:
             self._question = None
 
     async def _ask(self, attendant: Attendant, question: Question) -> None:
-        content = question.contents[attendant.party]
-        left_s = question.round.until - self._ticks()
-        message = ask_of(question, content, run=self._run, head=self._head, left_s=left_s)
         try:
-            await attendant.ask(message, content)
+            await attendant.ask(self._said(question, question.contents[attendant.party]))
         except TransportError:
             attendant.abort()  # it may come back, and is then asked again
+
+    def _said(self, question: Question, content: RecordDict) -> Iterable[list[bytes]]:
+        """Return the frames that ask `question` with `content`; made once for all if small."""
+        known = question.said.get(id(content))
+        if known is not None:
+            return known
+        left_s = question.round.until - self._ticks()
+        message = ask_of(question, content, run=self._run, head=self._head, left_s=left_s)
+        groups = frames(encode(message), content)
+        if content_bytes(message.records) > AT_ONCE_BYTES:
+            return groups
+        return question.said.setdefault(id(content), list(groups))
 
     async def _gather(self) -> None:
         """Return when enough attend, and the others have had their time to come."""
@@ -418,6 +440,11 @@ class Course:
 
     def _say(self, happened: str, **fields: object) -> None:
         self._tell({"event": happened, **fields})
+
+
+async def _worked(work: Callable[[], T], size: int) -> T:
+    """Return what `work` on `size` bytes returns; much is done in a thread, beside connections."""
+    return work() if size <= AT_ONCE_BYTES else await asyncio.to_thread(work)
 
 
 def _array_specs(model: ArrayRecord) -> tuple[ArraySpec, ...]:

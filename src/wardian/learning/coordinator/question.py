@@ -78,6 +78,7 @@ class Question:
         wanted: what an answer has to be made of.
         spill: a directory for answers; None keeps them in memory.
         answers: those that are whole, by party.
+        said: the frames that ask it, by the identity of what is told, where they are small.
     """
 
     number: int
@@ -88,6 +89,7 @@ class Question:
     wanted: Wanted
     spill: Path | None
     answers: dict[str, Staging] = field(default_factory=dict)
+    said: dict[int, list[list[bytes]]] = field(default_factory=dict)
 
     def stage(self, answer: Answer) -> Staging:
         """Return where the content of `answer` goes.

@@ -15,7 +15,7 @@ from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.refusal import Refusal, decode_or_raise, error_of
 from wardian.crypto.signing import Signer
 from wardian.errors import FormatError
-from wardian.learning.content import chunks, content_bytes, rebuild
+from wardian.learning.content import content_bytes, frames, rebuild
 from wardian.learning.messages import (
     CHUNK_BYTES,
     HEADER_BYTES,
@@ -107,9 +107,8 @@ class CoordinatorLink:
         Raises:
             TransportError: the coordinator is gone, or does not read.
         """
-        await self._stream.send(encode(message), timeout_s=CHUNK_S)
-        for pieces in chunks(content) if content is not None else ():
-            await self._stream.send(b"".join(pieces), timeout_s=CHUNK_S)
+        for group in frames(encode(message), content):
+            await self._stream.send(*group, timeout_s=CHUNK_S)
 
     async def hear(self) -> tuple[FromCoordinator, RecordDict]:
         """Return what the coordinator says next, with its content.
