@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from wardian.crypto.group_key import GroupKeyMember
+from wardian.crypto.secret import Secret
 from wardian.crypto.signing import Signer
 from wardian.errors import FormatError
 from wardian.learning.arrays import ArrayRecord
@@ -17,8 +18,8 @@ from wardian.learning.received import array_of, setting_of
 from wardian.learning.records import ConfigRecord, RecordDict
 
 
-class PsiParty:
-    """One run of one party. Its identifiers and the key stay in this object."""
+class PsiMember:
+    """What a party is in either protocol: its identifiers, and its part in agreeing a key."""
 
     def __init__(
         self,
@@ -49,12 +50,13 @@ class PsiParty:
         """
         terms.demand_run(runs_before)
         terms.demand_size(name, len(identifiers))
+        self._terms, self._name = terms, name
         self._identifiers = encoded(identifiers)
         self._member = GroupKeyMember(terms.group(run), name=name, signer=signer)
 
     @override
     def __repr__(self) -> str:
-        return f"PsiParty({len(self._identifiers)} identifiers)"
+        return f"{type(self).__name__}({len(self._identifiers)} identifiers)"
 
     def share(self) -> RecordDict:
         """Return its share of the key."""
@@ -68,6 +70,14 @@ class PsiParty:
         """
         return RecordDict({DEAL: ConfigRecord({DEAL: self._member.deal(_shares(content))})})
 
+    def _key(self, content: RecordDict) -> Secret:
+        """Return the key that `content`, the deal with all shares, yields."""
+        return self._member.key(_shares(content), setting_of(content, DEAL, bytes))
+
+
+class PsiParty(PsiMember):
+    """One run of one party. Its identifiers and the key stay in this object."""
+
     def tags(self, content: RecordDict) -> RecordDict:
         """Return the tags of its identifiers under the key that `content`, the deal, yields.
 
@@ -75,8 +85,8 @@ class PsiParty:
             FormatError, AuthenticationFailed: shares and deal are not those of these parties and
                 this run; nothing was tagged.
         """
-        key = self._member.key(_shares(content), setting_of(content, DEAL, bytes))
-        return RecordDict({TAGS: ArrayRecord({TAGS: tags(key, self._identifiers)})})
+        found = tags(self._key(content), self._identifiers)
+        return RecordDict({TAGS: ArrayRecord({TAGS: found})})
 
     def positions(self, content: RecordDict) -> NDArray[Any]:
         """Return which of its identifiers all parties have: places, int64, in the common order.
@@ -86,7 +96,7 @@ class PsiParty:
         """
         found = array_of(content, POSITIONS, POSITIONS, dtype="int64", shape=(None,))
         inside = bool(((found >= 0) & (found < len(self._identifiers))).all())
-        if not inside or len(np.unique(found)) < len(found):
+        if not inside or (len(found) and np.bincount(found).max() > 1):
             raise FormatError("positions: not places of this party's identifiers, each once")
         return found
 
