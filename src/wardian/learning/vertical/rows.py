@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 def own_features(
     features: NDArray[Any],
-    labels: NDArray[Any] | None,
     *,
     columns: int | None = None,
+    empty: bool = False,
     missing: bool = False,
 ) -> NDArray[Any]:
     """Return `features`, (records, columns) float64.
 
     Args:
         features: of this party.
-        labels: of this party, which then needs no column.
         columns: how many there have to be; None: one or more.
+        empty: whether there may be none, which is for the party that has the labels.
         missing: whether NaN stands for a value that nobody has.
 
     Raises:
@@ -34,7 +34,7 @@ def own_features(
         raise FormatError("features: (records, columns) float64 are needed, one record or more")
     if columns is not None and features.shape[1] != columns:
         raise FormatError(f"features: {features.shape[1]} columns, not {columns}")
-    if columns is None and not features.shape[1] and labels is None:
+    if columns is None and not features.shape[1] and not empty:
         raise FormatError("features: no column; only who has the labels can do without")
     strange = np.isinf(features) if missing else ~np.isfinite(features)
     if strange.any():

@@ -41,7 +41,7 @@ class LinearParty:
         Raises:
             FormatError: not such an array, not finite, or neither column nor label.
         """
-        self._features = own_features(features, labels)
+        self._features = own_features(features, empty=labels is not None)
         self._labels = None if labels is None else own_labels(labels, rows=len(features))
         self._block: Block | None = None
         self._weights: NDArray[Any] | None = None
@@ -102,7 +102,7 @@ class LinearParty:
             FormatError: not such an array, or other columns than were learnt from.
         """
         columns = self._features.shape[1]
-        partial = own_features(features, None, columns=columns) @ self.weights
+        partial = own_features(features, columns=columns) @ self.weights
         return RecordDict({PARTIAL: ArrayRecord({PARTIAL: partial})})
 
     def _begun(self) -> Block:

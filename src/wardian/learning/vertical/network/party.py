@@ -48,7 +48,7 @@ class NetworkParty:
         Raises:
             FormatError: not such an array, or not finite.
         """
-        self._features = own_features(features, None)
+        self._features = own_features(features)
         self._labels = None if labels is None else own_labels(labels, rows=len(features))
         self.layers = Layers((features.shape[1], *widths), bent=True, seed=seed)
         self._rate, self._momentum = rate, momentum
@@ -96,7 +96,7 @@ class NetworkParty:
         Raises:
             FormatError: not such an array, not finite, or other columns than were learnt from.
         """
-        found = own_features(features, None, columns=self.layers.takes)
+        found = own_features(features, columns=self.layers.takes)
         return _embedding(self.layers.forward(found))
 
 

@@ -36,7 +36,7 @@ class Bins:
         Raises:
             FormatError: not such an array, infinite, or of other columns than the cuts.
         """
-        found = own_features(features, None, columns=len(self.cuts), missing=True)
+        found = own_features(features, columns=len(self.cuts), missing=True)
         indices = np.empty(found.shape, np.uint8)
         for column, cuts in enumerate(self.cuts):
             values = found[:, column]
@@ -55,7 +55,7 @@ def learn_bins(features: NDArray[Any], *, most: int = MOST) -> Bins:
     Raises:
         FormatError: not such an array, or infinite.
     """
-    found = own_features(features, features[:, 0], missing=True)
+    found = own_features(features, empty=True, missing=True)
     return Bins(cuts=tuple(_cuts(column[~np.isnan(column)], most) for column in found.T))
 
 

@@ -35,7 +35,7 @@ class TreeParty:
         Raises:
             FormatError: not such an array, infinite, or neither column nor label.
         """
-        self._features = own_features(features, labels, missing=True)
+        self._features = own_features(features, empty=labels is not None, missing=True)
         self._labels = None if labels is None else own_labels(labels, rows=len(features))
         self._bins = learn_bins(features, most=ranges)
         self._splits: NDArray[Any] | None = None
