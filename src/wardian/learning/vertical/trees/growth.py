@@ -10,8 +10,6 @@ from wardian.learning.vertical.trees.bins import offsets
 from wardian.learning.vertical.trees.plan import TreePlan
 
 LEAF: Final = -1
-_AT_ONCE: Final = 2**22
-"""Values that are counted in one go: 100 MB of working memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,20 +142,12 @@ class Grower:
         bends: NDArray[Any],
     ) -> NDArray[Any]:
         """Return the sums of both derivatives up to each range: (2, slots, ranges)."""
-        ranges = int(self._starts[-1])
-        sums = np.empty((2, count, ranges))
-        step = max(1, _AT_ONCE // max(len(rows), 1))
-        for first in range(0, self._columns, step):
-            last = min(first + step, self._columns)
-            begin, end = int(self._starts[first]), int(self._starts[last])
-            places = self._by_column[first:last, rows] + (self._starts[first:last, None] - begin)
-            places += slots * (end - begin)
-            flat = places.ravel()
-            for kind, each in enumerate((slopes, bends)):
-                weights = np.broadcast_to(each[rows], places.shape).ravel()
-                found = np.bincount(flat, weights, count * (end - begin)).reshape(count, -1)
-                sums[kind, :, begin:end] = found
-        for column in range(self._columns):
-            part = sums[:, :, self._starts[column] : self._starts[column + 1]]
-            np.cumsum(part, axis=2, out=part)
+        sums = np.empty((2, count, int(self._starts[-1])))
+        weights = slopes[rows], bends[rows]
+        for column, first in enumerate(self._starts[:-1]):
+            size = int(self._starts[column + 1] - first)
+            places = slots * size + self._by_column[column, rows]
+            for kind, weight in enumerate(weights):
+                found = np.bincount(places, weight, count * size).reshape(count, size)
+                np.cumsum(found, axis=1, out=sums[kind, :, first : first + size])
         return sums
