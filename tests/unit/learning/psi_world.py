@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from carrying import carried
 
 from wardian.crypto.signing import SigningKey
 from wardian.learning.psi.coordinator import PsiCoordinator
@@ -38,22 +39,22 @@ class PsiWorld:
         )
 
     def see(self, content: RecordDict) -> RecordDict:
-        self.seen.append(content)
-        return content
+        self.seen.append(carried(content))
+        return self.seen[-1]
 
     def agree(self) -> RecordDict:
         for name, party in self.parties.items():
             self.coordinator.take_share(name, self.see(party.share()))
         dealer = self.parties[self.coordinator.dealer]
-        self.coordinator.take_deal(self.see(dealer.deal(self.coordinator.shares())))
-        return self.coordinator.deal()
+        self.coordinator.take_deal(self.see(dealer.deal(carried(self.coordinator.shares()))))
+        return carried(self.coordinator.deal())
 
     def intersect(self) -> dict[str, np.ndarray]:
         deal = self.agree()
         for name, party in self.parties.items():
             self.coordinator.take_tags(name, self.see(party.tags(deal)))
         return {
-            name: party.positions(self.coordinator.positions(name))
+            name: party.positions(carried(self.coordinator.positions(name)))
             for name, party in self.parties.items()
         }
 

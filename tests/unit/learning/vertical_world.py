@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from carrying import carried
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from wardian.crypto.secret import Secret
@@ -38,8 +39,9 @@ class Told:
     by: dict[str, list[RecordDict]] = field(default_factory=dict)
 
     def tell(self, party: str, content: RecordDict) -> RecordDict:
-        self.by.setdefault(party, []).append(content)
-        return content
+        arrived = carried(content)
+        self.by.setdefault(party, []).append(arrived)
+        return arrived
 
 
 def noise(looks: int, *, mu: float = 1.0, change: float = 1.0, seed: int = 7) -> LabelNoise:
@@ -93,7 +95,7 @@ def by_features(
     parties, told = linear_parties(parts, labels), Told()
     coordinator = FeaturesRegression(plan, parties=list(parts), labels_of=LABELS_OF)
     for name, party in parties.items():
-        coordinator.take(name, party.features())
+        coordinator.take(name, carried(party.features()))
     model = coordinator.fit()
     for name, party in parties.items():
         party.take_weights(told.tell(name, coordinator.part(name)))
@@ -106,13 +108,13 @@ def by_embeddings(
     parties, told = linear_parties(parts, labels), Told()
     coordinator = EmbeddingsRegression(plan, protection, parties=list(parts), labels_of=LABELS_OF)
     for name, party in parties.items():
-        coordinator.start(name, party.start())
+        coordinator.start(name, carried(party.start()))
     begin = coordinator.begin()
     for name, party in parties.items():
         party.begin(told.tell(name, begin))
     while not coordinator.over:
         for name, party in parties.items():
-            coordinator.take(name, party.partial())
+            coordinator.take(name, carried(party.partial()))
         errors = coordinator.errors()
         for name, party in parties.items():
             party.step(told.tell(name, errors))
@@ -126,7 +128,7 @@ def by_bins(
     coordinator = BinsBoosting(plan, parties=list(parts), labels_of=LABELS_OF)
     for name, each in parts.items():
         parties[name] = TreeParty(each, labels if name == LABELS_OF else None)
-        coordinator.take(name, parties[name].bins())
+        coordinator.take(name, carried(parties[name].bins()))
     forest = coordinator.grow()
     for name, party in parties.items():
         party.take_splits(told.tell(name, coordinator.part(name)))
@@ -148,11 +150,11 @@ def by_network(
         )
         for place, (name, each) in enumerate(parts.items())
     }
-    coordinator = SplitNetwork(plan, protection, parties[LABELS_OF].labels())
+    coordinator = SplitNetwork(plan, protection, carried(parties[LABELS_OF].labels()))
     while not coordinator.over:
         rows = coordinator.rows()
         for name, party in parties.items():
-            coordinator.take(name, party.embed(told.tell(name, rows)))
+            coordinator.take(name, carried(party.embed(told.tell(name, rows))))
         coordinator.learn()
         for name, party in parties.items():
             party.step(told.tell(name, coordinator.slopes(name)))
@@ -161,4 +163,4 @@ def by_network(
 
 def answers(parties: Mapping, parts: Parts) -> dict[str, RecordDict]:
     """What the parties say of new records."""
-    return {name: party.answer(parts[name]) for name, party in parties.items()}
+    return {name: carried(party.answer(parts[name])) for name, party in parties.items()}
