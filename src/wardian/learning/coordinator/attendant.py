@@ -16,6 +16,7 @@ from wardian.learning.messages import (
     Answer,
     Ask,
     FromCoordinator,
+    Known,
     Over,
     Still,
     Taken,
@@ -50,6 +51,7 @@ class Attendant:
         *,
         question: Callable[[], Question | None],
         answered: Answered,
+        known: Callable[[str], None],
     ) -> None:
         """Speak with `party` on `stream`.
 
@@ -58,12 +60,11 @@ class Attendant:
             stream: its connection.
             question: what is asked at present, if anything is.
             answered: told of every answer.
+            known: told when the party has the outcome of the run.
         """
         self.party = party
-        self.told = False
-        """Whether it was told that the run is over."""
         self._stream = stream
-        self._question, self._answered = question, answered
+        self._question, self._answered, self._known = question, answered, known
         self._turn = asyncio.Lock()
 
     async def converse(self) -> None:
@@ -79,8 +80,18 @@ class Attendant:
                 said = from_party(raw)
                 if isinstance(said, Answer):
                     await self._hear(said)
+                elif isinstance(said, Known):
+                    self._known(self.party)
                 elif not isinstance(said, Still):
                     raise FormatError("learning message: not its turn")
+        except (FormatError, PolicyDenied) as err:  # it is not waited for in this round
+            reason = str(err)[:MAX_REASON]
+            event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
+            question = self._question()
+            if question is not None:
+                self._answered(self.party, Answer(number=question.number, error=reason), None)
+                await self._say(Unwanted(number=question.number, reason=reason))
+            raise
         finally:
             quiet.cancel()
 
@@ -91,7 +102,6 @@ class Attendant:
     async def tell_over(self, message: Over, content: RecordDict) -> None:
         """Say that the run is over."""
         await self._say(message, content)
-        self.told = True
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -104,20 +114,12 @@ class Attendant:
             await self._drain(content_bytes(answer.records), question)
             await self._say(Unwanted(number=answer.number, reason="its time is over"))
             return
-        try:
-            staged = None if answer.error else await self._staged(question, answer)
-            if self._answered(self.party, answer, staged):
-                await self._say(Taken(number=answer.number))
-            else:
-                reason = "the party says that it cannot" if answer.error else "it came too late"
-                await self._say(Unwanted(number=answer.number, reason=reason))
-        except (FormatError, PolicyDenied) as err:
-            reason = str(err)[:MAX_REASON]
-            question.round.refuse(self.party, reason)
-            event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
-            self._answered(self.party, Answer(number=answer.number, error=reason), None)
+        staged = None if answer.error else await self._staged(question, answer)
+        if self._answered(self.party, answer, staged):
+            await self._say(Taken(number=answer.number))
+        else:
+            reason = "the party says that it cannot" if answer.error else "it came too late"
             await self._say(Unwanted(number=answer.number, reason=reason))
-            raise
 
     async def _staged(self, question: Question, answer: Answer) -> Staging:
         staged = question.stage(self.party, answer)
@@ -158,7 +160,9 @@ class Attendant:
                 return
 
 
-def ask_of(question: Question, content: RecordDict, *, run: bytes, head: bytes, left_s: float) -> Ask:
+def ask_of(
+    question: Question, content: RecordDict, *, run: bytes, head: bytes, left_s: float
+) -> Ask:
     """Return the message that asks `question`."""
     return Ask(
         run=run,

@@ -1,10 +1,10 @@
 """A run from its first model to its last: who is asked what, and what becomes of the answers.
 
-    gather      wait until the quorum attends, and a little for the others
-    train       ask the cohort; below the quorum, ask again
-    aggregate   the strategy makes the next model of the answers, party by party in order of names
-    seal        the new standing is on the disk before anybody is told of it (TRUST T16)
-    evaluate    ask those who attend what the model is worth on their own data
+gather      wait until the quorum attends, and a little for the others
+train       ask the cohort; below the quorum, ask again
+aggregate   the strategy makes the next model of the answers, party by party in order of names
+seal        the new standing is on the disk before anybody is told of it (TRUST T16)
+evaluate    ask those who attend what the model is worth on their own data
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from wardian._internal.clock import Monotonic
 from wardian._internal.consortium import Consortium
 from wardian._internal.log import event
 from wardian.broker.frames import FrameStream
-from wardian.errors import JobFailed, PolicyDenied, TransportError
+from wardian.errors import JobFailed, PolicyDenied, QueueFull, TransportError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.chain import first_head, next_head
 from wardian.learning.content import array_bytes, specs_of
@@ -83,6 +83,7 @@ class Course:
         self._here: dict[str, Attendant] = {}
         self._question: Question | None = None
         self._over: tuple[Over, RecordDict] | None = None
+        self._informed: set[str] = set()
         self._changed = asyncio.Event()
 
     # Parties that come and go
@@ -90,7 +91,7 @@ class Course:
     def admit(self, party: str, here: Here, stream: FrameStream) -> Attendant:
         """See `service.Attendance`."""
         if party in self._here:
-            raise PolicyDenied("this party attends already", rule="attends")
+            raise QueueFull("this party attends already: come again when it has left")
         standing = self._standing
         if here.run is not None and here.run != self._run:
             raise PolicyDenied("this party takes part in another run", rule="run")
@@ -98,7 +99,11 @@ class Course:
             event(log, "party.ahead", level=logging.ERROR, party=party, round=here.round)
             raise PolicyDenied("this party has seen more of the run than is kept here", rule="run")
         attendant = Attendant(
-            party, stream, question=lambda: self._question, answered=self._answered
+            party,
+            stream,
+            question=lambda: self._question,
+            answered=self._answered,
+            known=self._knows,
         )
         self._here[party] = attendant
         self._say("party.here", party=party)
@@ -108,8 +113,7 @@ class Course:
         """See `service.Attendance`."""
         self._changed.set()
         if self._over is not None:
-            await attendant.tell_over(*self._over)
-            self._changed.set()
+            await self._tell_over(attendant, self._over)
         elif self._question is not None and self._question.round.expects(attendant.party):
             await self._ask(attendant, self._question)
 
@@ -141,6 +145,10 @@ class Course:
         )
         return question.count(party, staged)
 
+    def _knows(self, party: str) -> None:
+        self._informed.add(party)
+        self._changed.set()
+
     # The run
 
     async def run(self) -> ArrayRecord:
@@ -167,11 +175,9 @@ class Course:
         if over is None:
             return
         await asyncio.gather(*(self._tell_over(each, over) for each in list(self._here.values())))
-        told: set[str] = set()
-        while (left_s := until - self._ticks()) > 0:
-            told |= {each.party for each in self._here.values() if each.told}
-            if told >= set(self._plan.parties):
-                return
+        while (left_s := until - self._ticks()) > 0 and len(self._informed) < len(
+            self._plan.parties
+        ):
             await self._wait(left_s)
 
     async def _tell_over(self, attendant: Attendant, over: tuple[Over, RecordDict]) -> None:
@@ -239,9 +245,7 @@ class Course:
             ),
         )
 
-    async def _conclude(
-        self, standing: Standing, question: Question, outcome: Outcome
-    ) -> Standing:
+    async def _conclude(self, standing: Standing, question: Question, outcome: Outcome) -> Standing:
         """Return the standing after the round: made, kept, told, and evaluated."""
         number = question.round_number
         replies = StagedReplies({party: question.answers[party] for party in outcome.answered})
@@ -249,9 +253,7 @@ class Course:
         def aggregate() -> tuple[ArrayRecord, MetricRecord, bytes]:
             model, metrics = self._strategy.aggregate_train(number, standing.model, replies)
             content = RecordDict({"arrays": model})
-            head = next_head(
-                standing.head, number=number, cohort=outcome.answered, model=content
-            )
+            head = next_head(standing.head, number=number, cohort=outcome.answered, model=content)
             return model, metrics, head
 
         model, metrics, head = await asyncio.to_thread(aggregate)
@@ -333,9 +335,7 @@ class Course:
             round_number=number,
             kind=kind,
             contents=contents,
-            round=Round(
-                contents, quorum=quorum, until=self._ticks() + self._plan.run.answer_s
-            ),
+            round=Round(contents, quorum=quorum, until=self._ticks() + self._plan.run.answer_s),
             wanted=wanted,
             spill=self._spill if size > IN_MEMORY_BYTES else None,
         )
@@ -395,8 +395,8 @@ class Course:
     def _config(self, number: int) -> ConfigRecord:
         return ConfigRecord({"server-round": number, **self._plan.app})
 
-    def _say(self, what: str, **fields: object) -> None:
-        self._tell({"event": what, **fields})
+    def _say(self, happened: str, **fields: object) -> None:
+        self._tell({"event": happened, **fields})
 
 
 def _array_specs(model: ArrayRecord) -> tuple[ArraySpec, ...]:

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import msgspec
 
 from wardian._internal.files import replace_file, sync_directory
-from wardian.broker.keeping.ledger import Sealing
+from wardian.broker.keeping.sealing import Sealing
 from wardian.crypto.aead_stream import TAG_BYTES, ChunkCipher
 from wardian.crypto.secret import Secret
 from wardian.errors import CryptoError, FormatError, SealError
@@ -137,7 +137,7 @@ class RunKeeper:
     def _write(self, name: str, content: RecordDict, key: Secret) -> None:
         cipher = _cipher(key, specs_of(content))
         path = self._content(name)
-        with path.open("wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             for index, pieces in enumerate(chunks(content) if cipher.total_bytes else [[]]):
                 plain = b"".join(pieces)
                 sealed = bytearray(len(plain) + TAG_BYTES)

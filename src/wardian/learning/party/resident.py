@@ -17,7 +17,7 @@ from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
 from wardian.learning.message import Message, Metadata
-from wardian.learning.messages import Answer, Ask, Here, Over, Still, Unwanted
+from wardian.learning.messages import Answer, Ask, Here, Known, Over, Still, Unwanted
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import Memory, MemoryFile
 from wardian.learning.records import ConfigRecord, RecordDict
@@ -76,11 +76,13 @@ class Party:
         while True:
             try:
                 link = await self._dial()
+                pause_s = FIRST_PAUSE_S
                 try:
-                    pause_s = FIRST_PAUSE_S
                     over, content = await self._converse(link)
-                finally:
-                    await link.close()
+                except BaseException:
+                    link.abort()
+                    raise
+                await link.close()
             except WardianError as err:
                 if not (err.retryable or isinstance(err, PeerProtocolError)):
                     raise
@@ -102,6 +104,7 @@ class Party:
             said, content = await self._while_alive(link)
             if isinstance(said, Over):
                 self._remember(self._memory.seen(said))
+                await link.say(Known())
                 return said, content
             if isinstance(said, Ask):
                 self._remember(self._memory.seen(said))
@@ -152,7 +155,7 @@ class Party:
         )
         try:
             reply = self._app(Message(content, metadata=metadata), context)
-        except Exception as err:  # noqa: BLE001 (the app is the party's own code)
+        except Exception as err:
             log.exception("the party's app failed")
             return f"the app failed: {type(err).__name__}"[:MAX_REASON]
         if reply.error is not None:
