@@ -263,6 +263,10 @@ def test_a_deal_by_another_hand_is_refused():
     with pytest.raises(FormatError):
         world.parties["b"].tags(RecordDict({"deal": ConfigRecord({"deal": b"x"})}))
     with pytest.raises(FormatError):
+        world.coordinator.take_deal(RecordDict({"deal": ConfigRecord({"deal": "x"})}))
+    with pytest.raises(FormatError):
+        world.coordinator.take_share("a", RecordDict())
+    with pytest.raises(FormatError):
         shares = RecordDict({"shares": ConfigRecord({"a": 1, "b": b"x"})})
         world.parties["a"].deal(shares)
 

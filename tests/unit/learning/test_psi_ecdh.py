@@ -95,6 +95,8 @@ def authentic(party: EcdhParty, kind: str, payload: bytes) -> RecordDict:
 
 @pytest.mark.usefixtures("installed")
 def test_a_party_that_breaks_the_protocol_is_refused():
+    import private_set_intersection.python as openmined
+
     world = EcdhWorld()
     with pytest.raises(FormatError):
         world.a.answer(authentic(world.b, "request", b"garbage\xff\xff"))
@@ -102,6 +104,10 @@ def test_a_party_that_breaks_the_protocol_is_refused():
         world.a.answer(authentic(world.b, "request", b""))
     with pytest.raises(FormatError, match="as long"):
         world.a.learn(world.b.setup(), authentic(world.b, "answer", b""))
+    points = openmined.Response()
+    points.encrypted_elements.extend([b"no point"] * len(MINE))
+    with pytest.raises(FormatError, match="answer is not one"):
+        world.a.learn(world.b.setup(), authentic(world.b, "answer", points.SerializeToString()))
     with pytest.raises(FormatError):
         world.a.answer(RecordDict({"request": ArrayRecord({"request": np.zeros(3)})}))
 

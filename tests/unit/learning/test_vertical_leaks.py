@@ -97,7 +97,7 @@ def test_clear_errors_tell_every_label():
 
 @pytest.mark.parametrize("mu", [0.5, NoiseTerms().mu])
 def test_noised_errors_tell_no_more_than_the_terms_say(mu):
-    found = [guessed_of_errors(lambda n: noise(PLAN.rounds, mu=mu, seed=n), s) for s in SEEDS]
+    found = [guessed_of_errors(lambda n: noise(PLAN, mu=mu, seed=n), s) for s in SEEDS]
     bound = NoiseTerms(mu=mu).most_guessed
     assert np.mean(found) < bound + 0.015  # of 10000 coins: three deviations
     assert np.mean(found) > bound - 0.05  # the attack is a good one, and the bound not idle
@@ -105,7 +105,7 @@ def test_noised_errors_tell_no_more_than_the_terms_say(mu):
 
 def test_every_party_is_told_the_same_errors_so_that_two_know_no_more_than_one():
     parts, labels = coins(0)
-    _, _, told = by_embeddings(parts, labels, LinearPlan(rounds=5), noise(5))
+    _, _, told = by_embeddings(parts, labels, LinearPlan(rounds=5), noise(LinearPlan(rounds=5)))
     for mine, its in zip(told.by["a"][1:], told.by["b"][1:], strict=True):
         assert mine["errors"] == its["errors"]
 
@@ -145,9 +145,6 @@ def test_clear_slopes_tell_every_label(monkeypatch):
 
 
 def test_noised_slopes_tell_no_more_than_the_terms_say(monkeypatch):
-    found = [
-        guessed_of_slopes(noise(NETWORK.epochs, change=2**0.5, seed=s), s, monkeypatch)
-        for s in SEEDS
-    ]
+    found = [guessed_of_slopes(noise(NETWORK, seed=s), s, monkeypatch) for s in SEEDS]
     bound = NoiseTerms().most_guessed
     assert bound - 0.05 < np.mean(found) < bound + 0.015

@@ -77,7 +77,7 @@ def test_with_default_noise_it_still_learns():
     plan = LinearPlan(l2=1e-3, rounds=100)
     rights = []
     for seed in range(5):
-        protection = noise(plan.rounds, seed=seed)
+        protection = noise(plan, seed=seed)
         parties, model, _ = by_embeddings(ten_and_twenty(LEARNT), LABELS, plan, protection)
         found = model.predict(answers(parties, ten_and_twenty(HELD)))
         rights.append(((found > 0.5) == HELD_LABELS).mean())
@@ -214,6 +214,29 @@ def test_strangers_and_steps_out_of_order():
         fresh.start("a", negative)
 
 
+def test_what_is_over_is_over_and_what_started_twice_started_once():
+    parties = linear_parties(ten_and_twenty(LEARNT), LABELS)
+    plan = LinearPlan(rounds=1)
+    coordinator = EmbeddingsRegression(plan, CLEAR, parties=["a", "b"], labels_of="a")
+    for name, party in (*parties.items(), *parties.items()):
+        coordinator.start(name, party.start())
+    begin = coordinator.begin()
+    for name, party in parties.items():
+        party.begin(begin)
+        coordinator.take(name, party.partial())
+    coordinator.errors()
+    assert coordinator.over
+    for name, party in parties.items():
+        coordinator.take(name, party.partial())
+    with pytest.raises(LocalProtocolError, match="over"):
+        coordinator.errors()
+    features = FeaturesRegression(PLAN, parties=["a"], labels_of="z")
+    for _ in range(2):
+        features.take("a", parties["a"].features())
+    with pytest.raises(LocalProtocolError, match="labels"):
+        features.fit()
+
+
 def test_predictions_need_every_party():
     parties, model, _ = by_features(ten_and_twenty(LEARNT), LABELS, PLAN)
     parts = answers(parties, ten_and_twenty(HELD))
@@ -228,7 +251,7 @@ def test_predictions_need_every_party():
 
 
 def test_the_errors_leave_no_oftener_than_agreed():
-    few: LabelNoise = noise(3)
+    few: LabelNoise = noise(LinearPlan(rounds=3))
     with pytest.raises(PolicyDenied) as caught:
         by_embeddings(ten_and_twenty(LEARNT), LABELS, LinearPlan(rounds=4), few)
     assert caught.value.rule == "label-noise"

@@ -1,5 +1,7 @@
 """A split network is the same network in parts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from vertical_world import CLEAR, answers, by_network, digits, halves, noise
@@ -92,6 +94,13 @@ def test_slopes_are_the_losss_derivatives():
             assert (up - down) / 2e-6 == pytest.approx(slope[at], rel=1e-5, abs=1e-7)
 
 
+def test_what_is_over_is_over():
+    plan = NetworkPlan(classes=10, embeddings={"a": 2, "b": 2}, epochs=1, batch=2000)
+    _, coordinator, _ = by_network(halves(LEARNT), LABELS, plan, CLEAR)
+    with pytest.raises(LocalProtocolError, match="trained"):
+        coordinator.learn()
+
+
 def test_every_record_is_looked_at_once_an_epoch():
     plan = NetworkPlan(classes=10, embeddings={"a": 2, "b": 2}, epochs=3, batch=100)
     _, _, told = by_network(halves(LEARNT), LABELS, plan, CLEAR)
@@ -104,9 +113,10 @@ def test_every_record_is_looked_at_once_an_epoch():
 
 def test_the_looks_of_an_epoch_are_one_and_no_more_than_agreed():
     plan = NetworkPlan(classes=10, embeddings={"a": 2, "b": 2}, epochs=3, batch=100)
-    by_network(halves(LEARNT), LABELS, plan, noise(3, change=2**0.5))
+    by_network(halves(LEARNT), LABELS, plan, noise(plan))
+    two = replace(plan, epochs=2)
     with pytest.raises(PolicyDenied) as caught:
-        by_network(halves(LEARNT), LABELS, plan, noise(2, change=2**0.5))
+        by_network(halves(LEARNT), LABELS, plan, noise(two))
     assert caught.value.rule == "label-noise"
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, PolicyDenied
+from wardian.learning.vertical.linear.descent import LinearPlan, Loss
+from wardian.learning.vertical.network.plan import NetworkPlan
 from wardian.learning.vertical.noise import LabelNoise, NoiseTerms
 
 SEED = Secret(b"s" * 32)
@@ -75,3 +77,13 @@ def test_terms_that_protect_nothing_are_refused(change):
 def test_no_look_at_all_is_a_mistake():
     with pytest.raises(ConfigError):
         made(looks=0)
+
+
+def test_plans_know_their_looks_and_how_far_a_label_moves_an_error():
+    terms = NoiseTerms(mu=0.5, clip=3.0)
+    logistic = LinearPlan(rounds=100).noise(terms, seed=SEED)
+    assert logistic.sigma == pytest.approx(1.0 * 10 / 0.5)
+    squared = LinearPlan(loss=Loss.SQUARED, rounds=100).noise(terms, seed=SEED)
+    assert squared.sigma == pytest.approx(6.0 * 10 / 0.5)
+    network = NetworkPlan(classes=5, embeddings={"a": 1}, epochs=25).noise(terms, seed=SEED)
+    assert network.sigma == pytest.approx(math.sqrt(2) * 5 / 0.5)

@@ -89,7 +89,7 @@ def test_diabetes_with_default_noise(diabetes_numbers):
     plan = LinearPlan(rounds=100)
     found = []
     for seed in range(5):
-        parties, model, _ = by_embeddings(parts, labels, plan, noise(100, seed=seed))
+        parties, model, _ = by_embeddings(parts, labels, plan, noise(plan, seed=seed))
         found.append(roc_auc_score(held, model.predict(answers(parties, new))))
     assert np.mean(found) > 0.7
 

@@ -249,6 +249,10 @@ def test_what_is_refused_harms_nobody():
     coordinator.take("a", TreeParty(parts["a"], CANCER[1]).bins())
     assert len(coordinator.grow().trees) == 20
     assert len(coordinator.part("b")["splits"]["splits"]) > 0
+    nobody = BinsBoosting(PLAN, parties=["b"], labels_of="z")
+    nobody.take("b", TreeParty(parts["b"]).bins())
+    with pytest.raises(LocalProtocolError, match="labels"):
+        nobody.grow()
 
 
 def test_other_numbers_of_records_are_named():

@@ -44,9 +44,8 @@ class Told:
         return arrived
 
 
-def noise(looks: int, *, mu: float = 1.0, change: float = 1.0, seed: int = 7) -> LabelNoise:
-    terms = NoiseTerms(mu=mu, clip=2.0)
-    return LabelNoise(terms, looks=looks, change=change, seed=Secret(bytes([seed]) * 32))
+def noise(plan: LinearPlan | NetworkPlan, *, mu: float = 1.0, seed: int = 7) -> LabelNoise:
+    return plan.noise(NoiseTerms(mu=mu), seed=Secret(bytes([seed]) * 32))
 
 
 def split_rows(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

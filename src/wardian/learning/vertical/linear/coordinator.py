@@ -114,8 +114,7 @@ class EmbeddingsRegression:
 
         Args:
             plan: what to fit, in how many rounds.
-            protection: of the labels: `LabelNoise` of as many looks as the plan has rounds; with
-                logistic loss another label changes an error by 1.
+            protection: of the labels: `plan.noise`.
             parties: by name.
             labels_of: one of them.
         """

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, FormatError
 from wardian.learning.vertical.chances import chance
+from wardian.learning.vertical.noise import LabelNoise, NoiseTerms
 
 
 class Loss(StrEnum):
@@ -55,6 +57,20 @@ class LinearPlan:
         """
         if not (0 <= self.l2 < math.inf and 0 <= self.tolerance < 1 and self.rounds >= 1):
             raise ConfigError("regression: `l2`, `tolerance` or `rounds` is out of range")
+
+    def noise(self, terms: NoiseTerms, *, seed: Secret) -> LabelNoise:
+        """Return the noise that keeps `terms` over all rounds of this plan.
+
+        Another label changes an error of logistic loss by 1, whatever was sent, and one of squared
+        loss by no more than clipping leaves. So labels of squared loss are brought to about -1 to 1
+        beforehand, by numbers that say nothing of a single label.
+
+        Args:
+            terms: of the owner of the labels.
+            seed: see `LabelNoise`.
+        """
+        change = 1.0 if self.loss is Loss.LOGISTIC else math.inf
+        return LabelNoise(terms, looks=self.rounds, change=change, seed=seed)
 
     def steepness(self, curvature: float) -> float:
         """Return a bound on the second derivative, of `curvature` and the intercept's 1."""

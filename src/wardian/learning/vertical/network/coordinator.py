@@ -30,8 +30,7 @@ class SplitNetwork:
 
         Args:
             plan: of the network.
-            protection: of the labels: `LabelNoise` of as many looks as the plan has epochs; another
-                label changes an error by the root of 2.
+            protection: of the labels: `plan.noise`.
             content: what `NetworkParty.labels` returned.
 
         Raises:

@@ -1,10 +1,13 @@
 """What the parties agreed to before a split network is trained."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
+from wardian.learning.vertical.noise import LabelNoise, NoiseTerms
 
 MAX_WIDTH: Final = 65_536
 
@@ -46,3 +49,14 @@ class NetworkPlan:
             raise ConfigError("network: `classes`, `epochs`, `batch` or `seed` is out of range")
         if not (self.rate > 0 and 0 <= self.momentum < 1):
             raise ConfigError("network: `rate` or `momentum` is out of range")
+
+    def noise(self, terms: NoiseTerms, *, seed: Secret) -> LabelNoise:
+        """Return the noise that keeps `terms` over all epochs of this plan.
+
+        Another label takes 1 from one class's error and adds it to that of another.
+
+        Args:
+            terms: of the owner of the labels.
+            seed: see `LabelNoise`.
+        """
+        return LabelNoise(terms, looks=self.epochs, change=math.sqrt(2), seed=seed)
