@@ -74,14 +74,14 @@ def test_new_records_are_predicted_by_parts_and_better_than_by_one_party_alone()
 
 
 def test_with_default_noise_it_still_learns():
-    plan = LinearPlan(l2=1e-3, rounds=100)
+    plan = LinearPlan(rounds=10)
     rights = []
-    for seed in range(5):
+    for seed in range(20):
         protection = noise(plan, seed=seed)
         parties, model, _ = by_embeddings(ten_and_twenty(LEARNT), LABELS, plan, protection)
         found = model.predict(answers(parties, ten_and_twenty(HELD)))
         rights.append(((found > 0.5) == HELD_LABELS).mean())
-    assert np.mean(rights) > 0.85  # without noise 0.97, by chance 0.63
+    assert np.mean(rights) > 0.92  # without noise 0.97, by chance 0.63
     assert max(rights) < 1.0
 
 

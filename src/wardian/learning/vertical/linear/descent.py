@@ -65,6 +65,9 @@ class LinearPlan:
         loss by no more than clipping leaves. So labels of squared loss are brought to about -1 to 1
         beforehand, by numbers that say nothing of a single label.
 
+        Each round looks at every label once more, so each has more noise the more rounds there
+        are, and steps only add it up: with noise some ten rounds are better than a hundred.
+
         Args:
             terms: of the owner of the labels.
             seed: see `LabelNoise`.
