@@ -11,7 +11,7 @@ from wardian.learning.arrays import ArrayRecord
 from wardian.learning.records import RecordDict
 from wardian.learning.vertical.network.coordinator import SplitNetwork
 from wardian.learning.vertical.network.layers import Layers
-from wardian.learning.vertical.network.party import NetworkParty
+from wardian.learning.vertical.network.party import NetworkParty, labels_alone
 from wardian.learning.vertical.network.plan import NetworkPlan
 
 LEARNT, LABELS, HELD, HELD_LABELS = digits()
@@ -189,6 +189,17 @@ def test_labels_that_are_no_classes_or_missing():
     _, parties = started()
     with pytest.raises(LocalProtocolError):
         parties["b"].labels()
+
+
+def test_a_party_that_has_labels_alone():
+    plan = NetworkPlan(classes=10, embeddings={"b": 32}, epochs=1)
+    coordinator = SplitNetwork(plan, CLEAR, labels_alone(LABELS))
+    party = started()[1]["b"]
+    coordinator.take("b", party.embed(coordinator.rows()))
+    coordinator.learn()
+    party.step(coordinator.slopes("b"))
+    with pytest.raises(FormatError, match="missing"):
+        labels_alone(np.full(3, np.nan))
 
 
 def test_columns_and_predictions_that_are_refused():

@@ -39,7 +39,7 @@ class Protection(Protocol):
         Args:
             errors: one row a record.
             look: how often errors of these records left before.
-            number: of this call; the same number has the same noise.
+            number: of this call.
         """
 
 
@@ -73,8 +73,9 @@ class NoiseTerms:
 class LabelNoise:
     """Clips and noises errors, as often as was agreed.
 
-    The noise is that of the seed and of the call's number, so that nobody who has a step repeated
-    gets to average it away.
+    The noise is that of the seed, of the call's number and of the errors. So whoever has a step
+    repeated gets the same again, and nothing to average; and whoever has it repeated with other
+    sums gets other noise, and no difference of two answers in which it is gone.
     """
 
     __slots__ = ("_clip", "_looks", "_seed", "sigma")
@@ -107,14 +108,14 @@ class LabelNoise:
             raise PolicyDenied("the errors left as often as was agreed", rule="label-noise")
         norms = np.linalg.norm(errors, axis=1, keepdims=True)  # (records, 1)
         clipped = errors * np.minimum(1.0, self._clip / np.maximum(norms, self._clip))
-        noised: NDArray[Any] = clipped + self.sigma * self._normal(number, errors.shape)
+        noised: NDArray[Any] = clipped + self.sigma * self._normal(number, errors)
         return noised
 
-    def _normal(self, number: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _normal(self, number: int, errors: NDArray[Any]) -> NDArray[Any]:
         """Return standard normal numbers of SHAKE256 of the seed (Box and Muller 1958)."""
-        about = wire.fields(_LABEL, self._seed.reveal(), number.to_bytes(8, "big"))
-        raw = hashlib.shake_256(about).digest(16 * math.prod(shape))
+        parts = self._seed.reveal(), number.to_bytes(8, "big"), errors.tobytes()
+        raw = hashlib.shake_256(wire.fields(_LABEL, *parts)).digest(16 * errors.size)
         words = (np.frombuffer(raw, "<u8") >> np.uint64(11)).reshape(2, -1)
         radius = np.sqrt(-2 * np.log((words[0] + np.uint64(1)) * _STEP))  # of (0, 1]
         normal: NDArray[Any] = radius * np.cos(2 * np.pi * (words[1] * _STEP))
-        return normal.reshape(shape)
+        return normal.reshape(errors.shape)

@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 from wardian.errors import FormatError, LocalProtocolError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.received import array_of
-from wardian.learning.records import RecordDict
+from wardian.learning.records import ConfigRecord, RecordDict
 from wardian.learning.vertical.linear.descent import Head, LinearPlan, Loss, fit, predicted
 from wardian.learning.vertical.linear.messages import (
     CURVATURE,
     ERRORS,
     FEATURES,
+    L2,
     LABELS,
     PARTIAL,
+    STEEPNESS,
     WEIGHTS,
 )
-from wardian.learning.vertical.linear.party import settings
 from wardian.learning.vertical.noise import Protection
 from wardian.learning.vertical.rows import Gathered, one_length
 
@@ -148,7 +149,8 @@ class EmbeddingsRegression:
         """
         steepness = self._plan.steepness(sum(self._curvatures.all().values()))
         self._begun = Head(_known(self._labels), self._plan, steepness=steepness)
-        return settings(steepness=steepness, l2=self._plan.l2)
+        about = {STEEPNESS: steepness, L2: self._plan.l2}
+        return RecordDict({name: ConfigRecord({name: value}) for name, value in about.items()})
 
     @property
     def over(self) -> bool:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from wardian.errors import LocalProtocolError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.received import array_of, setting_of
-from wardian.learning.records import ConfigRecord, RecordDict
+from wardian.learning.records import RecordDict
 from wardian.learning.vertical.linear.descent import Block, curvature
 from wardian.learning.vertical.linear.messages import (
     CURVATURE,
@@ -109,8 +109,3 @@ class LinearParty:
         if self._block is None:
             raise LocalProtocolError("the regression has not begun")
         return self._block
-
-
-def settings(*, steepness: float, l2: float) -> RecordDict:
-    """Return what `LinearParty.begin` takes."""
-    return RecordDict({STEEPNESS: ConfigRecord({STEEPNESS: steepness}), L2: ConfigRecord({L2: l2})})

@@ -62,7 +62,7 @@ class NetworkParty:
         """
         if self._labels is None:
             raise LocalProtocolError("this party has no labels")
-        return RecordDict({LABELS: ArrayRecord({LABELS: self._labels})})
+        return labels_alone(self._labels)
 
     def embed(self, content: RecordDict) -> RecordDict:
         """Return the embedding of the records that `content` asks for.
@@ -98,6 +98,15 @@ class NetworkParty:
         """
         found = own_features(features, columns=self.layers.takes)
         return _embedding(self.layers.forward(found))
+
+
+def labels_alone(labels: NDArray[Any]) -> RecordDict:
+    """Return what a party says that has labels, (records,) classes 0, 1, 2 ..., and no column.
+
+    Raises:
+        FormatError: not one number for each record, or not finite.
+    """
+    return RecordDict({LABELS: ArrayRecord({LABELS: own_labels(labels, rows=len(labels))})})
 
 
 def _embedding(found: NDArray[Any]) -> RecordDict:
