@@ -157,6 +157,8 @@ class Consort:
         return self.platform.evidence(mr_enclave=self.code, report_data=report_data)
 
     def course(self, strategy: Strategy | None = None, **more: Any) -> Course:
+        for folder in ("run", "answers"):
+            (self.place / folder).mkdir(exist_ok=True, parents=True)
         keeper = RunKeeper(self.place / "run", sealing=ToySealing(self.platform.ppid))
         return Course(
             self.plan, strategy or Mean(), keeper=keeper, spill=self.place / "answers",

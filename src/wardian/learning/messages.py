@@ -188,11 +188,37 @@ class Over(_Message, frozen=True, tag_field="say", tag="over"):
     records: Specs = ()
 
 
+class RoundLine(_Message, frozen=True):
+    """What became of a round, for the parties: what they measured never goes to the host."""
+
+    round: RoundNumber
+    cohort: Annotated[tuple[Name, ...], msgspec.Meta(max_length=1024)]
+    """Whose answers made the model."""
+    dropped: Annotated[dict[Name, str], msgspec.Meta(max_length=1024)]
+    """Who else was asked, and why it does not count."""
+    bytes: int
+    """Of all answers."""
+    seconds: float
+    """From the question to the model, as the coordinator's clock says."""
+    metrics: Annotated[dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)]
+    """What the parties measured while they trained, taken together."""
+    evaluation: Annotated[
+        dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)
+    ] = {}
+    """What they say that the new model is worth on their own data."""
+
+
+class News(_Message, frozen=True, tag_field="say", tag="news"):
+    """A round is done."""
+
+    line: RoundLine
+
+
 class Known(_Message, frozen=True, tag_field="say", tag="known"):
     """The party has the outcome of the run, whole."""
 
 
-FromCoordinator = Ask | Taken | Unwanted | Still | Over
+FromCoordinator = Ask | Taken | Unwanted | Still | News | Over
 FromParty = Here | Answer | Still | Known
 
 _ENCODER = msgspec.msgpack.Encoder()

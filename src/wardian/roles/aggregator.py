@@ -1,7 +1,6 @@
 """The aggregator's process: the coordinator of a federated run, for the parties of a consortium."""
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +38,7 @@ def main(enclave: Enclave) -> int:
 
 def _try_keeping(enclave: Enclave, host: HostSettings) -> str:
     """Keep a standing in a directory that is for this alone, and find it again."""
-    place = _store(host) / "trial"
+    place = _store(host)
     try:
         keeper = RunKeeper(place, sealing=EnclaveSealing(enclave))
         keeper.save(
@@ -53,7 +52,8 @@ def _try_keeping(enclave: Enclave, host: HostSettings) -> str:
             raise JobFailed("self-test: the run's state does not come back")
         return "a run that was kept"
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        for file in place.iterdir():
+            file.unlink()
 
 
 def _store(host: HostSettings) -> Path:
@@ -80,8 +80,8 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
     course = Course(
         plan,
         strategy,
-        keeper=RunKeeper(store / "run", sealing=EnclaveSealing(enclave)),
-        spill=store / "answers",
+        keeper=RunKeeper(store, sealing=EnclaveSealing(enclave)),
+        spill=store,
         ticks=monotonic,
         tell=tell,
     )

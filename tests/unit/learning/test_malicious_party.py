@@ -59,10 +59,7 @@ async def beside(
 async def patiently(consort: Consort, rogue: Callable[[Consort], Awaitable[None]]) -> None:
     while True:
         try:
-            await rogue(consort)
-            return
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.05)
+            return await rogue(consort)
         except TransportError as err:
             if "no broker answers" not in str(err):
                 raise
@@ -176,8 +173,7 @@ async def test_an_answer_counts_once(tmp_path: Path) -> None:
         link, ask = await attended(world)
         for _ in range(2):
             await link.say(Answer(number=ask.number, records=specs_of(update())), update())
-        for _ in range(2):
-            seen.append((await link.hear())[0])
+        seen.extend([(await link.hear())[0] for _ in range(2)])
         link.abort()
 
     model = await beside(world, twice)
@@ -210,7 +206,7 @@ async def test_nobody_is_another(tmp_path: Path) -> None:
         (await world.dial("c")).abort()  # the coordinator is there
         for name, key in others:
             with pytest.raises(WardianError, match="refuses"):
-                await world.dial(name, party=name, key=key)
+                await world.dial("c", party=name, key=key)
 
     assert await beside(world, rogue) == expected(("a", "b"), 2)
     assert "c" not in {s.get("party") for s in world.said}

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from wardian._internal import log as logs
-from wardian._internal import settings
+from wardian._internal import settings, wire
 from wardian._internal.clock import unix_time
 from wardian._internal.consortium import Consortium
 from wardian._internal.operator import CollateralPlace
@@ -23,10 +23,14 @@ from wardian.cli.owner.keys import read_owner_key
 from wardian.cli.resolving import resolve
 from wardian.errors import ConfigError, JobFailed
 from wardian.learning.app import ClientApp
+from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
 from wardian.learning.party.resident import Party
 from wardian.learning.records import ConfigRecord
+
+HISTORY = "history.jsonl"
+"""In the party's directory: a line for each round."""
 
 
 @click.command()
@@ -85,6 +89,18 @@ def party(
             max_bytes=plan.run.max_update_bytes * 4,
         )
 
+    def tell(line: RoundLine) -> None:
+        with (state / HISTORY).open("ab") as file:
+            file.write(wire.encode(line) + b"\n")
+        told = {**line.metrics, **line.evaluation}
+        numbers = "  ".join(f"{k} {v:.4g}" for k, v in told.items() if isinstance(v, int | float))
+        click.echo(
+            f"round {line.round} of {plan.run.rounds}: {len(line.cohort)} parties, "
+            f"{line.bytes:,} bytes, {line.seconds:.2f} s  {numbers}"
+        )
+        for other, reason in line.dropped.items():
+            click.echo(f"  {other} does not count: {reason}")
+
     with _one_of(state):
         taking_part = Party(
             name,
@@ -93,6 +109,7 @@ def party(
             memory=MemoryFile(state),
             run_config=ConfigRecord(plan.app),
             node_config=ConfigRecord(dict(_setting(each) for each in given)),
+            tell=tell,
         )
         model = asyncio.run(taking_part.attend())
     if model is None:

@@ -16,7 +16,9 @@ from wardian.learning.messages import (
     Answer,
     Ask,
     FromCoordinator,
+    FromParty,
     Known,
+    News,
     Over,
     Still,
     Taken,
@@ -77,13 +79,7 @@ class Attendant:
         try:
             while True:
                 raw = await self._stream.receive(most=HEADER_BYTES, timeout_s=SILENT_S)
-                said = from_party(raw)
-                if isinstance(said, Answer):
-                    await self._hear(said)
-                elif isinstance(said, Known):
-                    self._known(self.party)
-                elif not isinstance(said, Still):
-                    raise FormatError("learning message: not its turn")
+                await self._hear(from_party(raw))
         except (FormatError, PolicyDenied) as err:  # it is not waited for in this round
             reason = str(err)[:MAX_REASON]
             event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
@@ -103,12 +99,24 @@ class Attendant:
         """Say that the run is over."""
         await self._say(message, content)
 
+    async def tell_news(self, message: News) -> None:
+        """Say what became of a round."""
+        await self._say(message)
+
     def abort(self) -> None:
         """Cut the connection."""
         self._stream.abort()
 
-    async def _hear(self, answer: Answer) -> None:
-        """Take in one answer; who answers other than asked is refused, and its connection cut."""
+    async def _hear(self, said: FromParty) -> None:
+        if isinstance(said, Answer):
+            await self._take(said)
+        elif isinstance(said, Known):
+            self._known(self.party)
+        elif not isinstance(said, Still):
+            raise FormatError("learning message: not its turn")
+
+    async def _take(self, answer: Answer) -> None:
+        """Take in one answer, if it is wanted."""
         question = self._question()
         if question is None or question.number != answer.number:
             await self._drain(content_bytes(answer.records), question)
@@ -122,7 +130,7 @@ class Attendant:
             await self._say(Unwanted(number=answer.number, reason=reason))
 
     async def _staged(self, question: Question, answer: Answer) -> Staging:
-        staged = question.stage(self.party, answer)
+        staged = question.stage(answer)
         try:
             left = staged.total_bytes
             while left:

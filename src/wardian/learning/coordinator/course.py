@@ -12,8 +12,11 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from wardian._internal.clock import Monotonic
 from wardian._internal.consortium import Consortium
@@ -25,10 +28,10 @@ from wardian.learning.chain import first_head, next_head
 from wardian.learning.content import array_bytes, specs_of
 from wardian.learning.coordinator.attendant import Attendant, ask_of
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
-from wardian.learning.coordinator.question import Question, Wanted
+from wardian.learning.coordinator.question import SPILLED, Question, Wanted
 from wardian.learning.message import MessageType
-from wardian.learning.messages import Answer, Arrays, ArraySpec, Here, Over
-from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
+from wardian.learning.messages import Answer, Arrays, ArraySpec, Here, News, Over, RoundLine
+from wardian.learning.records import ConfigRecord, Metric, MetricRecord, RecordDict
 from wardian.learning.rounds import Outcome, Round
 from wardian.learning.staging import StagedReplies, Staging
 from wardian.learning.strategies.strategy import Strategy
@@ -64,7 +67,7 @@ class Course:
             plan: what the parties agreed to.
             strategy: what becomes of answers.
             keeper: keeps where the run stands.
-            spill: a directory for answers that are too large for memory.
+            spill: a directory for answers that are too large for memory, which is there.
             ticks: seconds that never go back.
             tell: told of progress.
 
@@ -73,8 +76,7 @@ class Course:
         """
         self._plan, self._strategy, self._keeper = plan, strategy, keeper
         self._spill, self._ticks, self._tell = spill, ticks, tell
-        spill.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in spill.iterdir():  # of a process before: nobody has its key
+        for left in spill.glob(f"{SPILLED}*"):  # of a process before: nobody has its key
             left.unlink(missing_ok=True)
         self._standing = keeper.load()
         self._run = secrets.token_bytes(32) if self._standing is None else self._standing.run
@@ -219,10 +221,11 @@ class Course:
             await self._gather()
             cohort = self._cohort(number, attempt)
             question = self._training(standing, number, cohort)
+            began = self._ticks()
             try:
                 outcome = await self._put(question, head=standing.head)
                 if outcome.stands:
-                    return await self._conclude(standing, question, outcome)
+                    return await self._conclude(standing, question, outcome, began=began)
             finally:
                 question.forget()
             self._say("round.failed", round=number, attempt=attempt, dropped=outcome.dropped)
@@ -245,7 +248,9 @@ class Course:
             ),
         )
 
-    async def _conclude(self, standing: Standing, question: Question, outcome: Outcome) -> Standing:
+    async def _conclude(
+        self, standing: Standing, question: Question, outcome: Outcome, *, began: float
+    ) -> Standing:
         """Return the standing after the round: made, kept, told, and evaluated."""
         number = question.round_number
         replies = StagedReplies({party: question.answers[party] for party in outcome.answered})
@@ -257,26 +262,42 @@ class Course:
             return model, metrics, head
 
         model, metrics, head = await asyncio.to_thread(aggregate)
-        line: dict[str, object] = {
-            "round": number,
-            "cohort": list(outcome.answered),
-            "dropped": outcome.dropped,
-            "metrics": dict(metrics),
-            "bytes": sum(each.total_bytes for each in question.answers.values()),
-        }
+        line = RoundLine(
+            round=number,
+            cohort=outcome.answered,
+            dropped=outcome.dropped,
+            bytes=sum(each.total_bytes for each in question.answers.values()),
+            seconds=self._ticks() - began,
+            metrics=dict(metrics),  # type: ignore[arg-type]
+        )
         kept = await self._keep(
             Standing(
                 run=self._run, round=number, head=head, model=model,
                 strategy=self._strategy.state(), history=(*standing.history, line),
             )
         )  # fmt: skip
-        self._say("round.done", **line)
+        self._say(
+            "round.done",
+            round=number,
+            parties=len(line.cohort),
+            dropped=dict(line.dropped),
+            bytes=line.bytes,
+        )
         every = self._plan.run.evaluate_every
         if every and number % every == 0:
-            line["evaluation"] = await self._evaluate(kept)
+            found = await self._evaluate(kept)
+            line = msgspec.structs.replace(line, evaluation=found)
+            kept = replace(kept, history=(*standing.history, line))
+        await asyncio.gather(*(self._tell_news(each, line) for each in [*self._here.values()]))
         return kept
 
-    async def _evaluate(self, standing: Standing) -> dict[str, object]:
+    async def _tell_news(self, attendant: Attendant, line: RoundLine) -> None:
+        try:
+            await attendant.tell_news(News(line=line))
+        except TransportError:
+            attendant.abort()
+
+    async def _evaluate(self, standing: Standing) -> dict[str, Metric]:
         """Return what those who attend say that the model is worth; nothing depends on it."""
         parties = tuple(sorted(self._here))
         contents = self._strategy.configure_evaluate(
@@ -295,9 +316,9 @@ class Course:
         if not outcome.stands:
             return {}
         replies = StagedReplies({party: question.answers[party] for party in outcome.answered})
-        found: dict[str, object] = dict(self._strategy.aggregate_evaluate(standing.round, replies))
-        self._say("round.evaluated", round=standing.round, metrics=found)
-        return found
+        found = self._strategy.aggregate_evaluate(standing.round, replies)
+        self._say("round.evaluated", round=standing.round)
+        return dict(found)
 
     async def _keep(self, standing: Standing) -> Standing:
         await asyncio.to_thread(self._keeper.save, standing)

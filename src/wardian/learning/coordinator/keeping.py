@@ -22,7 +22,13 @@ from wardian.crypto.secret import Secret
 from wardian.errors import CryptoError, FormatError, SealError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import chunks, content_bytes, rebuild, specs_of
-from wardian.learning.messages import CHUNK_BYTES, Specs, decode_specs, encode_specs
+from wardian.learning.messages import (
+    CHUNK_BYTES,
+    RoundLine,
+    Specs,
+    decode_specs,
+    encode_specs,
+)
 from wardian.learning.records import RecordDict
 
 LABEL: Final = "wardian federated run v1"
@@ -38,7 +44,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     content: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
     key: bytes
     specs: bytes
-    history: list[dict[str, object]]
+    history: list[RoundLine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +57,7 @@ class Standing:
         head: of the chain of outcomes.
         model: after that round.
         strategy: the strategy's own state then.
-        history: one entry a round, as JSON takes it.
+        history: what became of each round.
     """
 
     run: bytes
@@ -59,17 +65,16 @@ class Standing:
     head: bytes
     model: ArrayRecord
     strategy: RecordDict
-    history: tuple[dict[str, object], ...]
+    history: tuple[RoundLine, ...]
 
 
 class RunKeeper:
-    """Keeps the standing of one run in a directory that nothing else uses."""
+    """Keeps the standing of one run in a directory."""
 
     def __init__(self, place: Path, *, sealing: Sealing) -> None:
-        """Keep it in `place`, which is made if it is not there."""
+        """Keep it in the directory `place`, which is there."""
         self._place, self._sealing = place, sealing
         self._state = place / "run.sealed"
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> Standing | None:
         """Return where the run stood; None if there is none.
