@@ -9,6 +9,7 @@ the same again. The round is over when nobody is asked any more, or at the deadl
 many as the quorum have answered.
 """
 
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -85,3 +86,15 @@ class Round:
         return Outcome(
             answered=answered, dropped=dropped, stands=len(answered) >= max(1, self._quorum)
         )
+
+
+def cohort(
+    present: Iterable[str], *, sample: float, quorum: int, seed: int, number: int, attempt: int
+) -> tuple[str, ...]:
+    """Return who of `present` is asked in round `number`, the `attempt`th time; sorted."""
+    here = sorted(present)
+    size = max(quorum, round(sample * len(here)))
+    if size >= len(here):
+        return tuple(here)
+    seeded = random.Random(f"{seed}/{number}/{attempt}")  # noqa: S311 (it is no secret)
+    return tuple(sorted(seeded.sample(here, size)))

@@ -6,8 +6,7 @@ Nobody is attested here, and all data and answers are in one place: this is to t
 
 import logging
 import math
-import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from wardian.learning.message import Message, MessageType, Metadata
 from wardian.learning.messages import Arrays
 from wardian.learning.records import ConfigRecord, MetricRecord, Record, RecordDict, Setting
 from wardian.learning.replies import HeldReplies
-from wardian.learning.rounds import Outcome, Round
+from wardian.learning.rounds import Outcome, Round, cohort
 from wardian.learning.staging import METRICS
 from wardian.learning.strategies.strategy import Strategy
 
@@ -139,18 +138,6 @@ def simulate(
             )
         )
     return History(arrays=arrays, rounds=tuple(results))
-
-
-def cohort(
-    present: Iterable[str], *, sample: float, quorum: int, seed: int, number: int, attempt: int
-) -> tuple[str, ...]:
-    """Return who of `present` is asked in round `number`, the `attempt`th time; sorted."""
-    here = sorted(present)
-    size = max(quorum, round(sample * len(here)))
-    if size >= len(here):
-        return tuple(here)
-    seeded = random.Random(f"{seed}/{number}/{attempt}")  # noqa: S311 (as a real run chooses)
-    return tuple(sorted(seeded.sample(here, size)))
 
 
 Answer = tuple[dict[str, ArrayRecord], MetricRecord]

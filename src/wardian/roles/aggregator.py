@@ -9,7 +9,7 @@ from wardian._internal.clock import monotonic, unix_time
 from wardian._internal.consortium import Consortium
 from wardian._internal.log import Field
 from wardian.broker.limits import ServiceLimits
-from wardian.errors import ConfigError, JobFailed
+from wardian.errors import ConfigError, JobFailed, PolicyDenied
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
@@ -74,7 +74,7 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
         known: dict[str, Field] = {
             name: value
             for name, value in said.items()
-            if name in {"party", "round", "bytes", "attempt"} and isinstance(value, str | int)
+            if name in {"party", "parties", "round", "bytes", "attempt"} and isinstance(value, str | int)
         }
         enclave.announce(str(said["event"]), **known)
 
@@ -100,7 +100,7 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
         enclave.announce("aggregator.listening", address=address, port=port)
         try:
             await course.run()
-        except JobFailed:
+        except (JobFailed, PolicyDenied):
             await course.linger()  # they are told why
             raise
         await course.linger()

@@ -14,7 +14,8 @@ from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
 from wardian.learning.message import Message
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
-from wardian.learning.simulation import cohort, simulate
+from wardian.learning.rounds import cohort
+from wardian.learning.simulation import simulate
 from wardian.learning.strategies.fedavg import FedAvg
 from wardian.learning.strategies.terms import STRATEGIES, build
 

@@ -9,7 +9,6 @@ evaluate    ask those who attend what the model is worth on their own data
 
 import asyncio
 import logging
-import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -41,7 +40,7 @@ from wardian.learning.messages import (
     encode,
 )
 from wardian.learning.records import ConfigRecord, Metric, MetricRecord, RecordDict
-from wardian.learning.rounds import Outcome, Round
+from wardian.learning.rounds import Outcome, Round, cohort
 from wardian.learning.staging import StagedReplies, Staging
 from wardian.learning.strategies.strategy import Strategy
 
@@ -136,6 +135,9 @@ class Course:
         """See `service.Attendance`."""
         if self._here.get(attendant.party) is attendant:
             del self._here[attendant.party]
+            question = self._question
+            if question is not None and question.kind is MessageType.EVALUATE:
+                question.round.refuse(attendant.party, "it left")  # nothing depends on it
             self._say("party.gone", party=attendant.party)
             self._changed.set()
 
@@ -177,7 +179,7 @@ class Course:
             standing = self._standing or await self._begin()
             while standing.round < self._plan.run.rounds:
                 standing = await self._one_round(standing)
-        except JobFailed as err:
+        except (JobFailed, PolicyDenied) as err:
             self._finish(str(err)[:MAX_REASON], None)
             raise
         self._finish(None, standing)
@@ -233,8 +235,15 @@ class Course:
         why = ""
         for attempt in range(1, self._plan.run.attempts + 1):
             await self._gather()
-            cohort = self._cohort(number, attempt)
-            question = self._training(standing, number, cohort)
+            chosen = cohort(
+                self._here,
+                sample=self._plan.run.sample,
+                quorum=self._plan.run.quorum,
+                seed=self._plan.run.seed,
+                number=number,
+                attempt=attempt,
+            )
+            question = self._training(standing, number, chosen)
             began = self._ticks()
             try:
                 outcome = await self._put(question, head=standing.head)
@@ -248,9 +257,9 @@ class Course:
             self._say("round.failed", round=number, attempt=attempt, reason=why)
         raise JobFailed(f"round {number}: {why}")
 
-    def _training(self, standing: Standing, number: int, cohort: tuple[str, ...]) -> Question:
+    def _training(self, standing: Standing, number: int, parties: tuple[str, ...]) -> Question:
         contents = self._strategy.configure_train(
-            number, standing.model, self._config(number), cohort
+            number, standing.model, self._config(number), parties
         )
         arrays = _array_specs(standing.model)
         return self._new_question(
@@ -298,6 +307,7 @@ class Course:
             "round.done",
             round=number,
             parties=len(line.cohort),
+            cohort=list(line.cohort),
             dropped=dict(line.dropped),
             bytes=line.bytes,
         )
@@ -425,15 +435,6 @@ class Course:
                 await self._changed.wait()
         except TimeoutError:
             return
-
-    def _cohort(self, number: int, attempt: int) -> tuple[str, ...]:
-        """Return who is asked in round `number`: of those who attend, by the plan's seed."""
-        present = sorted(self._here)
-        size = max(self._plan.run.quorum, round(self._plan.run.sample * len(present)))
-        if size >= len(present):
-            return tuple(present)
-        seeded = random.Random(f"{self._plan.run.seed}/{number}/{attempt}")  # noqa: S311
-        return tuple(sorted(seeded.sample(present, size)))
 
     def _config(self, number: int) -> ConfigRecord:
         return ConfigRecord({"server-round": number, **self._plan.app})

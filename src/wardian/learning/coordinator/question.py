@@ -10,13 +10,12 @@ from wardian.learning.content import Spec, content_bytes
 from wardian.learning.message import MessageType
 from wardian.learning.messages import Answer, Arrays, ArraySpec, Config, Metrics
 from wardian.learning.records import RecordDict
+from wardian.learning.reduce import EXAMPLES
 from wardian.learning.rounds import Round
 from wardian.learning.staging import METRICS, Staging
 
 SPILLED = "answer-"
 """How the files of answers on disk begin."""
-EXAMPLES = "num-examples"
-"""The metric that says of how many records an answer speaks."""
 MAX_EXAMPLES = 2**40
 
 
