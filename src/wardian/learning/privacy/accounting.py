@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from wardian.errors import ConfigError
 from wardian.learning.privacy.mean import MOST_NOISE, MOST_PARTIES, verify_noise
@@ -22,7 +22,7 @@ Method = Literal["rdp", "pld"]
 tighter by a tenth, slow with sampling; see `epsilon_of`."""
 MOST_ROUNDS: Final = 2**20
 
-_TOLERANCE: Final = 1e-4  # of a noise multiplier that is looked for, upwards
+_TOLERANCE: Final = 1e-4  # relative, of a noise multiplier that is looked for, upwards
 _LEAST_LOOKED_FOR: Final = 2.0**-4  # below, nobody would speak of privacy
 
 
@@ -60,6 +60,8 @@ class Releases:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, with ConfigError."""
+        if self.sampling not in tuple(Sampling):
+            raise ConfigError(f"privacy: sampling is one of {', '.join(Sampling)}")
         if not 0 <= self.rounds <= MOST_ROUNDS:
             raise ConfigError(f"privacy: rounds is a whole number of 0 to {MOST_ROUNDS}")
         verify_noise(self.noise)
@@ -121,9 +123,9 @@ def noise_for(
     sampling: Sampling = Sampling.OPEN,
     method: Method = "rdp",
 ) -> float:
-    """Return the least noise multiplier, within 0.0001, with which so many rounds cost `epsilon`.
+    """Return the least noise multiplier with which so many rounds cost `epsilon`, and no more.
 
-    They cost no more than that. It is 1/16 or more.
+    It is at most a ten thousandth too large, and 1/32 or more.
 
     Raises:
         ConfigError: as `epsilon`; or no noise that is accepted is enough.
@@ -135,13 +137,19 @@ def noise_for(
         return epsilon_of((releases,), delta=delta, method=method)
 
     low, high = _LEAST_LOOKED_FOR, 1.0
-    if spends(low) <= epsilon:
-        return low
+    if method == "pld":  # slow where the noise is far too small: begin where `rdp` ends
+        high = noise_for(
+            epsilon=epsilon, delta=delta, rounds=rounds,
+            cohort=cohort, parties=parties, sampling=sampling,
+        )  # fmt: skip
+        low = high / 2
     while spends(high) > epsilon:
         low, high = high, 2 * high
         if high > MOST_NOISE:
             raise ConfigError("privacy: no noise is enough for this epsilon and delta")
-    while high - low > _TOLERANCE:
+    while high > _LEAST_LOOKED_FOR and spends(low) <= epsilon:
+        low, high = low / 2, low
+    while high - low > _TOLERANCE * high and high > _LEAST_LOOKED_FOR:
         middle = (low + high) / 2
         low, high = (low, middle) if spends(middle) <= epsilon else (middle, high)
     return high
@@ -164,6 +172,8 @@ def _releases(rounds: int, cohort: int, parties: int, noise: float, sampling: Sa
 
 
 def _accountant(method: Method, samplings: set[Sampling]) -> Any:
+    if method not in get_args(Method):
+        raise ConfigError(f"privacy: the accountant is one of {', '.join(get_args(Method))}")
     if len(samplings) > 1:
         raise ConfigError("privacy: rounds of one run are all sampled the same way")
     fixed = Sampling.FIXED in samplings
@@ -179,13 +189,13 @@ def _accountant(method: Method, samplings: set[Sampling]) -> Any:
 def _event(releases: Releases) -> Any:
     """Return one round of `releases` as `dp-accounting` speaks of it."""
     library = _library()
-    if releases.sampling is Sampling.POISSON:
+    if releases.sampling == Sampling.POISSON:
         each = library.GaussianDpEvent(releases.noise)
         return library.PoissonSampledDpEvent(releases.rate, each)
-    if releases.sampling is Sampling.FIXED:
+    if releases.sampling == Sampling.FIXED:
         # Replacing a party moves the sum by up to two clips; the library counts in such moves.
         each = library.GaussianDpEvent(releases.noise / 2)
-        asked = round(releases.rate * releases.parties)
+        asked = max(1, math.ceil(releases.rate * releases.parties - 1e-6))
         return library.SampledWithoutReplacementDpEvent(releases.parties, asked, each)
     return library.GaussianDpEvent(releases.noise)
 
