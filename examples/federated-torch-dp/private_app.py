@@ -16,7 +16,7 @@ from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.message import Message
 from wardian.learning.privacy.dpsgd import PrivateTraining, TrainingBudget
-from wardian.learning.records import MetricRecord, RecordDict
+from wardian.learning.records import MetricRecord, Record, RecordDict
 
 HELD_OUT = 360
 """Of 1,797 images, those that no party trains on."""
@@ -69,8 +69,9 @@ def train(message: Message, context: Context) -> Message:
         name.removeprefix("_module."): each for name, each in training.model.state_dict().items()
     }
     metrics = {
-        "num-examples": len(loader.dataset),  # type: ignore[arg-type]
+        "num-examples": len(loader.dataset),
         "epsilon": training.spent(context.state),
     }
-    answer = {"arrays": ArrayRecord(torch_state_dict=arrays), "metrics": MetricRecord(metrics)}
+    record = ArrayRecord(torch_state_dict=arrays)
+    answer: dict[str, Record] = {"arrays": record, "metrics": MetricRecord(metrics)}
     return Message(RecordDict(answer), reply_to=message)

@@ -1,6 +1,7 @@
 """What was spent stays spent: the ledger against a host that would have it forget."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import msgspec
@@ -89,6 +90,16 @@ def test_a_ledger_that_is_full_grants_nothing():
     with pytest.raises(PolicyDenied):
         found.admit(MOST_ENTRIES + 1, noise=1.0)
     assert len(found.encode()) < 1024**2
+
+
+def test_without_the_accountant_nothing_is_granted(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    found = Ledger(TERMS)
+    assert found.spent() == 0
+    with pytest.raises(ConfigError, match="dp-accounting"):
+        found.admit(1, noise=5.0)
+    with pytest.raises(ConfigError, match="dp-accounting"):
+        found.debit(spend(1))
 
 
 # Rerunning a round
@@ -232,6 +243,13 @@ def test_cut_anywhere_or_longer():
             opened(raw[:length], after(2).head)
     with pytest.raises(FormatError):
         opened(raw + b"\0", after(2).head)
+
+
+def test_another_form_of_the_same():
+    found = after(2)
+    backwards = {"spends": list(found.spends), "terms": TERMS}
+    with pytest.raises(FormatError, match="one form"):
+        Ledger.decode(msgspec.msgpack.encode(backwards), terms=TERMS, accountant=bound)
 
 
 @pytest.mark.parametrize("order", [[2, 1], [1, 1], [3, 3]])

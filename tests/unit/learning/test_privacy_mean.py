@@ -9,8 +9,11 @@ from privacy_samples import Silence, cohort, model, moved, randomness, replies
 from wardian.errors import ConfigError, FormatError
 from wardian.learning import replies as replies_module
 from wardian.learning.arrays import ArrayRecord
+from wardian.learning.content import chunks, specs_of
 from wardian.learning.privacy.mean import clipped_sums, measure, private_mean
 from wardian.learning.privacy.noise import SCALE
+from wardian.learning.records import MetricRecord, RecordDict
+from wardian.learning.staging import StagedReplies, Staging
 
 
 def sums(answers, arrays, *, clip, noise) -> list[int]:
@@ -168,6 +171,25 @@ def test_the_order_of_arrival_and_the_blocks_do_not_matter(monkeypatch):
         assert sums(replies(backwards), arrays, clip=1.0, noise=1.0) == expected
 
 
+def test_answers_that_lie_sealed_on_disk_give_the_same(tmp_path):
+    arrays = ArrayRecord({"a": np.zeros(300_000), "b": np.zeros(5, np.float32)})  # three blocks
+    updates = {f"p{place}": moved(arrays, 2.0, seed=place) for place in range(3)}
+    staged = {}
+    for party, each in updates.items():
+        content = RecordDict({"arrays": each, "metrics": MetricRecord({"num-examples": 1})})
+        staged[party] = Staging(specs_of(content), spill=tmp_path / party)
+        for pieces in chunks(content):
+            staged[party].write(b"".join(pieces))
+        staged[party].finish()
+    settings = {"clip": 1.0, "noise": 1.0, "expected": 3, "random": randomness()}
+    held = private_mean(replies(updates), "arrays", arrays, **settings)
+    assert private_mean(StagedReplies(staged), "arrays", arrays, **settings) == held
+    drawn = held["a"] * 3
+    assert abs(np.corrcoef(drawn[:131_072], drawn[131_072:262_144])[0, 1]) < 4 / np.sqrt(131_072)
+    for each in staged.values():
+        each.drop()
+
+
 def test_what_went_in_decides_on_the_noise():
     arrays = model()
     updates = {f"p{place}": moved(arrays, 0.5, seed=place) for place in range(4)}
@@ -271,6 +293,28 @@ def test_an_expected_number_that_is_none(bad):
             replies({"p": arrays}), "arrays", arrays,
             clip=1.0, noise=1.0, expected=bad, random=Silence(),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("other", [["weight"], ["bias", "weight"], ["weight", "bias", "more"]])
+def test_arrays_that_are_not_those_of_the_model(other):
+    arrays = ArrayRecord({"weight": np.zeros(3), "bias": np.zeros(2)})
+    update = ArrayRecord({name: np.zeros(2 if name == "bias" else 3) for name in other})
+    silence = Silence()
+    for answer in (update, ArrayRecord({"weight": np.zeros(4), "bias": np.zeros(2)})):
+        with pytest.raises(FormatError, match="arrays"):
+            private_mean(
+                replies({"p": answer}), "arrays", arrays,
+                clip=1.0, noise=1.0, expected=1, random=silence,
+            )  # fmt: skip
+    assert silence.asked == []
+
+
+def test_more_parties_than_the_sums_have_room_for():
+    class Crowd:
+        parties = ("p",) * (2**20 + 1)
+
+    with pytest.raises(ConfigError, match="parties"):
+        measure(Crowd(), "arrays", model())
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "int8", "uint8", "bool"])

@@ -18,8 +18,7 @@ from wardian.errors import ConfigError
 from wardian.learning.privacy.mean import MOST_NOISE, MOST_PARTIES, verify_noise
 
 Method = Literal["rdp", "pld"]
-"""Renyi divergences: quick, exact for the noise that is drawn here. Privacy loss distributions:
-tighter by a tenth, slow with sampling; see `epsilon_of`."""
+"""Renyi divergences: quick. Privacy loss distributions: tighter by a tenth, and slower."""
 MOST_ROUNDS: Final = 2**20
 
 _TOLERANCE: Final = 1e-4  # relative, of a noise multiplier that is looked for, upwards
@@ -94,9 +93,10 @@ def epsilon(
 def epsilon_of(releases: Sequence[Releases], *, delta: float, method: Method) -> float:
     """Return the epsilon, at `delta`, of all `releases` together; infinite if there is no bound.
 
-    By `pld` the noise counts as continuous. What is drawn differs from that, rounded, by a total
-    variation of less than `1.1e-16 * sqrt(rounds * elements)`; times `1 + exp(epsilon)` that is
-    what to take off `delta` beforehand, if it is to be exact.
+    By `rdp`, with sampling `open`, this holds for the noise as it is drawn. Otherwise the noise
+    counts as continuous. What is drawn differs from that, rounded to the grid, by a total variation
+    of less than `1.1e-16 * sqrt(rounds * elements)`; that times `1 + exp(epsilon)` is what to take
+    off `delta` beforehand, if nothing at all is to be neglected.
 
     Raises:
         ConfigError: a number is out of range, the method does not know this sampling, or

@@ -87,7 +87,8 @@ def private_mean(
 
     Raises:
         ConfigError: a setting is out of range, or an array is not of floating point.
-        FormatError: the result is more than the kind of an array holds; names the array.
+        FormatError: the record's arrays are not those of the model, or the result is more than the
+            kind of an array holds; names the array.
     """
     verify(arrays, clip=clip, noise=noise, expected=expected)
     measured = measure(replies, record, arrays)
@@ -129,9 +130,12 @@ def measure(replies: Replies, record: str, arrays: ArrayRecord) -> Measured:
 
     Raises:
         ConfigError: there are too many parties.
+        FormatError: the record's arrays are not those of the model.
     """
     if len(replies.parties) > MOST_PARTIES:
         raise ConfigError(f"privacy: at most {MOST_PARTIES} parties answer a round")
+    if not ArrayRecord(replies.shapes(record)).fits(arrays):
+        raise FormatError(f"privacy: the arrays of {record} are not those of the model")
     squares = np.zeros(len(replies.parties))
     names = (party.encode() for party in replies.parties)
     found = hashlib.sha256(wire.fields(LABEL, record.encode(), *names))

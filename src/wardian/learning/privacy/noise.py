@@ -3,10 +3,10 @@
 A Gaussian that is computed in floating point and added to a sum leaves holes and patterns in the
 low bits of the result, which give the sum away (Mironov, "On significance of the least significant
 bits for differential privacy", CCS 2012). So sums here are whole numbers on a fixed grid, and what
-is added are whole numbers z with a probability proportional to exp(-z**2 / (2 * SCALE**2)). That
-mechanism has exactly the Renyi divergences of the continuous one with the same standard deviation
+is added are whole numbers z with a probability proportional to exp(-z**2 / (2 * SCALE**2)). Such
+noise has at most the Renyi divergences of continuous Gaussian noise of the same standard deviation
 (Canonne, Kamath, Steinke, "The discrete Gaussian for differential privacy", NeurIPS 2020,
-theorem 4 and proposition 5), coordinate by coordinate, and so has a vector of them.
+theorem 4), coordinate by coordinate, hence also in a vector.
 
 Sampling is by rejection, as there, and compares whole numbers only. Each proposal takes 16 bytes:
 
