@@ -42,7 +42,7 @@ WORKLOAD = (
     *("tests/e2e/test_sealed_on_mesh.py", "tests/e2e/test_tenants_on_mesh.py"),
     *("tests/fault/test_keepers_killed.py", "tests/e2e/test_redis_mesh.py"),
     *("tests/e2e/test_grpc_on_mesh.py", "tests/e2e/test_zoo_redis_on_mesh.py"),
-    "tests/e2e/test_zoo_https_on_mesh.py",
+    *("tests/e2e/test_zoo_https_on_mesh.py", "tests/e2e/test_federated_processes.py"),
     *(
         "tests/e2e/test_readme.py",
         "tests/e2e/test_key_refused.py",

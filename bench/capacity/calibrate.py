@@ -1,10 +1,11 @@
 """The costs that follow from measured points. Pure, but for the simulations that it runs.
 
-Processor time by role and message follows from the accounts by least squares. Three things that no
+Processor time by role and message follows from the accounts by least squares. Four things that no
 account shows are found by letting the simulation agree with what was measured: how long a sleeping
 process takes to wake up (median of one connection), how much the time of a piece of work varies
-(99th percentile of one connection), and how often cores stand still (99th percentile at a quarter
-of the capacity). What is predicted later is none of these points.
+(99th percentile of one connection), and, at a quarter of the capacity, how often cores stand still
+(99th percentile, small model) or how much dearer work is after a sleep (accounts, heavy model).
+What is predicted later is none of these points.
 """
 
 import statistics
@@ -37,7 +38,7 @@ def clean(points: Iterable[dict[str, Any]], *, quiet: float) -> list[dict[str, A
 
 
 def medians(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one point of several of one load: the median of each figure."""
+    """Return one point of several of one load: medians, and how far the 99th percentile went."""
     first = points[0]
     found = {name: statistics.median(each[name] for each in points) for name in FIGURES}
     cpu = {
@@ -45,7 +46,9 @@ def medians(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for role in first["cpu_s"]
     }
     pack = statistics.median(each["answered"] / max(1.0, each["packs"]) for each in points)
-    return {**first, **found, "cpu": cpu, "pack": pack, "rounds": len(points)}
+    tails = [each["p99_ms"] for each in points]
+    seen = {"p99_least_ms": min(tails), "p99_most_ms": max(tails), "rounds": len(points)}
+    return {**first, **found, **seen, "cpu": cpu, "pack": pack}
 
 
 def grouped(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -110,13 +113,12 @@ def fit_heavy(points: Sequence[dict[str, Any]], small: Costs, rate: float) -> Co
         spread=0.2,
         gaps_per_second=rate,
     )
-    return tune(costs, points, BATCH["heavy"])
+    return tune(cool(costs, points), points, BATCH["heavy"])
 
 
 def tune(costs: Costs, points: Sequence[dict[str, Any]], max_batch: int) -> Costs:
-    """Return `costs` with the three figures that no account shows."""
+    """Return `costs` with two figures that no account shows: waking, and how much work varies."""
     alone = next(p for p in points if p["connections"] == 1 and p["rows"] == 1)
-    quarter = next(p for p in points if p["rate"] is not None)
     deployed = Deployment(workers=1, max_batch=max_batch, cores=CORES)
 
     def alone_with(changed: Costs) -> Predicted:
@@ -136,7 +138,7 @@ def tune(costs: Costs, points: Sequence[dict[str, Any]], max_batch: int) -> Cost
 
     for _ in range(2):  # each moves the other a little
         costs = spread(woken(costs))
-    return cool(costs, quarter, deployed)
+    return costs
 
 
 def stall(costs: Costs, points: Sequence[dict[str, Any]], max_batch: int) -> Costs:
@@ -153,11 +155,13 @@ def stall(costs: Costs, points: Sequence[dict[str, Any]], max_batch: int) -> Cos
     return replace(costs, gaps_per_second=bisect(tail, quarter["p99_ms"] / 1e3, 0.0, most))
 
 
-def cool(costs: Costs, quarter: dict[str, Any], deployed: Deployment) -> Costs:
-    """Return `costs` with how much longer work is after a sleep, as `quarter` shows it."""
+def cool(costs: Costs, points: Sequence[dict[str, Any]]) -> Costs:
+    """Return `costs` with how much longer work is after a sleep, as the open loop shows it."""
+    quarter = next(p for p in points if p["rate"] is not None)
+    deployed = Deployment(workers=1, max_batch=BATCH[quarter["model"]], cores=CORES)
     load = Open(rate=quarter["rate"])
     cold = dict.fromkeys(ROLES, 0.2)
-    bare = simulate(replace(costs, cold={}), deployed, load, seconds=quarter["seconds"])
+    bare = simulate(costs, deployed, load, seconds=quarter["seconds"])
     for _ in range(3):
         shown = simulate(replace(costs, cold=cold), deployed, load, seconds=quarter["seconds"])
         for role in ROLES:

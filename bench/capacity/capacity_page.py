@@ -73,7 +73,8 @@ def check_table(rows: list[dict[str, Any]]) -> str:
             f"| {name} | {row['workers']} | {row['load']} | {row['rounds']} "
             f"| {seen['per_second']:,.0f} | {told['per_second']:,.0f} "
             f"| {off(row, 'per_second')} | {by_hand} "
-            f"| {seen['p99_ms']:.1f} | {told['p99_ms']:.1f} | {off(row, 'p99_ms')} | {late} |"
+            f"| {seen['p99_ms']:.1f} ({seen['p99_least_ms']:.1f}-{seen['p99_most_ms']:.1f}) "
+            f"| {told['p99_ms']:.1f} | {off(row, 'p99_ms')} | {late} |"
         )
     return "\n".join(lines)
 

@@ -9,9 +9,9 @@ from queueing import bounds, closed_bound, wait_quantile
 
 LONGEST_GAP_S = 0.03
 """A longer one is a pause of the whole machine, of which no percentile of a service tells."""
-CALIBRATION = {"digits": 4, "heavy": 3}
+CALIBRATION = {"digits": 5, "heavy": 3}
 """Loads from which the costs of each model follow."""
-SHOWN = ("per_second", "p50_ms", "p99_ms", "pack")
+SHOWN = ("per_second", "p50_ms", "p99_ms", "p99_least_ms", "p99_most_ms", "pack")
 
 
 class TooBusy(Exception):

@@ -1,8 +1,9 @@
 """Processes on few cores, as a simulation sees them: pure, no clock but its own.
 
-A process has turns of work with sleep between. One that wakes up runs at once where a core is idle;
-else it waits in one queue for all cores until a process sleeps, or has run for a slice. That is how
-Linux' scheduler (EEVDF) treats short turns: who wakes up does not interrupt who has just begun.
+A process has turns of work with sleep between. Each core has a queue of its own, as in Linux: who
+wakes up goes to a core that is idle, else queues where it is woken from or where it ran last, and
+interrupts who runs there unless that has just begun. A core with nothing to do takes from another's
+queue, but nobody who ran a moment ago: what its caches hold is there.
 """
 
 import heapq
@@ -14,12 +15,32 @@ from random import Random
 from typing import Final, TypeAlias
 
 Then: TypeAlias = Callable[[], None]
-SLICE_S: Final = 0.004
-"""After which a process makes room for another: Linux' slice of 2.8 ms on two cores, noticed by the
-tick of a kernel of 250 Hz."""
+TICK_S: Final = 0.004
+"""A kernel of 250 Hz looks so often whether a process is to make room, and whether an idle core
+could help."""
+PROTECTED_S: Final = 0.0014
+"""For so long who runs is not interrupted: Linux' slice on two cores."""
+HOT_S: Final = 0.0005
+"""Who ran so shortly ago is not moved to another core (`migration_cost`)."""
 FORGETS_S: Final = 0.003
 """After so long a sleep most of what a process had in caches is gone. Assumed; by how much its work
 is longer then is calibrated."""
+
+
+class Core:
+    """Who runs on it, and who waits for it."""
+
+    __slots__ = ("ready", "running")
+
+    def __init__(self) -> None:
+        """Idle."""
+        self.running: Process | None = None
+        self.ready: deque[Process] = deque()
+
+    @property
+    def load(self) -> int:
+        """How many want it."""
+        return len(self.ready) + (self.running is not None)
 
 
 class Processors:
@@ -28,20 +49,19 @@ class Processors:
     def __init__(self, cores: int | None) -> None:
         """Nothing runs. `cores` None: each process has one of its own."""
         self.now = 0.0
-        self.cores = cores
-        self.running: list[Process] = []
-        self.ready: deque[Process] = deque()
+        self.shared = [Core() for _ in range(cores or 0)]
+        self.waker: Process | None = None
+        """Whose work is being done: who is woken now is woken by it."""
         self._events: list[tuple[float, int, Then]] = []
         self._numbers = itertools.count()
+
+    def home(self) -> Core:
+        """Return the core on which a new process would run."""
+        return min(self.shared, key=lambda core: core.load, default=Core())
 
     def at(self, when: float, then: Then) -> None:
         """Call `then` at the time `when`."""
         heapq.heappush(self._events, (when, next(self._numbers), then))
-
-    @property
-    def idle(self) -> bool:
-        """Whether a core has nothing to do."""
-        return self.cores is None or len(self.running) < self.cores
 
     def run(self, until: float) -> None:
         """Let time pass until `until`."""
@@ -60,41 +80,83 @@ class Processors:
             rate: how often a second, each core.
             gaps: for how long, seconds; one of these each time.
         """
-        if self.cores is None or not gaps or not rate:
+        if not self.shared or not gaps or not rate:
             return
-        cores = self.cores
+        rate *= len(self.shared)
 
         def stop() -> None:
-            place = random.randrange(cores)
-            if place < len(self.running):
-                self.running[place].stand(random.choice(gaps))
-            self.at(self.now + random.expovariate(rate * cores), stop)
+            core = random.choice(self.shared)
+            if core.running is not None:
+                core.running.stand(random.choice(gaps))
+            self.at(self.now + random.expovariate(rate), stop)
 
-        self.at(self.now + random.expovariate(rate * cores), stop)
+        self.at(self.now + random.expovariate(rate), stop)
 
-    def want(self, process: "Process") -> None:
-        """`process` has work: it runs, or waits for a core."""
-        if self.idle:
-            self.running.append(process)
-            process.go()
+    def choose(self, process: "Process") -> Core:
+        """Return where `process`, which wakes up, is to run: `select_task_rq_fair`."""
+        last = process.core
+        for core in (last, *self.shared):
+            if core.running is None:
+                return core
+        here = self.waker.core if self.waker is not None else last
+        return here if here.load < last.load + (here.load == 1) else last
+
+    def wake(self, process: "Process", after: float) -> None:
+        """`process` has work: it runs `after` so long where a core is idle, else it waits."""
+        core = process.core = self.choose(process)
+        if core.running is None:
+            core.running, process.began = process, self.now + after
+            self.at(process.began, process.go)
         else:
-            self.ready.append(process)
+            core.ready.append(process)
+            self.at(self.now, lambda: self.make_room(core))
 
-    def leave(self, process: "Process") -> None:
-        """`process` needs its core no more; the next one gets it."""
-        self.running.remove(process)
-        if self.ready:
-            following = self.ready.popleft()
-            self.running.append(following)
-            following.go()
+    def make_room(self, core: Core) -> None:
+        """Who runs on `core` leaves it to who waits, unless it has just begun."""
+        running = core.running
+        if running is not None and core.ready and self.now - running.began >= PROTECTED_S:
+            running.pause()
+            core.ready.append(running)
+            self._start(core, core.ready.popleft())
+
+    def leave(self, core: Core) -> None:
+        """Who ran on `core` sleeps; the next one gets it."""
+        core.running = None
+        if core.ready:
+            self._start(core, core.ready.popleft())
+        else:
+            self._help(core)
+
+    def _start(self, core: Core, process: "Process") -> None:
+        core.running, process.core = process, core
+        process.go()
+
+    def _help(self, core: Core) -> None:
+        """Take over who waits elsewhere: now, or at a tick."""
+        if core.running is not None:
+            return
+        waits = False
+        for other in self.shared:
+            for process in other.ready:
+                if self.now - process.ran >= HOT_S:
+                    other.ready.remove(process)
+                    self._start(core, process)
+                    return
+                waits = True
+        if waits:
+            self.at(self.next_tick(), lambda: self._help(core))
+
+    def next_tick(self) -> float:
+        """Return when the next tick is."""
+        return (math.floor(self.now / TICK_S + 1e-9) + 1) * TICK_S
 
 
 class Process:
     """One process of one thread."""
 
     __slots__ = (
-        "_asleep", "_cold", "_ends", "_luck", "_pieces", "_scale", "_since", "_slow", "_then",
-        "_turn", "_version", "_wake", "busy", "cpu", "left",
+        "_asleep", "_cold", "_ends", "_pieces", "_scale", "_slow", "_then",
+        "_turn", "_version", "_wake", "began", "busy", "core", "cpu", "left", "ran",
     )  # fmt: skip
 
     def __init__(
@@ -112,17 +174,19 @@ class Process:
             cpu: where it runs.
             turn: called whenever it has nothing to do; adds work, or it sleeps.
             wake: how long it takes to wake up on an idle core.
-            scale: by what the work of a turn is longer or shorter than usual.
+            scale: by what a piece of work is longer or shorter than usual.
             cold: by what part work is longer after a long sleep, in which caches forget.
         """
         self.cpu, self._turn, self._wake, self._scale = cpu, turn, wake, scale
-        self._cold, self._since = cold, 0.0
+        self._cold = cold
+        self.core = cpu.home()
+        self.began = self.ran = 0.0
         self._pieces: deque[tuple[float, Then | None]] = deque()
         self._then: Then | None = None
         self._asleep = True
         self._version = 0
         self._ends = 0.0
-        self._slow = self._luck = 1.0
+        self._slow = 1.0
         self.left = self.busy = 0.0
 
     @property
@@ -136,26 +200,34 @@ class Process:
 
     def rouse(self) -> None:
         """There is work: begin a turn, unless one is under way."""
-        if self._asleep:
-            self._asleep = False
-            slept = self.cpu.now - self._since
-            self._slow = 1 + self._cold * (1 - math.exp(-slept / FORGETS_S))
-            wake = self._wake * self._scale() if self.cpu.idle else 0.0
-            self.cpu.at(self.cpu.now + wake, lambda: self.cpu.want(self))
+        if not self._asleep:
+            return
+        self._asleep = False
+        self._slow = 1 + self._cold * (1 - math.exp(-(self.cpu.now - self.ran) / FORGETS_S))
+        self.cpu.wake(self, self._wake * self._scale())
 
     def go(self) -> None:
         """Run, on a core that it has now."""
+        self.began = self.cpu.now
         if not self.left and not self._begin():
             self._sleep()
             return
         self._run()
         version = self._version
-        self.cpu.at(self.cpu.now + SLICE_S, lambda: self._expire(version))
+        self.cpu.at(self.cpu.next_tick(), lambda: self._tick(version))
+
+    def pause(self) -> None:
+        """Another has the core now."""
+        self._version += 1
+        self.ran = self.cpu.now
+        self.left = max(self._ends - self.cpu.now, 1e-9)
+        self._ends = math.inf
 
     def stand(self, seconds: float) -> None:
         """The core stands still for so long."""
-        self._ends += seconds
-        self.cpu.at(self._ends, self._end)
+        if self.left:
+            self._ends += seconds
+            self.cpu.at(self._ends, self._end)
 
     def _run(self) -> None:
         self._ends = self.cpu.now + self.left
@@ -165,11 +237,10 @@ class Process:
         """Take up the next piece; return whether there is one."""
         if not self._pieces:
             self._turn()
-            self._luck = self._scale()
         if not self._pieces:
             return False
         work, self._then = self._pieces.popleft()
-        self.left = max(work * self._slow * self._luck, 1e-9)
+        self.left = max(work * self._slow * self._scale(), 1e-9)
         self.busy += self.left
         return True
 
@@ -179,7 +250,9 @@ class Process:
             return
         self.left = 0.0
         if self._then is not None:
+            self.cpu.waker = self
             self._then()
+            self.cpu.waker = None
         if self._begin():
             self._run()
         else:
@@ -188,18 +261,10 @@ class Process:
     def _sleep(self) -> None:
         self._version += 1
         self._asleep = True
-        self._since = self.cpu.now
-        self.cpu.leave(self)
+        self.ran = self.cpu.now
+        self.cpu.leave(self.core)
 
-    def _expire(self, version: int) -> None:
-        """A slice is over: make room, if another waits."""
-        if version != self._version:
-            return
-        if not self.cpu.ready:
-            self.cpu.at(self.cpu.now + SLICE_S, lambda: self._expire(version))
-            return
-        self._version += 1
-        self.left = max(self._ends - self.cpu.now, 1e-9)
-        self._ends = float("inf")
-        self.cpu.ready.append(self)
-        self.cpu.leave(self)
+    def _tick(self, version: int) -> None:
+        if version == self._version:
+            self.cpu.at(self.cpu.next_tick(), lambda: self._tick(version))
+            self.cpu.make_room(self.core)

@@ -22,12 +22,12 @@ HERE = Path(__file__).parent
 WORKERS = (1, 2)
 SATURATED = {"digits": 64, "heavy": 16}
 """Connections of the closed loop that is predicted; calibrated with fewer."""
-CALIBRATED = {"digits": ((1, 1), (4, 1), (16, 1)), "heavy": ((1, 1), (1, 2))}
+CALIBRATED = {"digits": ((1, 1), (4, 1), (16, 1), (32, 1)), "heavy": ((1, 1), (1, 2))}
 """Closed loops of the calibration: connections, rows of a request."""
 CALIBRATED_PART, PARTS = 0.25, (0.4, 0.7)
 """Open loops, as parts of the capacity: of the calibration, with one worker, and of the check."""
-IN_FLIGHT = {"digits": 256, "heavy": 64}
-SECONDS = {"digits": (3.0, 4.0), "heavy": (4.0, 10.0)}
+IN_FLIGHT = {"digits": 512, "heavy": 64}
+SECONDS = {"digits": (3.0, 8.0), "heavy": (4.0, 10.0)}
 """Of a closed and of an open loop."""
 GAP_SECONDS = 3.0
 LOOK_S, IDLE = 1.0, 0.05

@@ -17,7 +17,7 @@ import picture
 import plan
 import queueing
 from costs import Closed, Costs, Deployment, Open
-from processors import SLICE_S, Process, Processors
+from processors import HOT_S, PROTECTED_S, TICK_S, Process, Processors
 from simulate import simulate
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -141,13 +141,40 @@ def works(cpu: Processors, times: list[float], each: float, ends: list[float]) -
     return process
 
 
-def test_a_core_is_given_up_after_a_slice() -> None:
+def test_a_core_is_given_up_at_a_tick() -> None:
     cpu, long, short = Processors(1), [], []
     works(cpu, [1.0], 0.010, long).rouse()
     works(cpu, [1.0], 0.001, short).rouse()
     cpu.run(1.0)
-    assert short == [pytest.approx(SLICE_S + 0.001)]
+    assert short == [pytest.approx(TICK_S + 0.001)]
     assert long == [pytest.approx(0.011)]
+
+
+@pytest.mark.parametrize(("after", "begins"), [(0.5, TICK_S), (1.5, 1.5 * PROTECTED_S)])
+def test_who_wakes_up_interrupts_who_has_run_for_a_while(after: float, begins: float) -> None:
+    cpu, long, short = Processors(1), [], []
+    works(cpu, [1.0], 0.010, long).rouse()
+    late = works(cpu, [1.0], 0.001, short)
+    cpu.at(after * PROTECTED_S, late.rouse)
+    cpu.run(1.0)
+    assert short == [pytest.approx(begins + 0.001)]
+    assert long == [pytest.approx(0.011)]
+
+
+@pytest.mark.parametrize(
+    ("slept", "begins"), [(HOT_S / 2, 0.004), (2 * HOT_S, 0.002)], ids=["hot", "cold"]
+)
+def test_an_idle_core_takes_over_who_waits_once_its_caches_are_cold(
+    slept: float, begins: float
+) -> None:
+    cpu, ends = Processors(2), []
+    works(cpu, [1.0], 0.010, []).rouse()  # the first core, throughout
+    works(cpu, [1.0], 0.002, []).rouse()  # the second, for a while
+    waits = works(cpu, [1.0], 0.001, ends)
+    waits.core, waits.ran = cpu.shared[0], 0.002 - slept
+    cpu.at(0.001, waits.rouse)
+    cpu.run(1.0)
+    assert ends == [pytest.approx(begins + 0.001)]
 
 
 def test_a_core_that_stands_still_puts_off_its_work() -> None:

@@ -51,7 +51,9 @@ class Consortium(Settings, frozen=True, kw_only=True):
     run: RunTerms
     strategy: dict[str, Any]
     """`[strategy]`: its `name` and its settings; see `docs/reference/consortium.md`."""
-    app: Annotated[dict[str, Scalar], msgspec.Meta(max_length=1024)] = {}
+    app: Annotated[dict[str, Scalar], msgspec.Meta(max_length=1024)] = msgspec.field(
+        default_factory=dict
+    )
     """`[app]`: settings of the parties' own code, the same for all: `run_config` there."""
     parties: Annotated[dict[Name, PartyTerms], msgspec.Meta(min_length=1, max_length=MAX_PARTIES)]
     initial: Name | None = None
@@ -66,5 +68,5 @@ class Consortium(Settings, frozen=True, kw_only=True):
             raise ValueError("`run.quorum` is above the number of parties")
         if self.initial not in {None, *self.parties}:
             raise ValueError("`initial` is none of `parties`")
-        if not isinstance(self.strategy.get("name"), str):
+        if "name" not in self.strategy:
             raise ValueError("`strategy.name` is missing")

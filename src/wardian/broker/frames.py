@@ -67,6 +67,8 @@ class FrameStream:
         """
         try:
             async with asyncio.timeout(timeout_s):
+                if self._writer.transport.is_closing():  # asyncio's TLS fails there in odd ways
+                    raise ConnectionLost("the connection is closed")
                 self._writer.write(HEADER.pack(len(content)) + content)
                 await self._writer.drain()
         except TimeoutError as err:

@@ -1,9 +1,9 @@
 """Supervised processes on this machine, restarted with back-off.
 
 A process that ends by itself is started again, unless its exit status says that starting again
-cannot help: 3 (refused), and 2 (wrong settings) if it never ran steadily. Each process inherits the read end of a pipe, its
-lifeline, whose write end only the supervisor holds: when that dies, however it dies, the pipe
-closes and the process ends itself.
+cannot help: 3 (refused), and 2 (wrong settings) if it never ran steadily. Each process inherits the
+read end of a pipe, its lifeline, whose write end only the supervisor holds: when that dies, however
+it dies, the pipe closes and the process ends itself.
 """
 
 import asyncio

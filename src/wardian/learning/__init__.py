@@ -1,1 +1,1 @@
-"""Learning together: federated rounds whose coordinator is attested, and what parties need for them."""
+"""Learning together: rounds whose coordinator is attested, and what parties need for them."""

@@ -72,8 +72,10 @@ class ClientApp:
         kind = message.metadata.message_type
         handler = self._handlers.get(kind)
         if handler is None:
-            raise ConfigError(f"the app has no function for {kind}: decorate one with @app.{kind}()")
-        answer = handler(message, context)
+            raise ConfigError(
+                f"the app has no function for {kind}: decorate one with @app.{kind}()"
+            )
+        answer: object = handler(message, context)
         if not isinstance(answer, Message) or answer.metadata != message.metadata:
             raise FormatError(f"the app's function for {kind} returned no answer to its message")
         return answer

@@ -1,12 +1,12 @@
-"""Named arrays: a model's parameters, an update, statistics. Numbers alone, nothing is unpickled."""
+"""Named arrays: a model's parameters, an update, statistics. Numbers alone; nothing unpickles."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from wardian.errors import FormatError
 
@@ -34,7 +34,7 @@ class ArrayRecord(Mapping[str, Array]):
 
     def __init__(
         self,
-        arrays: "Mapping[str, Array] | Iterable[tuple[str, Array]] | torch.nn.Module | None" = None,
+        arrays: Mapping[str, Array] | Iterable[tuple[str, Array]] | None = None,
         *,
         numpy_ndarrays: Sequence[Array] | None = None,
         torch_state_dict: "Mapping[str, torch.Tensor] | None" = None,
@@ -49,7 +49,7 @@ class ArrayRecord(Mapping[str, Array]):
         elif numpy_ndarrays is not None:
             given = {str(place): each for place, each in enumerate(numpy_ndarrays)}
         else:
-            given = dict(arrays or {})  # type: ignore[arg-type]
+            given = dict(arrays or {})
         if len(given) > MAX_ARRAYS:
             raise FormatError(f"arrays: {len(given)}, at most {MAX_ARRAYS} are accepted")
         self._arrays = {name: _plain(name, array) for name, array in given.items()}
@@ -71,7 +71,10 @@ class ArrayRecord(Mapping[str, Array]):
         return (
             isinstance(other, ArrayRecord)
             and self.fits(other)
-            and all(a.tobytes() == b.tobytes() for a, b in zip(self.values(), other.values(), strict=True))
+            and all(
+                a.tobytes() == b.tobytes()
+                for a, b in zip(self.values(), other.values(), strict=True)
+            )
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -108,9 +111,15 @@ class ArrayRecord(Mapping[str, Array]):
         )
 
 
-def _plain(name: str, array: Any) -> Array:
+def name_of(name: object, *, what: str) -> str:
+    """Return `name` if it may be one; raises FormatError else."""
     if not isinstance(name, str) or not NAME.match(name):
-        raise FormatError("arrays: a name is 1 to 128 of A-Z a-z 0-9 _ . / -")
+        raise FormatError(f"{what}: a name is 1 to 128 of A-Z a-z 0-9 _ . / -")
+    return name
+
+
+def _plain(name: str, array: Any) -> Array:
+    name_of(name, what="arrays")
     found = np.asarray(array)
     if found.dtype.name not in DTYPES:
         raise FormatError(f"arrays: {name}: elements of kind {found.dtype.name} are not accepted")

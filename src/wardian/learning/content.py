@@ -25,7 +25,9 @@ def _spec(name: str, record: Record) -> Spec:
     if isinstance(record, MetricRecord):
         return Metrics(name=name, entries=dict(record))  # type: ignore[arg-type]
     if isinstance(record, ConfigRecord):
-        return Config(name=name, entries=dict(record))  # type: ignore[arg-type]
+        raw = {key: value for key, value in record.items() if isinstance(value, bytes)}
+        rest = {key: value for key, value in record.items() if not isinstance(value, bytes)}
+        return Config(name=name, entries=rest, raw=raw)  # type: ignore[arg-type]
     arrays = tuple(
         ArraySpec(name=each, dtype=DTYPES.index(array.dtype.name), shape=array.shape)
         for each, array in record.items()
@@ -55,7 +57,7 @@ def raw_arrays(content: RecordDict) -> Iterator[memoryview]:
     for record in content.array_records.values():
         for array in record.values():
             if array.size:
-                yield memoryview(array.reshape(-1).view(np.uint8))
+                yield memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
 def chunks(content: RecordDict) -> Iterator[list[memoryview]]:
@@ -90,9 +92,9 @@ def rebuild(specs: Iterable[Spec], raw: bytes | bytearray | memoryview) -> Recor
         if spec.name in found:
             raise FormatError("content: a record is there twice")
         if isinstance(spec, Metrics):
-            found[spec.name] = MetricRecord(spec.entries)  # type: ignore[arg-type]
+            found[spec.name] = MetricRecord(spec.entries)
         elif isinstance(spec, Config):
-            found[spec.name] = ConfigRecord(spec.entries)  # type: ignore[arg-type]
+            found[spec.name] = ConfigRecord({**spec.entries, **spec.raw})  # type: ignore[dict-item]
         else:
             arrays: dict[str, Array] = {}
             for each in spec.arrays:

@@ -63,8 +63,8 @@ class Message:
             raise FormatError("message: neither `reply_to` nor `metadata`")
         if (content is None) == (error is None):
             raise FormatError("message: either content or an error")
-        self.metadata = found
-        self.error = None if error is None else error[:MAX_REASON] or "unknown"
+        self.metadata: Metadata = found
+        self.error: str | None = None if error is None else error[:MAX_REASON] or "unknown"
         self._content = content
 
     @property

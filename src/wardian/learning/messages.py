@@ -19,6 +19,8 @@
        |<-------------------------------------------------------|
        |   Over, content                                        |
        |<-------------------------------------------------------|
+       |   Known                                                |
+       |------------------------------------------------------->|
 
 The first four are `broker.keeping`'s, under labels of their own: the party sends nothing of itself
 but its name before it has verified the evidence. They are JSON. The others are MessagePack, which
@@ -110,9 +112,7 @@ class Metrics(_Message, frozen=True, tag_field="kind", tag="metrics"):
     """A metric record, whole."""
 
     name: Label
-    entries: Annotated[
-        dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)
-    ]
+    entries: Annotated[dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
 class Config(_Message, frozen=True, tag_field="kind", tag="config"):
@@ -120,9 +120,10 @@ class Config(_Message, frozen=True, tag_field="kind", tag="config"):
 
     name: Label
     entries: Annotated[
-        dict[Label, bool | int | float | Text | Bytes | Plains],
-        msgspec.Meta(max_length=MAX_ENTRIES),
+        dict[Label, bool | int | float | Text | Plains], msgspec.Meta(max_length=MAX_ENTRIES)
     ]
+    raw: Annotated[dict[Label, Bytes], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
+    """Those that are bytes."""
 
 
 Specs = Annotated[tuple[Arrays | Metrics | Config, ...], msgspec.Meta(max_length=64)]
@@ -187,8 +188,38 @@ class Over(_Message, frozen=True, tag_field="say", tag="over"):
     records: Specs = ()
 
 
-FromCoordinator = Ask | Taken | Unwanted | Still | Over
-FromParty = Here | Answer | Still
+class RoundLine(_Message, frozen=True):
+    """What became of a round, for the parties: what they measured never goes to the host."""
+
+    round: RoundNumber
+    cohort: Annotated[tuple[Name, ...], msgspec.Meta(max_length=1024)]
+    """Whose answers made the model."""
+    dropped: Annotated[dict[Name, str], msgspec.Meta(max_length=1024)]
+    """Who else was asked, and why it does not count."""
+    bytes: int
+    """Of all answers."""
+    seconds: float
+    """From the question to the model, as the coordinator's clock says."""
+    metrics: Annotated[dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)]
+    """What the parties measured while they trained, taken together."""
+    evaluation: Annotated[
+        dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)
+    ] = {}
+    """What they say that the new model is worth on their own data."""
+
+
+class News(_Message, frozen=True, tag_field="say", tag="news"):
+    """A round is done."""
+
+    line: RoundLine
+
+
+class Known(_Message, frozen=True, tag_field="say", tag="known"):
+    """The party has the outcome of the run, whole."""
+
+
+FromCoordinator = Ask | Taken | Unwanted | Still | News | Over
+FromParty = Here | Answer | Still | Known
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_COORDINATOR = msgspec.msgpack.Decoder(FromCoordinator)
@@ -217,12 +248,14 @@ def from_coordinator(raw: bytes) -> FromCoordinator:
     Raises:
         FormatError: it is none of its messages, or not within their bounds.
     """
-    return _decode(_FROM_COORDINATOR, raw)
+    said: FromCoordinator = _decode(_FROM_COORDINATOR, raw)
+    return said
 
 
 def from_party(raw: bytes) -> FromParty:
     """Return what a party says; errors as `from_coordinator`."""
-    return _decode(_FROM_PARTY, raw)
+    said: FromParty = _decode(_FROM_PARTY, raw)
+    return said
 
 
 def _decode(decoder: "msgspec.msgpack.Decoder[T]", raw: bytes) -> T:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import numpy as np
 from typing_extensions import override
 
 from wardian.errors import FormatError
-from wardian.learning.arrays import NAME, ArrayRecord
+from wardian.learning.arrays import ArrayRecord, name_of
 
 Number = int | float
 Metric = int | float | list[int] | list[float]
@@ -23,7 +23,7 @@ MAX_TEXT_BYTES: Final = 1024**2
 
 class _Record(Mapping[str, V], Generic[V]):
     __slots__ = ("_entries",)
-    _kinds: tuple[type, ...] = ()
+    _kinds: ClassVar[tuple[type, ...]] = ()
 
     def __init__(self, entries: Mapping[str, V] | None = None) -> None:
         """Hold `entries`.
@@ -35,8 +35,7 @@ class _Record(Mapping[str, V], Generic[V]):
         if len(given) > MAX_ENTRIES:
             raise FormatError(f"record: {len(given)} entries, at most {MAX_ENTRIES} are accepted")
         for name in given:
-            if not isinstance(name, str) or not NAME.match(name):
-                raise FormatError("record: a name is 1 to 128 of A-Z a-z 0-9 _ . / -")
+            name_of(name, what="record")
         kept = {name: _plain(name, value, self._kinds) for name, value in given.items()}
         self._entries: Mapping[str, V] = MappingProxyType(kept)
 
@@ -54,7 +53,7 @@ class _Record(Mapping[str, V], Generic[V]):
 
     @override
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and dict(self) == dict(other)  # type: ignore[call-overload]
+        return type(other) is type(self) and dict(self) == dict(other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -67,14 +66,14 @@ class MetricRecord(_Record[Metric]):
     """Numbers by name, or lists of numbers; NaN and infinity are numbers here."""
 
     __slots__ = ()
-    _kinds = (int, float)
+    _kinds: ClassVar[tuple[type, ...]] = (int, float)
 
 
 class ConfigRecord(_Record[Setting]):
     """Settings by name: numbers, texts, truth values, bytes, and lists of all but bytes."""
 
     __slots__ = ()
-    _kinds = (int, float, str, bool, bytes)
+    _kinds: ClassVar[tuple[type, ...]] = (int, float, str, bool, bytes)
 
 
 Record = ArrayRecord | MetricRecord | ConfigRecord
@@ -95,9 +94,8 @@ class RecordDict(Mapping[str, Record]):
         if len(given) > MAX_ENTRIES:
             raise FormatError(f"records: {len(given)}, at most {MAX_ENTRIES} are accepted")
         for name, record in given.items():
-            if not isinstance(name, str) or not NAME.match(name):
-                raise FormatError("records: a name is 1 to 128 of A-Z a-z 0-9 _ . / -")
-            if not isinstance(record, ArrayRecord | MetricRecord | ConfigRecord):
+            name_of(name, what="records")
+            if not isinstance(record, Record):
                 raise FormatError(f"records: {name} is no record")
         self._records = MappingProxyType(given)
 

@@ -7,11 +7,10 @@ this process: what is left of them after a crash is noise.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from wardian.crypto.aead_stream import TAG_BYTES, ChunkCipher
 from wardian.crypto.secret import Secret
@@ -178,5 +177,5 @@ def metrics_of(specs: Sequence[Spec]) -> MetricRecord:
     """Return what a party says that it measured; nothing if it says nothing."""
     for each in specs:
         if isinstance(each, Metrics) and each.name == METRICS:
-            return MetricRecord(each.entries)  # type: ignore[arg-type]
+            return MetricRecord(each.entries)
     return MetricRecord()

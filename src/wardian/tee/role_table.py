@@ -87,7 +87,8 @@ class RoleSpec:
         environment: the whole environment of the process, but for what the builder finds out.
         keeps_state: whether it gets an encrypted mount for state.
         of_mesh: whether its measured settings are a mesh's (`agreed.Agreed`); a keeper of
-            counters serves any mesh, and has `agreed.KeeperTerms`.
+            counters serves any mesh, and has `agreed.KeeperTerms`; an aggregator serves a
+            consortium, and has `consortium.Consortium`.
         allowed: files of the operator that it reads.
         kernel: read-only files of `/proc` and `/sys` that it reads. Gramine makes its own; the
             simulation opens the host's to it.
@@ -231,13 +232,39 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 "wardian._internal.files",
                 *_within("broker", "doorway", "limits"),
                 "wardian.broker.counting.protocol",
-                *_within("broker.keeping", "ledger", "messages", "service"),
+                *_within("broker.keeping", "ledger", "messages", "sealing", "service"),
                 "wardian.broker.standby.identity",
-                "wardian.roles.keeper",
+                *_within("roles", "enclave_sealing", "keeper"),
                 "wardian.tee.sealing",
             ),
             distributions=("cffi", "cryptography", "msgspec", "typing_extensions"),
             product_id=4,
+            keeps_state=True,
+            of_mesh=False,
+        ),
+        "aggregator": RoleSpec(
+            entry="wardian.roles.aggregator",
+            modules=(
+                *_EVERY_PROCESS,
+                *_within("_internal", "consortium", "files"),
+                *_within("broker", "doorway", "limits"),
+                "wardian.broker.keeping.sealing",
+                "wardian.broker.standby.identity",
+                "wardian.crypto.aead_stream",
+                *_within("learning", "arrays", "chain", "content", "message", "messages"),
+                *_within("learning", "records", "reduce", "replies", "rounds", "staging"),
+                *_within("learning.coordinator", "attendant", "course", "keeping", "question"),
+                "wardian.learning.coordinator.service",
+                *_within("learning.strategies", "control", "demands", "fedavg", "fedprox", "kept"),
+                *_within("learning.strategies", "optimisers", "robust", "scaffold", "strategy"),
+                "wardian.learning.strategies.terms",
+                *_within("roles", "aggregator", "enclave_sealing"),
+                "wardian.tee.sealing",
+            ),
+            distributions=("cffi", "cryptography", "msgspec", "numpy", "typing_extensions"),
+            product_id=6,
+            environment=_TENSORS,
+            heap_bytes=2048 * _MIB,
             keeps_state=True,
             of_mesh=False,
         ),

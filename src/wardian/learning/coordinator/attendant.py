@@ -16,6 +16,9 @@ from wardian.learning.messages import (
     Answer,
     Ask,
     FromCoordinator,
+    FromParty,
+    Known,
+    News,
     Over,
     Still,
     Taken,
@@ -50,6 +53,7 @@ class Attendant:
         *,
         question: Callable[[], Question | None],
         answered: Answered,
+        known: Callable[[str], None],
     ) -> None:
         """Speak with `party` on `stream`.
 
@@ -58,12 +62,11 @@ class Attendant:
             stream: its connection.
             question: what is asked at present, if anything is.
             answered: told of every answer.
+            known: told when the party has the outcome of the run.
         """
         self.party = party
-        self.told = False
-        """Whether it was told that the run is over."""
         self._stream = stream
-        self._question, self._answered = question, answered
+        self._question, self._answered, self._known = question, answered, known
         self._turn = asyncio.Lock()
 
     async def converse(self) -> None:
@@ -76,11 +79,15 @@ class Attendant:
         try:
             while True:
                 raw = await self._stream.receive(most=HEADER_BYTES, timeout_s=SILENT_S)
-                said = from_party(raw)
-                if isinstance(said, Answer):
-                    await self._hear(said)
-                elif not isinstance(said, Still):
-                    raise FormatError("learning message: not its turn")
+                await self._hear(from_party(raw))
+        except (FormatError, PolicyDenied) as err:  # it is not waited for in this round
+            reason = str(err)[:MAX_REASON]
+            event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
+            question = self._question()
+            if question is not None:
+                self._answered(self.party, Answer(number=question.number, error=reason), None)
+                await self._say(Unwanted(number=question.number, reason=reason))
+            raise
         finally:
             quiet.cancel()
 
@@ -91,36 +98,39 @@ class Attendant:
     async def tell_over(self, message: Over, content: RecordDict) -> None:
         """Say that the run is over."""
         await self._say(message, content)
-        self.told = True
+
+    async def tell_news(self, message: News) -> None:
+        """Say what became of a round."""
+        await self._say(message)
 
     def abort(self) -> None:
         """Cut the connection."""
         self._stream.abort()
 
-    async def _hear(self, answer: Answer) -> None:
-        """Take in one answer; who answers other than asked is refused, and its connection cut."""
+    async def _hear(self, said: FromParty) -> None:
+        if isinstance(said, Answer):
+            await self._take(said)
+        elif isinstance(said, Known):
+            self._known(self.party)
+        elif not isinstance(said, Still):
+            raise FormatError("learning message: not its turn")
+
+    async def _take(self, answer: Answer) -> None:
+        """Take in one answer, if it is wanted."""
         question = self._question()
         if question is None or question.number != answer.number:
             await self._drain(content_bytes(answer.records), question)
             await self._say(Unwanted(number=answer.number, reason="its time is over"))
             return
-        try:
-            staged = None if answer.error else await self._staged(question, answer)
-            if self._answered(self.party, answer, staged):
-                await self._say(Taken(number=answer.number))
-            else:
-                reason = "the party says that it cannot" if answer.error else "it came too late"
-                await self._say(Unwanted(number=answer.number, reason=reason))
-        except (FormatError, PolicyDenied) as err:
-            reason = str(err)[:MAX_REASON]
-            question.round.refuse(self.party, reason)
-            event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
-            self._answered(self.party, Answer(number=answer.number, error=reason), None)
+        staged = None if answer.error else await self._staged(question, answer)
+        if self._answered(self.party, answer, staged):
+            await self._say(Taken(number=answer.number))
+        else:
+            reason = "the party says that it cannot" if answer.error else "it came too late"
             await self._say(Unwanted(number=answer.number, reason=reason))
-            raise
 
     async def _staged(self, question: Question, answer: Answer) -> Staging:
-        staged = question.stage(self.party, answer)
+        staged = question.stage(answer)
         try:
             left = staged.total_bytes
             while left:
@@ -158,7 +168,9 @@ class Attendant:
                 return
 
 
-def ask_of(question: Question, content: RecordDict, *, run: bytes, head: bytes, left_s: float) -> Ask:
+def ask_of(
+    question: Question, content: RecordDict, *, run: bytes, head: bytes, left_s: float
+) -> Ask:
     """Return the message that asks `question`."""
     return Ask(
         run=run,

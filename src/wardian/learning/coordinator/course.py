@@ -1,10 +1,10 @@
 """A run from its first model to its last: who is asked what, and what becomes of the answers.
 
-    gather      wait until the quorum attends, and a little for the others
-    train       ask the cohort; below the quorum, ask again
-    aggregate   the strategy makes the next model of the answers, party by party in order of names
-    seal        the new standing is on the disk before anybody is told of it (TRUST T16)
-    evaluate    ask those who attend what the model is worth on their own data
+gather      wait until the quorum attends, and a little for the others
+train       ask the cohort; below the quorum, ask again
+aggregate   the strategy makes the next model of the answers, party by party in order of names
+seal        the new standing is on the disk before anybody is told of it (TRUST T16)
+evaluate    ask those who attend what the model is worth on their own data
 """
 
 import asyncio
@@ -12,23 +12,26 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from wardian._internal.clock import Monotonic
 from wardian._internal.consortium import Consortium
 from wardian._internal.log import event
 from wardian.broker.frames import FrameStream
-from wardian.errors import JobFailed, PolicyDenied, TransportError
+from wardian.errors import JobFailed, PolicyDenied, QueueFull, TransportError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.chain import first_head, next_head
 from wardian.learning.content import array_bytes, specs_of
 from wardian.learning.coordinator.attendant import Attendant, ask_of
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
-from wardian.learning.coordinator.question import Question, Wanted
+from wardian.learning.coordinator.question import SPILLED, Question, Wanted
 from wardian.learning.message import MessageType
-from wardian.learning.messages import Answer, Arrays, ArraySpec, Here, Over
-from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
+from wardian.learning.messages import Answer, Arrays, ArraySpec, Here, News, Over, RoundLine
+from wardian.learning.records import ConfigRecord, Metric, MetricRecord, RecordDict
 from wardian.learning.rounds import Outcome, Round
 from wardian.learning.staging import StagedReplies, Staging
 from wardian.learning.strategies.strategy import Strategy
@@ -64,7 +67,7 @@ class Course:
             plan: what the parties agreed to.
             strategy: what becomes of answers.
             keeper: keeps where the run stands.
-            spill: a directory for answers that are too large for memory.
+            spill: a directory for answers that are too large for memory, which is there.
             ticks: seconds that never go back.
             tell: told of progress.
 
@@ -73,8 +76,7 @@ class Course:
         """
         self._plan, self._strategy, self._keeper = plan, strategy, keeper
         self._spill, self._ticks, self._tell = spill, ticks, tell
-        spill.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in spill.iterdir():  # of a process before: nobody has its key
+        for left in spill.glob(f"{SPILLED}*"):  # of a process before: nobody has its key
             left.unlink(missing_ok=True)
         self._standing = keeper.load()
         self._run = secrets.token_bytes(32) if self._standing is None else self._standing.run
@@ -83,6 +85,7 @@ class Course:
         self._here: dict[str, Attendant] = {}
         self._question: Question | None = None
         self._over: tuple[Over, RecordDict] | None = None
+        self._informed: set[str] = set()
         self._changed = asyncio.Event()
 
     # Parties that come and go
@@ -90,7 +93,7 @@ class Course:
     def admit(self, party: str, here: Here, stream: FrameStream) -> Attendant:
         """See `service.Attendance`."""
         if party in self._here:
-            raise PolicyDenied("this party attends already", rule="attends")
+            raise QueueFull("this party attends already: come again when it has left")
         standing = self._standing
         if here.run is not None and here.run != self._run:
             raise PolicyDenied("this party takes part in another run", rule="run")
@@ -98,7 +101,11 @@ class Course:
             event(log, "party.ahead", level=logging.ERROR, party=party, round=here.round)
             raise PolicyDenied("this party has seen more of the run than is kept here", rule="run")
         attendant = Attendant(
-            party, stream, question=lambda: self._question, answered=self._answered
+            party,
+            stream,
+            question=lambda: self._question,
+            answered=self._answered,
+            known=self._knows,
         )
         self._here[party] = attendant
         self._say("party.here", party=party)
@@ -108,8 +115,7 @@ class Course:
         """See `service.Attendance`."""
         self._changed.set()
         if self._over is not None:
-            await attendant.tell_over(*self._over)
-            self._changed.set()
+            await self._tell_over(attendant, self._over)
         elif self._question is not None and self._question.round.expects(attendant.party):
             await self._ask(attendant, self._question)
 
@@ -141,6 +147,10 @@ class Course:
         )
         return question.count(party, staged)
 
+    def _knows(self, party: str) -> None:
+        self._informed.add(party)
+        self._changed.set()
+
     # The run
 
     async def run(self) -> ArrayRecord:
@@ -167,11 +177,9 @@ class Course:
         if over is None:
             return
         await asyncio.gather(*(self._tell_over(each, over) for each in list(self._here.values())))
-        told: set[str] = set()
-        while (left_s := until - self._ticks()) > 0:
-            told |= {each.party for each in self._here.values() if each.told}
-            if told >= set(self._plan.parties):
-                return
+        while (left_s := until - self._ticks()) > 0 and len(self._informed) < len(
+            self._plan.parties
+        ):
             await self._wait(left_s)
 
     async def _tell_over(self, attendant: Attendant, over: tuple[Over, RecordDict]) -> None:
@@ -213,10 +221,11 @@ class Course:
             await self._gather()
             cohort = self._cohort(number, attempt)
             question = self._training(standing, number, cohort)
+            began = self._ticks()
             try:
                 outcome = await self._put(question, head=standing.head)
                 if outcome.stands:
-                    return await self._conclude(standing, question, outcome)
+                    return await self._conclude(standing, question, outcome, began=began)
             finally:
                 question.forget()
             self._say("round.failed", round=number, attempt=attempt, dropped=outcome.dropped)
@@ -240,7 +249,7 @@ class Course:
         )
 
     async def _conclude(
-        self, standing: Standing, question: Question, outcome: Outcome
+        self, standing: Standing, question: Question, outcome: Outcome, *, began: float
     ) -> Standing:
         """Return the standing after the round: made, kept, told, and evaluated."""
         number = question.round_number
@@ -249,32 +258,46 @@ class Course:
         def aggregate() -> tuple[ArrayRecord, MetricRecord, bytes]:
             model, metrics = self._strategy.aggregate_train(number, standing.model, replies)
             content = RecordDict({"arrays": model})
-            head = next_head(
-                standing.head, number=number, cohort=outcome.answered, model=content
-            )
+            head = next_head(standing.head, number=number, cohort=outcome.answered, model=content)
             return model, metrics, head
 
         model, metrics, head = await asyncio.to_thread(aggregate)
-        line: dict[str, object] = {
-            "round": number,
-            "cohort": list(outcome.answered),
-            "dropped": outcome.dropped,
-            "metrics": dict(metrics),
-            "bytes": sum(each.total_bytes for each in question.answers.values()),
-        }
+        line = RoundLine(
+            round=number,
+            cohort=outcome.answered,
+            dropped=outcome.dropped,
+            bytes=sum(each.total_bytes for each in question.answers.values()),
+            seconds=self._ticks() - began,
+            metrics=dict(metrics),  # type: ignore[arg-type]
+        )
         kept = await self._keep(
             Standing(
                 run=self._run, round=number, head=head, model=model,
                 strategy=self._strategy.state(), history=(*standing.history, line),
             )
         )  # fmt: skip
-        self._say("round.done", **line)
+        self._say(
+            "round.done",
+            round=number,
+            parties=len(line.cohort),
+            dropped=dict(line.dropped),
+            bytes=line.bytes,
+        )
         every = self._plan.run.evaluate_every
         if every and number % every == 0:
-            line["evaluation"] = await self._evaluate(kept)
+            found = await self._evaluate(kept)
+            line = msgspec.structs.replace(line, evaluation=found)
+            kept = replace(kept, history=(*standing.history, line))
+        await asyncio.gather(*(self._tell_news(each, line) for each in [*self._here.values()]))
         return kept
 
-    async def _evaluate(self, standing: Standing) -> dict[str, object]:
+    async def _tell_news(self, attendant: Attendant, line: RoundLine) -> None:
+        try:
+            await attendant.tell_news(News(line=line))
+        except TransportError:
+            attendant.abort()
+
+    async def _evaluate(self, standing: Standing) -> dict[str, Metric]:
         """Return what those who attend say that the model is worth; nothing depends on it."""
         parties = tuple(sorted(self._here))
         contents = self._strategy.configure_evaluate(
@@ -293,9 +316,9 @@ class Course:
         if not outcome.stands:
             return {}
         replies = StagedReplies({party: question.answers[party] for party in outcome.answered})
-        found: dict[str, object] = dict(self._strategy.aggregate_evaluate(standing.round, replies))
-        self._say("round.evaluated", round=standing.round, metrics=found)
-        return found
+        found = self._strategy.aggregate_evaluate(standing.round, replies)
+        self._say("round.evaluated", round=standing.round)
+        return dict(found)
 
     async def _keep(self, standing: Standing) -> Standing:
         await asyncio.to_thread(self._keeper.save, standing)
@@ -333,9 +356,7 @@ class Course:
             round_number=number,
             kind=kind,
             contents=contents,
-            round=Round(
-                contents, quorum=quorum, until=self._ticks() + self._plan.run.answer_s
-            ),
+            round=Round(contents, quorum=quorum, until=self._ticks() + self._plan.run.answer_s),
             wanted=wanted,
             spill=self._spill if size > IN_MEMORY_BYTES else None,
         )
@@ -395,8 +416,8 @@ class Course:
     def _config(self, number: int) -> ConfigRecord:
         return ConfigRecord({"server-round": number, **self._plan.app})
 
-    def _say(self, what: str, **fields: object) -> None:
-        self._tell({"event": what, **fields})
+    def _say(self, happened: str, **fields: object) -> None:
+        self._tell({"event": happened, **fields})
 
 
 def _array_specs(model: ArrayRecord) -> tuple[ArraySpec, ...]:

@@ -16,13 +16,19 @@ from typing import Annotated, Final
 import msgspec
 
 from wardian._internal.files import replace_file, sync_directory
-from wardian.broker.keeping.ledger import Sealing
+from wardian.broker.keeping.sealing import Sealing
 from wardian.crypto.aead_stream import TAG_BYTES, ChunkCipher
 from wardian.crypto.secret import Secret
 from wardian.errors import CryptoError, FormatError, SealError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import chunks, content_bytes, rebuild, specs_of
-from wardian.learning.messages import CHUNK_BYTES, Specs, decode_specs, encode_specs
+from wardian.learning.messages import (
+    CHUNK_BYTES,
+    RoundLine,
+    Specs,
+    decode_specs,
+    encode_specs,
+)
 from wardian.learning.records import RecordDict
 
 LABEL: Final = "wardian federated run v1"
@@ -38,7 +44,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     content: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
     key: bytes
     specs: bytes
-    history: list[dict[str, object]]
+    history: list[RoundLine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +57,7 @@ class Standing:
         head: of the chain of outcomes.
         model: after that round.
         strategy: the strategy's own state then.
-        history: one entry a round, as JSON takes it.
+        history: what became of each round.
     """
 
     run: bytes
@@ -59,17 +65,16 @@ class Standing:
     head: bytes
     model: ArrayRecord
     strategy: RecordDict
-    history: tuple[dict[str, object], ...]
+    history: tuple[RoundLine, ...]
 
 
 class RunKeeper:
-    """Keeps the standing of one run in a directory that nothing else uses."""
+    """Keeps the standing of one run in a directory."""
 
     def __init__(self, place: Path, *, sealing: Sealing) -> None:
-        """Keep it in `place`, which is made if it is not there."""
+        """Keep it in the directory `place`, which is there."""
         self._place, self._sealing = place, sealing
         self._state = place / "run.sealed"
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> Standing | None:
         """Return where the run stood; None if there is none.
@@ -137,7 +142,7 @@ class RunKeeper:
     def _write(self, name: str, content: RecordDict, key: Secret) -> None:
         cipher = _cipher(key, specs_of(content))
         path = self._content(name)
-        with path.open("wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             for index, pieces in enumerate(chunks(content) if cipher.total_bytes else [[]]):
                 plain = b"".join(pieces)
                 sealed = bytearray(len(plain) + TAG_BYTES)

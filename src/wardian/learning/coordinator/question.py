@@ -13,6 +13,8 @@ from wardian.learning.records import RecordDict
 from wardian.learning.rounds import Round
 from wardian.learning.staging import METRICS, Staging
 
+SPILLED = "answer-"
+"""How the files of answers on disk begin."""
 EXAMPLES = "num-examples"
 """The metric that says of how many records an answer speaks."""
 MAX_EXAMPLES = 2**40
@@ -87,14 +89,14 @@ class Question:
     spill: Path | None
     answers: dict[str, Staging] = field(default_factory=dict)
 
-    def stage(self, party: str, answer: Answer) -> Staging:
-        """Return where the content of the answer of `party` goes.
+    def stage(self, answer: Answer) -> Staging:
+        """Return where the content of `answer` goes.
 
         Raises:
             FormatError, PolicyDenied: the answer is not what was asked for.
         """
         self.wanted.demand(answer.records)
-        spill = None if self.spill is None else self.spill / f"{party}-{secrets.token_hex(8)}"
+        spill = None if self.spill is None else self.spill / f"{SPILLED}{secrets.token_hex(16)}"
         return Staging(answer.records, spill=spill)
 
     def count(self, party: str, staged: Staging) -> bool:

@@ -55,7 +55,8 @@ class Attendance(Protocol):
         """Return who speaks with it.
 
         Raises:
-            PolicyDenied: it attends already, or knows another run than this.
+            QueueFull: it attends already (retryable).
+            PolicyDenied: it knows another run than this, or more of it.
         """
 
     async def arrived(self, attendant: Attendant) -> None:

@@ -1,4 +1,4 @@
-"""A party's connection to a coordinator that it has verified; before that it says its name alone."""
+"""A party's connection to a coordinator that it verified; before that it says its name alone."""
 
 import secrets
 from collections.abc import Callable
@@ -81,9 +81,7 @@ class CoordinatorLink:
         stream = await connect(address, timeout_s=DIAL_S)
         try:
             spki = spki_of(stream.peer_certificate())
-            hello = wire.encode(
-                PartyHello(party=party, nonce=secrets.token_bytes(NONCE_BYTES))
-            )
+            hello = wire.encode(PartyHello(party=party, nonce=secrets.token_bytes(NONCE_BYTES)))
             await stream.send(hello)
             challenge = await stream.receive(most=FIRST_FRAME_BYTES)
             decode_or_raise(challenge, Challenge, what="party challenge")
@@ -95,9 +93,7 @@ class CoordinatorLink:
             verify_evidence(
                 complete(proof.evidence, policy.roots, at),
                 policy=policy,
-                report_data=coordinator_report_data(
-                    spki=spki, hello=hello, challenge=challenge
-                ),
+                report_data=coordinator_report_data(spki=spki, hello=hello, challenge=challenge),
                 now=at,
             )
         except BaseException:

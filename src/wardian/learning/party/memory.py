@@ -14,6 +14,7 @@ import msgspec
 from wardian._internal.files import replace_file
 from wardian.errors import ConfigError, FormatError, PolicyDenied
 from wardian.learning.content import content_bytes, raw_arrays, rebuild, specs_of
+from wardian.learning.message import MessageType
 from wardian.learning.messages import Ask, Digest, Over, RoundNumber, decode_specs, encode_specs
 from wardian.learning.records import Record, RecordDict
 
@@ -57,6 +58,8 @@ class Memory:
         Raises:
             PolicyDenied: it is of another run, or of another past than this party has seen.
         """
+        if isinstance(message, Ask) and message.kind is MessageType.QUERY and self.run is None:
+            return self  # there is no model yet: until there is, nothing can be put back
         if self.run is not None and message.run != self.run:
             raise PolicyDenied(
                 "the coordinator runs another run than the one this party takes part in: to begin "
@@ -64,7 +67,7 @@ class Memory:
                 rule="run",
             )
         told = message.round if isinstance(message, Over) else max(0, message.round - 1)
-        if isinstance(message, Ask) and message.kind == "evaluate":
+        if isinstance(message, Ask) and message.kind is MessageType.EVALUATE:
             told = message.round
         if told < self.round:
             raise PolicyDenied("the coordinator was put back to an older state", rule="rolled-back")

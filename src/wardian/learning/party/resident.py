@@ -17,7 +17,17 @@ from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
 from wardian.learning.message import Message, Metadata
-from wardian.learning.messages import Answer, Ask, Here, Over, Still, Unwanted
+from wardian.learning.messages import (
+    Answer,
+    Ask,
+    Here,
+    Known,
+    News,
+    Over,
+    RoundLine,
+    Still,
+    Unwanted,
+)
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import Memory, MemoryFile
 from wardian.learning.records import ConfigRecord, RecordDict
@@ -44,6 +54,7 @@ class Party:
         memory: MemoryFile,
         run_config: ConfigRecord | None = None,
         node_config: ConfigRecord | None = None,
+        tell: Callable[[RoundLine], None] = lambda _: None,
     ) -> None:
         """Attend as `name`.
 
@@ -54,6 +65,7 @@ class Party:
             memory: what the party remembers from run to run of this process.
             run_config: what the parties agreed to, of `[app]`.
             node_config: the party's own settings.
+            tell: told what became of each round.
 
         Raises:
             ConfigError: its memory is damaged.
@@ -62,6 +74,7 @@ class Party:
         self._file, self._memory = memory, memory.load()
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
+        self._tell = tell
 
     async def attend(self) -> ArrayRecord | None:
         """Return the model of the run when it is over; None if the run failed.
@@ -76,11 +89,13 @@ class Party:
         while True:
             try:
                 link = await self._dial()
+                pause_s = FIRST_PAUSE_S
                 try:
-                    pause_s = FIRST_PAUSE_S
                     over, content = await self._converse(link)
-                finally:
-                    await link.close()
+                except BaseException:
+                    link.abort()
+                    raise
+                await link.close()
             except WardianError as err:
                 if not (err.retryable or isinstance(err, PeerProtocolError)):
                     raise
@@ -102,10 +117,13 @@ class Party:
             said, content = await self._while_alive(link)
             if isinstance(said, Over):
                 self._remember(self._memory.seen(said))
+                await link.say(Known())
                 return said, content
             if isinstance(said, Ask):
                 self._remember(self._memory.seen(said))
                 await self._answer(link, said, content)
+            elif isinstance(said, News):
+                self._tell(said.line)
             elif isinstance(said, Unwanted):
                 event(log, "party.unwanted", level=logging.WARNING, reason=said.reason)
 
@@ -152,7 +170,7 @@ class Party:
         )
         try:
             reply = self._app(Message(content, metadata=metadata), context)
-        except Exception as err:  # noqa: BLE001 (the app is the party's own code)
+        except Exception as err:
             log.exception("the party's app failed")
             return f"the app failed: {type(err).__name__}"[:MAX_REASON]
         if reply.error is not None:

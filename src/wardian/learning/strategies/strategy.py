@@ -58,7 +58,7 @@ class Strategy(ABC):
         """Return all that the strategy keeps from round to round."""
         return RecordDict()
 
-    def restore(self, state: RecordDict) -> None:
+    def restore(self, state: RecordDict) -> None:  # noqa: B027 (most have none)
         """Go on from `state`.
 
         Raises:
