@@ -1,7 +1,7 @@
 """A party that trains privately: DP-SGD on its own digits, within a budget for the whole run.
 
-Each party has a share of scikit-learn's bundled digits, which `node_config` names by its place. It
-answers with its model's arrays, and with the epsilon that it has spent so far.
+Each party has a share of scikit-learn's bundled digits, which `node_config` names by its number.
+It answers with its model's arrays, and with the epsilon that it has spent so far.
 """
 
 from typing import Any
@@ -49,7 +49,8 @@ def share(place: int, parties: int) -> "DataLoader[Any]":
 def train(message: Message, context: Context) -> Message:
     """Train for an epoch or more, and say what that has cost."""
     config = message.content.config_records["config"]
-    loader = share(int(str(context.node_config["place"])), int(str(context.node_config["parties"])))
+    node = context.node_config
+    loader = share(int(str(node["partition-id"])), int(str(node["num-partitions"])))
     epochs, rounds = int(str(config["local-epochs"])), int(str(config["rounds"]))
     model = network()
     model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
