@@ -86,7 +86,7 @@ lock: $(VENV)/dev.installed
 	$(BIN)/python tools/lock.py
 
 trace: $(VENV)/dev.installed
-	$(BIN)/python tools/trace_roles.py
+	$(BIN)/python tools/trace_roles.py $(ARGS)
 
 ray: $(VENV)/engines/ray.installed
 

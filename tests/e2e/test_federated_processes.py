@@ -83,7 +83,12 @@ def test_another_plan_is_another_aggregator(undisturbed: Consortium, tmp_path: P
     assert settings.load(weaker, Plan).run.quorum == 1
     built = [
         subprocess.run(
-            [*wardian("enclave", "build", "aggregator", "--deployment", plan, "-o", other / name), "--json"],
+            [
+                *wardian(
+                    "enclave", "build", "aggregator", "--deployment", plan, "-o", other / name
+                ),
+                "--json",
+            ],
             check=True,
             capture_output=True,
         ).stdout

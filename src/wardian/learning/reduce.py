@@ -209,7 +209,8 @@ def _sum(rows: Iterable[Floats]) -> Floats:
 
 
 def _sorted(values: Array) -> Floats:
-    found: Floats = np.sort(values.astype(np.float64), axis=0)
+    found: Floats = values.astype(np.float64)
+    found.sort(axis=0)
     return found
 
 
