@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +10,8 @@ from simulators.consortium import Consort, counting_app
 from wardian.errors import ConfigError, FormatError, JobFailed
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
-from wardian.learning.coordinator.course import Course
 from wardian.learning.message import Message
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
-from wardian.learning.rounds import cohort
 from wardian.learning.simulation import simulate
 from wardian.learning.strategies.fedavg import FedAvg
 from wardian.learning.strategies.terms import STRATEGIES, build
@@ -146,15 +143,6 @@ def test_cohorts_are_the_seeds():
 def test_the_quorum_is_the_least_that_is_asked():
     history = simulate(app_of(step), FedAvg(), 10, FIRST, 1, sample=0.1, quorum=4)
     assert len(history.rounds[0].cohort) == 4
-
-
-def test_cohorts_are_those_of_a_real_run():
-    present = [f"p{place}" for place in range(17)]
-    run = SimpleNamespace(sample=0.3, quorum=2, seed=9)
-    real = SimpleNamespace(_here=dict.fromkeys(present), _plan=SimpleNamespace(run=run))
-    for number in range(1, 20):
-        found = cohort(present, sample=0.3, quorum=2, seed=9, number=number, attempt=2)
-        assert found == Course._cohort(real, number, 2)
 
 
 async def test_a_simulated_run_is_a_real_one_bit_for_bit(tmp_path):
