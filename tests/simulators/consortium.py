@@ -23,6 +23,7 @@ from wardian.learning.coordinator.course import Course
 from wardian.learning.coordinator.keeping import RunKeeper
 from wardian.learning.coordinator.service import CoordinatorService
 from wardian.learning.message import Message
+from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
 from wardian.learning.party.resident import Party
@@ -142,6 +143,7 @@ class Consort:
         self.platform = generate_platform(clock=lambda: NOW)
         self.port = _free_port()
         self.said: list[dict[str, object]] = []
+        self.news: list[RoundLine] = []
         self.heard: Callable[[dict[str, object]], None] = self.said.append
         self.code = CODE
 
@@ -193,6 +195,7 @@ class Consort:
             app or counting_app(),
             dial=lambda: self.dial(name, **more),
             memory=MemoryFile(self.place / f"party-{name}"),
+            tell=self.news.append if name == min(self.keys) else lambda _: None,
         )
 
     async def dial(self, name: str, **more: Any) -> CoordinatorLink:

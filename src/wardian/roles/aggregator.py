@@ -74,7 +74,8 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
         known: dict[str, Field] = {
             name: value
             for name, value in said.items()
-            if name in {"party", "parties", "round", "bytes", "attempt"} and isinstance(value, str | int)
+            if name in {"party", "parties", "round", "bytes", "attempt"}
+            and isinstance(value, str | int)
         }
         enclave.announce(str(said["event"]), **known)
 

@@ -95,7 +95,14 @@ async def disturbed(tmp_path: Path, at: int, victim: str) -> ArrayRecord:
     return found[0]
 
 
-@pytest.mark.parametrize("victim", ["coordinator", "a", "c"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("coordinator", marks=pytest.mark.slow),
+        "a",
+        pytest.param("c", marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_that_dies_at_any_step_changes_nothing(
     tmp_path: Path, victim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

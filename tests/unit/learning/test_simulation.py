@@ -158,10 +158,11 @@ async def test_a_simulated_run_is_a_real_one_bit_for_bit(tmp_path):
     assert history.arrays == real
     done = [each for each in consort.said if each["event"] == "round.done"]
     assert [tuple(each["cohort"]) for each in done] == [each.cohort for each in history.rounds]
-    assert [each["metrics"] for each in done] == [each.metrics for each in history.rounds]
+    assert [each.metrics for each in consort.news] == [each.metrics for each in history.rounds]
     assert [each["bytes"] for each in done] == [each.received_bytes for each in history.rounds]
-    told = [each["metrics"] for each in consort.said if each["event"] == "round.evaluated"]
-    assert told == [each.evaluation for each in history.rounds]
+    assert [each.evaluation for each in consort.news] == [
+        each.evaluation for each in history.rounds
+    ]
 
 
 # What goes wrong
