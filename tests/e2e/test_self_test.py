@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mesh import RunningMesh
+from simulators.of_no_mesh import AGREED
 
 from wardian.tee.role_table import ROLES
 
@@ -18,13 +19,6 @@ TRIALS = {
     "worker": {"image", "tokens", "model"},
     "zoo": {"record", "event loop"},
 }
-
-CONSORTIUM = f"""\
-name = "two"
-run = {{ rounds = 1, quorum = 1 }}
-strategy = {{ name = "fedavg" }}
-parties = {{ a = {{ key = "{"ab" * 32}" }} }}
-"""
 
 
 def self_test(state: Path, role: str, *more: str) -> "subprocess.CompletedProcess[str]":
@@ -39,12 +33,9 @@ def test_a_role_passes_its_self_test(shared_mesh: RunningMesh, tmp_path: Path, r
     state = shared_mesh.state
     if role in {"aggregator", "keeper", "zoo"}:  # not in a mesh of the example
         state, agreed = tmp_path / "state", shared_mesh.state / "wardian.toml"
-        if role == "keeper":
-            agreed = tmp_path / "keeper.toml"
-            agreed.write_text('service = "keeper"\n')
-        if role == "aggregator":
-            agreed = tmp_path / "consortium.toml"
-            agreed.write_text(CONSORTIUM)
+        if role in AGREED:
+            agreed = tmp_path / f"{role}.toml"
+            agreed.write_text(AGREED[role])
         place = str(state / ("enclave" if role == "zoo" else f"{role}-enclave"))
         built = [sys.executable, "-m", "wardian.cli", "enclave", "build", role, "-o", place]
         state.mkdir(mode=0o700)

@@ -114,8 +114,7 @@ def _within(room: str, *modules: str) -> tuple[str, ...]:
 
 _EVERY_PROCESS = (
     "wardian.errors",
-    *_within("_internal", "agreed", "clock", "log", "operator", "settings", "steps", "wire"),
-    "wardian._internal.zoo_redis",
+    *_within("_internal", "clock", "log", "operator", "settings", "wire"),
     *_within("attestation", "evidence"),
     *_within("broker", "frames", "message_fields", "refusal"),
     *_within("crypto", "hpke", "kdf", "secret", "signing", "tls_keys"),
@@ -123,8 +122,11 @@ _EVERY_PROCESS = (
     *_within("tee", "backend", "bootstrap", "gramine", "gramine_direct"),
     *_within("tee", "seccomp", "simulated"),
 )
+_AGREED = _within("_internal", "agreed", "steps", "zoo_redis")
+"""What a mesh, or a keeper, agrees to; a consortium has settings of its own."""
 _OF_MESH = (
     *_EVERY_PROCESS,
+    *_AGREED,
     *_within("attestation", "claims", "verifier"),
     *_within("attestation.appraisal", "policy", "rule", "rules_identity", "rules_platform"),
     *_within("attestation.certificates", "intel_root", "pem_chain", "vendor_chain", "x509_errors"),
@@ -229,6 +231,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             entry="wardian.roles.keeper",
             modules=(
                 *_EVERY_PROCESS,
+                *_AGREED,
                 "wardian._internal.files",
                 *_within("broker", "doorway", "limits"),
                 "wardian.broker.counting.protocol",
@@ -255,7 +258,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("learning", "records", "reduce", "replies", "rounds", "staging"),
                 *_within("learning.coordinator", "attendant", "course", "keeping", "question"),
                 "wardian.learning.coordinator.service",
-                *_within("learning.strategies", "control", "demands", "fedavg", "fedprox", "kept"),
+                *_within("learning.strategies", "demands", "fedavg", "fedprox", "kept"),
                 *_within("learning.strategies", "optimisers", "robust", "scaffold", "strategy"),
                 "wardian.learning.strategies.terms",
                 *_within("roles", "aggregator", "enclave_sealing"),
