@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulators.consortium import Consort
+from simulators.consortium import Consort, counting_app
 from test_federated_run import expected
 
 from wardian.attestation.appraisal.policy_file import load_policy
 from wardian.crypto.signing import SigningKey
 from wardian.errors import PolicyDenied, TransportError, WardianError
+from wardian.learning.app import ClientApp
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
 from wardian.learning.messages import Answer, Ask, Here, Over, Unwanted, encode
@@ -39,10 +40,13 @@ async def attended(consort: Consort) -> tuple[CoordinatorLink, Ask]:
 
 
 async def beside(
-    consort: Consort, rogue: Callable[[Consort], Awaitable[None]], *, rounds: int = 2
+    consort: Consort,
+    rogue: Callable[[Consort], Awaitable[None]],
+    *,
+    app: Callable[[], ClientApp] = counting_app,
 ) -> ArrayRecord:
     """Return the model that a and b make while c does as it likes."""
-    honest = [asyncio.create_task(consort.party(name).attend()) for name in ("a", "b")]
+    honest = [asyncio.create_task(consort.party(name, app()).attend()) for name in ("a", "b")]
     coordinating = asyncio.create_task(consort.coordinate())
     trouble = asyncio.create_task(patiently(consort, rogue))
     async with asyncio.timeout(30):
@@ -161,6 +165,22 @@ async def test_who_says_much_and_sends_little_is_late(tmp_path: Path) -> None:
         link.abort()
 
     assert await beside(world, rogue) == expected(("a", "b"), 2)
+    done = next(s for s in world.said if s["event"] == "round.done")
+    assert done["dropped"] == {"c": "it did not answer in time"}
+
+
+async def test_who_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
+    world = consort(tmp_path, answer_s=1.0, evaluate_every=0)
+    shape = (700, 1000)  # more than the buffers between them hold
+
+    async def rogue(world: Consort) -> None:
+        link = await world.dial("c")
+        await link.say(Here(run=None, round=0, head=None))
+        await asyncio.sleep(4.0)
+        link.abort()
+
+    model = await beside(world, rogue, app=lambda: counting_app(shape))
+    assert model["b"][0] == expected(("a", "b"), 2)["b"][0]
     done = next(s for s in world.said if s["event"] == "round.done")
     assert done["dropped"] == {"c": "it did not answer in time"}
 

@@ -387,20 +387,25 @@ class Course:
     async def _put(self, question: Question, *, head: bytes) -> Outcome:
         """Ask `question`, and return its outcome."""
         self._question, self._head = question, head
+        present = [self._here[p] for p in question.contents if p in self._here]
+        asking = [asyncio.ensure_future(self._ask(each, question)) for each in present]
         try:
-            present = [self._here[p] for p in question.contents if p in self._here]
-            await asyncio.gather(*(self._ask(each, question) for each in present))
             while not question.round.over(self._ticks()):
                 await self._wait(question.round.until - self._ticks())
             return question.round.close()
         finally:
             self._question = None
+            for each in asking:  # who takes so long to read is late, and cut
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def _ask(self, attendant: Attendant, question: Question) -> None:
         try:
             await attendant.ask(self._said(question, question.contents[attendant.party]))
-        except TransportError:
+        except BaseException as err:
             attendant.abort()  # it may come back, and is then asked again
+            if not isinstance(err, TransportError):
+                raise
 
     def _said(self, question: Question, content: RecordDict) -> Iterable[list[bytes]]:
         """Return the frames that ask `question` with `content`; made once for all if small."""
