@@ -132,7 +132,7 @@ class CoordinatorLink:
             if len(chunk) != min(CHUNK_BYTES, size - len(raw_content)):
                 raise FormatError("content: a frame of another length than was to come")
             raw_content += chunk
-        return said, rebuild(specs, bytes(raw_content))
+        return said, rebuild(specs, raw_content)
 
     def abort(self) -> None:
         """Cut the connection."""
