@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-engines bench-peers bench-zoo capacity mlperf soak docs flink fuzz lock ray trace measure size spark clean
+.PHONY: help run test check fix bench bench-engines bench-learning bench-peers bench-zoo capacity mlperf soak docs flink fuzz lock ray dp trace measure size spark clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -15,6 +15,7 @@ help:
 	@echo "make check              format, lint, types, layers, undeclared imports, documentation"
 	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
 	@echo "make bench-engines      the same mesh on the local engine, Flink and Ray"
+	@echo "make bench-learning     rounds, masks, set intersection, vertical models, memory: what they cost"
 	@echo "make bench-peers        the same beside MLServer, KServe, LitServe, BentoML and PyTriton"
 	@echo "make bench-zoo          the Redis dialect of Cluster Serving, with its own client"
 	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
@@ -23,6 +24,7 @@ help:
 	@echo "make capacity           predicted against measured, and what a million requests a second take"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
 	@echo "make ray                the environment of the engine Ray, in $(VENV)/engines/ray"
+	@echo "make dp                 the accountant of differential privacy, in $(VENV)/engines/dp"
 	@echo "make spark              the environment of examples/ray-on-spark, in $(VENV)/engines/spark"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
@@ -46,6 +48,15 @@ check: $(VENV)/dev.installed
 fix: $(VENV)/dev.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-learning: $(VENV)/dev.installed
+	$(BIN)/python bench/learning/digits_table.py
+	$(BIN)/python bench/learning/round_trips.py
+	$(BIN)/python bench/learning/reductions.py
+	$(BIN)/python bench/learning/masking.py
+	$(BIN)/python bench/learning/psi.py
+	$(BIN)/python bench/learning/vertical.py
+	$(BIN)/python bench/learning/large.py
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python bench/serving.py $(ARGS)
@@ -85,9 +96,11 @@ lock: $(VENV)/dev.installed
 	$(BIN)/python tools/lock.py
 
 trace: $(VENV)/dev.installed
-	$(BIN)/python tools/trace_roles.py
+	$(BIN)/python tools/trace_roles.py $(ARGS)
 
 ray: $(VENV)/engines/ray.installed
+
+dp: $(VENV)/engines/dp.installed
 
 spark: $(VENV)/engines/spark.installed
 

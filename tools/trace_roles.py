@@ -8,6 +8,7 @@ in a module that nobody traced. Wardian's own modules are not listed: the role t
 Run it (`make trace`) after a change of the lock file or of what a role imports; commit the result.
 """
 
+import argparse
 import ast
 import hashlib
 import json
@@ -40,7 +41,7 @@ WORKLOAD = (
     *("tests/e2e/test_up.py", "tests/e2e/test_bad_input.py", "tests/e2e/test_triton_on_mesh.py"),
     *("tests/e2e/test_kbs.py", "tests/fault/test_broker_killed.py"),
     *("tests/e2e/test_sealed_on_mesh.py", "tests/e2e/test_tenants_on_mesh.py"),
-    *("tests/fault/test_keepers_killed.py", "tests/e2e/test_redis_mesh.py"),
+    "tests/e2e/test_redis_mesh.py",
     *("tests/e2e/test_grpc_on_mesh.py", "tests/e2e/test_zoo_redis_on_mesh.py"),
     "tests/e2e/test_zoo_https_on_mesh.py",
     *(
@@ -50,6 +51,17 @@ WORKLOAD = (
     ),
 )
 """Tests that drive whole meshes, into their errors too."""
+OF_THEIR_OWN = {
+    "aggregator": (
+        (
+            'name = "one"\nrun = { rounds = 1, quorum = 1 }\nstrategy = { name = "fedavg" }\n'
+            f'parties = {{ a = {{ key = "{"ab" * 32}" }} }}\n'
+        ),
+        "tests/e2e/test_federated_processes.py",
+    ),
+    "keeper": ('service = "keeper"\n', "tests/fault/test_keepers_killed.py"),
+}
+"""Roles of no mesh: what they agree to, and the tests that drive them."""
 
 _EXEC = re.compile(r'execve\(".*?", \[.*?"wardian\.roles\.(\w+)"')
 _CLONE = re.compile(r"clone3?\(.*\) = (\d+)$")
@@ -57,31 +69,50 @@ _OPENED = re.compile(r"openat\(.*\) = \d+<(.*?)>$")
 
 
 def main() -> int:
-    """Trace, and write the list."""
-    if shutil.which("strace") is None:
-        print("trace: strace is not installed", file=sys.stderr)
+    """Trace, and write the list; with names those roles' alone, and the others' stay."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("roles", nargs="*", metavar="ROLE", help=" or ".join(OF_THEIR_OWN))
+    only = frozenset(parser.parse_args().roles)
+    if shutil.which("strace") is None or not only <= OF_THEIR_OWN.keys():
+        print("trace: strace is not installed, or no such role", file=sys.stderr)
         return 1
-    TARGET.unlink(missing_ok=True)  # so that roles may open every candidate
+    kept = json.loads(TARGET.read_text())["roles"] if only else {}
+    kept = {role: names for role, names in kept.items() if role not in only}
+    write_lists(kept)  # so that roles may open every candidate
     opened: dict[str, set[str]] = defaultdict(set)
     with tempfile.TemporaryDirectory(prefix="wardian-trace-") as scratch:
-        state = Path(scratch) / "state"
-        run("up", Path(scratch), sys.executable, "-m", "wardian.cli", "up", str(EXAMPLE),
-            "--state", str(state), "--once", "--port", "0")  # fmt: skip
-        keeper = Path(scratch) / "keeper.toml"
-        keeper.write_text('service = "keeper"\n')
-        run("build", Path(scratch), sys.executable, "-m", "wardian.cli", "enclave", "build",
-            "keeper", "--deployment", str(keeper), "-o", str(state / "keeper-enclave"))  # fmt: skip
-        run("build-zoo", Path(scratch), sys.executable, "-m", "wardian.cli", "enclave", "build",
-            "zoo", "--deployment", str(state / "wardian.toml"),
-            "-o", str(state / "enclave"))  # fmt: skip
-        for role in ROLES:
-            run(role, Path(scratch), sys.executable, "-m", "wardian.cli", "enclave", "run", role,
-                "--state", str(state), "--self-test")  # fmt: skip
-        tests = ("-q", "-x", "--timeout", "600", *WORKLOAD)
-        run("tests", Path(scratch), sys.executable, "-m", "pytest", *tests)
+        trace(Path(scratch), only)
         for role, path in traced(Path(scratch)):
             opened[role].add(path)
-    roles = {role: sorted(listed(role, opened[role])) for role in sorted(ROLES)}
+    found = {role: sorted(listed(role, opened[role])) for role in ROLES if role not in kept}
+    write_lists(kept | found)
+    for role, names in found.items():
+        print(f"{role}: {len(names)} files")
+    return 0
+
+
+def trace(scratch: Path, only: frozenset[str]) -> None:
+    """Have roles do what they do, under strace: all, or those of `only`."""
+    state, cli = scratch / "state", (sys.executable, "-m", "wardian.cli")
+    state.mkdir(mode=0o700, exist_ok=True)
+    if not only:
+        run("up", scratch, *cli, "up", str(EXAMPLE), "--state", str(state), "--once", "--port", "0")
+        run("build-zoo", scratch, *cli, "enclave", "build", "zoo", "--deployment",
+            str(state / "wardian.toml"), "-o", str(state / "enclave"))  # fmt: skip
+    for role in only or OF_THEIR_OWN:
+        agreed = scratch / f"{role}.toml"
+        agreed.write_text(OF_THEIR_OWN[role][0])
+        run(f"build-{role}", scratch, *cli, "enclave", "build", role, "--deployment", str(agreed),
+            "-o", str(state / f"{role}-enclave"))  # fmt: skip
+    for role in only or ROLES:
+        run(role, scratch, *cli, "enclave", "run", role, "--state", str(state), "--self-test")
+    own = [OF_THEIR_OWN[role][1] for role in sorted(only or OF_THEIR_OWN)]
+    tests = ("-q", "-x", "--timeout", "600", *(() if only else WORKLOAD), *own)
+    run("tests", scratch, sys.executable, "-m", "pytest", *tests)
+
+
+def write_lists(roles: Mapping[str, list[str]]) -> None:
+    """Write which files each role opens, as `file_lists` reads it."""
     TARGET.parent.mkdir(exist_ok=True)
     lists = {
         "format": FORMAT,
@@ -89,12 +120,9 @@ def main() -> int:
         "distributions": installed_versions(
             tuple(sorted({name for spec in ROLES.values() for name in spec.distributions}))
         ),
-        "roles": roles,
+        "roles": dict(sorted(roles.items())),
     }
     TARGET.write_text(json.dumps(lists, indent=1) + "\n")
-    for role, names in roles.items():
-        print(f"{role}: {len(names)} files")
-    return 0
 
 
 def run(name: str, scratch: Path, *command: str) -> None:

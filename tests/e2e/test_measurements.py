@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mesh import DIGITS, RunningMesh
+from simulators.of_no_mesh import AGREED
 
 from wardian.tee.manifest.lint import lint
 from wardian.tee.role_table import ROLES
@@ -48,8 +49,8 @@ def test_built_on_the_command_line_twice(
 ) -> None:
     told, deployment = [], shared_mesh.state / "wardian.toml"
     if not ROLES[role].of_mesh:
-        deployment = tmp_path / "keeper.toml"
-        deployment.write_text('service = "keeper"\n')
+        deployment = tmp_path / f"{role}.toml"
+        deployment.write_text(AGREED[role])
     for name in ("a", "b"):
         done = subprocess.run(
             [

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from consortium_process import Consortium
 from keeper_process import Keeper
 from mesh import RunningMesh
 
@@ -66,9 +67,15 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     keeper = Keeper(tmp_path_factory.mktemp("keeper") / "state")
     keeper.show("k")
     assert keeper.end() == 0
+    run = Consortium(tmp_path_factory.mktemp("consortium"), "a", rounds=1)
+    try:
+        run.party("a")
+        run.models()
+    finally:
+        run.end()
     found = {}
-    for log in (*(mesh.state / "logs").glob("*.jsonl"), keeper.log):
-        for line in log.read_text().splitlines():
+    for log in (*(mesh.state / "logs").glob("*.jsonl"), keeper.log, run.aggregator.log):
+        for line in filter(lambda line: line.startswith("{"), log.read_text().splitlines()):
             record = json.loads(line)
             if record["event"] == "role.stopped":
                 found[record["role"]] = set(record["modules"].split())

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from mesh import RunningMesh
+from simulators.of_no_mesh import AGREED
 
 from wardian.tee.role_table import ROLES
 
 TRIALS = {
     "broker": {"kbs", "store"},
     "frontend": {"http", "event loop", "metrics"},
+    "aggregator": {"keeping"},
     "keeper": {"ledger"},
     "worker": {"image", "tokens", "model"},
     "zoo": {"record", "event loop"},
@@ -29,12 +31,12 @@ def self_test(state: Path, role: str, *more: str) -> "subprocess.CompletedProces
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_a_role_passes_its_self_test(shared_mesh: RunningMesh, tmp_path: Path, role: str) -> None:
     state = shared_mesh.state
-    if role in {"keeper", "zoo"}:  # not in a mesh of the example
+    if role in {"aggregator", "keeper", "zoo"}:  # not in a mesh of the example
         state, agreed = tmp_path / "state", shared_mesh.state / "wardian.toml"
-        if role == "keeper":
-            agreed = tmp_path / "keeper.toml"
-            agreed.write_text('service = "keeper"\n')
-        place = str(state / ("keeper-enclave" if role == "keeper" else "enclave"))
+        if role in AGREED:
+            agreed = tmp_path / f"{role}.toml"
+            agreed.write_text(AGREED[role])
+        place = str(state / ("enclave" if role == "zoo" else f"{role}-enclave"))
         built = [sys.executable, "-m", "wardian.cli", "enclave", "build", role, "-o", place]
         state.mkdir(mode=0o700)
         subprocess.run([*built, "--deployment", str(agreed)], check=True)

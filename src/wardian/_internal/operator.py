@@ -29,6 +29,13 @@ class KeeperPlace(Settings, frozen=True, kw_only=True):
     port: Port = 0
 
 
+class AggregatorPlace(Settings, frozen=True, kw_only=True):
+    """`[aggregator]`: where the coordinator of federated learning listens."""
+
+    address: str = "127.0.0.1"
+    port: Port = 0
+
+
 class FrontendPlace(Settings, frozen=True, kw_only=True):
     """`[frontend]`: where it listens and under which names it is reached."""
 
@@ -241,6 +248,7 @@ class Operator(Settings, frozen=True, kw_only=True):
     queue: QueuePlace = QueuePlace()
     collateral: CollateralPlace = CollateralPlace()
     keeper: KeeperPlace = KeeperPlace()
+    aggregator: AggregatorPlace = AggregatorPlace()
     zoo: ZooPlace = ZooPlace()
     flink: FlinkTable = FlinkTable()
     ray: RayTable = RayTable()

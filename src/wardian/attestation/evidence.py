@@ -41,6 +41,9 @@ class Purpose(enum.StrEnum):
     """Two brokers of one mesh show themselves to each other."""
     RECOVERY = "wardian recovery v1"
     """A broker without its keys shows itself to the owners who can give them back."""
+    AGGREGATOR = "wardian aggregator v1"
+    """A coordinator of federated learning shows itself to a party, on the TLS connection that they
+    speak over."""
     KEEPER = "wardian keeper v1"
     """A keeper of counters shows itself to a broker, on the TLS connection that they speak over."""
 

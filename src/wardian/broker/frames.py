@@ -58,8 +58,8 @@ class FrameStream:
         except (asyncio.IncompleteReadError, OSError) as err:  # ssl.SSLError is an OSError
             raise ConnectionLost("the peer closed the connection before a whole message") from err
 
-    async def send(self, content: bytes, *, timeout_s: float = FRAME_TIMEOUT_S) -> None:
-        """Send `content` as one frame.
+    async def send(self, *contents: bytes, timeout_s: float = FRAME_TIMEOUT_S) -> None:
+        """Send each of `contents` as one frame, all in one write.
 
         Raises:
             ConnectionLost: the peer went away.
@@ -67,7 +67,10 @@ class FrameStream:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                self._writer.write(HEADER.pack(len(content)) + content)
+                if self._writer.transport.is_closing():  # asyncio's TLS fails there in odd ways
+                    raise ConnectionLost("the connection is closed")
+                parts = [part for each in contents for part in (HEADER.pack(len(each)), each)]
+                self._writer.write(b"".join(parts))
                 await self._writer.drain()
         except TimeoutError as err:
             raise Timeout(f"the peer did not take a message within {timeout_s:g} s") from err

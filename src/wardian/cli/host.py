@@ -179,6 +179,19 @@ def place_keeper(state: StateDir) -> Placement:
     )
 
 
+def place_aggregator(state: StateDir) -> Placement:
+    """Return the settings of a coordinator of federated learning, which reaches nobody."""
+    operator = state.load_operator()
+    listen = resolve(operator.aggregator.address, operator.aggregator.port)[:1]
+    return Placement(
+        settings=HostSettings(
+            log_level=operator.log_level, listen=listen, store=str(state.aggregator)
+        ),
+        reach=Reach(write=(state.aggregator,), bind=(listen[0][1],)),
+        files={"state": state.aggregator},
+    )
+
+
 def place_frontend(
     state: StateDir, *, port: int | None = None, queue: str | None = None
 ) -> Placement:

@@ -30,6 +30,8 @@ COMMANDS = {
     "doctor": ("wardian.cli.doctor", "doctor"),
     "broker": ("wardian.cli.processes", "broker"),
     "keeper": ("wardian.cli.keeper.group", "keeper"),
+    "aggregator": ("wardian.cli.learning.aggregator", "aggregator"),
+    "party": ("wardian.cli.learning.party", "party"),
     "frontend": ("wardian.cli.processes", "frontend"),
     "worker": ("wardian.cli.processes", "worker"),
     "workers": ("wardian.cli.workers", "workers"),

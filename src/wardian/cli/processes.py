@@ -15,6 +15,7 @@ from wardian._internal.log import Field
 from wardian.broker.mesh.trust import UNPROTECTED
 from wardian.cli.host import (
     Placement,
+    place_aggregator,
     place_broker,
     place_frontend,
     place_keeper,
@@ -135,10 +136,12 @@ def place(role: str, state: StateDir, *, model: str | None, port: int | None) ->
         return place_worker(state, model=model)
     if role == "keeper":
         return place_keeper(state)
+    if role == "aggregator":
+        return place_aggregator(state)
     if role == "zoo":
         return place_zoo(state)
     raise ConfigError(
-        f"no role is called {role!r}; there are broker, frontend, keeper, worker, zoo"
+        f"no role is called {role!r}; there are aggregator, broker, frontend, keeper, worker, zoo"
     )
 
 
@@ -146,8 +149,8 @@ def place_self_test(role: str, state: StateDir) -> Placement:
     """Return the settings of a `role` that only tries what it needs."""
     operator = state.load_operator()
     store, written = state.store, {"broker": (state.store.parent,)}.get(role, ())
-    if role == "keeper":
-        store = state.root / "run" / "keeper-self-test"
+    if role in {"keeper", "aggregator"}:
+        store = state.root / "run" / f"{role}-self-test"
         store.mkdir(mode=0o700, exist_ok=True)
         written = (store,)
     return Placement(

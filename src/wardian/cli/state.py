@@ -129,6 +129,16 @@ class StateDir:
         return self.root / "keeper.toml"
 
     @property
+    def aggregator(self) -> Path:
+        """Where a coordinator of federated learning keeps its run, sealed."""
+        return self.root / "aggregator"
+
+    @property
+    def consortium_toml(self) -> Path:
+        """What the parties of a consortium agreed to, measured."""
+        return self.root / "consortium.toml"
+
+    @property
     def redis(self) -> Path:
         """The files of a Redis that runs here: settings, users, certificate and key."""
         return self.root / "redis"
@@ -144,8 +154,9 @@ class StateDir:
         return self.root / "enclave"
 
     def enclave_of(self, role: str) -> Path:
-        """The directory of `role`: a keeper has one of its own, and agrees on other settings."""
-        return self.root / "keeper-enclave" if role == "keeper" else self.enclave
+        """The directory of `role`: those that are of no mesh have one of their own."""
+        of_none = role in {"keeper", "aggregator"}
+        return self.root / f"{role}-enclave" if of_none else self.enclave
 
     @property
     def broker_address(self) -> Path:

@@ -1,23 +1,25 @@
 """Sharing a key among people, so that any n of m put it together (Shamir, 1979). Pure.
 
 Each byte of the secret is the value at 0 of a random polynomial of degree n - 1 over GF(256), the
-field of AES (FIPS 197, section 4.2); a share is its values at one index from 1 to 64. Fewer than n
+field of AES (FIPS 197, section 4.2); a share is its values at one index from 1 to 255. Fewer than n
 shares say nothing about the secret, whatever their holders can compute.
 
 Beside the shares there is a public `ShareSet`. It holds a commitment to each share, SHA-256 over
 the set, the index and the share. So a share that was altered, or belongs to another set, is found
-and named before anything is put together. A plain hash is enough: who deals is trusted (an attested
-broker), so nobody has to prove that the shares fit together, and a share is 32 bytes of full
-entropy, so its hash tells nothing of it.
+and named before anything is put together. A plain hash is enough: a share is 32 bytes of full
+entropy, so its hash tells nothing of it. That the shares fit together it does not prove: who deals
+is trusted (an attested broker), or what comes out is compared with something public.
 
-Multiplication uses no table and no branch on secret bits. Python's integers promise no constant
-time beyond that.
+Secrets are multiplied by public numbers alone (indexes, and what follows from them): 32 bytes in
+one integer, without a branch on their bits, or by a table of multiples that is read at a public
+place. Python's integers promise no constant time beyond that.
 """
 
 import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from wardian._internal import wire
@@ -26,9 +28,11 @@ from wardian.errors import AuthenticationFailed, LocalProtocolError, PolicyDenie
 
 SECRET_BYTES: Final = 32
 SET_ID_BYTES: Final = 16
-MAX_SHARES: Final = 64
+MAX_SHARES: Final = 255  # the field has no more elements beside 0
 COMMITMENT_LABEL: Final = "wardian share commitment v1"
 _REDUCTION: Final = 0x1B  # x^8 + x^4 + x^3 + x + 1, without its highest term
+_ONES: Final = int.from_bytes(b"\x01" * SECRET_BYTES)
+_LOW_BITS: Final = 0x7F * _ONES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,7 @@ class Share:
     set_id: bytes
     """16 bytes that name the sharing it belongs to."""
     index: int
-    """1 to 64."""
+    """1 to 255."""
     value: Secret
     """32 bytes."""
 
@@ -70,13 +74,16 @@ class ShareSet:
             raise AuthenticationFailed(f"share {share.index} is not the one that was dealt")
 
 
-def split(secret: Secret, *, threshold: int, shares: int) -> tuple[ShareSet, tuple[Share, ...]]:
+def split(
+    secret: Secret, *, threshold: int, shares: int, set_id: bytes | None = None
+) -> tuple[ShareSet, tuple[Share, ...]]:
     """Return `secret` shared among `shares` holders, any `threshold` of whom can combine it.
 
     Args:
         secret: 32 bytes.
         threshold: 2 to `shares`.
-        shares: at most 64.
+        shares: at most 255.
+        set_id: 16 bytes that name the sharing and no other; None draws them.
 
     Raises:
         LocalProtocolError: a number is out of range, or the secret has another length.
@@ -85,12 +92,14 @@ def split(secret: Secret, *, threshold: int, shares: int) -> tuple[ShareSet, tup
         raise LocalProtocolError(
             f"{SECRET_BYTES} bytes are shared among at most {MAX_SHARES}, by two of them or more"
         )
-    set_id = secrets.token_bytes(SET_ID_BYTES)
+    if set_id is None:
+        set_id = secrets.token_bytes(SET_ID_BYTES)
     coefficients = [secret.reveal()]
     coefficients += [secrets.token_bytes(SECRET_BYTES) for _ in range(threshold - 1)]
+    indexes = range(1, shares + 1)
     dealt = tuple(
-        Share(set_id=set_id, index=index, value=Secret(evaluate(coefficients, index)))
-        for index in range(1, shares + 1)
+        Share(set_id=set_id, index=index, value=Secret(value))
+        for index, value in zip(indexes, evaluate(coefficients, indexes), strict=True)
     )
     commitments = tuple(commitment(share, threshold=threshold) for share in dealt)
     return ShareSet(set_id=set_id, threshold=threshold, commitments=commitments), dealt
@@ -114,12 +123,10 @@ def combine(shares: Sequence[Share], share_set: ShareSet) -> Secret:
             f"{len(indexes)} shares are fewer than the {share_set.threshold} that it takes",
             rule="share-threshold",
         )
-    secret = bytearray(SECRET_BYTES)
-    for share in shares:
-        factor = _at_zero(share.index, indexes)
-        for position, byte in enumerate(share.value.reveal()):
-            secret[position] ^= _times(byte, factor)
-    return Secret(secret)
+    secret = 0
+    for share, weight in zip(shares, _weights(tuple(indexes)), strict=True):
+        secret ^= _scaled(int.from_bytes(share.value.reveal()), weight)
+    return Secret(secret.to_bytes(SECRET_BYTES))
 
 
 def commitment(share: Share, *, threshold: int) -> bytes:
@@ -128,17 +135,30 @@ def commitment(share: Share, *, threshold: int) -> bytes:
     return hashlib.sha256(wire.fields(COMMITMENT_LABEL, *parts)).digest()
 
 
-def evaluate(coefficients: Sequence[bytes], index: int) -> bytes:
-    """Return the values at `index` of polynomials, one for each position; the constants first."""
-    values = bytearray(len(coefficients[0]))
-    for coefficient in reversed(coefficients):
-        for position, byte in enumerate(coefficient):
-            values[position] = _times(values[position], index) ^ byte
-    return bytes(values)
+def evaluate(coefficients: Sequence[bytes], indexes: Sequence[int]) -> list[bytes]:
+    """Return the values of 32 polynomials at each of `indexes`.
+
+    Args:
+        coefficients: 32 bytes each, one for each polynomial; the constants first.
+        indexes: 1 to 255.
+    """
+    values, powers = [0] * len(indexes), [1] * len(indexes)
+    for coefficient in coefficients:
+        multiples = _multiples(int.from_bytes(coefficient))
+        for place, index in enumerate(indexes):
+            values[place] ^= multiples[powers[place]]
+            powers[place] = _times(powers[place], index)
+    return [value.to_bytes(SECRET_BYTES) for value in values]
+
+
+@lru_cache(maxsize=16)
+def _weights(indexes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what the share of each of `indexes` counts for at 0: Lagrange's basis there."""
+    return tuple(_at_zero(index, indexes) for index in indexes)
 
 
 def _at_zero(index: int, indexes: Sequence[int]) -> int:
-    """Return what the share of `index` counts for at 0: Lagrange's basis polynomial there."""
+    """Return what the share of `index` counts for at 0."""
     factor = 1
     for other in indexes:
         if other != index:
@@ -146,20 +166,49 @@ def _at_zero(index: int, indexes: Sequence[int]) -> int:
     return factor
 
 
-def _times(one: int, other: int) -> int:
-    """Return the product of two elements of the field, 0 to 255."""
-    product = 0
+def _multiples(values: int) -> list[int]:
+    """Return 32 elements in one integer times each element of the field, 0 to 255."""
+    table = [0]
     for _ in range(8):
-        product ^= one & -(other & 1)
-        one = (one << 1 & 0xFF) ^ (_REDUCTION & -(one >> 7))
-        other >>= 1
+        table += [each ^ values for each in table]
+        values = _doubled(values)
+    return table
+
+
+def _scaled(values: int, factor: int) -> int:
+    """Return 32 elements in one integer times `factor`, which is public."""
+    product = 0
+    while factor:
+        if factor & 1:
+            product ^= values
+        values = _doubled(values)
+        factor >>= 1
     return product
 
 
+def _doubled(values: int) -> int:
+    """Return 32 elements in one integer times x."""
+    return (values & _LOW_BITS) << 1 ^ (values >> 7 & _ONES) * _REDUCTION
+
+
+def _logarithms() -> tuple[list[int], list[int]]:
+    """Return the powers of x + 1, which are all elements but 0, and where each is among them."""
+    powers, places, element = [], [0] * 256, 1
+    for place in range(255):
+        powers.append(element)
+        places[element] = place
+        element ^= _doubled(element)
+    return powers, places
+
+
+_POWERS, _PLACES = _logarithms()
+
+
+def _times(one: int, other: int) -> int:
+    """Return the product of two public elements of the field, 0 to 255."""
+    return _POWERS[(_PLACES[one] + _PLACES[other]) % 255] if one and other else 0
+
+
 def _inverse(element: int) -> int:
-    """Return what gives 1 with `element`, which is not 0: its power of 254."""
-    power = 1
-    for _ in range(6):  # 254 is 1111 1110 in binary: seven ones, then a zero
-        power = _times(_times(power, power), element)
-    power = _times(_times(power, power), element)
-    return _times(power, power)
+    """Return what gives 1 with `element`, which is public and not 0."""
+    return _POWERS[-_PLACES[element] % 255]

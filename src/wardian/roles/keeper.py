@@ -4,38 +4,18 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from typing_extensions import override
-
 from wardian._internal.agreed import KeeperTerms
 from wardian._internal.clock import monotonic, unix_time
 from wardian.broker.counting.protocol import Advance, encode_value
-from wardian.broker.keeping.ledger import Ledger, Sealing
+from wardian.broker.keeping.ledger import Ledger
 from wardian.broker.keeping.service import KeeperService
 from wardian.errors import ConfigError, JobFailed
 from wardian.roles import start
+from wardian.roles.enclave_sealing import EnclaveSealing
 from wardian.roles.host import HostSettings
 from wardian.tee.backend import Enclave
-from wardian.tee.sealing import seal_state, unseal_state
 
 ROLE: Final = "keeper"
-VERSION: Final = 1
-"""Of what is sealed: nothing here says which of two is the newer; a quorum of keepers does."""
-
-
-class EnclaveSealing(Sealing):
-    """Seals to the measurement of this process, on this machine."""
-
-    def __init__(self, enclave: Enclave) -> None:
-        """Seal with the key of `enclave`."""
-        self._enclave = enclave
-
-    @override
-    def seal(self, plaintext: bytes, *, label: str) -> bytes:
-        return seal_state(self._enclave, plaintext, label=label, version=VERSION)
-
-    @override
-    def unseal(self, sealed: bytes, *, label: str) -> bytes:
-        return unseal_state(self._enclave, sealed, label=label, version=VERSION)
 
 
 def main(enclave: Enclave) -> int:

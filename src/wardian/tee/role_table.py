@@ -87,7 +87,8 @@ class RoleSpec:
         environment: the whole environment of the process, but for what the builder finds out.
         keeps_state: whether it gets an encrypted mount for state.
         of_mesh: whether its measured settings are a mesh's (`agreed.Agreed`); a keeper of
-            counters serves any mesh, and has `agreed.KeeperTerms`.
+            counters serves any mesh, and has `agreed.KeeperTerms`; an aggregator serves a
+            consortium, and has `consortium.Consortium`.
         allowed: files of the operator that it reads.
         kernel: read-only files of `/proc` and `/sys` that it reads. Gramine makes its own; the
             simulation opens the host's to it.
@@ -113,8 +114,7 @@ def _within(room: str, *modules: str) -> tuple[str, ...]:
 
 _EVERY_PROCESS = (
     "wardian.errors",
-    *_within("_internal", "agreed", "clock", "log", "operator", "settings", "steps", "wire"),
-    "wardian._internal.zoo_redis",
+    *_within("_internal", "clock", "log", "operator", "settings", "wire"),
     *_within("attestation", "evidence"),
     *_within("broker", "frames", "message_fields", "refusal"),
     *_within("crypto", "hpke", "kdf", "secret", "signing", "tls_keys"),
@@ -122,8 +122,11 @@ _EVERY_PROCESS = (
     *_within("tee", "backend", "bootstrap", "gramine", "gramine_direct"),
     *_within("tee", "seccomp", "simulated"),
 )
+_AGREED = _within("_internal", "agreed", "steps", "zoo_redis")
+"""What a mesh, or a keeper, agrees to; a consortium has settings of its own."""
 _OF_MESH = (
     *_EVERY_PROCESS,
+    *_AGREED,
     *_within("attestation", "claims", "verifier"),
     *_within("attestation.appraisal", "policy", "rule", "rules_identity", "rules_platform"),
     *_within("attestation.certificates", "intel_root", "pem_chain", "vendor_chain", "x509_errors"),
@@ -228,16 +231,45 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             entry="wardian.roles.keeper",
             modules=(
                 *_EVERY_PROCESS,
+                *_AGREED,
                 "wardian._internal.files",
                 *_within("broker", "doorway", "limits"),
                 "wardian.broker.counting.protocol",
-                *_within("broker.keeping", "ledger", "messages", "service"),
+                *_within("broker.keeping", "ledger", "messages", "sealing", "service"),
                 "wardian.broker.standby.identity",
-                "wardian.roles.keeper",
+                *_within("roles", "enclave_sealing", "keeper"),
                 "wardian.tee.sealing",
             ),
             distributions=("cffi", "cryptography", "msgspec", "typing_extensions"),
             product_id=4,
+            keeps_state=True,
+            of_mesh=False,
+        ),
+        "aggregator": RoleSpec(
+            entry="wardian.roles.aggregator",
+            modules=(
+                *_EVERY_PROCESS,
+                *_within("_internal", "consortium", "files"),
+                *_within("broker", "doorway", "limits"),
+                "wardian.broker.keeping.sealing",
+                "wardian.broker.standby.identity",
+                "wardian.crypto.aead_stream",
+                *_within("learning", "arrays", "chain", "content", "message", "messages"),
+                *_within("learning", "records", "reduce", "replies", "rounds", "staging"),
+                *_within("learning.coordinator", "attendant", "course", "keeping", "question"),
+                "wardian.learning.coordinator.service",
+                *_within("learning.strategies", "demands", "fedavg", "fedprox", "kept"),
+                *_within("learning.strategies", "optimisers", "robust", "scaffold", "strategy"),
+                "wardian.learning.strategies.terms",
+                *_within("roles", "aggregator", "enclave_sealing"),
+                "wardian.tee.sealing",
+            ),
+            distributions=(
+                *("cffi", "cryptography", "msgspec", "numpy", "typing_extensions", "uvloop"),
+            ),
+            product_id=6,
+            environment=_TENSORS,
+            heap_bytes=2048 * _MIB,
             keeps_state=True,
             of_mesh=False,
         ),

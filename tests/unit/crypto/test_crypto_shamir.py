@@ -51,7 +51,7 @@ def test_vectors(vector: dict) -> None:
     polynomials = [bytes.fromhex(each) for each in (vector["secret"], *vector["coefficients"])]
     for share in shares:
         share_set.verify(share)
-        assert evaluate(polynomials, share.index) == share.value.reveal()
+        assert evaluate(polynomials, [share.index]) == [share.value.reveal()]
     source, n = random.Random(1), share_set.threshold
     for _ in range(5):
         chosen = source.sample(shares, source.randint(n, len(shares)))
@@ -75,6 +75,7 @@ def test_it_is_a_field() -> None:
     for one in elements:
         assert shamir._times(one, 1) == one
         assert shamir._times(one, 0) == 0
+        assert shamir._times(one, 2) == shamir._doubled(one)
         if one:
             assert shamir._times(one, shamir._inverse(one)) == 1
     for one, other, third in itertools.product((1, 2, 0x57, 0x83, 0xFF), repeat=3):
@@ -82,6 +83,15 @@ def test_it_is_a_field() -> None:
         assert shamir._times(one, other ^ third) == shamir._times(one, other) ^ shamir._times(
             one, third
         )
+
+
+def test_many_elements_at_once_are_each_multiplied() -> None:
+    values = SECRET.reveal()
+    multiples = shamir._multiples(int.from_bytes(values))
+    for factor in range(256):
+        each = bytes(shamir._times(value, factor) for value in values)
+        assert shamir._scaled(int.from_bytes(values), factor).to_bytes(32) == each
+        assert multiples[factor].to_bytes(32) == each
 
 
 # Sharing
@@ -124,8 +134,16 @@ def test_each_sharing_is_another_one() -> None:
 
 
 def test_the_largest_sharing() -> None:
-    share_set, dealt = split(SECRET, threshold=2, shares=64)
-    assert combine([dealt[0], dealt[63]], share_set) == SECRET
+    share_set, dealt = split(SECRET, threshold=2, shares=255)
+    assert combine([dealt[0], dealt[254]], share_set) == SECRET
+    share_set, dealt = split(SECRET, threshold=255, shares=255)
+    assert combine(dealt, share_set) == SECRET
+
+
+def test_a_sharing_that_is_named() -> None:
+    share_set, dealt = split(SECRET, threshold=2, shares=3, set_id=b"one of this name")
+    assert share_set.set_id == b"one of this name"
+    assert combine(dealt[1:], share_set) == SECRET
 
 
 # Attacks
@@ -174,7 +192,7 @@ def test_a_threshold_that_somebody_lowered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "shares"), [(1, 1), (1, 3), (0, 3), (4, 3), (2, 65), (65, 65), (-1, 3)]
+    ("threshold", "shares"), [(1, 1), (1, 3), (0, 3), (4, 3), (2, 256), (256, 256), (-1, 3)]
 )
 def test_numbers_out_of_range(threshold: int, shares: int) -> None:
     with pytest.raises(LocalProtocolError):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from enclave_directory import AGREED, SPEC, TINY, build
+from simulators.of_no_mesh import AGREED as OF_NO_MESH
 
 import wardian
 from wardian.errors import ConfigError
@@ -18,12 +19,12 @@ from wardian.tee.manifest.builder import Builder
 from wardian.tee.manifest.candidates import find_candidates
 from wardian.tee.role_table import ROLES
 
-KEEPER = b'service = "keeper"\n'
+KEEPER = OF_NO_MESH["keeper"].encode()
 
 
 def agreed_of(role: str) -> bytes:
     """Return settings that a role of this kind agrees on."""
-    return AGREED if ROLES[role].of_mesh else KEEPER
+    return OF_NO_MESH[role].encode() if role in OF_NO_MESH else AGREED
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ Numbers are never deleted.
 """
 
 from pathlib import Path
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final
 
 import msgspec
 
@@ -23,6 +23,7 @@ from wardian.broker.counting.protocol import (
     decode_value,
 )
 from wardian.broker.keeping.messages import ASKER_BYTES, Asker
+from wardian.broker.keeping.sealing import Sealing
 from wardian.broker.limits import Bucket
 from wardian.crypto.secret import Secret
 from wardian.crypto.tls_keys import TlsKey
@@ -39,19 +40,6 @@ STEP_BURST: Final = 4000
 NEWCOMERS_PER_S: Final = 1 / 60
 NEWCOMER_BURST: Final = 16
 """Askers that begin to count; each is kept for good."""
-
-
-class Sealing(Protocol):
-    """Seals to this code on this machine; see `tee.sealing`, of which a broker room knows nothing.
-
-    `unseal` raises SealError for what this code did not seal, under that label.
-    """
-
-    def seal(self, plaintext: bytes, *, label: str) -> bytes:
-        """Return `plaintext` sealed under `label`."""
-
-    def unseal(self, sealed: bytes, *, label: str) -> bytes:
-        """Return what was sealed under `label`."""
 
 
 class _Counters(wire.Message, frozen=True, tag_field="format", tag="wardian keeper counters v1"):

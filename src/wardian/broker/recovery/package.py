@@ -26,13 +26,15 @@ from wardian.broker.message_fields import Der, Key32
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
-from wardian.crypto.shamir import MAX_SHARES, SET_ID_BYTES, Share, ShareSet
+from wardian.crypto.shamir import SET_ID_BYTES, Share, ShareSet
 from wardian.crypto.tls_keys import verify_ecdsa
 from wardian.errors import AuthenticationFailed, PolicyDenied
 
 PACKAGE_LABEL: Final = "wardian recovery package signature v1"
 PART_INFO: Final = "wardian recovery part hpke v1"
 WRAP_LABEL: Final = "wardian recovery wrap v1"
+MAX_OWNERS: Final = 64
+"""As many as a mesh has."""
 _NONCE: Final = bytes(12)  # a recovery key wraps once
 
 SetId = Annotated[bytes, msgspec.Meta(min_length=SET_ID_BYTES, max_length=SET_ID_BYTES)]
@@ -64,9 +66,9 @@ class RecoveryPackage(
     signed_manifest: SignedManifest
     """That was in force when the package was made."""
     set_id: SetId
-    threshold: Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=MAX_OWNERS)]
     """How many owners it takes."""
-    owners: Annotated[tuple[OwnerPart, ...], msgspec.Meta(min_length=1, max_length=MAX_SHARES)]
+    owners: Annotated[tuple[OwnerPart, ...], msgspec.Meta(min_length=1, max_length=MAX_OWNERS)]
     """In the order of their shares: the first has index 1."""
     wrapped: Annotated[bytes, msgspec.Meta(min_length=48, max_length=48)]
     """The mesh's key under the recovery key."""

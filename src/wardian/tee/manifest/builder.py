@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from wardian._internal.agreed import Agreed, KeeperTerms
+from wardian._internal.consortium import Consortium
 from wardian._internal.files import replace_file
 from wardian._internal.settings import parse
 from wardian.errors import ConfigError
@@ -159,7 +160,8 @@ class Builder:
         """Return the mesh that the role is of, if it is of one, once its settings were read."""
         if spec.of_mesh:
             return parse(self._deployment, Agreed, name=AGREED)
-        parse(self._deployment, KeeperTerms, name=AGREED)
+        kind = Consortium if spec.entry.endswith(".aggregator") else KeeperTerms
+        parse(self._deployment, kind, name=AGREED)
         return None
 
     def _trusted(

@@ -1,0 +1,1 @@
+"""Commands of federated learning: the coordinator, and a party."""

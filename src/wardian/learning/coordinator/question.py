@@ -1,0 +1,115 @@
+"""What is asked of a cohort at present, what answers have to look like, and those that are here."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wardian.errors import FormatError, PolicyDenied
+from wardian.learning.content import Spec, content_bytes
+from wardian.learning.message import MessageType
+from wardian.learning.messages import Answer, Arrays, ArraySpec, Config, Metrics
+from wardian.learning.records import RecordDict
+from wardian.learning.reduce import EXAMPLES
+from wardian.learning.rounds import Round
+from wardian.learning.staging import METRICS, Staging
+
+SPILLED = "answer-"
+"""How the files of answers on disk begin."""
+MAX_EXAMPLES = 2**40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an answer has to be made of.
+
+    Attributes:
+        arrays: the arrays of each array record, exactly; None: any one record named "arrays".
+        max_bytes: of all arrays together.
+        examples: whether it says of how many records it speaks.
+    """
+
+    arrays: Mapping[str, tuple[ArraySpec, ...]] | None
+    max_bytes: int
+    examples: bool
+
+    def demand(self, specs: tuple[Spec, ...]) -> None:
+        """Return if an answer of `specs` is welcome; none of its content was read yet.
+
+        Raises:
+            PolicyDenied: it is too large.
+            FormatError: it is made of anything else.
+        """
+        if content_bytes(specs) > self.max_bytes:
+            raise PolicyDenied(f"an answer has at most {self.max_bytes} bytes", rule="size")
+        found = {each.name: each.arrays for each in specs if isinstance(each, Arrays)}
+        if len({each.name for each in specs}) < len(specs):
+            raise FormatError("answer: a record is there twice")
+        if any(isinstance(each, Config) for each in specs):
+            raise FormatError("answer: settings were not asked for")
+        if self.arrays is None:
+            if set(found) != {"arrays"} or not found["arrays"]:
+                raise FormatError('answer: one array record was asked for, "arrays"')
+        elif found != dict(self.arrays):
+            raise FormatError("answer: other arrays than those that were asked for")
+        self._demand_metrics([each for each in specs if isinstance(each, Metrics)])
+
+    def _demand_metrics(self, found: list[Metrics]) -> None:
+        if any(each.name != METRICS for each in found):
+            raise FormatError(f'answer: the record of metrics is called "{METRICS}"')
+        if not self.examples:
+            return
+        examples = found[0].entries.get(EXAMPLES) if found else None
+        if type(examples) is not int or not 1 <= examples <= MAX_EXAMPLES:
+            raise FormatError(f"answer: {EXAMPLES} is a whole number, 1 or more")
+
+
+@dataclass(slots=True, kw_only=True)
+class Question:
+    """One question under way.
+
+    Attributes:
+        number: names it, for good.
+        round_number: the round that it is of.
+        kind: what it asks for.
+        contents: what each party of the cohort is told.
+        round: who has answered.
+        wanted: what an answer has to be made of.
+        spill: a directory for answers; None keeps them in memory.
+        answers: those that are whole, by party.
+        said: the frames that ask it, by the identity of what is told, where they are small.
+    """
+
+    number: int
+    round_number: int
+    kind: MessageType
+    contents: Mapping[str, RecordDict]
+    round: Round
+    wanted: Wanted
+    spill: Path | None
+    answers: dict[str, Staging] = field(default_factory=dict)
+    said: dict[int, list[list[bytes]]] = field(default_factory=dict)
+
+    def stage(self, answer: Answer) -> Staging:
+        """Return where the content of `answer` goes.
+
+        Raises:
+            FormatError, PolicyDenied: the answer is not what was asked for.
+        """
+        self.wanted.demand(answer.records)
+        spill = None if self.spill is None else self.spill / f"{SPILLED}{secrets.token_hex(16)}"
+        return Staging(answer.records, spill=spill)
+
+    def count(self, party: str, staged: Staging) -> bool:
+        """Count what `party` answered, whole; return whether it does count."""
+        if not self.round.expects(party):
+            staged.drop()
+            return self.round.answer(party)
+        self.answers[party] = staged
+        return self.round.answer(party)
+
+    def forget(self) -> None:
+        """Drop every answer."""
+        for each in self.answers.values():
+            each.drop()
+        self.answers.clear()

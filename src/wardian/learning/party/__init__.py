@@ -1,0 +1,1 @@
+"""A party: it verifies the coordinator, answers, and remembers what it has seen."""

@@ -1,0 +1,185 @@
+"""A party: one process that stays, answers what a verified coordinator asks, and comes back.
+
+What the coordinator's host does costs a party no more than time. It verifies before each
+connection, refuses a run that is not the one it knows, and trains in a thread, so that it can say
+meanwhile that it is there.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from wardian._internal.log import event
+from wardian.errors import PeerProtocolError, TransportError, WardianError
+from wardian.learning.app import ClientApp, Context
+from wardian.learning.arrays import ArrayRecord
+from wardian.learning.content import specs_of
+from wardian.learning.message import Message, Metadata
+from wardian.learning.messages import (
+    Answer,
+    Ask,
+    Here,
+    Known,
+    News,
+    Over,
+    RoundLine,
+    Still,
+    Unwanted,
+)
+from wardian.learning.party.link import CoordinatorLink
+from wardian.learning.party.memory import Memory, MemoryFile
+from wardian.learning.records import ConfigRecord, RecordDict
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STILL_S: Final = 10.0
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 15.0
+MAX_REASON: Final = 200
+
+
+class Party:
+    """One party of a consortium."""
+
+    def __init__(
+        self,
+        name: str,
+        app: ClientApp,
+        *,
+        dial: Callable[[], Awaitable[CoordinatorLink]],
+        memory: MemoryFile,
+        run_config: ConfigRecord | None = None,
+        node_config: ConfigRecord | None = None,
+        tell: Callable[[RoundLine], None] = lambda _: None,
+    ) -> None:
+        """Attend as `name`.
+
+        Args:
+            name: as the consortium names this party.
+            app: what trains and evaluates.
+            dial: opens a verified connection.
+            memory: what the party remembers from run to run of this process.
+            run_config: what the parties agreed to, of `[app]`.
+            node_config: the party's own settings.
+            tell: told what became of each round.
+
+        Raises:
+            ConfigError: its memory is damaged.
+        """
+        self.name, self._app, self._dial = name, app, dial
+        self._file, self._memory = memory, memory.load()
+        self._run_config = run_config or ConfigRecord()
+        self._node_config = node_config or ConfigRecord()
+        self._tell = tell
+
+    async def attend(self) -> ArrayRecord | None:
+        """Return the model of the run when it is over; None if the run failed.
+
+        A coordinator that is away is waited for; one that is not what it has to be is refused.
+
+        Raises:
+            PolicyDenied, AttestationError: the coordinator is refused, or refuses this party.
+            ConfigError: the party's disk does not take its memory.
+        """
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                link = await self._dial()
+                pause_s = FIRST_PAUSE_S
+                try:
+                    over, content = await self._converse(link)
+                except BaseException:
+                    link.abort()
+                    raise
+                await link.close()
+            except WardianError as err:
+                if not (err.retryable or isinstance(err, PeerProtocolError)):
+                    raise
+                event(log, "party.away", party=self.name, reason=str(err)[:MAX_REASON])
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            if over.failure is not None:
+                event(log, "party.run-failed", level=logging.ERROR, reason=over.failure)
+                return None
+            model = content["arrays"]
+            return model if isinstance(model, ArrayRecord) else None
+
+    async def _converse(self, link: CoordinatorLink) -> tuple[Over, RecordDict]:
+        """Answer until the run is over."""
+        known = self._memory
+        await link.say(Here(run=known.run, round=known.round, head=known.head))
+        while True:
+            said, content = await self._while_alive(link)
+            if isinstance(said, Over):
+                self._remember(self._memory.seen(said))
+                await link.say(Known())
+                return said, content
+            if isinstance(said, Ask):
+                self._remember(self._memory.seen(said))
+                await self._answer(link, said, content)
+            elif isinstance(said, News):
+                self._tell(said.line)
+            elif isinstance(said, Unwanted):
+                event(log, "party.unwanted", level=logging.WARNING, reason=said.reason)
+
+    async def _while_alive(self, link: CoordinatorLink) -> tuple[object, RecordDict]:
+        """Return what the coordinator says next, saying meanwhile that this party is there."""
+        heard = asyncio.ensure_future(link.hear())
+        return await self._meanwhile(link, heard)
+
+    async def _meanwhile(self, link: CoordinatorLink, work: "asyncio.Future[T]") -> "T":
+        try:
+            while True:
+                done, _ = await asyncio.wait({work}, timeout=STILL_S)
+                if done:
+                    return work.result()
+                await link.say(Still())
+        finally:
+            work.cancel()
+
+    async def _answer(self, link: CoordinatorLink, ask: Ask, content: RecordDict) -> None:
+        if self._memory.number != ask.number:
+            worked = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
+            try:
+                memory = await self._meanwhile(link, worked)
+            except TransportError:
+                await asyncio.wait({worked})  # a thread cannot be stopped; its outcome is lost
+                raise
+            if isinstance(memory, str):
+                await link.say(Answer(number=ask.number, error=memory))
+                return
+            self._remember(memory)
+        answer = self._memory.answer
+        await link.say(Answer(number=ask.number, records=specs_of(answer)), answer)
+
+    def _work(self, ask: Ask, content: RecordDict) -> Memory | str:
+        """Return what is known after `ask` was answered, or why it cannot be."""
+        metadata = Metadata(
+            run=ask.run.hex(), round=ask.round, party=self.name, message_type=ask.kind
+        )
+        context = Context(
+            party=self.name,
+            run_config=self._run_config,
+            node_config=self._node_config,
+            state=dict(self._memory.state),
+        )
+        try:
+            reply = self._app(Message(content, metadata=metadata), context)
+        except Exception as err:
+            log.exception("the party's app failed")
+            return f"the app failed: {type(err).__name__}"[:MAX_REASON]
+        if reply.error is not None:
+            return reply.error
+        return replace(
+            self._memory, number=ask.number, answer=reply.content, state=dict(context.state)
+        )
+
+    def _remember(self, memory: Memory) -> None:
+        if memory is not self._memory:
+            self._file.save(memory)
+            self._memory = memory

@@ -1,0 +1,1 @@
+"""How the answers of a round become the next model."""

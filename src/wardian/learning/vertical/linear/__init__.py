@@ -1,0 +1,1 @@
+"""Logistic and linear regression over columns that different parties have."""

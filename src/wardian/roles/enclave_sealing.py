@@ -1,0 +1,29 @@
+"""State that only this code on this machine reads again."""
+
+from typing import Final
+
+from typing_extensions import override
+
+from wardian.broker.keeping.sealing import Sealing
+from wardian.tee.backend import Enclave
+from wardian.tee.sealing import seal_state, unseal_state
+
+VERSION: Final = 1
+"""Of what is sealed: nothing here says which of two is the newer. Of a keeper's counters a quorum
+of keepers does, of a federated run its parties do."""
+
+
+class EnclaveSealing(Sealing):
+    """Seals to the measurement of this process, on this machine."""
+
+    def __init__(self, enclave: Enclave) -> None:
+        """Seal with the key of `enclave`."""
+        self._enclave = enclave
+
+    @override
+    def seal(self, plaintext: bytes, *, label: str) -> bytes:
+        return seal_state(self._enclave, plaintext, label=label, version=VERSION)
+
+    @override
+    def unseal(self, sealed: bytes, *, label: str) -> bytes:
+        return unseal_state(self._enclave, sealed, label=label, version=VERSION)
