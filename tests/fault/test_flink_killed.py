@@ -132,7 +132,7 @@ async def test_a_job_outlives_its_operator_and_is_replaced_without_a_gap(tmp_pat
         await ready(again)
         gap.cancel()
         assert await gap == 1
-        assert len(workers.living()) == 1
+        await eventually(lambda: len(workers.living()) == 1)  # the old one answers what it holds
         assert workers.said()[before][-1] == "answered"
         assert not await second.demand("more", 2)  # two slots in all, one of them taken
         await again.stop()
