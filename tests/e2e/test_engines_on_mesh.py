@@ -64,7 +64,7 @@ def on_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("engine", ["ray", "flink"])
+@pytest.mark.parametrize("engine", ["ray", pytest.param("flink", marks=pytest.mark.slow)])
 def test_one_line_differs_and_nothing_else(on_local, engine: str) -> None:
     need_engine(engine)
     directory, measured, answered = on_local

@@ -43,7 +43,13 @@ def test_the_operator_s_file_changes_no_measurement_and_the_agreed_one_all(tmp_p
     assert all(after[role] != first[role] for role in OF_MESH)
 
 
-@pytest.mark.parametrize("role", sorted(ROLES))
+@pytest.mark.parametrize(
+    "role",
+    [
+        pytest.param(role, marks=() if role == "worker" else pytest.mark.slow)
+        for role in sorted(ROLES)
+    ],
+)
 def test_built_on_the_command_line_twice(
     shared_mesh: RunningMesh, tmp_path: Path, role: str
 ) -> None:

@@ -270,7 +270,7 @@ async def test_what_is_altered_in_a_slab_while_it_is_read_yields_no_wrong_answer
         vandal.thread.start()
         outcomes = {}
         value = 0
-        while value < 150 or (value < 5000 and "message.refused" not in caplog.text):
+        while value < 150 or (value < 100_000 and "message.refused" not in caplog.text):
             value += 1
             while "digits" not in dispatcher.catalog() or not dispatcher.catalog()["digits"].ready:
                 await asyncio.sleep(0.002)

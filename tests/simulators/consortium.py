@@ -177,7 +177,7 @@ class Consort:
         course = self.course(strategy)
         service = CoordinatorService(
             {name: key.public for name, key in self.keys.items()},
-            attendance=course,
+            attendance=course.attending,
             attest=self.attest,
             clock=lambda: NOW,
             ticks=monotonic,
@@ -185,9 +185,7 @@ class Consort:
         )
         async with service:
             await service.start("127.0.0.1", self.port)
-            model = await course.run()
-            await course.linger()
-            return model
+            return await course.run()
 
     def party(self, name: str, app: ClientApp | None = None, **more: Any) -> Party:
         return Party(

@@ -32,6 +32,7 @@ COMMANDS = {
     "keeper": ("wardian.cli.keeper.group", "keeper"),
     "aggregator": ("wardian.cli.learning.aggregator", "aggregator"),
     "party": ("wardian.cli.learning.party", "party"),
+    "fl": ("wardian.cli.learning.group", "fl"),
     "frontend": ("wardian.cli.processes", "frontend"),
     "worker": ("wardian.cli.processes", "worker"),
     "workers": ("wardian.cli.workers", "workers"),

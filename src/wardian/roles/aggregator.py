@@ -9,7 +9,7 @@ from wardian._internal.clock import monotonic, unix_time
 from wardian._internal.consortium import Consortium
 from wardian._internal.log import Field
 from wardian.broker.limits import ServiceLimits
-from wardian.errors import ConfigError, JobFailed, PolicyDenied
+from wardian.errors import ConfigError, JobFailed
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
@@ -90,7 +90,7 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
     most = len(plan.parties) + SPARE_CONNECTIONS
     service = CoordinatorService(
         {name: bytes.fromhex(party.key) for name, party in plan.parties.items()},
-        attendance=course,
+        attendance=course.attending,
         attest=enclave.evidence,
         clock=unix_time,
         ticks=monotonic,
@@ -99,9 +99,4 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
     async with service:
         address, port = await service.start(*host.listen[0])
         enclave.announce("aggregator.listening", address=address, port=port)
-        try:
-            await course.run()
-        except (JobFailed, PolicyDenied):
-            await course.linger()  # they are told why
-            raise
-        await course.linger()
+        await course.run()

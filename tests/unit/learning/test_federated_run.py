@@ -107,7 +107,7 @@ def test_a_process_that_dies_at_any_step_changes_nothing(
     tmp_path: Path, victim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One that dies after all is over does not know whom it told, and waits for them.
-    monkeypatch.setattr("wardian.learning.coordinator.course.LINGER_S", 2.0)
+    monkeypatch.setattr("wardian.learning.coordinator.attending.LINGER_S", 2.0)
     steps = steps_of(tmp_path / "undisturbed")
     model = expected(("a", "b", "c"), 2)
     for at in range(len(steps)):

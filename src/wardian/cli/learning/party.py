@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from wardian._internal import log as logs
-from wardian._internal import settings, wire
+from wardian._internal import settings
 from wardian._internal.clock import unix_time
 from wardian._internal.consortium import Consortium
 from wardian._internal.operator import CollateralPlace
@@ -19,6 +19,7 @@ from wardian.attestation.appraisal.policy_file import load_policy
 from wardian.attestation.collateral.pccs_source import open_source
 from wardian.cli.audit.source import parse_address
 from wardian.cli.files import path_option
+from wardian.cli.learning.history import HISTORY, encode_line
 from wardian.cli.owner.keys import read_owner_key
 from wardian.cli.resolving import resolve
 from wardian.errors import ConfigError, JobFailed
@@ -28,9 +29,6 @@ from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
 from wardian.learning.party.resident import Party
 from wardian.learning.records import ConfigRecord
-
-HISTORY = "history.jsonl"
-"""In the party's directory: a line for each round."""
 
 
 @click.command()
@@ -91,7 +89,7 @@ def party(
 
     def tell(line: RoundLine) -> None:
         with (state / HISTORY).open("ab") as file:
-            file.write(wire.encode(line) + b"\n")
+            file.write(encode_line(line))
         told = {**line.metrics, **line.evaluation}
         numbers = "  ".join(f"{k} {v:.4g}" for k, v in told.items() if isinstance(v, int | float))
         click.echo(

@@ -8,9 +8,8 @@ evaluate    ask those who attend what the model is worth on their own data
 """
 
 import asyncio
-import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,49 +18,32 @@ import msgspec
 
 from wardian._internal.clock import Monotonic
 from wardian._internal.consortium import Consortium
-from wardian._internal.log import event
-from wardian.broker.frames import FrameStream
-from wardian.errors import FormatError, JobFailed, PolicyDenied, QueueFull, TransportError
+from wardian.errors import FormatError, JobFailed, PolicyDenied
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.chain import first_head, next_head
-from wardian.learning.content import array_bytes, content_bytes, frames, specs_of
-from wardian.learning.coordinator.attendant import Attendant, ask_of
+from wardian.learning.content import array_bytes, specs_of
+from wardian.learning.coordinator.attending import Attending, Tell
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
 from wardian.learning.coordinator.question import SPILLED, Question, Wanted
 from wardian.learning.message import MessageType
-from wardian.learning.messages import (
-    Answer,
-    Arrays,
-    ArraySpec,
-    Here,
-    News,
-    Over,
-    RoundLine,
-    encode,
-)
+from wardian.learning.messages import Arrays, ArraySpec, Over, RoundLine
 from wardian.learning.records import ConfigRecord, Metric, MetricRecord, RecordDict
 from wardian.learning.rounds import Outcome, Round, cohort
-from wardian.learning.staging import StagedReplies, Staging
+from wardian.learning.staging import StagedReplies
 from wardian.learning.strategies.strategy import Strategy
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
-Tell = Callable[[dict[str, object]], None]
-"""Told of everything that happens, as JSON takes it: names and numbers, no content."""
 
 IN_MEMORY_BYTES: Final = 256 * 1024**2
 """Answers of a round that are larger together lie on disk, sealed."""
 AT_ONCE_BYTES: Final = 1024**2
 """What is made of less is made at once: another thread would take longer."""
 MAX_REASON: Final = 200
-LINGER_S: Final = 60.0
-"""How long parties that are away when the run ends may take to come for the model."""
 _PLACES: Final = {MessageType.QUERY: 0, MessageType.TRAIN: 1, MessageType.EVALUATE: 2}
 
 
 class Course:
-    """One run, for whoever attends: an `Attendance`."""
+    """One run, for whoever attends (`attending`)."""
 
     def __init__(
         self,
@@ -87,89 +69,19 @@ class Course:
             SealError: what is kept is not this run's.
         """
         self._plan, self._strategy, self._keeper = plan, strategy, keeper
-        self._spill, self._ticks, self._tell = spill, ticks, tell
+        self._spill, self._ticks = spill, ticks
         for left in spill.glob(f"{SPILLED}*"):  # of a process before: nobody has its key
             left.unlink(missing_ok=True)
         self._standing = keeper.load()
         self._run = secrets.token_bytes(32) if self._standing is None else self._standing.run
         if self._standing is not None:
             strategy.restore(self._standing.strategy)
-        self._here: dict[str, Attendant] = {}
-        self._question: Question | None = None
-        self._over: tuple[Over, RecordDict] | None = None
-        self._informed: set[str] = set()
-        self._changed = asyncio.Event()
-
-    # Parties that come and go
-
-    def admit(self, party: str, here: Here, stream: FrameStream) -> Attendant:
-        """See `service.Attendance`."""
-        if party in self._here:
-            raise QueueFull("this party attends already: come again when it has left")
-        standing = self._standing
-        if here.run is not None and here.run != self._run:
-            raise PolicyDenied("this party takes part in another run", rule="run")
-        if here.round > (standing.round if standing is not None else 0):
-            event(log, "party.ahead", level=logging.ERROR, party=party, round=here.round)
-            raise PolicyDenied("this party has seen more of the run than is kept here", rule="run")
-        attendant = Attendant(
-            party,
-            stream,
-            question=lambda: self._question,
-            answered=self._answered,
-            known=self._knows,
-        )
-        self._here[party] = attendant
-        self._say("party.here", party=party)
-        return attendant
-
-    async def arrived(self, attendant: Attendant) -> None:
-        """See `service.Attendance`."""
-        self._changed.set()
-        if self._over is not None:
-            await self._tell_over(attendant, self._over)
-        elif self._question is not None and self._question.round.expects(attendant.party):
-            await self._ask(attendant, self._question)
-
-    def left(self, attendant: Attendant) -> None:
-        """See `service.Attendance`."""
-        if self._here.get(attendant.party) is attendant:
-            del self._here[attendant.party]
-            question = self._question
-            if question is not None and question.kind is MessageType.EVALUATE:
-                question.round.refuse(attendant.party, "it left")  # nothing depends on it
-            self._say("party.gone", party=attendant.party)
-            self._changed.set()
-
-    def _answered(self, party: str, answer: Answer, staged: Staging | None) -> bool:
-        question = self._question
-        if question is None or question.number != answer.number:
-            if staged is not None:
-                staged.drop()
-            return False
-        self._changed.set()
-        if staged is None:
-            reason = answer.error or "it answered with nothing"
-            question.round.refuse(party, reason)
-            self._say("party.refused", party=party, round=question.round_number, reason=reason)
-            return False
-        self._say(
-            "party.answered",
-            party=party,
-            round=question.round_number,
-            what=question.kind,
-            bytes=staged.total_bytes,
-        )
-        return question.count(party, staged)
-
-    def _knows(self, party: str) -> None:
-        self._informed.add(party)
-        self._changed.set()
-
-    # The run
+        self.attending = Attending(self._run, ticks=ticks, tell=tell)
+        if self._standing is not None:
+            self.attending.round = self._standing.round
 
     async def run(self) -> ArrayRecord:
-        """Return the model after the last round, once it is made and kept.
+        """Return the model after the last round, once it is made, kept and told.
 
         Raises:
             JobFailed: too few answered, again and again.
@@ -180,33 +92,15 @@ class Course:
             while standing.round < self._plan.run.rounds:
                 standing = await self._one_round(standing)
         except (JobFailed, PolicyDenied) as err:
-            self._finish(str(err)[:MAX_REASON], None)
+            await self._finish(str(err)[:MAX_REASON], None)
             raise
-        self._finish(None, standing)
+        await self._finish(None, standing)
         return standing.model
-
-    async def linger(self) -> None:
-        """Return when everybody was told that the run is over, or has had time enough to come."""
-        until = self._ticks() + LINGER_S
-        over = self._over
-        if over is None:
-            return
-        await asyncio.gather(*(self._tell_over(each, over) for each in list(self._here.values())))
-        while (left_s := until - self._ticks()) > 0 and len(self._informed) < len(
-            self._plan.parties
-        ):
-            await self._wait(left_s)
-
-    async def _tell_over(self, attendant: Attendant, over: tuple[Over, RecordDict]) -> None:
-        try:
-            await attendant.tell_over(*over)
-        except TransportError:
-            attendant.abort()
 
     async def _begin(self) -> Standing:
         """Return the standing before the first round: one party gives the model."""
         await self._gather()
-        giver = self._plan.initial or min(self._here)
+        giver = self._plan.initial or min(self.attending)
         question = self._new_question(
             MessageType.QUERY,
             number=0,
@@ -215,7 +109,7 @@ class Course:
             wanted=Wanted(arrays=None, max_bytes=self._plan.run.max_update_bytes, examples=False),
         )
         try:
-            outcome = await self._put(question, head=first_head(self._run))
+            outcome = await self.attending.put(question, head=first_head(self._run))
             if not outcome.stands:
                 raise JobFailed(f"{giver} gave no first model: {outcome.dropped.get(giver, '')}")
             staged = question.answers[giver]
@@ -236,7 +130,7 @@ class Course:
         for attempt in range(1, self._plan.run.attempts + 1):
             await self._gather()
             chosen = cohort(
-                self._here,
+                self.attending,
                 sample=self._plan.run.sample,
                 quorum=self._plan.run.quorum,
                 seed=self._plan.run.seed,
@@ -246,7 +140,7 @@ class Course:
             question = self._training(standing, number, chosen)
             began = self._ticks()
             try:
-                outcome = await self._put(question, head=standing.head)
+                outcome = await self.attending.put(question, head=standing.head)
                 if outcome.stands:
                     return await self._conclude(standing, question, outcome, began=began)
                 why = f"fewer than {self._plan.run.quorum} parties answered"
@@ -254,7 +148,7 @@ class Course:
                 why = str(err)[:MAX_REASON]
             finally:
                 question.forget()
-            self._say("round.failed", round=number, attempt=attempt, reason=why)
+            self.attending.say("round.failed", round=number, attempt=attempt, reason=why)
         raise JobFailed(f"round {number}: {why}")
 
     def _training(self, standing: Standing, number: int, parties: tuple[str, ...]) -> Question:
@@ -303,7 +197,7 @@ class Course:
                 strategy=self._strategy.state(), history=(*standing.history, line),
             )
         )  # fmt: skip
-        self._say(
+        self.attending.say(
             "round.done",
             round=number,
             parties=len(line.cohort),
@@ -316,13 +210,12 @@ class Course:
             found = await self._evaluate(kept)
             line = msgspec.structs.replace(line, evaluation=found)
             kept = replace(kept, history=(*standing.history, line))
-        for each in self._here.values():
-            each.tell_news(News(line=line))
+        self.attending.tell_news(line)
         return kept
 
     async def _evaluate(self, standing: Standing) -> dict[str, Metric]:
         """Return what those who attend say that the model is worth; nothing depends on it."""
-        parties = tuple(sorted(self._here))
+        parties = tuple(self.attending)
         contents = self._strategy.configure_evaluate(
             standing.round, standing.model, self._config(standing.round), parties
         )
@@ -335,20 +228,21 @@ class Course:
             quorum=1,
             wanted=Wanted(arrays={}, max_bytes=0, examples=True),
         )
-        outcome = await self._put(question, head=standing.head)
+        outcome = await self.attending.put(question, head=standing.head)
         if not outcome.stands:
             return {}
         replies = StagedReplies({party: question.answers[party] for party in outcome.answered})
         found = self._strategy.aggregate_evaluate(standing.round, replies)
-        self._say("round.evaluated", round=standing.round)
+        self.attending.say("round.evaluated", round=standing.round)
         return dict(found)
 
     async def _keep(self, standing: Standing) -> Standing:
         await _worked(lambda: self._keeper.save(standing), standing.model.nbytes)
-        self._standing = standing
+        self._standing, self.attending.round = standing, standing.round
         return standing
 
-    def _finish(self, failure: str | None, standing: Standing | None) -> None:
+    async def _finish(self, failure: str | None, standing: Standing | None) -> None:
+        """Tell everybody that the run is over, and wait for those who are away."""
         known = standing or self._standing
         content = RecordDict({"arrays": standing.model}) if standing is not None else RecordDict()
         over = Over(
@@ -358,10 +252,8 @@ class Course:
             failure=failure,
             records=specs_of(content),
         )
-        self._over = over, content
-        self._say("run.over", failure=failure, round=over.round)
-
-    # Asking
+        self.attending.say("run.over", failure=failure, round=over.round)
+        await self.attending.finish(over, content, parties=len(self._plan.parties))
 
     def _new_question(
         self,
@@ -384,68 +276,21 @@ class Course:
             spill=self._spill if size > IN_MEMORY_BYTES else None,
         )
 
-    async def _put(self, question: Question, *, head: bytes) -> Outcome:
-        """Ask `question`, and return its outcome."""
-        self._question, self._head = question, head
-        present = [self._here[p] for p in question.contents if p in self._here]
-        asking = [asyncio.ensure_future(self._ask(each, question)) for each in present]
-        try:
-            while not question.round.over(self._ticks()):
-                await self._wait(question.round.until - self._ticks())
-            return question.round.close()
-        finally:
-            self._question = None
-            for each in asking:  # who takes so long to read is late, and cut
-                each.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-
-    async def _ask(self, attendant: Attendant, question: Question) -> None:
-        try:
-            await attendant.ask(self._said(question, question.contents[attendant.party]))
-        except BaseException as err:
-            attendant.abort()  # it may come back, and is then asked again
-            if not isinstance(err, TransportError):
-                raise
-
-    def _said(self, question: Question, content: RecordDict) -> Iterable[list[bytes]]:
-        """Return the frames that ask `question` with `content`; made once for all if small."""
-        known = question.said.get(id(content))
-        if known is not None:
-            return known
-        left_s = question.round.until - self._ticks()
-        message = ask_of(question, content, run=self._run, head=self._head, left_s=left_s)
-        groups = frames(encode(message), content)
-        if content_bytes(message.records) > AT_ONCE_BYTES:
-            return groups
-        return question.said.setdefault(id(content), list(groups))
-
     async def _gather(self) -> None:
         """Return when enough attend, and the others have had their time to come."""
         until = self._ticks() + self._plan.run.gather_s
         while True:
-            enough = len(self._here) >= self._plan.run.quorum
+            enough = len(self.attending) >= self._plan.run.quorum
             giver = self._plan.initial
             if self._standing is None and giver is not None:
-                enough = enough and giver in self._here
+                enough = enough and giver in list(self.attending)
             left_s = until - self._ticks()
-            if enough and (left_s <= 0 or len(self._here) == len(self._plan.parties)):
+            if enough and (left_s <= 0 or len(self.attending) == len(self._plan.parties)):
                 return
-            await self._wait(left_s if enough else None)
-
-    async def _wait(self, timeout_s: float | None) -> None:
-        """Return when something has changed, or after so long."""
-        self._changed.clear()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return
+            await self.attending.wait(left_s if enough else None)
 
     def _config(self, number: int) -> ConfigRecord:
         return ConfigRecord({"server-round": number, **self._plan.app})
-
-    def _say(self, happened: str, **fields: object) -> None:
-        self._tell({"event": happened, **fields})
 
 
 async def _worked(work: Callable[[], T], size: int) -> T:
