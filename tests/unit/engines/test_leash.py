@@ -46,6 +46,10 @@ class Leash:
         os.close(read_end)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"up\n"
+        until = time.monotonic() + 10  # the shell's child has not become `sleep` at once
+        while how == "stay" and not (sleepers("71") and sleepers("72")):
+            assert time.monotonic() < until
+            time.sleep(0.01)
 
     def close(self) -> None:
         os.close(self.lifeline)
@@ -62,8 +66,6 @@ class Leash:
 @pytest.mark.parametrize("how", ["lifeline", "signal"])
 def test_all_of_it_ends(how: str) -> None:
     leash = Leash("stay")
-    assert sleepers("71")
-    assert sleepers("72")
     if how == "lifeline":
         leash.close()
     else:
