@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from simulators.consortium import Consort, counting_app
+from simulators.consortium import Consort, ToySealing, counting_app
 
 from wardian.errors import PolicyDenied
 from wardian.learning.arrays import ArrayRecord
@@ -51,10 +51,6 @@ def steps_of(tmp_path: Path) -> list[tuple[str, object, object]]:
         return [(str(s["event"]), s.get("round"), s.get("what")) for s in consort.said]
 
     return asyncio.run(watch())
-
-
-class Killed(BaseException):
-    """The process is gone: nothing after this runs."""
 
 
 async def disturbed(tmp_path: Path, at: int, victim: str) -> ArrayRecord:
@@ -139,6 +135,9 @@ async def test_a_coordinator_that_was_put_back_is_refused(tmp_path: Path) -> Non
         file.unlink()
     for file in saved[0].iterdir():
         (tmp_path / "run" / file.name).write_bytes(file.read_bytes())
+    kept = RunKeeper(tmp_path / "run", sealing=ToySealing(consort.platform.ppid)).load()
+    assert kept is not None
+    assert kept.round == 1  # the state of before opens: it is the parties who know better
     consort.heard = consort.said.append
     again = asyncio.create_task(consort.coordinate())
     async with asyncio.timeout(20):
@@ -148,7 +147,6 @@ async def test_a_coordinator_that_was_put_back_is_refused(tmp_path: Path) -> Non
     again.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await again
-    assert RunKeeper  # the state of before opens: it is the parties who know better
 
 
 async def test_an_update_larger_than_memory_goes_over_the_disk(
