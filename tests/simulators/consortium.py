@@ -21,6 +21,7 @@ from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
 from wardian.learning.coordinator.keeping import RunKeeper
+from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
 from wardian.learning.message import Message
 from wardian.learning.messages import RoundLine
@@ -158,14 +159,14 @@ class Consort:
     def attest(self, report_data: bytes) -> Evidence:
         return self.platform.evidence(mr_enclave=self.code, report_data=report_data)
 
-    def course(self, strategy: Strategy | None = None, **more: Any) -> Course:
+    def run(self) -> Run:
+        """Return the run where its files say that it stands."""
         for folder in ("run", "answers"):
             (self.place / folder).mkdir(exist_ok=True, parents=True)
         keeper = RunKeeper(self.place / "run", sealing=ToySealing(self.platform.ppid))
-        return Course(
-            self.plan, strategy or Mean(), keeper=keeper, spill=self.place / "answers",
-            ticks=monotonic, tell=self._tell, **more,
-        )  # fmt: skip
+        return Run(
+            self.plan, keeper=keeper, spill=self.place / "answers", ticks=monotonic, tell=self._tell
+        )
 
     def _tell(self, said: dict[str, object]) -> None:
         self.heard(said)
@@ -174,10 +175,11 @@ class Consort:
         self, strategy: Strategy | None = None, *, limits: ServiceLimits | None = None
     ) -> ArrayRecord:
         """Run the coordinator until the run is over and everybody knows."""
-        course = self.course(strategy)
+        run = self.run()
+        course = Course(run, strategy or Mean())
         service = CoordinatorService(
             {name: key.public for name, key in self.keys.items()},
-            attendance=course.attending,
+            attendance=run.attending,
             attest=self.attest,
             clock=lambda: NOW,
             ticks=monotonic,

@@ -9,10 +9,12 @@ from wardian._internal.clock import monotonic, unix_time
 from wardian._internal.consortium import Consortium
 from wardian._internal.log import Field
 from wardian.broker.limits import ServiceLimits
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, JobFailed
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
+from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
 from wardian.learning.records import RecordDict
 from wardian.learning.strategies.terms import build_strategy
@@ -44,8 +46,8 @@ def _try_keeping(enclave: Enclave, host: HostSettings) -> str:
         keeper = RunKeeper(place, sealing=EnclaveSealing(enclave))
         keeper.save(
             Standing(
-                run=bytes(32), round=1, head=bytes(32), model=ArrayRecord(),
-                strategy=RecordDict(), history=(),
+                run=bytes(32), secret=Secret.random(32), round=1, head=bytes(32),
+                model=ArrayRecord(), strategy=RecordDict(), history=(),
             )
         )  # fmt: skip
         found = RunKeeper(place, sealing=EnclaveSealing(enclave)).load()
@@ -67,7 +69,6 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
     if len(host.listen) != 1:
         raise ConfigError("host settings: an aggregator needs an address")
     store = _store(host)
-    strategy = build_strategy(plan.strategy)
 
     def tell(said: dict[str, object]) -> None:
         """Tell the host what it sees anyway: who comes and goes, and how far the run is."""
@@ -79,18 +80,18 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
         }
         enclave.announce(str(said["event"]), **known)
 
-    course = Course(
+    run = Run(
         plan,
-        strategy,
         keeper=RunKeeper(store, sealing=EnclaveSealing(enclave)),
         spill=store,
         ticks=monotonic,
         tell=tell,
     )
+    course = Course(run, build_strategy(plan.strategy))
     most = len(plan.parties) + SPARE_CONNECTIONS
     service = CoordinatorService(
         {name: bytes.fromhex(party.key) for name, party in plan.parties.items()},
-        attendance=course.attending,
+        attendance=run.attending,
         attest=enclave.evidence,
         clock=unix_time,
         ticks=monotonic,

@@ -152,7 +152,7 @@ async def test_a_coordinator_that_was_put_back_is_refused(tmp_path: Path) -> Non
 async def test_an_update_larger_than_memory_goes_over_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wardian.learning.coordinator.course.IN_MEMORY_BYTES", 1024)
+    monkeypatch.setattr("wardian.learning.coordinator.run.IN_MEMORY_BYTES", 1024)
     consort = Consort(tmp_path, "a", "b", rounds=2, evaluate_every=0)
     shape = (700, 1000)  # three chunks
     model = await consort.whole(lambda: counting_app(shape))

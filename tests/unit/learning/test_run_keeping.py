@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from simulators.consortium import ToySealing
 
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, PolicyDenied, SealError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
@@ -24,6 +25,7 @@ def standing(number: int) -> Standing:
     model = ArrayRecord({"w": np.full(300_000, number, np.float64), "none": np.zeros(0)})
     state = RecordDict({"moments": model, "counts": MetricRecord({"n": number})})
     return Standing(
+        secret=Secret(bytes(range(32))),
         run=bytes(32), round=number, head=bytes([number]) * 32, model=model, strategy=state,
         history=(LINE,) * number,
     )  # fmt: skip

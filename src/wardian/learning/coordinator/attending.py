@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 Tell = Callable[[dict[str, object]], None]
 """Told of everything that happens, as JSON takes it: names and numbers, no content."""
 
+Ending = Callable[[str], tuple[Over, RecordDict]]
+"""Returns what a party is told when the run is over."""
+
 ONE_FOR_ALL_BYTES: Final = 1024**2
 """A question of no more is put into frames once for everybody."""
 LINGER_S: Final = 60.0
@@ -50,7 +53,7 @@ class Attending:
         self._here: dict[str, Attendant] = {}
         self._question: Question | None = None
         self._head = b""
-        self._over: tuple[Over, RecordDict] | None = None
+        self._over: Ending | None = None
         self._informed: set[str] = set()
         self._changed = asyncio.Event()
 
@@ -169,18 +172,18 @@ class Attending:
         for each in self._here.values():
             each.tell_news(News(line=line))
 
-    async def finish(self, over: Over, content: RecordDict, *, parties: int) -> None:
+    async def finish(self, over: Ending, *, parties: int) -> None:
         """Return when all `parties` know that the run is over, or had time enough to come."""
-        self._over = over, content
+        self._over = over
         until = self._ticks() + LINGER_S
         present = list(self._here.values())
-        await asyncio.gather(*(self._tell_over(each, self._over) for each in present))
+        await asyncio.gather(*(self._tell_over(each, over) for each in present))
         while (left_s := until - self._ticks()) > 0 and len(self._informed) < parties:
             await self.wait(left_s)
 
-    async def _tell_over(self, attendant: Attendant, over: tuple[Over, RecordDict]) -> None:
+    async def _tell_over(self, attendant: Attendant, over: Ending) -> None:
         try:
-            await attendant.tell_over(*over)
+            await attendant.tell_over(*over(attendant.party))
         except TransportError:
             attendant.abort()
 

@@ -1,4 +1,4 @@
-"""A run from its first model to its last: who is asked what, and what becomes of the answers.
+"""A federated run from its first model to its last: who is asked what, and what is made of it.
 
 gather      wait until the quorum attends, and a little for the others
 train       ask the cohort; below the quorum, ask again
@@ -7,197 +7,183 @@ seal        the new standing is on the disk before anybody is told of it (TRUST 
 evaluate    ask those who attend what the model is worth on their own data
 """
 
-import asyncio
-import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final
 
 import msgspec
 
-from wardian._internal.clock import Monotonic
-from wardian._internal.consortium import Consortium
 from wardian.errors import FormatError, JobFailed, PolicyDenied
 from wardian.learning.arrays import ArrayRecord
-from wardian.learning.chain import first_head, next_head
-from wardian.learning.content import array_bytes, specs_of
-from wardian.learning.coordinator.attending import Attending, Tell
-from wardian.learning.coordinator.keeping import RunKeeper, Standing
-from wardian.learning.coordinator.question import SPILLED, Question, Wanted
+from wardian.learning.chain import next_head
+from wardian.learning.content import specs_of
+from wardian.learning.coordinator.keeping import Standing
+from wardian.learning.coordinator.question import Wanted
+from wardian.learning.coordinator.run import Run, whole, worked
 from wardian.learning.message import MessageType
-from wardian.learning.messages import Arrays, ArraySpec, Over, RoundLine
-from wardian.learning.records import ConfigRecord, Metric, MetricRecord, RecordDict
-from wardian.learning.rounds import Outcome, Round, cohort
+from wardian.learning.messages import Arrays, ArraySpec, RoundLine
+from wardian.learning.records import ConfigRecord, Metric, RecordDict
+from wardian.learning.replies import Replies
+from wardian.learning.rounds import Outcome, cohort
 from wardian.learning.staging import StagedReplies
 from wardian.learning.strategies.strategy import Strategy
 
-T = TypeVar("T")
-
-IN_MEMORY_BYTES: Final = 256 * 1024**2
-"""Answers of a round that are larger together lie on disk, sealed."""
-AT_ONCE_BYTES: Final = 1024**2
-"""What is made of less is made at once: another thread would take longer."""
 MAX_REASON: Final = 200
 _PLACES: Final = {MessageType.QUERY: 0, MessageType.TRAIN: 1, MessageType.EVALUATE: 2}
 
 
-class Course:
-    """One run, for whoever attends (`attending`)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a round's cohort answered.
 
-    def __init__(
-        self,
-        plan: Consortium,
-        strategy: Strategy,
-        *,
-        keeper: RunKeeper,
-        spill: Path,
-        ticks: Monotonic,
-        tell: Tell = lambda _: None,
-    ) -> None:
-        """Go on where `keeper` says that the run stands, or begin one.
+    Attributes:
+        outcome: who did.
+        replies: what, as the strategy sees it.
+        bytes: of all answers.
+        began: when they were asked, by the run's `ticks`.
+    """
+
+    outcome: Outcome
+    replies: Replies
+    bytes: int
+    began: float
+
+
+class Course:
+    """Federated rounds, for whoever attends."""
+
+    def __init__(self, run: Run, strategy: Strategy) -> None:
+        """Go on where `run` stands.
 
         Args:
-            plan: what the parties agreed to.
-            strategy: what becomes of answers.
-            keeper: keeps where the run stands.
-            spill: a directory for answers that are too large for memory, which is there.
-            ticks: seconds that never go back.
-            tell: told of progress.
+            run: this one.
+            strategy: what becomes of answers, as it is at the beginning of a run.
 
         Raises:
-            SealError: what is kept is not this run's.
+            FormatError: what is kept is none of this strategy's.
         """
-        self._plan, self._strategy, self._keeper = plan, strategy, keeper
-        self._spill, self._ticks = spill, ticks
-        for left in spill.glob(f"{SPILLED}*"):  # of a process before: nobody has its key
-            left.unlink(missing_ok=True)
-        self._standing = keeper.load()
-        self._run = secrets.token_bytes(32) if self._standing is None else self._standing.run
-        if self._standing is not None:
-            strategy.restore(self._standing.strategy)
-        self.attending = Attending(self._run, ticks=ticks, tell=tell)
-        if self._standing is not None:
-            self.attending.round = self._standing.round
+        self._run, self._strategy = run, strategy
+        if run.standing is not None:
+            strategy.restore(run.standing.strategy)
 
     async def run(self) -> ArrayRecord:
         """Return the model after the last round, once it is made, kept and told.
 
         Raises:
             JobFailed: too few answered, again and again.
+            PolicyDenied: no further round is allowed.
             SealError: the disk does not take the standing; nobody was told of it.
         """
         try:
-            standing = self._standing or await self._begin()
-            while standing.round < self._plan.run.rounds:
+            standing = self._run.standing or await self._begin()
+            while standing.round < self._run.plan.run.rounds:
                 standing = await self._one_round(standing)
         except (JobFailed, PolicyDenied) as err:
-            await self._finish(str(err)[:MAX_REASON], None)
+            await self._run.finish(str(err)[:MAX_REASON], {})
             raise
-        await self._finish(None, standing)
+        model = whole(standing.model)
+        await self._run.finish(None, dict.fromkeys(self._run.plan.parties, model))
         return standing.model
 
     async def _begin(self) -> Standing:
         """Return the standing before the first round: one party gives the model."""
-        await self._gather()
-        giver = self._plan.initial or min(self.attending)
-        question = self._new_question(
+        run, plan = self._run, self._run.plan
+        await run.gather(needed=plan.initial)
+        giver = plan.initial or min(run.attending)
+        async with run.asked(
             MessageType.QUERY,
-            number=0,
+            number=1,
+            round_number=0,
             contents={giver: RecordDict({"config": self._config(0)})},
             quorum=1,
-            wanted=Wanted(arrays=None, max_bytes=self._plan.run.max_update_bytes, examples=False),
-        )
-        try:
-            outcome = await self.attending.put(question, head=first_head(self._run))
+            wanted=Wanted(arrays=None, max_bytes=plan.run.max_update_bytes, examples=False),
+        ) as (question, outcome):
             if not outcome.stands:
                 raise JobFailed(f"{giver} gave no first model: {outcome.dropped.get(giver, '')}")
-            staged = question.answers[giver]
-            model = staged.content()["arrays"]
-        finally:
-            question.forget()
+            model = question.answers[giver].content()["arrays"]
         if not isinstance(model, ArrayRecord):
             raise JobFailed(f"{giver} gave no first model")
-        standing = Standing(
-            run=self._run, round=0, head=first_head(self._run), model=model,
-            strategy=self._strategy.state(), history=(),
+        return await run.keep(
+            Standing(
+                run=run.id, secret=run.secret, round=0, head=run.head, model=model,
+                strategy=self._strategy.state(), history=(),
+            )
         )  # fmt: skip
-        return await self._keep(standing)
 
     async def _one_round(self, standing: Standing) -> Standing:
-        number = standing.round + 1
-        why = ""
-        for attempt in range(1, self._plan.run.attempts + 1):
-            await self._gather()
+        run, number = self._run, standing.round + 1
+        terms, why = run.plan.run, ""
+        for attempt in range(1, terms.attempts + 1):
+            await run.gather()
             chosen = cohort(
-                self.attending,
-                sample=self._plan.run.sample,
-                quorum=self._plan.run.quorum,
-                seed=self._plan.run.seed,
-                number=number,
-                attempt=attempt,
-            )
-            question = self._training(standing, number, chosen)
-            began = self._ticks()
+                run.attending, sample=terms.sample, quorum=terms.quorum,
+                seed=terms.seed, number=number, attempt=attempt,
+            )  # fmt: skip
             try:
-                outcome = await self.attending.put(question, head=standing.head)
-                if outcome.stands:
-                    return await self._conclude(standing, question, outcome, began=began)
-                why = f"fewer than {self._plan.run.quorum} parties answered"
+                kept = await self._train(standing, number, chosen)
+                if kept is not None:
+                    return kept
+                why = f"fewer than {terms.quorum} parties answered"
             except (FormatError, JobFailed) as err:  # no model can be made of these answers
                 why = str(err)[:MAX_REASON]
-            finally:
-                question.forget()
-            self.attending.say("round.failed", round=number, attempt=attempt, reason=why)
+            run.attending.say("round.failed", round=number, attempt=attempt, reason=why)
         raise JobFailed(f"round {number}: {why}")
 
-    def _training(self, standing: Standing, number: int, parties: tuple[str, ...]) -> Question:
-        contents = self._strategy.configure_train(
-            number, standing.model, self._config(number), parties
-        )
+    async def _train(
+        self, standing: Standing, number: int, parties: tuple[str, ...]
+    ) -> Standing | None:
+        """Return the standing after the round; None if too few answered."""
+        run, began = self._run, self._run.ticks()
         arrays = _array_specs(standing.model)
-        return self._new_question(
+        async with run.asked(
             MessageType.TRAIN,
-            number=number,
-            contents=contents,
-            quorum=self._plan.run.quorum,
+            number=_number(number, MessageType.TRAIN),
+            round_number=number,
+            contents=self._strategy.configure_train(
+                number, standing.model, self._config(number), parties
+            ),
+            quorum=run.plan.run.quorum,
             wanted=Wanted(
                 arrays=dict.fromkeys(self._strategy.records, arrays),
-                max_bytes=self._plan.run.max_update_bytes,
+                max_bytes=run.plan.run.max_update_bytes,
                 examples=True,
             ),
-        )
+        ) as (question, outcome):
+            if not outcome.stands:
+                return None
+            answered = {party: question.answers[party] for party in outcome.answered}
+            size = sum(each.total_bytes for each in question.answers.values())
+            answers = Answers(
+                outcome=outcome, replies=StagedReplies(answered), bytes=size, began=began
+            )
+            return await self._conclude(standing, number, answers)
 
-    async def _conclude(
-        self, standing: Standing, question: Question, outcome: Outcome, *, began: float
-    ) -> Standing:
+    async def _conclude(self, standing: Standing, number: int, answers: Answers) -> Standing:
         """Return the standing after the round: made, kept, told, and evaluated."""
-        number = question.round_number
-        replies = StagedReplies({party: question.answers[party] for party in outcome.answered})
+        run, outcome = self._run, answers.outcome
 
-        def aggregate() -> tuple[ArrayRecord, MetricRecord, bytes]:
-            model, metrics = self._strategy.aggregate_train(number, standing.model, replies)
-            content = RecordDict({"arrays": model})
-            head = next_head(standing.head, number=number, cohort=outcome.answered, model=content)
-            return model, metrics, head
+        def aggregate() -> tuple[ArrayRecord, dict[str, Metric], bytes]:
+            model, metrics = self._strategy.aggregate_train(number, standing.model, answers.replies)
+            head = next_head(
+                standing.head, number=number, cohort=outcome.answered, model=whole(model)
+            )
+            return model, dict(metrics), head
 
-        size = sum(each.total_bytes for each in question.answers.values())
-        model, metrics, head = await _worked(aggregate, size)
+        model, metrics, head = await worked(aggregate, answers.bytes)
         line = RoundLine(
             round=number,
             cohort=outcome.answered,
             dropped=outcome.dropped,
-            bytes=size,
-            seconds=self._ticks() - began,
-            metrics=dict(metrics),  # type: ignore[arg-type]
+            bytes=answers.bytes,
+            seconds=run.ticks() - answers.began,
+            metrics=metrics,  # type: ignore[arg-type]
         )
-        kept = await self._keep(
-            Standing(
-                run=self._run, round=number, head=head, model=model,
+        kept = await run.keep(
+            replace(
+                standing, round=number, head=head, model=model,
                 strategy=self._strategy.state(), history=(*standing.history, line),
             )
         )  # fmt: skip
-        self.attending.say(
+        run.attending.say(
             "round.done",
             round=number,
             parties=len(line.cohort),
@@ -205,103 +191,45 @@ class Course:
             dropped=dict(line.dropped),
             bytes=line.bytes,
         )
-        every = self._plan.run.evaluate_every
+        every = run.plan.run.evaluate_every
         if every and number % every == 0:
-            found = await self._evaluate(kept)
-            line = msgspec.structs.replace(line, evaluation=found)
+            line = msgspec.structs.replace(line, evaluation=await self._evaluate(kept))
             kept = replace(kept, history=(*standing.history, line))
-        self.attending.tell_news(line)
+        run.attending.tell_news(line)
         return kept
 
     async def _evaluate(self, standing: Standing) -> dict[str, Metric]:
         """Return what those who attend say that the model is worth; nothing depends on it."""
-        parties = tuple(self.attending)
+        run = self._run
         contents = self._strategy.configure_evaluate(
-            standing.round, standing.model, self._config(standing.round), parties
+            standing.round, standing.model, self._config(standing.round), tuple(run.attending)
         )
         if not contents:
             return {}
-        question = self._new_question(
+        async with run.asked(
             MessageType.EVALUATE,
-            number=standing.round,
+            number=_number(standing.round, MessageType.EVALUATE),
+            round_number=standing.round,
             contents=contents,
             quorum=1,
             wanted=Wanted(arrays={}, max_bytes=0, examples=True),
-        )
-        outcome = await self.attending.put(question, head=standing.head)
-        if not outcome.stands:
-            return {}
-        replies = StagedReplies({party: question.answers[party] for party in outcome.answered})
-        found = self._strategy.aggregate_evaluate(standing.round, replies)
-        self.attending.say("round.evaluated", round=standing.round)
+        ) as (question, outcome):
+            if not outcome.stands:
+                return {}
+            answered = {party: question.answers[party] for party in outcome.answered}
+            found = self._strategy.aggregate_evaluate(standing.round, StagedReplies(answered))
+        run.attending.say("round.evaluated", round=standing.round)
         return dict(found)
 
-    async def _keep(self, standing: Standing) -> Standing:
-        await _worked(lambda: self._keeper.save(standing), standing.model.nbytes)
-        self._standing, self.attending.round = standing, standing.round
-        return standing
-
-    async def _finish(self, failure: str | None, standing: Standing | None) -> None:
-        """Tell everybody that the run is over, and wait for those who are away."""
-        known = standing or self._standing
-        content = RecordDict({"arrays": standing.model}) if standing is not None else RecordDict()
-        over = Over(
-            run=self._run,
-            round=known.round if known is not None else 0,
-            head=known.head if known is not None else first_head(self._run),
-            failure=failure,
-            records=specs_of(content),
-        )
-        self.attending.say("run.over", failure=failure, round=over.round)
-        await self.attending.finish(over, content, parties=len(self._plan.parties))
-
-    def _new_question(
-        self,
-        kind: MessageType,
-        *,
-        number: int,
-        contents: Mapping[str, RecordDict],
-        quorum: int,
-        wanted: Wanted,
-    ) -> Question:
-        arrays = wanted.arrays or {}
-        size = sum(_bytes(specs) for specs in arrays.values()) * len(contents)
-        return Question(
-            number=4 * number + _PLACES[kind] + 1,
-            round_number=number,
-            kind=kind,
-            contents=contents,
-            round=Round(contents, quorum=quorum, until=self._ticks() + self._plan.run.answer_s),
-            wanted=wanted,
-            spill=self._spill if size > IN_MEMORY_BYTES else None,
-        )
-
-    async def _gather(self) -> None:
-        """Return when enough attend, and the others have had their time to come."""
-        until = self._ticks() + self._plan.run.gather_s
-        while True:
-            enough = len(self.attending) >= self._plan.run.quorum
-            giver = self._plan.initial
-            if self._standing is None and giver is not None:
-                enough = enough and giver in list(self.attending)
-            left_s = until - self._ticks()
-            if enough and (left_s <= 0 or len(self.attending) == len(self._plan.parties)):
-                return
-            await self.attending.wait(left_s if enough else None)
-
     def _config(self, number: int) -> ConfigRecord:
-        return ConfigRecord({"server-round": number, **self._plan.app})
+        return ConfigRecord({"server-round": number, **self._run.plan.app})
 
 
-async def _worked(work: Callable[[], T], size: int) -> T:
-    """Return what `work` on `size` bytes returns; much is done in a thread, beside connections."""
-    return work() if size <= AT_ONCE_BYTES else await asyncio.to_thread(work)
+def _number(round_number: int, kind: MessageType) -> int:
+    """Return the number of the question of this kind in the round."""
+    return 4 * round_number + _PLACES[kind] + 1
 
 
 def _array_specs(model: ArrayRecord) -> tuple[ArraySpec, ...]:
-    (spec,) = specs_of(RecordDict({"arrays": model}))
+    (spec,) = specs_of(whole(model))
     return spec.arrays if isinstance(spec, Arrays) else ()
-
-
-def _bytes(specs: tuple[ArraySpec, ...]) -> int:
-    return sum(array_bytes(each) for each in specs)

@@ -24,6 +24,7 @@ from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import chunks, content_bytes, rebuild, specs_of
 from wardian.learning.messages import (
     CHUNK_BYTES,
+    Digest,
     RoundLine,
     Specs,
     decode_specs,
@@ -38,7 +39,8 @@ _PREFIX: Final = "strategy."
 
 
 class _Sealed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    run: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    run: Digest
+    secret: Digest
     round: int
     head: bytes
     content: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
@@ -53,6 +55,7 @@ class Standing:
 
     Attributes:
         run: 32 random bytes that name it.
+        secret: 32 random bytes that nobody else knows.
         round: the newest that is complete; 0: there is a first model, and nothing more.
         head: of the chain of outcomes.
         model: after that round.
@@ -61,6 +64,7 @@ class Standing:
     """
 
     run: bytes
+    secret: Secret
     round: int
     head: bytes
     model: ArrayRecord
@@ -100,6 +104,7 @@ class RunKeeper:
         }
         return Standing(
             run=kept.run,
+            secret=Secret(kept.secret),
             round=kept.round,
             head=kept.head,
             model=model,
@@ -120,6 +125,7 @@ class RunKeeper:
             self._write(name, content, key)
             kept = _Sealed(
                 run=standing.run,
+                secret=standing.secret.reveal(),
                 round=standing.round,
                 head=standing.head,
                 content=name,

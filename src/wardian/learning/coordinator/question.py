@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardian.errors import FormatError, PolicyDenied
-from wardian.learning.content import Spec, content_bytes
+from wardian.learning.content import Spec, array_bytes, content_bytes
 from wardian.learning.message import MessageType
 from wardian.learning.messages import Answer, Arrays, ArraySpec, Config, Metrics
 from wardian.learning.records import RecordDict
@@ -24,14 +24,24 @@ class Wanted:
     """What an answer has to be made of.
 
     Attributes:
-        arrays: the arrays of each array record, exactly; None: any one record named "arrays".
+        arrays: the arrays of each array record, exactly, or None where any are welcome; None for
+            all: any one record named "arrays".
         max_bytes: of all arrays together.
         examples: whether it says of how many records it speaks.
+        settings: the records of settings that it has to have.
     """
 
-    arrays: Mapping[str, tuple[ArraySpec, ...]] | None
+    arrays: Mapping[str, tuple[ArraySpec, ...] | None] | None
     max_bytes: int
     examples: bool
+    settings: frozenset[str] = frozenset()
+
+    def expected_bytes(self) -> int:
+        """Return how large an answer is; of arrays whose form is open, the most that they may be."""
+        given = list((self.arrays or {}).values())
+        if None in given:
+            return self.max_bytes
+        return sum(array_bytes(each) for specs in given for each in specs or ())
 
     def demand(self, specs: tuple[Spec, ...]) -> None:
         """Return if an answer of `specs` is welcome; none of its content was read yet.
@@ -45,12 +55,14 @@ class Wanted:
         found = {each.name: each.arrays for each in specs if isinstance(each, Arrays)}
         if len({each.name for each in specs}) < len(specs):
             raise FormatError("answer: a record is there twice")
-        if any(isinstance(each, Config) for each in specs):
-            raise FormatError("answer: settings were not asked for")
+        if {each.name for each in specs if isinstance(each, Config)} != self.settings:
+            raise FormatError("answer: other settings than those that were asked for")
         if self.arrays is None:
             if set(found) != {"arrays"} or not found["arrays"]:
                 raise FormatError('answer: one array record was asked for, "arrays"')
-        elif found != dict(self.arrays):
+        elif found != {
+            name: found.get(name) if specs is None else specs for name, specs in self.arrays.items()
+        }:
             raise FormatError("answer: other arrays than those that were asked for")
         self._demand_metrics([each for each in specs if isinstance(each, Metrics)])
 
