@@ -37,7 +37,7 @@ class Wanted:
     settings: frozenset[str] = frozenset()
 
     def expected_bytes(self) -> int:
-        """Return how large an answer is; of arrays whose form is open, the most that they may be."""
+        """Return how large an answer is, or may be where its form is open."""
         given = list((self.arrays or {}).values())
         if None in given:
             return self.max_bytes
