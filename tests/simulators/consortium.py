@@ -147,6 +147,7 @@ class Consort:
         self.news: list[RoundLine] = []
         self.heard: Callable[[dict[str, object]], None] = self.said.append
         self.code = CODE
+        self.course_of: Callable[[Run], Course] = lambda run: Course(run, Mean())
 
     @property
     def policy(self) -> AppraisalPolicy:
@@ -176,7 +177,7 @@ class Consort:
     ) -> ArrayRecord:
         """Run the coordinator until the run is over and everybody knows."""
         run = self.run()
-        course = Course(run, strategy or Mean())
+        course = self.course_of(run) if strategy is None else Course(run, strategy)
         service = CoordinatorService(
             {name: key.public for name, key in self.keys.items()},
             attendance=run.attending,

@@ -16,8 +16,8 @@ from wardian.learning.coordinator.course import Course
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
+from wardian.learning.planned import planned_strategy
 from wardian.learning.records import RecordDict
-from wardian.learning.strategies.terms import build_strategy
 from wardian.roles import start
 from wardian.roles.enclave_sealing import EnclaveSealing
 from wardian.roles.host import HostSettings
@@ -87,7 +87,7 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
         ticks=monotonic,
         tell=tell,
     )
-    course = Course(run, build_strategy(plan.strategy))
+    course = Course(run, planned_strategy(plan, run=run.id, secret=run.secret))
     most = len(plan.parties) + SPARE_CONNECTIONS
     service = CoordinatorService(
         {name: bytes.fromhex(party.key) for name, party in plan.parties.items()},

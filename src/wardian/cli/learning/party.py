@@ -27,7 +27,9 @@ from wardian.learning.app import ClientApp
 from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
+from wardian.learning.party.planned import planned_app
 from wardian.learning.party.resident import Party
+from wardian.learning.planned import verify_plan
 from wardian.learning.records import ConfigRecord
 
 
@@ -67,6 +69,7 @@ def party(
     """
     logs.configure(role="party", level="info")
     plan = settings.load(consortium, Consortium)
+    verify_plan(plan)
     if name not in plan.parties:
         raise ConfigError(f"{consortium}: names no party {name!r}")
     signer = read_owner_key(key, passphrase_file)
@@ -102,7 +105,7 @@ def party(
     with _one_of(state):
         taking_part = Party(
             name,
-            load_app(app_at),
+            planned_app(load_app(app_at), plan, signer=signer),
             dial=dial,
             memory=MemoryFile(state),
             run_config=ConfigRecord(plan.app),

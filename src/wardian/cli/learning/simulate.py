@@ -1,23 +1,26 @@
 """`wardian fl simulate`: a whole run in one process, without keys, sockets or an enclave."""
 
+import secrets
 from pathlib import Path
 
 import click
+import msgspec
 import numpy as np
 
 from wardian._internal import settings
-from wardian._internal.consortium import Consortium
+from wardian._internal.consortium import Consortium, PartyTerms
 from wardian.cli.files import path_option
 from wardian.cli.learning.history import HISTORY, encode_line
 from wardian.cli.learning.party import load_app
+from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.message import Message, MessageType, Metadata
 from wardian.learning.messages import RoundLine
+from wardian.learning.planned import planned_strategy
 from wardian.learning.records import ConfigRecord, RecordDict, Setting
 from wardian.learning.simulation import RoundResult, simulate
-from wardian.learning.strategies.terms import build_strategy
 
 
 @click.command("simulate")
@@ -36,17 +39,19 @@ def simulate_run(
     shows what came of it.
     """
     plan, app = settings.load(consortium, Consortium), load_app(app_at)
-    number = parties or len(plan.parties)
+    if parties is not None:
+        plan = _of_so_many(plan, parties)
+    number = len(plan.parties)
     history = simulate(
         app,
-        build_strategy(plan.strategy),
+        planned_strategy(plan, run=secrets.token_bytes(32), secret=Secret.random(32)),
         number,
         _first_model(app, plan, number),
         rounds or plan.run.rounds,
         config=dict(plan.app),
         seed=plan.run.seed,
         sample=plan.run.sample,
-        quorum=min(plan.run.quorum, number),
+        quorum=plan.run.quorum,
         attempts=plan.run.attempts,
         evaluate_every=plan.run.evaluate_every,
     )
@@ -54,11 +59,20 @@ def simulate_run(
     lines = [encode_line(_line(each)) for each in history.rounds]
     (out / HISTORY).write_bytes(b"".join(lines))
     np.savez(out / "model.npz", allow_pickle=False, **dict(history.arrays))
+    if plan.masking is not None:
+        click.echo("masks were left out: they change a sum by rounding alone")
     last = history.rounds[-1]
     told = {**last.metrics, **last.evaluation}
     numbers = "  ".join(f"{k} {v:.4g}" for k, v in told.items() if isinstance(v, int | float))
     click.echo(f"{len(history.rounds)} rounds of {number} parties: {numbers}")
     click.echo(f"{out / HISTORY}, {out / 'model.npz'}: written")
+
+
+def _of_so_many(plan: Consortium, number: int) -> Consortium:
+    """Return `plan` with other parties, so many; their keys are numbers."""
+    named = {f"party-{place}": PartyTerms(key=f"{place + 1:064x}") for place in range(number)}
+    run = msgspec.structs.replace(plan.run, quorum=min(plan.run.quorum, number))
+    return msgspec.structs.replace(plan, parties=named, run=run, initial=None)
 
 
 def _first_model(app: ClientApp, plan: Consortium, parties: int) -> ArrayRecord:

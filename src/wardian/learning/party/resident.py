@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from wardian._internal.log import event
 from wardian.errors import PeerProtocolError, TransportError, WardianError
-from wardian.learning.app import ClientApp, Context
+from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
 from wardian.learning.message import Message, Metadata
@@ -48,7 +48,7 @@ class Party:
     def __init__(
         self,
         name: str,
-        app: ClientApp,
+        app: Handler,
         *,
         dial: Callable[[], Awaitable[CoordinatorLink]],
         memory: MemoryFile,
@@ -170,6 +170,10 @@ class Party:
         )
         try:
             reply = self._app(Message(content, metadata=metadata), context)
+        except WardianError as err:  # says what is wrong; to this party's own log alone
+            reason = str(err)[:MAX_REASON]
+            event(log, "party.app-failed", level=logging.ERROR, round=ask.round, reason=reason)
+            return f"the app failed: {type(err).__name__}"
         except Exception as err:
             log.exception("the party's app failed")
             return f"the app failed: {type(err).__name__}"[:MAX_REASON]
