@@ -1,5 +1,6 @@
 """From parties with data to answers: a run of processes, published by a party, and served."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,28 +12,40 @@ from mesh import RunningMesh
 
 import wardian as client_library
 
+BROKEN = 'raise ValueError("no such layer")\n    layers = ['
+
 
 class PublishingConsortium(Consortium):
-    """The party `a` publishes and writes nothing in the clear; `b` writes its arrays."""
+    """`a` publishes and writes nothing in the clear; `b` writes its arrays, and cannot publish."""
 
-    @property
-    def served(self) -> Path:
-        return self.place / "served"
+    def served(self, name: str) -> Path:
+        return self.place / f"served-{name}"
 
-    def publisher(self) -> Process:
-        self.parties["a"] = Process(
-            self.place / "a.log",
-            *("party", "a", "--app", APP, "--aggregator", f"127.0.0.1:{self.port}"),
+    def publisher(self, name: str, app: Path, *options: object) -> Process:
+        self.parties[name] = Process(
+            self.place / f"{name}.log",
+            *("party", name, "--app", app, "--aggregator", f"127.0.0.1:{self.port}"),
             *("--consortium", self.plan, "--policy", self.state / "party-policy.toml"),
-            *("--key", self.key("a"), "--state", self.place / "party-a"),
-            *("--set", "partition-id=0", "--publish", self.served),
+            *("--key", self.key(name), "--state", self.place / f"party-{name}"),
+            *("--set", f"partition-id={self.names.index(name)}"),
+            *("--publish", self.served(name), *options),
         )
-        return self.parties["a"]
+        return self.parties[name]
+
+    def broken_app(self) -> Path:
+        """Return the example's app, which trains as ever, but whose export fails."""
+        place = self.place / "broken"
+        shutil.copytree(APP.parent, place)
+        text = (place / "app.py").read_text()
+        assert text.count("layers = [") == 1
+        (place / "app.py").write_text(text.replace("layers = [", BROKEN))
+        return place / "app.py"
+
+    def status_of(self, name: str) -> int:
+        return self.parties[name].process.wait(120)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what `b` wrote when the run was over, with status 0 everywhere."""
-        for process in (*self.parties.values(), self.aggregator):
-            assert process.process.wait(120) == 0, process.text[-2000:]
+        """Return what `b` wrote when the run was over."""
         return dict(np.load(self.model("b")))
 
 
@@ -40,9 +53,11 @@ class PublishingConsortium(Consortium):
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PublishingConsortium]:
     consortium = PublishingConsortium(tmp_path_factory.mktemp("consortium"), "a", "b", rounds=5)
     try:
-        consortium.publisher()
-        consortium.party("b")
-        consortium.arrays()
+        consortium.publisher("a", APP)
+        consortium.publisher("b", consortium.broken_app(), "-o", consortium.model("b"))
+        assert consortium.status_of("a") == 0, consortium.parties["a"].text[-2000:]
+        assert consortium.status_of("b") == 1, consortium.parties["b"].text[-2000:]
+        assert consortium.aggregator.process.wait(90) == 0, consortium.aggregator.text[-2000:]
         yield consortium
     finally:
         consortium.end()
@@ -52,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PublishingConsorti
 def mesh(
     run: PublishingConsortium, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningMesh]:
-    serving = RunningMesh(state=tmp_path_factory.mktemp("mesh") / "state", example=run.served)
+    serving = RunningMesh(state=tmp_path_factory.mktemp("mesh") / "state", example=run.served("a"))
     try:
         yield serving.start()
     finally:
@@ -86,31 +101,43 @@ def test_what_was_learnt_together_answers(run: PublishingConsortium, mesh: Runni
 
 def test_the_model_is_nowhere_in_the_clear(run: PublishingConsortium, mesh: RunningMesh) -> None:
     """Neither with the party that published it, nor with the aggregator, nor where it is served."""
-    places = (run.served, run.place / "party-a", run.state, mesh.state)
+    places = (run.served("a"), run.place / "party-a", run.state, mesh.state)
     found = b"".join(
         path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()
     )
     assert len(found) > 20_000
     for array in run.arrays().values():
         assert array.tobytes()[:32] not in found
-    key = (run.served / "digits.key").read_text().strip()
+    key = (run.served("a") / "digits.key").read_text().strip()
     assert key not in run.parties["a"].text + run.aggregator.text + mesh.screen
 
 
 def test_the_party_said_how_it_is_served(run: PublishingConsortium) -> None:
     told = run.parties["a"].text
-    assert f"serve it: wardian up {run.served}" in told
+    assert f"serve it: wardian up {run.served('a')}" in told
     assert "digits version 1" in told
     assert sorted(path.name for path in (run.place / "party-a").iterdir()) == [
         *("history.jsonl", "lock", "party.state"),  # and no model any more
     ]
 
 
+def test_an_export_that_failed_costs_no_model(run: PublishingConsortium) -> None:
+    """The aggregator is gone; the same command, with an app that exports, goes on from there."""
+    assert "failed: ValueError: no such layer" in run.parties["b"].text
+    assert not run.served("b").exists()
+    sealed = (run.place / "party-b" / "model.sealed").read_bytes()
+    assert not any(array.tobytes()[:32] in sealed for array in run.arrays().values())
+    run.publisher("b", APP)
+    assert run.status_of("b") == 0, run.parties["b"].text[-2000:]
+    assert (run.served("b") / "example.toml").is_file()
+    assert not (run.place / "party-b" / "model.key").exists()
+
+
 def test_a_place_that_is_taken_is_said_before_anything_is_sent(run: PublishingConsortium) -> None:
     command = wardian(
         *("party", "a", "--app", APP, "--aggregator", f"127.0.0.1:{run.port}"),
         *("--consortium", run.plan, "--policy", run.state / "party-policy.toml"),
-        *("--key", run.key("a"), "--state", run.place / "another", "--publish", run.served),
+        *("--key", run.key("a"), "--state", run.place / "another", "--publish", run.served("a")),
     )
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2

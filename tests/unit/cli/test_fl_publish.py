@@ -15,6 +15,7 @@ from wardian.cli.learning.arrays_file import encode_arrays, read_arrays
 from wardian.cli.learning.kept import KEY, PIN, SEALED, forget_model, keep_model, kept_model
 from wardian.cli.learning.publication import Servable, write_deployment
 from wardian.cli.main import cli
+from wardian.cli.owner.keys import read_owner_key
 from wardian.cli.up.example import Source
 from wardian.cli.up.sealed import take_sealed
 from wardian.crypto.recipients import BrokerKey
@@ -176,6 +177,67 @@ def test_arrays_in_the_clear_are_published_as_the_version_that_is_said(place: Pa
         assert weights().astype("<f4").tobytes() in opened(out, version=7)
         assert Source.read(out).example.models["three"].version == 7
         assert (place / "tried" / "model.npz").exists()  # it is the user's
+
+
+def test_owners_sign_for_what_was_published(place: Path) -> None:
+    """Elsewhere than on a laptop: the owners' keys stand in wardian.toml, and they sign a line."""
+    assert tried(place).exit_code == 0
+    served, runner = place / "served", CliRunner()
+    key = place / "owner.key"
+    made = runner.invoke(cli, ["owner", "keygen", "--out", str(key)])
+    public = read_owner_key(key).public.hex()
+    assert public in made.output
+    agreed = (served / "wardian.toml").read_text().replace("owners = []", f'owners = ["{public}"]')
+    (served / "wardian.toml").write_text(agreed)
+    signed = runner.invoke(
+        cli,
+        [
+            *("owner", "model", str(served / "three.sealed"), "--key", str(key)),
+            *("--broker-key", str(served / "three.key"), "--measurement", "ab" * 32),
+            *("--agreed", str(served / "wardian.toml"), "-o", str(place / "three.line")),
+        ],
+    )
+    assert signed.exit_code == 0, signed.output + repr(signed.exception)
+    assert "three version 1" in signed.output
+
+
+# The party's own command
+
+
+@pytest.fixture
+def party(place: Path) -> list[str]:
+    """A party's command line; it has a key of its own, and nobody listens at the aggregator."""
+    CliRunner().invoke(cli, ["owner", "keygen", "--out", str(place / "a.key")])
+    public = read_owner_key(place / "a.key").public.hex()
+    (place / "plan.toml").write_text(PLAN.replace("ab" * 32, public))
+    policy = f'simulation_root_sha256 = "{"11" * 32}"\nmeasurements = ["{"22" * 32}"]\n'
+    (place / "policy.toml").write_text(policy)
+    options = {"app": "app.py", "consortium": "plan.toml", "policy": "policy.toml", "key": "a.key"}
+    options |= {"state": "state", "publish": "served"}
+    files = [part for name, file in options.items() for part in (f"--{name}", str(place / file))]
+    return ["party", "a", "--aggregator", "127.0.0.1:1", *files]
+
+
+def test_a_party_goes_on_from_the_model_that_it_kept(place: Path, party: list[str]) -> None:
+    """It was killed between the end of the run and its publication; the aggregator is gone."""
+    (place / "state").mkdir()
+    model = ArrayRecord({"file": weights(), "bias": np.arange(3.0)})
+    keep_model(place / "state", model, name="three")
+    done = CliRunner().invoke(cli, [*party, "-o", str(place / "model.npz")])
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    assert weights().astype("<f4").tobytes() in opened(place / "served")
+    assert read_arrays(place / "model.npz") == model
+    assert not (place / "state" / KEY).exists()
+
+
+def test_a_party_s_model_of_another_consortium_is_not_published(
+    place: Path, party: list[str]
+) -> None:
+    (place / "state").mkdir()
+    keep_model(place / "state", MODEL, name="another")
+    done = CliRunner().invoke(cli, party)
+    assert "is not the model that was kept" in str(done.exception)
+    assert not (place / "served").exists()
 
 
 # What goes wrong
