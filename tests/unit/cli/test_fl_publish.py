@@ -223,9 +223,10 @@ def test_a_party_goes_on_from_the_model_that_it_kept(place: Path, party: list[st
     (place / "state").mkdir()
     model = ArrayRecord({"file": weights(), "bias": np.arange(3.0)})
     keep_model(place / "state", model, name="three")
-    done = CliRunner().invoke(cli, [*party, "-o", str(place / "model.npz")])
+    options = ("-o", str(place / "model.npz"), "--publish-version", "2")
+    done = CliRunner().invoke(cli, [*party, *options])
     assert done.exit_code == 0, done.output + repr(done.exception)
-    assert weights().astype("<f4").tobytes() in opened(place / "served")
+    assert weights().astype("<f4").tobytes() in opened(place / "served", version=2)
     assert read_arrays(place / "model.npz") == model
     assert not (place / "state" / KEY).exists()
 

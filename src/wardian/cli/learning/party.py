@@ -50,6 +50,13 @@ from wardian.learning.records import ConfigRecord
 @click.option("--pccs", metavar="URL", help="Where the vendor's statements come from (hardware).")
 @click.option("-o", "--out", type=path_option, help="Write the model here, in the clear (.npz).")
 @publish_option
+@click.option(
+    "--publish-version",
+    type=click.IntRange(1, 2**31 - 1),
+    default=1,
+    show_default=True,
+    help="Of the model, where one of this name is served already.",
+)
 def party(
     *,
     name: str,
@@ -64,6 +71,7 @@ def party(
     pccs: str | None,
     out: Path | None,
     publish: Path | None,
+    publish_version: int,
 ) -> None:
     """Take part as NAME in the run of a consortium, until it is over.
 
@@ -134,7 +142,9 @@ def party(
                 node_config=node_config,
                 state=dict(memory.load().state),
             )
-            publish_model(app, model, context, directory=publish, name=plan.name)
+            publish_model(
+                app, model, context, directory=publish, name=plan.name, version=publish_version
+            )
             forget_model(state)
 
 
