@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,17 @@ def test_arrays_in_the_clear_are_published_as_the_version_that_is_said(place: Pa
         assert weights().astype("<f4").tobytes() in opened(out, version=7)
         assert Source.read(out).example.models["three"].version == 7
         assert (place / "tried" / "model.npz").exists()  # it is the user's
+
+
+def test_a_party_without_an_engine_publishes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base install has none; what the app exports is read within bounds all the same."""
+    monkeypatch.setitem(sys.modules, "wardian.inference.openvino", None)
+    done = tried(place)
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    assert "no engine is installed here to try it" in done.output
+    export = "\n\n@app.export()\ndef servable(arrays, context):\n    return b'garbage' * 9\n"
+    (place / "app.py").write_text(APP + export)
+    assert "no model that is served" in str(tried(place, published="other").exception)
 
 
 def test_owners_sign_for_what_was_published(place: Path) -> None:
