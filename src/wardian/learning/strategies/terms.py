@@ -10,6 +10,7 @@ import msgspec
 
 from wardian._internal.settings import Settings
 from wardian.errors import ConfigError
+from wardian.learning.strategies.bagging import Bagging
 from wardian.learning.strategies.fedavg import FedAvg
 from wardian.learning.strategies.fedprox import FedProx
 from wardian.learning.strategies.optimisers import FedAdam, FedAvgM, FedYogi
@@ -23,6 +24,16 @@ Whole = int | msgspec.UnsetType
 
 class NoTerms(Settings, frozen=True, kw_only=True):
     """Of `fedavg` and `median`: there is nothing to set."""
+
+
+class BaggingTerms(Settings, frozen=True, kw_only=True):
+    """Of `bagging`; see `Bagging`."""
+
+    columns: int
+    outputs: Whole = msgspec.UNSET
+    trees: Whole = msgspec.UNSET
+    depth: Whole = msgspec.UNSET
+    leaf: Real = msgspec.UNSET
 
 
 class FedProxTerms(Settings, frozen=True, kw_only=True):
@@ -68,6 +79,7 @@ class KrumTerms(Settings, frozen=True, kw_only=True):
 
 
 STRATEGIES: Final[Mapping[str, tuple[type[Settings], Callable[..., Strategy]]]] = {
+    "bagging": (BaggingTerms, Bagging),
     "fedadam": (AdaptiveTerms, FedAdam),
     "fedavg": (NoTerms, FedAvg),
     "fedavgm": (FedAvgMTerms, FedAvgM),
