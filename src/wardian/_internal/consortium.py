@@ -103,3 +103,5 @@ class Consortium(Settings, frozen=True, kw_only=True):
             raise ValueError("`initial` is none of `parties`")
         if "name" not in self.strategy:
             raise ValueError("`strategy.name` is missing")
+        if self.strategy.get("parties", len(self.parties)) != len(self.parties):
+            raise ValueError("`strategy.parties` is not the number of `parties`: leave it out")

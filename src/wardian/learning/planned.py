@@ -24,7 +24,7 @@ def planned_strategy(plan: Consortium, *, run: bytes, secret: Secret) -> Strateg
     Raises:
         ConfigError: names the setting that is wrong, or the two that exclude each other.
     """
-    strategy = build_strategy(plan.strategy)
+    strategy = build_strategy(plan.strategy, parties=len(plan.parties))
     if plan.masking is not None:
         name = str(plan.strategy["name"])
         verify_maskable(strategy=name, robust=strategy.robust, clips=plan.privacy is not None)

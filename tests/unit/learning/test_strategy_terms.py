@@ -89,6 +89,16 @@ def test_a_table_of_a_plan_has_the_name_and_the_settings():
     assert (type(made), made._liars, made._keep) == (Krum, 2, 3)
 
 
+def test_a_plan_knows_how_many_parties_there_are():
+    assert build_strategy({"name": "scaffold"}, parties=7)._parties == 7
+    assert build_strategy({"name": "scaffold", "parties": 7}, parties=7)._parties == 7
+    assert type(build_strategy({"name": "fedavg"}, parties=7)) is FedAvg
+    with pytest.raises(ConfigError, match="strategy scaffold: parties: there are 7"):
+        build_strategy({"name": "scaffold", "parties": 6}, parties=7)
+    with pytest.raises(ConfigError, match="there are bagging"):
+        build_strategy({"name": "scaffolding"}, parties=7)
+
+
 @pytest.mark.parametrize("table", [{}, {"mu": 1}, {"name": None}, {"name": ["fedavg"]}])
 def test_a_table_without_a_name_is_refused(table):
     with pytest.raises(ConfigError, match="strategy: name"):
