@@ -35,7 +35,7 @@ app = ClientApp()
 COLUMNS = 30
 DEPTH = 3
 ROUNDS = 20
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {  # where a plan's [app] says nothing else
     "alpha": 0.3,  # of the share-out of classes; the smaller, the more parties differ
     "eta": 0.1,  # a tree's; all trees of a round count, so its step is this times the parties
     "seed": 0,
@@ -68,7 +68,7 @@ def shared_out(parties: int, alpha: float, seed: int) -> list[NDArray[np.intp]]:
 
 def own(context: Context) -> tuple[Floats, Floats]:
     """Return the party's own records."""
-    config: dict[str, Any] = {**context.run_config, **context.node_config}
+    config: dict[str, Any] = {**SETTINGS, **context.run_config, **context.node_config}
     shares = shared_out(config["num-partitions"], config["alpha"], config["seed"])
     share = shares[config["partition-id"]]
     columns, labels, _, _ = records(config["seed"])
@@ -100,7 +100,7 @@ def first_model(message: Message, _context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Boost some trees on top of the joint model, on the party's own records."""
-    config: dict[str, Any] = dict(message.content.config_records["config"])
+    config: dict[str, Any] = {**SETTINGS, **message.content.config_records["config"]}
     columns, labels = own(context)
     trees = boosted(
         message.content.array_records["arrays"], columns, labels,

@@ -70,8 +70,9 @@ class Consortium:
         rounds: int = 3,
         strategy: str = 'name = "fedavg"',
         run: str = "",
+        app: Path = APP,
     ) -> None:
-        self.place, self.names = place, names
+        self.place, self.names, self.app = place, names, app
         self.state, self.plan = place / "state", place / "consortium.toml"
         self.state.mkdir(mode=0o700)
         text = PLAN.format(
@@ -100,7 +101,7 @@ class Consortium:
     def party(self, name: str) -> Process:
         self.parties[name] = Process(
             self.place / f"{name}.log",
-            *("party", name, "--app", APP, "--aggregator", f"127.0.0.1:{self.port}"),
+            *("party", name, "--app", self.app, "--aggregator", f"127.0.0.1:{self.port}"),
             *("--consortium", self.plan, "--policy", self.state / "party-policy.toml"),
             *("--key", self.key(name), "--state", self.place / f"party-{name}"),
             *("--set", f"partition-id={self.names.index(name)}", "-o", self.model(name)),
