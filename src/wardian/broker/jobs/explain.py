@@ -38,7 +38,7 @@ def explain_policy(policy: DataPolicy, *, now: int) -> list[str]:
 
 def explain_plan(plan: JobPlan, verdicts: Iterable[Verdict]) -> list[str]:
     """Return who has to agree to `plan`, who does, and why others do not, a line each."""
-    judged = tuple(verdicts)
+    judged, inputs = tuple(verdicts), {plan.place(each): each for each in plan.inputs}
     lines = [
         f"job {plan.name} for {plan.purpose}, mesh {plan.mesh}",
         f"  digest    {plan_digest(plan).hex()}",
@@ -50,6 +50,7 @@ def explain_plan(plan: JobPlan, verdicts: Iterable[Verdict]) -> list[str]:
     for each in judged:
         said = f"agrees, by rule {each.allow.name}" if each.allow else "REFUSES"
         lines.append(f"  {each.who} ({short(each.owner)}), table {each.table}: {said}")
+        lines.append(f"    uses {_listed(inputs[each.place].used)}")
         for refusal in each.refusals:
             where = f"rule {refusal.allow}" if refusal.allow else "the policy"
             lines.append(f"    {where}: {refusal.reason} ({refusal.rule})")
@@ -155,7 +156,7 @@ def _terms(plan: JobPlan, verdicts: Iterable[Verdict]) -> Iterator[str]:
         return
     names = _names(plan.parties)
     for what in ("model", "metrics", "aggregates"):
-        yield f"{what:<9} may go to {_known(getattr(terms, what), names)}"
+        yield f"{what:<10}may go to {_known(getattr(terms, what), names)}"
     yield f"rows      {terms.smallest_join:,} or more in the join"
     yield f"cohort    {terms.smallest_cohort:,} rows or more behind every number"
     yield from _approvals(terms, names)
