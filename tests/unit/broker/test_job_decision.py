@@ -94,6 +94,16 @@ def test_rows_that_nobody_knows_yet_are_left_to_the_job() -> None:
     assert denied.value.rule == Rule.JOIN
 
 
+def test_owners_who_all_do_without_noise() -> None:
+    loud = {"epsilon": None, "delta": None, "without_noise": "risk accepted"}
+    held = [
+        signed(owner, allow=[allow(owner, output=loud)]) for owner in ("hospital-a", "hospital-b")
+    ]
+    decision = decide(job(privacy=None), held, standing())
+    assert {debit.spent for debit in decision.debits} == {Spent()}
+    decide(job(), held, standing())
+
+
 def test_ten_runs_of_a_tenth_are_exactly_the_budget() -> None:
     plan = job(privacy={"epsilon": 0.1, "delta": 0.0})
     spent = Spent()

@@ -132,21 +132,43 @@ def test_a_policy_in_words() -> None:
 def test_what_weakens_stands_out() -> None:
     loud = {"epsilon": None, "delta": None, "without_noise": "risk accepted"}
     code = {"measurements": ["00" * 32], "simulation_root_sha256": "11" * 32}
-    rule = allow(columns=["*"], output=loud)
+    ranges = {"trees": {"max": 9}, "depth": {"min": 1}, "l2": {"min": 0, "max": 1}}
+    algorithms = {
+        "gradient-boosting": {**ranges, "learning_rate": {"exact": 0.1}},
+        "perceptron": {"hidden": {"one_of": [8, 16]}},
+    }
+    rule = allow(columns=["*"], output={**loud, "serving": [WORKER]}, algorithms=algorithms)
     told = "\n".join(
         explain_policy(policy(allow=[rule], code=code, max_beacon_age_s=None), now=NOW)
     )
-    for words in ("WITHOUT NOISE", "columns   ALL", "SIMULATED", "none demanded"):
+    for words in ("WITHOUT NOISE", "columns   ALL", "SIMULATED", "none demanded", SEALED_TO[A],
+                  "depth from 1, l2 from 0 to 1, learning_rate = 0.1, trees up to 9, all else",
+                  "hidden one of 8, 16", f"the model to be served by {WORKER}"):  # fmt: skip
         assert words in told
     assert explain_policy(policy(revoked=True), now=NOW)[-1].endswith("WITHDRAWN: nobody gets it")
     assert explain_policy(policy(allow=[]), now=NOW)[-1].endswith("no rule: nobody gets it")
 
 
+def test_code_in_words() -> None:
+    signer = {"signer": "51" * 32, "product_id": 3, "min_svn": 4, "platforms": ["99" * 16]}
+    code = {**signer, "advisories": ["INTEL-SA-00615"], "tdx": {"mr_td": ["00" * 48]}}
+    code["tdx"].update({name: ["00" * 48] for name in ("rtmr0", "rtmr1", "rtmr2")})
+    told = "\n".join(explain_policy(policy(code=code), now=NOW))
+    for words in ("product 3, version 4 or higher", "1 listed", "in spite of INTEL-SA-00615",
+                  "a trust domain by its registers"):  # fmt: skip
+        assert words in told
+
+
 def test_a_plan_in_words() -> None:
-    said = [each.policy for each in both()]
+    demanded = {"approvals": {"needed": 1, "of": [B]}}
+    said = [each.policy for each in both(allow=[allow(output=demanded)])]
     told = "\n".join(explain_plan(job(), judge_on_paper(job(), said, time=NOW)))
     assert told.count("agrees, by rule study") == 2
     assert "model     may go to hospital-a" in told
+    assert "once 1 of hospital-b approve" in told
+    assert "uses age, bmi, patient, readmitted" in told
+    loud = job(privacy=None)
+    assert "NO NOISE" in "\n".join(explain_plan(loud, judge_on_paper(loud, said, time=NOW)))
     told = "\n".join(explain_plan(job(), judge_on_paper(job(), said[:1], time=NOW + 101)))
     assert told.count("REFUSES") == 2
     assert "rule study: its time is over (rule-expired)" in told

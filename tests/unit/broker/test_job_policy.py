@@ -115,6 +115,7 @@ KEYLESS = {**parties("hospital-a"), "hospital-b": {"key": KEYS["hospital-b"].pub
         (output(without_noise="risk accepted"), "give either `epsilon`, or"),
         (output(epsilon=None, delta=None, without_noise="yes"), "Invalid enum value"),
         (output(delta=float("nan")), ">= 0"),
+        (output(epsilon=None, without_noise="risk accepted"), "`delta` goes with `epsilon`"),
         (output(model=["elsewhere"]), "names elsewhere"),
         (
             output(approvals={"needed": 3, "of": ["hospital-a", "hospital-b"]}),

@@ -141,6 +141,11 @@ def test_another_key_signs_nothing(desk: Desk) -> None:
         run("policy", "sign", draft, "--key", desk.root / "hospital-b.key", "-o", output)
     with pytest.raises(ConfigError, match="say who signs"):
         run("policy", "sign", draft, "-o", output)
+    with pytest.raises(ConfigError, match="gave no signature of this owner"):
+        run("policy", "sign", draft, "--sign-with", "cat", "-o", output)
+    key = ("--key", desk.root / "hospital-a.key", "-o", output)
+    with pytest.raises(ConfigError, match="about another table"):
+        run("policy", "sign", draft, *key, "--previous", desk.policy("hospital-b"))
     assert not output.exists()
 
 

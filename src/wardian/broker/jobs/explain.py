@@ -12,7 +12,6 @@ from wardian.broker.jobs.merge import OutputTerms, merge_outputs
 from wardian.broker.jobs.parties import Parties, Recipient
 from wardian.broker.jobs.plan import JobPlan, Outputs, plan_digest
 from wardian.broker.jobs.policy import EVERY_COLUMN, Allow, DataPolicy, Output, Range
-from wardian.errors import PolicyDenied
 
 AT_THE_RUN = (
     "releases and epsilon that are left, a newer or withdrawn policy, time beacons, the evidence "
@@ -65,6 +64,10 @@ def short(key: str) -> str:
 
 
 def _whole(policy: DataPolicy) -> Iterator[str]:
+    for name, party in sorted(policy.parties.items()):
+        yield f"party     {name}, by the key {party.key}"
+        if party.seal_to is not None:
+            yield f"          which is sealed to under {party.seal_to}"
     if policy.code is not None:
         yield from _code(policy.code)
     yield f"releases  {policy.uses:,} in all, whichever rule allows them"
@@ -149,11 +152,7 @@ def _spends(plan: JobPlan) -> str:
 
 def _terms(plan: JobPlan, verdicts: Iterable[Verdict]) -> Iterator[str]:
     agreed = agreements(verdicts)
-    try:
-        terms = merge_outputs(agreed)
-    except PolicyDenied as err:  # every owner agrees to what the plan gives, so somebody is left
-        yield str(err)
-        return
+    terms = merge_outputs(agreed)  # all agree to what the plan gives, so somebody is left
     names = _names(plan.parties)
     for what in ("model", "metrics", "aggregates"):
         yield f"{what:<10}may go to {_known(getattr(terms, what), names)}"

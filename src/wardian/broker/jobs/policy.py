@@ -4,7 +4,7 @@ What is not said is not allowed, and what weakens is said in words. `docs/refere
 describes every key.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -243,19 +243,17 @@ def load_policy(raw: bytes, *, name: str = "policy.toml") -> DataPolicy:
             an algorithm or a parameter that no trainer has, which would never allow anything.
     """
     policy = settings.parse(raw, DataPolicy, name=name)
-    for said in _unknown_to_trainers(policy):
-        raise ConfigError(f"{name}: {said}")
+    for rule in policy.allow:
+        for algorithm, ranges in rule.algorithms.items():
+            _refuse_unknown(algorithm, ranges, what=f"{name}: rule {rule.name}")
     return policy
 
 
-def _unknown_to_trainers(policy: DataPolicy) -> Iterator[str]:
-    for rule in policy.allow:
-        for algorithm, ranges in rule.algorithms.items():
-            if algorithm not in TRAINERS:
-                yield f"rule {rule.name}: there is no algorithm {algorithm}"
-                continue
-            for parameter in ranges.keys() - TRAINERS[algorithm].parameters.keys():
-                yield f"rule {rule.name}: {algorithm} has no parameter {parameter}"
+def _refuse_unknown(algorithm: str, parameters: Iterable[str], *, what: str) -> None:
+    if algorithm not in TRAINERS:
+        raise ConfigError(f"{what}: there is no algorithm {algorithm}")
+    if unknown := sorted(set(parameters) - TRAINERS[algorithm].parameters.keys()):
+        raise ConfigError(f"{what}: {algorithm} has no parameter {unknown[0]}")
 
 
 def _same(one: Scalar, other: Scalar) -> bool:

@@ -76,10 +76,8 @@ def settled(algorithm: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
     }
 
 
-def is_number(value: Scalar) -> bool:
-    """Return whether `value` is a finite number of a size that keeps its value in transit."""
-    if isinstance(value, bool | str):
-        return False
+def is_number(value: float) -> bool:
+    """Return whether `value` is finite, and of a size that keeps its value in transit."""
     return math.isfinite(value) and abs(value) <= LARGEST
 
 
