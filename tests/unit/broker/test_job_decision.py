@@ -21,6 +21,7 @@ from toy_jobs import (
     both,
     enclave_claims,
     job,
+    job_table,
     parties,
     policy,
     rule_of_a,
@@ -378,6 +379,12 @@ def test_no_order_matters() -> None:
         at = standing(tables=dict(rng.sample(sorted(tables.items(), key=str), 2)))
         found = judge(job(purpose="else"), held, at)
         assert [each.refusals for each in found] == [each.refusals for each in first]
+
+
+def test_the_order_of_owners_in_a_plan_is_no_matter() -> None:
+    turned = job(purpose="else", inputs=[*reversed(job_table()["inputs"])])
+    first, second = (judge(plan, both(), standing()) for plan in (job(purpose="else"), turned))
+    assert first == second
 
 
 def test_a_table_of_which_nothing_is_known_is_a_bug() -> None:
