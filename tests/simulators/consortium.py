@@ -143,6 +143,8 @@ class Consort:
         )
         self.platform = generate_platform(clock=lambda: NOW)
         self.port = _free_port()
+        self.ways: dict[str, int] = {}
+        """The ports by which parties reach the coordinator where something lies between."""
         self.said: list[dict[str, object]] = []
         self.news: list[RoundLine] = []
         self.heard: Callable[[dict[str, object]], None] = self.said.append
@@ -208,7 +210,8 @@ class Consort:
             "now": lambda: NOW,
             "max_bytes": 2**31,
         }
-        return await CoordinatorLink.open(("127.0.0.1", self.port), **(fields | more))
+        address = ("127.0.0.1", self.ways.get(name, self.port))
+        return await CoordinatorLink.open(address, **(fields | more))
 
     async def whole(self, app: Callable[[], ClientApp] = counting_app) -> ArrayRecord:
         """Return the model of a run in which nothing is disturbed."""
