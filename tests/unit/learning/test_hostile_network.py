@@ -77,7 +77,7 @@ async def test_a_connection_that_is_cut_in_the_middle_of_much(
 ) -> None:
     hasten(monkeypatch)
     if spilled:
-        monkeypatch.setattr("wardian.learning.coordinator.course.IN_MEMORY_BYTES", 1024)
+        monkeypatch.setattr("wardian.learning.coordinator.run.IN_MEMORY_BYTES", 1024)
 
     def run(name: str, **more: Treat) -> Relayed:
         return Relayed(tmp_path / name, app=lambda: counting_app(LARGE), evaluate_every=0, **more)
