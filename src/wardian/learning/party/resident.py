@@ -130,26 +130,30 @@ class Party:
     async def _while_alive(self, link: CoordinatorLink) -> tuple[object, RecordDict]:
         """Return what the coordinator says next, saying meanwhile that this party is there."""
         heard = asyncio.ensure_future(link.hear())
-        return await self._meanwhile(link, heard)
+        try:
+            return await self._meanwhile(link, heard)
+        finally:
+            heard.cancel()
 
     async def _meanwhile(self, link: CoordinatorLink, work: "asyncio.Future[T]") -> "T":
-        try:
-            while True:
-                done, _ = await asyncio.wait({work}, timeout=STILL_S)
-                if done:
-                    return work.result()
-                await link.say(Still())
-        finally:
-            work.cancel()
+        while True:
+            done, _ = await asyncio.wait({work}, timeout=STILL_S)
+            if done:
+                return work.result()
+            await link.say(Still())
 
     async def _answer(self, link: CoordinatorLink, ask: Ask, content: RecordDict) -> None:
         if self._memory.number != ask.number:
             worked = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
             try:
                 memory = await self._meanwhile(link, worked)
-            except TransportError:
-                await asyncio.wait({worked})  # a thread cannot be stopped; its outcome is lost
+            except TransportError:  # a thread cannot be stopped: its outcome is kept for later
+                memory = await worked
+                if isinstance(memory, Memory):
+                    self._remember(memory)
                 raise
+            finally:
+                worked.cancel()
             if isinstance(memory, str):
                 await link.say(Answer(number=ask.number, error=memory))
                 return

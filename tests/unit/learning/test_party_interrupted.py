@@ -1,0 +1,61 @@
+"""A party whose connection ends, or who is ended, just when it would hurt."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from relayed import Relayed, hasten
+from simulators.consortium import counting_app
+from simulators.relay import Direction, Wire
+from test_federated_run import expected
+
+from wardian.learning.app import ClientApp, Context
+from wardian.learning.message import Message
+
+
+async def test_a_connection_that_is_cut_while_a_party_trains_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not begun a second time beside the first, and what was worked out is not lost."""
+    hasten(monkeypatch, still_s=0.05)
+    at_work, cut = threading.Event(), threading.Event()
+    calls: list[int] = []
+    beside: list[str] = []
+
+    def app() -> ClientApp:
+        made, plain, one = ClientApp(), counting_app(), threading.Lock()
+
+        @made.train()
+        def train(message: Message, context: Context) -> Message:
+            if not one.acquire(blocking=False):
+                beside.append(context.party)
+                return plain(message, context)
+            try:
+                if context.party == "a":
+                    calls.append(message.metadata.round)
+                    at_work.set()
+                    assert cut.wait(20)
+                    time.sleep(0.3)  # time enough to come again, and to be asked again
+                return plain(message, context)
+            finally:
+                one.release()
+
+        for kind in (made.query, made.evaluate):
+            kind()(plain)
+        return made
+
+    async def treat(wire: Wire, _: Direction, record: bytes) -> Sequence[bytes]:
+        if wire.number == 0 and at_work.is_set():
+            wire.ending = "RST"
+            cut.set()
+            return ()
+        return (record,)
+
+    run = Relayed(tmp_path, treat=treat, app=app)
+    assert await run.model() == expected(("a", "b", "c"), 2)
+    assert len(run.relay.wires) == 2
+    assert beside == []
+    assert calls == [1, 2]
