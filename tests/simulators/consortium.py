@@ -192,13 +192,21 @@ class Consort:
             await service.start("127.0.0.1", self.port)
             return await course.run()
 
-    def party(self, name: str, app: ClientApp | None = None, **more: Any) -> Party:
+    def party(
+        self,
+        name: str,
+        app: ClientApp | None = None,
+        *,
+        keep: Callable[[ArrayRecord], None] = lambda _: None,
+        **more: Any,
+    ) -> Party:
         return Party(
             name,
             app or counting_app(),
             dial=lambda: self.dial(name, **more),
             memory=MemoryFile(self.place / f"party-{name}"),
             tell=self.news.append if name == min(self.keys) else lambda _: None,
+            keep=keep,
         )
 
     async def dial(self, name: str, **more: Any) -> CoordinatorLink:

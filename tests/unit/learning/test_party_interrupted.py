@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from relayed import Relayed, hasten
-from simulators.consortium import counting_app
+from simulators.consortium import Consort, counting_app
 from simulators.relay import Direction, Wire
 from test_federated_run import expected
 
+from wardian.errors import ConfigError
 from wardian.learning.app import ClientApp, Context
+from wardian.learning.arrays import ArrayRecord
 from wardian.learning.message import Message
 
 
@@ -59,3 +61,25 @@ async def test_a_connection_that_is_cut_while_a_party_trains_costs_no_training(
     assert len(run.relay.wires) == 2
     assert beside == []
     assert calls == [1, 2]
+
+
+async def test_a_party_that_ends_before_its_model_is_written_gets_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator stays until the model is where the party keeps it."""
+    hasten(monkeypatch)
+    world = Consort(tmp_path, "a", "b", rounds=1, evaluate_every=0)
+    kept: list[ArrayRecord] = []
+
+    def full(_: ArrayRecord) -> None:
+        raise ConfigError("the disk is full")
+
+    coordinating = asyncio.create_task(world.coordinate())
+    other = asyncio.create_task(world.party("a").attend())
+    async with asyncio.timeout(20):
+        with pytest.raises(ConfigError, match="the disk is full"):
+            await world.party("b", keep=full).attend()
+        assert not coordinating.done()
+        model = await world.party("b", keep=kept.append).attend()
+        assert await other == await coordinating == model == expected(("a", "b"), 1)
+    assert kept == [model]

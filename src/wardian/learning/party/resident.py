@@ -55,6 +55,7 @@ class Party:
         run_config: ConfigRecord | None = None,
         node_config: ConfigRecord | None = None,
         tell: Callable[[RoundLine], None] = lambda _: None,
+        keep: Callable[[ArrayRecord], None] = lambda _: None,
     ) -> None:
         """Attend as `name`.
 
@@ -66,6 +67,8 @@ class Party:
             run_config: what the parties agreed to, of `[app]`.
             node_config: the party's own settings.
             tell: told what became of each round.
+            keep: given the model of the run; once it returns, the coordinator need not have it any
+                more.
 
         Raises:
             ConfigError: its memory is damaged.
@@ -74,7 +77,7 @@ class Party:
         self._file, self._memory = memory, memory.load()
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
-        self._tell = tell
+        self._tell, self._keep = tell, keep
 
     async def attend(self) -> ArrayRecord | None:
         """Return the model of the run when it is over; None if the run failed.
@@ -106,8 +109,7 @@ class Party:
             if over.failure is not None:
                 event(log, "party.run-failed", level=logging.ERROR, reason=over.failure)
                 return None
-            model = content["arrays"]
-            return model if isinstance(model, ArrayRecord) else None
+            return _model_of(content)
 
     async def _converse(self, link: CoordinatorLink) -> tuple[Over, RecordDict]:
         """Answer until the run is over."""
@@ -117,6 +119,9 @@ class Party:
             said, content = await self._while_alive(link)
             if isinstance(said, Over):
                 self._remember(self._memory.seen(said))
+                model = _model_of(content)
+                if model is not None:
+                    self._keep(model)
                 await link.say(Known())
                 return said, content
             if isinstance(said, Ask):
@@ -191,3 +196,8 @@ class Party:
         if memory is not self._memory:
             self._file.save(memory)
             self._memory = memory
+
+
+def _model_of(content: RecordDict) -> ArrayRecord | None:
+    model = content.get("arrays")
+    return model if isinstance(model, ArrayRecord) else None
