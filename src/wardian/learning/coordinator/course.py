@@ -30,6 +30,14 @@ from wardian.learning.strategies.strategy import Strategy
 _PLACES: Final = {MessageType.QUERY: 0, MessageType.TRAIN: 1, MessageType.EVALUATE: 2}
 
 
+class _NoFirstModel(JobFailed):
+    """The parties are told the `reason`, which one of them gave; the host, who logs, is not."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Course:
     """Federated rounds, for whoever attends."""
 
@@ -61,7 +69,8 @@ class Course:
             while standing.round < self._run.plan.run.rounds:
                 standing = await self._one_round(standing)
         except (JobFailed, PolicyDenied) as err:
-            await self._run.finish(str(err)[:MAX_REASON], {})
+            told = f"{err}: {err.reason}" if isinstance(err, _NoFirstModel) else str(err)
+            await self._run.finish(told[:MAX_REASON], {})
             raise
         model = whole(standing.model)
         await self._run.finish(None, dict.fromkeys(self._run.plan.parties, model))
@@ -81,7 +90,8 @@ class Course:
             wanted=first_wanted(self._strategy, max_bytes=plan.run.max_update_bytes),
         ) as (question, outcome):
             if not outcome.stands:
-                raise JobFailed(f"{giver} gave no first model: {outcome.dropped.get(giver, '')}")
+                reason = outcome.dropped.get(giver, "it left")
+                raise _NoFirstModel(f"{giver} gave no first model", reason=reason)
             model = question.answers[giver].content()["arrays"]
         if not isinstance(model, ArrayRecord):
             raise JobFailed(f"{giver} gave no first model")
