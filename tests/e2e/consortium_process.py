@@ -115,7 +115,8 @@ class Consortium:
 
     def said(self) -> list[dict[str, Any]]:
         """Return what the aggregator told its host."""
-        lines = self.aggregator.text.splitlines()
+        whole, _, _ = self.aggregator.text.rpartition("\n")
+        lines = whole.splitlines()
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [line for line in found if "time" not in line]
 
