@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,14 @@ FIRST: dict[Direction, int] = {"up": 5, "down": 8}
 CHANGE_CIPHER_SPEC = 20
 LARGE = (700, 1000)
 """Three chunks, in 171 records."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_a_bug(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever the network does is expected: nobody logs an error, nor a task that was lost."""
+    yield
+    found = [each for each in caplog.get_records("call") if each.levelno >= logging.ERROR]
+    assert found == [], [(each.getMessage(), each.exc_info) for each in found]
 
 
 async def undisturbed(place: Path, victim: str) -> list[tuple[Direction, int]]:

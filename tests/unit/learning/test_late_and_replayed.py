@@ -38,6 +38,9 @@ from wardian.learning.messages import (
     claim_signed_bytes,
     encode,
 )
+from wardian.learning.party.link import CoordinatorLink
+from wardian.learning.party.memory import MemoryFile
+from wardian.learning.party.resident import Party
 
 LARGE = (700, 1000)
 
@@ -238,3 +241,31 @@ async def test_an_answer_that_comes_again_on_another_connection_counts_once(
     by = [ord(name) / 7 for name in "ab"]
     first = (sum(by) + 2 + 1) / 3
     assert model["b"][0] == pytest.approx((first + sum(by) + 4 + 1) / 3)
+
+
+async def test_two_processes_of_one_party_count_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one, with a memory of its own, waits for the first to leave."""
+    hasten(monkeypatch)
+    world, go_on = Consort(tmp_path, "a", "b", "c", rounds=2), threading.Event()
+    tries = 0
+
+    async def dial() -> CoordinatorLink:
+        nonlocal tries
+        tries += 1
+        if tries == 3:  # it was turned away twice by now
+            go_on.set()
+        return await world.dial("c")
+
+    twin = Party("c", counting_app(), dial=dial, memory=MemoryFile(tmp_path / "twin"))
+    slow = asyncio.create_task(world.party("a", slow_app((3, 2), go_on)).attend())
+    async with coordinated(world, "b", "c") as (b, c, coordinating):
+        while not about(world, "party.here"):
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(twin.attend())
+        model = await coordinating
+        assert await slow == await b == await c == model == expected(("a", "b", "c"), 2)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+    assert tries >= 3
