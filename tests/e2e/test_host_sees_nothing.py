@@ -1,5 +1,6 @@
 """What the aggregator's host sees of a run in the clear: nothing that a party measured or made."""
 
+import asyncio
 import base64
 import json
 from dataclasses import dataclass
@@ -20,16 +21,18 @@ from learning_canaries import (
     private,
 )
 from mesh import children_of
-from simulators.consortium import Consort, counting_app
+from simulators.consortium import Consort, Mean, counting_app
 from simulators.relay import RelayThread
 from simulators.watched_directory import WatchedDirectory
 
+from wardian.errors import JobFailed
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import frames, specs_of
 from wardian.learning.message import Message
 from wardian.learning.messages import Answer, encode
 from wardian.learning.records import MetricRecord, RecordDict
+from wardian.learning.replies import Replies
 
 PARTIES = ("a", "b")
 ROUNDS = 3
@@ -125,7 +128,7 @@ def test_all_of_it_was_looked_at(seen: Seen) -> None:
         assert carried > updates * ROUNDS * len(PARTIES)
     names = seen.files.names
     contents = {name for name in names if name.startswith("aggregator/content-")}
-    assert len(contents) == 1 + ROUNDS
+    assert len(contents) >= 1 + ROUNDS  # and perhaps one on which the aggregator was at work
     assert sum("run.sealed" in name for name in names) >= 1 + ROUNDS
     assert b"PATH=" in seen.told
     assert b"aggregator" in seen.told
@@ -221,3 +224,26 @@ async def test_answers_that_lie_on_the_disk_are_noise(
     assert leaks(files.contents(), canaries) == set()
     own = (tmp_path / "party-a" / "party.state").read_bytes()
     assert leaks(own, canaries) == {name for name in canaries if name.startswith("a/")}
+
+
+class Vain(Mean):
+    """Makes no model, and says of whom."""
+
+    def aggregate_train(
+        self, number: int, arrays: ArrayRecord, replies: Replies
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        raise JobFailed(f"a said {TROUBLE}")
+
+
+async def test_why_no_model_can_be_made_is_not_for_the_host(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Consort(tmp_path, *PARTIES, attempts=1)
+    coordinating = asyncio.create_task(run.coordinate(Vain()))
+    parties = [asyncio.create_task(run.party(name).attend()) for name in PARTIES]
+    assert await asyncio.gather(*parties) == [None, None]
+    with pytest.raises(JobFailed) as err:  # what the role logs
+        await coordinating
+    assert str(err.value) == "round 1: no model can be made of the answers"
+    told = [each for each in caplog.records if each.getMessage() == "party.run-failed"]
+    assert [each.fields["reason"] for each in told] == [f"round 1: a said {TROUBLE}"] * 2

@@ -6,6 +6,7 @@ whenever somebody has written to it.
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import struct
@@ -55,6 +56,8 @@ class WatchedDirectory:
     def _watch(self, directory: Path) -> None:
         wanted = CREATE | MOVED_TO | CLOSE_WRITE | MODIFY
         number = self._libc.inotify_add_watch(self._events, os.fsencode(directory), wanted)
+        if number < 0 and ctypes.get_errno() == errno.ENOENT:
+            raise FileNotFoundError(directory)  # it was renamed meanwhile: that is an event, too
         assert number >= 0
         self._directories[number] = directory
         for path in directory.iterdir():  # what came before the watch
