@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from wardian._internal.log import event
-from wardian.errors import PeerProtocolError, TransportError, WardianError
+from wardian.errors import PeerProtocolError, WardianError
 from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
@@ -78,6 +78,8 @@ class Party:
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
         self._tell, self._keep = tell, keep
+        self._under_way: tuple[int, asyncio.Future[Memory | str]] | None = None
+        """What the app is at work on: one question at a time, whatever becomes of connections."""
 
     async def attend(self) -> ArrayRecord | None:
         """Return the model of the run when it is over; None if the run failed.
@@ -148,21 +150,20 @@ class Party:
             await link.say(Still())
 
     async def _answer(self, link: CoordinatorLink, ask: Ask, content: RecordDict) -> None:
-        if self._memory.number != ask.number:
-            worked = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
-            try:
-                memory = await self._meanwhile(link, worked)
-            except TransportError:  # a thread cannot be stopped: its outcome is kept for later
-                memory = await worked
-                if isinstance(memory, Memory):
-                    self._remember(memory)
-                raise
-            finally:
-                worked.cancel()
-            if isinstance(memory, str):
-                await link.say(Answer(number=ask.number, error=memory))
+        while self._memory.number != ask.number:
+            if self._under_way is None:
+                begun = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
+                self._under_way = ask.number, begun
+            number, work = self._under_way
+            made = await self._meanwhile(link, work)  # goes on if this connection ends
+            self._under_way = None
+            if isinstance(made, Memory):
+                self._remember(
+                    replace(self._memory, number=number, answer=made.answer, state=made.state)
+                )
+            elif number == ask.number:
+                await link.say(Answer(number=ask.number, error=made))
                 return
-            self._remember(memory)
         answer = self._memory.answer
         await link.say(Answer(number=ask.number, records=specs_of(answer)), answer)
 
