@@ -129,12 +129,16 @@ class FrameStream(asyncio.BufferedProtocol):
                 self._paused = False
                 self._transport.resume_reading()
 
-    async def send(self, *contents: bytes, timeout_s: float = FRAME_TIMEOUT_S) -> None:
-        """Send each of `contents` as one frame, all in one write.
+    @property
+    def drained(self) -> bool:
+        """Whether what was sent is gone, but for so little that more can follow at once."""
+        return self._drained.is_set()
+
+    def post(self, *contents: bytes) -> None:
+        """Send each of `contents` as one frame, all in one write, whether or not the peer reads.
 
         Raises:
             ConnectionLost: the peer went away.
-            Timeout: the peer does not read.
         """
         if self._transport.is_closing():  # asyncio's TLS fails there in odd ways
             raise ConnectionLost("the connection is closed")
@@ -143,7 +147,16 @@ class FrameStream(asyncio.BufferedProtocol):
             self._transport.writelines(parts)
         else:
             self._transport.write(b"".join(parts))
-        if not self._drained.is_set():
+
+    async def send(self, *contents: bytes, timeout_s: float = FRAME_TIMEOUT_S) -> None:
+        """Send as `post` does, and return when more can follow.
+
+        Raises:
+            ConnectionLost: the peer went away.
+            Timeout: the peer does not read.
+        """
+        self.post(*contents)
+        if not self.drained:
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._drained.wait()
