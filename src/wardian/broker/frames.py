@@ -24,6 +24,8 @@ FRAME_BYTES: Final = 4 * 1024 * 1024
 """All others, which come from the broker or carry a manifest."""
 SPACE_BYTES: Final = 16 * 1024
 """Of what a connection takes in before it is asked for: as much as TLS protects at once."""
+JOINED_BYTES: Final = 64 * 1024
+"""A frame of no more is copied to what goes before it: TLS's own work for another piece is more."""
 FRAME_TIMEOUT_S: Final = 30.0
 """As long as a session lives: what comes later would be refused anyway."""
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -142,11 +144,11 @@ class FrameStream(asyncio.BufferedProtocol):
         """
         if self._transport.is_closing():  # asyncio's TLS fails there in odd ways
             raise ConnectionLost("the connection is closed")
-        parts = [part for each in contents for part in (HEADER.pack(len(each)), each)]
-        if len(parts[-1]) > SPACE_BYTES:
-            self._transport.writelines(parts)
+        *parts, last = [part for each in contents for part in (HEADER.pack(len(each)), each)]
+        if len(last) > JOINED_BYTES:
+            self._transport.writelines([b"".join(parts), last])
         else:
-            self._transport.write(b"".join(parts))
+            self._transport.write(b"".join([*parts, last]))
 
     async def send(self, *contents: bytes, timeout_s: float = FRAME_TIMEOUT_S) -> None:
         """Send as `post` does, and return when more can follow.

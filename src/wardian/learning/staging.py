@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wardian.crypto.aead_stream import TAG_BYTES, ChunkCipher
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, SealError
-from wardian.learning.arrays import DTYPES, ArrayRecord
+from wardian.learning.arrays import KINDS, ArrayRecord
 from wardian.learning.content import Spec, array_bytes, arrays_of, content_bytes, rebuild
 from wardian.learning.messages import CHUNK_BYTES, Arrays, ArraySpec, Metrics
 from wardian.learning.records import MetricRecord, RecordDict
@@ -100,7 +100,7 @@ class Staging:
             raise FormatError("content: shorter than its records say")
         at = 0
         for spec in arrays_of(self.specs):
-            kind = np.dtype(DTYPES[spec.dtype])
+            kind = KINDS[spec.dtype]
             if kind.kind == "f":
                 for part in parts(array_bytes(spec) // kind.itemsize, kind):
                     if not np.isfinite(self.read(at, spec, part)).all():
@@ -117,7 +117,7 @@ class Staging:
 
     def read(self, at: int, spec: ArraySpec, part: slice) -> NDArray[Any]:
         """Return the elements `part` of the array `spec`, whose content begins at byte `at`."""
-        kind = np.dtype(DTYPES[spec.dtype]).newbyteorder("<")
+        kind = KINDS[spec.dtype]
         start, stop = at + part.start * kind.itemsize, at + part.stop * kind.itemsize
         if self._path is None:
             return np.frombuffer(self._held, kind, count=part.stop - part.start, offset=start)
@@ -162,12 +162,13 @@ class StagedReplies:
         """Hold what each party answered: the same records, in whatever order."""
         self._answers = dict(sorted(answers.items()))
         self.parties: Final = tuple(self._answers)
+        self._metrics = {name: metrics_of(each.specs) for name, each in self._answers.items()}
         first = next(iter(self._answers.values()))
         self._arrays = {each.name: each for each in first.specs if isinstance(each, Arrays)}
 
     def metrics(self, party: str) -> MetricRecord:
         """See `Replies`."""
-        return metrics_of(self._answers[party].specs)
+        return self._metrics[party]
 
     def records(self) -> tuple[str, ...]:
         """See `Replies`."""
@@ -180,7 +181,7 @@ class StagedReplies:
     def shapes(self, record: str) -> Mapping[str, NDArray[Any]]:
         """See `Replies`."""
         return {
-            each.name: stand_in(each.shape, DTYPES[each.dtype])
+            each.name: stand_in(each.shape, KINDS[each.dtype])
             for each in self._arrays[record].arrays
         }
 
@@ -189,8 +190,9 @@ class StagedReplies:
         begins = [(each, each.begin(record)) for each in self._answers.values()]
         at = 0
         for spec in self._arrays[record].arrays:
-            size = array_bytes(spec) // np.dtype(DTYPES[spec.dtype]).itemsize
-            for part in parts(size, DTYPES[spec.dtype], parties=len(begins)):
+            kind = KINDS[spec.dtype]
+            size = array_bytes(spec) // kind.itemsize
+            for part in parts(size, kind, parties=len(begins)):
                 read = [each.read(begin + at, spec, part) for each, begin in begins]
                 yield Block(array=spec.name, start=part.start, values=np.stack(read))
             at += array_bytes(spec)
