@@ -28,6 +28,7 @@ from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
 from wardian.learning.party.resident import Party
+from wardian.learning.party.thread import AppThread
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
 from wardian.learning.replies import Replies
 from wardian.learning.strategies.strategy import Strategy
@@ -198,6 +199,7 @@ class Consort:
         app: ClientApp | None = None,
         *,
         keep: Callable[[ArrayRecord], None] = lambda _: None,
+        thread: AppThread | None = None,
         **more: Any,
     ) -> Party:
         return Party(
@@ -207,6 +209,7 @@ class Consort:
             memory=MemoryFile(self.place / f"party-{name}"),
             tell=self.news.append if name == min(self.keys) else lambda _: None,
             keep=keep,
+            thread=thread,
         )
 
     async def dial(self, name: str, **more: Any) -> CoordinatorLink:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from simulators.consortium import Consort, counting_app
 
-from wardian.learning.app import ClientApp, Context
+from wardian.learning.app import ClientApp, Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator import attendant
 from wardian.learning.message import Message
@@ -19,8 +19,7 @@ from wardian.learning.records import MetricRecord, RecordDict
 
 
 async def test_what_is_done_is_returned_or_raised_in_order_and_in_one_thread() -> None:
-    thread = AppThread()
-    thread.start()
+    thread = AppThread().start()
     found = await asyncio.gather(*(thread.run(threading.get_ident) for _ in range(5)))
     assert len(set(found)) == 1
     assert found[0] != threading.get_ident()
@@ -33,8 +32,7 @@ async def test_what_is_done_is_returned_or_raised_in_order_and_in_one_thread() -
 
 
 async def test_who_does_not_wait_for_it_any_more_disturbs_nothing() -> None:
-    thread, begun, go = AppThread(), threading.Event(), threading.Event()
-    thread.start()
+    thread, begun, go = AppThread().start(), threading.Event(), threading.Event()
 
     def work() -> None:
         begun.set()
@@ -53,8 +51,7 @@ def test_a_loop_that_ended_first_leaves_no_thread_behind() -> None:
     go = threading.Event()
 
     async def leave() -> AppThread:
-        thread = AppThread()
-        thread.start()
+        thread = AppThread().start()
         task = thread.run(lambda: go.wait(10))
         await asyncio.sleep(0)
         task.cancel()
@@ -110,3 +107,27 @@ async def test_who_says_that_it_is_there_says_it_between_messages(
     consort = Consort(tmp_path, "a", "b", rounds=2, evaluate_every=0)
     model = await consort.whole(lambda: counting_app((1000, 777)))
     assert model["w"].shape == (1000, 777)
+
+
+async def test_parties_of_one_process_may_share_a_thread(tmp_path: Path) -> None:
+    threads: set[int] = set()
+
+    def watched() -> ClientApp:
+        app = counting_app()
+        for kind, handler in app._handlers.items():
+
+            def watch(message: Message, context: Context, handler: Handler = handler) -> Message:
+                threads.add(threading.get_ident())
+                return handler(message, context)
+
+            app._handlers[kind] = watch
+        return app
+
+    thread, consort = AppThread().start(), Consort(tmp_path, "a", "b", rounds=2)
+    parties = [consort.party(name, watched(), thread=thread) for name in ("a", "b")]
+    attending = [asyncio.create_task(each.attend()) for each in parties]
+    model = await consort.coordinate()
+    assert [await each for each in attending] == [model, model]
+    assert len(threads) == 1
+    assert await thread.run(lambda: "it goes on") == "it goes on"
+    thread.end()
