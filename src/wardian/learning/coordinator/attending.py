@@ -32,6 +32,8 @@ Ending = Callable[[str], tuple[Over, RecordDict]]
 
 ONE_FOR_ALL_BYTES: Final = 1024**2
 """A question of no more is put into frames once for everybody."""
+ASKED_AT_ONCE: Final = 8
+"""Parties whose questions leave together: the first ones work while the others are asked."""
 LINGER_S: Final = 60.0
 """How long parties that are away when the run ends may take to come for the model."""
 
@@ -139,8 +141,13 @@ class Attending:
         """Ask `question`, and return its outcome."""
         self._question, self._head = question, head
         present = [self._here[p] for p in question.contents if p in self._here]
-        asking = [asked for each in present if (asked := self._asked(each, question)) is not None]
+        asking: list[asyncio.Future[None]] = []
         try:
+            for place, attendant in enumerate(present, start=1):
+                if (asked := self._asked(attendant, question)) is not None:
+                    asking.append(asked)
+                if place % ASKED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             while not question.round.over(self._ticks()):
                 await self.wait(question.round.until - self._ticks())
             return question.round.close()
