@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from wardian._internal.log import event
 from wardian.errors import PeerProtocolError, WardianError
@@ -162,7 +162,8 @@ class Party:
                 begun = thread.run(lambda: self._work(ask, content))
                 self._under_way = ask.number, begun
             number, work = self._under_way
-            await asyncio.wait({work, quiet}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {work, quiet}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():  # it goes on, though this connection has ended
                 raise quiet.result()
             self._under_way = None
