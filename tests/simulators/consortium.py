@@ -17,9 +17,10 @@ from wardian.attestation.evidence import Evidence
 from wardian.broker.limits import ServiceLimits
 from wardian.crypto.signing import SigningKey
 from wardian.errors import SealError
-from wardian.learning.app import ClientApp, Context
+from wardian.learning.app import App, ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
+from wardian.learning.coordinator.courses import RunsItsCourse, course_of
 from wardian.learning.coordinator.keeping import RunKeeper
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
@@ -176,7 +177,7 @@ class Consort:
     ) -> ArrayRecord:
         """Run the coordinator until the run is over and everybody knows."""
         run = self.run()
-        course = Course(run, strategy or Mean())
+        course = self.course(run, strategy)
         service = CoordinatorService(
             {name: key.public for name, key in self.keys.items()},
             attendance=run.attending,
@@ -189,7 +190,11 @@ class Consort:
             await service.start("127.0.0.1", self.port)
             return await course.run()
 
-    def party(self, name: str, app: ClientApp | None = None, **more: Any) -> Party:
+    def course(self, run: Run, strategy: Strategy | None) -> RunsItsCourse:
+        """Return what the run does."""
+        return Course(run, strategy or Mean()) if self.plan.strategy else course_of(run)
+
+    def party(self, name: str, app: App | None = None, **more: Any) -> Party:
         return Party(
             name,
             app or counting_app(),

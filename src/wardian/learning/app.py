@@ -12,11 +12,12 @@ The shape is Flower's:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from wardian.errors import ConfigError, FormatError
+from wardian.learning.arrays import ArrayRecord
 from wardian.learning.message import Message, MessageType
-from wardian.learning.records import ConfigRecord, Record
+from wardian.learning.records import ConfigRecord, Record, RecordDict
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +38,16 @@ class Context:
 
 
 Handler: TypeAlias = Callable[[Message, Context], Message]
+
+
+class App(Protocol):
+    """What answers as a party: a `ClientApp`, or what a plan over aligned records needs."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Return the answer to `message`; what it puts into the state is kept with the answer."""
+
+    def outcome(self, content: RecordDict, context: Context) -> ArrayRecord | None:
+        """Return what the party has of a run that is over; `content` is what it is told then."""
 
 
 class ClientApp:
@@ -79,6 +90,10 @@ class ClientApp:
         if not isinstance(answer, Message) or answer.metadata != message.metadata:
             raise FormatError(f"the app's function for {kind} returned no answer to its message")
         return answer
+
+    def outcome(self, content: RecordDict, context: Context) -> ArrayRecord | None:  # noqa: ARG002
+        """Return the model, which all parties are told; None if there is none."""
+        return content.array_records.get("arrays")
 
     def _register(self, kind: MessageType) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:

@@ -12,12 +12,11 @@ from wardian.broker.limits import ServiceLimits
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, JobFailed
 from wardian.learning.arrays import ArrayRecord
-from wardian.learning.coordinator.course import Course
+from wardian.learning.coordinator.courses import course_of
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
 from wardian.learning.records import RecordDict
-from wardian.learning.strategies.terms import build_strategy
 from wardian.roles import start
 from wardian.roles.enclave_sealing import EnclaveSealing
 from wardian.roles.host import HostSettings
@@ -87,7 +86,7 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
         ticks=monotonic,
         tell=tell,
     )
-    course = Course(run, build_strategy(plan.strategy))
+    course = course_of(run)
     most = len(plan.parties) + SPARE_CONNECTIONS
     service = CoordinatorService(
         {name: bytes.fromhex(party.key) for name, party in plan.parties.items()},

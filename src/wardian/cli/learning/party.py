@@ -19,6 +19,7 @@ from wardian.attestation.appraisal.policy_file import load_policy
 from wardian.attestation.collateral.pccs_source import open_source
 from wardian.cli.audit.source import parse_address
 from wardian.cli.files import path_option
+from wardian.cli.learning.apps import app_for
 from wardian.cli.learning.history import HISTORY, encode_line
 from wardian.cli.owner.keys import read_owner_key
 from wardian.cli.resolving import resolve
@@ -29,11 +30,14 @@ from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
 from wardian.learning.party.resident import Party
 from wardian.learning.records import ConfigRecord
+from wardian.learning.vertical.app import ColumnsApp
 
 
 @click.command()
 @click.argument("name")
-@click.option("--app", "app_at", required=True, metavar="FILE[:NAME]", help="Your ClientApp.")
+@click.option(
+    "--app", "app_at", required=True, metavar="FILE[:NAME]", help="Your ClientApp, or ColumnsApp."
+)
 @click.option("--aggregator", required=True, metavar="HOST:PORT")
 @click.option("--consortium", type=path_option, required=True, help="What you agreed to.")
 @click.option("--policy", type=path_option, required=True, help="What the aggregator has to be.")
@@ -45,7 +49,7 @@ from wardian.learning.records import ConfigRecord
     "--set", "given", multiple=True, metavar="KEY=VALUE", help="For your app: node_config."
 )
 @click.option("--pccs", metavar="URL", help="Where the vendor's statements come from (hardware).")
-@click.option("-o", "--out", type=path_option, help="Write the model here (.npz).")
+@click.option("-o", "--out", type=path_option, help="Write what you have of it here (.npz).")
 def party(
     *,
     name: str,
@@ -102,7 +106,7 @@ def party(
     with _one_of(state):
         taking_part = Party(
             name,
-            load_app(app_at),
+            app_for(load_app(app_at), plan, name=name, signer=signer),
             dial=dial,
             memory=MemoryFile(state),
             run_config=ConfigRecord(plan.app),
@@ -119,11 +123,11 @@ def party(
         click.echo(f"{out}: written")
 
 
-def load_app(at: str) -> ClientApp:
+def load_app(at: str) -> ClientApp | ColumnsApp:
     """Return the app at FILE[:NAME], by default the name `app`.
 
     Raises:
-        ConfigError: there is no such file, or it has no ClientApp of that name.
+        ConfigError: there is no such file, or it has no app of that name.
     """
     path, _, name = at.partition(":")
     spec = importlib.util.spec_from_file_location("wardian_party_app", path)
@@ -134,8 +138,8 @@ def load_app(at: str) -> ClientApp:
     sys.path.insert(0, str(Path(path).resolve().parent))
     spec.loader.exec_module(module)
     found = getattr(module, name or "app", None)
-    if not isinstance(found, ClientApp):
-        raise ConfigError(f"--app {at}: has no ClientApp called {name or 'app'!r}")
+    if not isinstance(found, ClientApp | ColumnsApp):
+        raise ConfigError(f"--app {at}: has no ClientApp or ColumnsApp called {name or 'app'!r}")
     return found
 
 

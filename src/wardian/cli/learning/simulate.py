@@ -36,6 +36,11 @@ def simulate_run(
     shows what came of it.
     """
     plan, app = settings.load(consortium, Consortium), load_app(app_at)
+    if plan.strategy is None or not isinstance(app, ClientApp):
+        raise ConfigError(
+            f"{consortium}: a simulation is of [strategy] and a ClientApp; a plan with [psi] or "
+            "[vertical] runs by `wardian aggregator` and `wardian party` alone"
+        )
     number = parties or len(plan.parties)
     history = simulate(
         app,

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from wardian._internal.log import event
 from wardian.errors import PeerProtocolError, TransportError, WardianError
-from wardian.learning.app import ClientApp, Context
+from wardian.learning.app import App, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
 from wardian.learning.message import Message, Metadata
@@ -48,7 +48,7 @@ class Party:
     def __init__(
         self,
         name: str,
-        app: ClientApp,
+        app: App,
         *,
         dial: Callable[[], Awaitable[CoordinatorLink]],
         memory: MemoryFile,
@@ -77,7 +77,7 @@ class Party:
         self._tell = tell
 
     async def attend(self) -> ArrayRecord | None:
-        """Return the model of the run when it is over; None if the run failed.
+        """Return what the party has of the run when it is over; None if the run failed.
 
         A coordinator that is away is waited for; one that is not what it has to be is refused.
 
@@ -106,8 +106,7 @@ class Party:
             if over.failure is not None:
                 event(log, "party.run-failed", level=logging.ERROR, reason=over.failure)
                 return None
-            model = content["arrays"]
-            return model if isinstance(model, ArrayRecord) else None
+            return self._app.outcome(content, self._context())
 
     async def _converse(self, link: CoordinatorLink) -> tuple[Over, RecordDict]:
         """Answer until the run is over."""
@@ -162,12 +161,7 @@ class Party:
         metadata = Metadata(
             run=ask.run.hex(), round=ask.round, party=self.name, message_type=ask.kind
         )
-        context = Context(
-            party=self.name,
-            run_config=self._run_config,
-            node_config=self._node_config,
-            state=dict(self._memory.state),
-        )
+        context = self._context()
         try:
             reply = self._app(Message(content, metadata=metadata), context)
         except Exception as err:
@@ -177,6 +171,14 @@ class Party:
             return reply.error
         return replace(
             self._memory, number=ask.number, answer=reply.content, state=dict(context.state)
+        )
+
+    def _context(self) -> Context:
+        return Context(
+            party=self.name,
+            run_config=self._run_config,
+            node_config=self._node_config,
+            state=dict(self._memory.state),
         )
 
     def _remember(self, memory: Memory) -> None:

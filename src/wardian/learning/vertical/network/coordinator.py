@@ -1,7 +1,7 @@
 """The coordinator's side of a split network: the labels, the last layers, and the order."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from wardian.errors import FormatError, LocalProtocolError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.received import array_of
-from wardian.learning.records import RecordDict
+from wardian.learning.records import ConfigRecord, RecordDict
 from wardian.learning.vertical.chances import chances
 from wardian.learning.vertical.network.layers import Layers
 from wardian.learning.vertical.network.messages import EMBEDDING, LABELS, ROWS, SLOPES
@@ -61,6 +61,35 @@ class SplitNetwork:
             self._epoch += 1
         rows, self._left = np.split(self._left, [self._plan.batch])
         return rows
+
+    STATE: ClassVar = ("last-layers", "order")
+    """Names of the records of `state`."""
+
+    def state(self) -> RecordDict:
+        """Return all that it knows between two steps, but for the labels."""
+        order = {"epoch": self._epoch, "left": len(self._left), "number": self._number}
+        return RecordDict(
+            {"last-layers": ArrayRecord(self._layers.state()), "order": ConfigRecord(order)}
+        )
+
+    def restore(self, state: RecordDict) -> None:
+        """Go on from what `state` returned, of the same plan and labels.
+
+        Raises:
+            FormatError: it is none.
+        """
+        layers, order = state["last-layers"], state["order"]
+        if not isinstance(layers, ArrayRecord) or not isinstance(order, ConfigRecord):
+            raise FormatError("network: its state is damaged")
+        self._layers.restore(layers)
+        epoch, left, self._number = (
+            int(order[name])  # type: ignore[arg-type]
+            for name in ("epoch", "left", "number")
+        )
+        while (self._epoch, len(self._left)) != (epoch, left):
+            if self._epoch > epoch:
+                raise FormatError("network: its state is damaged")
+            self._rows = self._next()
 
     def rows(self) -> RecordDict:
         """Return which records' embeddings every party is asked for."""
