@@ -178,9 +178,10 @@ def masked(setting: Setting, clock: Clock, number: int) -> Ring:
     keys = both("advertise", names, advertise, coordinator.advertised, coordinator.keys)
     deliveries = both("share", names, share, coordinator.shared, coordinator.deliveries)
     survivors = both("mask", stayed, mask, coordinator.masked, coordinator.survivors)
-    agreements = both("sign", stayed, sign, coordinator.signed, coordinator.agreements)
-    both("reveal", stayed, reveal, coordinator.revealed, lambda: None)
-    return clock.call("total", COORDINATOR, coordinator.total)
+    revealing = both("sign", stayed, sign, coordinator.signed, coordinator.agreed)
+    agreements = revealing.agreements()
+    both("reveal", stayed, reveal, revealing.revealed, lambda: None)
+    return clock.call("total", COORDINATOR, revealing.total)
 
 
 def run(case: Case, rounds: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from digits_network import first_weights, gradients, measure
 
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
+from wardian.learning.layers import classifier
 from wardian.learning.message import Message
 from wardian.learning.records import MetricRecord, Record, RecordDict
 from wardian.learning.simulation import simulate
@@ -92,6 +93,13 @@ def evaluate(message: Message, context: Context) -> Message:
     )
     metrics = {"num-examples": len(digits.labels), "loss": loss, "accuracy": accuracy}
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+
+@app.export()
+def servable(arrays: ArrayRecord, _context: Context) -> bytes:
+    """Return the network as ONNX: images FP32 [N, 64], from 0 to 1, to probabilities and label."""
+    layers = [(arrays[f"weight{place}"], arrays[f"bias{place}"]) for place in range(2)]
+    return classifier(layers, input_name="image")
 
 
 def judge(_number: int, arrays: ArrayRecord) -> MetricRecord:

@@ -21,6 +21,7 @@ name = "digits"
 [run]
 rounds = {rounds}
 quorum = {quorum}
+{run}
 
 [strategy]
 {strategy}
@@ -63,12 +64,19 @@ class Consortium:
     """One consortium on this machine; the parties' files lie apart."""
 
     def __init__(
-        self, place: Path, *names: str, rounds: int = 3, strategy: str = 'name = "fedavg"'
+        self,
+        place: Path,
+        *names: str,
+        rounds: int = 3,
+        strategy: str = 'name = "fedavg"',
+        run: str = "",
     ) -> None:
         self.place, self.names = place, names
         self.state, self.plan = place / "state", place / "consortium.toml"
         self.state.mkdir(mode=0o700)
-        text = PLAN.format(rounds=rounds, quorum=len(names), strategy=strategy, parties=len(names))
+        text = PLAN.format(
+            rounds=rounds, quorum=len(names), run=run, strategy=strategy, parties=len(names)
+        )
         for name in names:
             command = wardian("owner", "keygen", "--out", self.key(name))
             subprocess.run(command, check=True, capture_output=True)

@@ -134,3 +134,47 @@ def test_another_consortium_does_not_take_over_a_run(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "another consortium has its run here" in done.stderr
+
+
+def history(run: Consortium, name: str) -> list[dict[str, object]]:
+    lines = (run.place / f"party-{name}" / "history.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_masked_rounds_give_the_model_of_clear_ones(tmp_path: Path) -> None:
+    """The aggregator sums what it cannot read; the model differs by rounding alone."""
+    table = 'name = "fedavg"\n\n[masking]\nmetrics = ["train_loss"]'
+    models = []
+    for place, strategy, run in (
+        ("clear", 'name = "fedavg"', ""),
+        ("masked", table, "evaluate_every = 0"),
+    ):
+        (tmp_path / place).mkdir()
+        consort = Consortium(tmp_path / place, "a", "b", "c", rounds=2, strategy=strategy, run=run)
+        try:
+            for name in consort.names:
+                consort.party(name)
+            models.append(consort.models()[0])
+            rounds = history(consort, "a")
+        finally:
+            consort.end()
+    assert [each["round"] for each in rounds] == [1, 2]
+    assert set(rounds[0]["metrics"]) == {"train_loss", "num-examples"}  # type: ignore[call-overload]
+    clear, masked = models
+    assert all(np.abs(clear[name] - masked[name]).max() < 1e-6 for name in clear)
+    assert any((clear[name] != masked[name]).any() for name in clear)
+
+
+def test_a_budget_of_privacy_is_spent_round_by_round(tmp_path: Path) -> None:
+    table = 'name = "fedavg"\n\n[privacy]\nepsilon = 4.0\ndelta = 1e-5\nclip = 0.5'
+    run = Consortium(tmp_path, "a", "b", strategy=table)
+    try:
+        for name in run.names:
+            run.party(name)
+        models = run.models()
+        assert same(models, models[0])
+        spent = [each["metrics"]["epsilon"] for each in history(run, "b")]  # type: ignore[index]
+        assert 0 < spent[0] < spent[1] < spent[2] <= 4.0
+        assert "epsilon" not in run.aggregator.text
+    finally:
+        run.end()

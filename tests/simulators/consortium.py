@@ -17,10 +17,10 @@ from wardian.attestation.evidence import Evidence
 from wardian.broker.limits import ServiceLimits
 from wardian.crypto.signing import SigningKey
 from wardian.errors import SealError
-from wardian.learning.app import App, ClientApp, Context
+from wardian.learning.app import ClientApp, Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
-from wardian.learning.coordinator.courses import RunsItsCourse, course_of
+from wardian.learning.coordinator.courses import RunsItsCourse
 from wardian.learning.coordinator.keeping import RunKeeper
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
@@ -28,7 +28,7 @@ from wardian.learning.message import Message
 from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
-from wardian.learning.party.resident import Party
+from wardian.learning.party.resident import Outcome, Party, told_model
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
 from wardian.learning.replies import Replies
 from wardian.learning.strategies.strategy import Strategy
@@ -148,6 +148,7 @@ class Consort:
         self.news: list[RoundLine] = []
         self.heard: Callable[[dict[str, object]], None] = self.said.append
         self.code = CODE
+        self.course_of: Callable[[Run], RunsItsCourse] = lambda run: Course(run, Mean())
 
     @property
     def policy(self) -> AppraisalPolicy:
@@ -177,7 +178,7 @@ class Consort:
     ) -> ArrayRecord:
         """Run the coordinator until the run is over and everybody knows."""
         run = self.run()
-        course = self.course(run, strategy)
+        course = self.course_of(run) if strategy is None else Course(run, strategy)
         service = CoordinatorService(
             {name: key.public for name, key in self.keys.items()},
             attendance=run.attending,
@@ -190,17 +191,16 @@ class Consort:
             await service.start("127.0.0.1", self.port)
             return await course.run()
 
-    def course(self, run: Run, strategy: Strategy | None) -> RunsItsCourse:
-        """Return what the run does."""
-        return Course(run, strategy or Mean()) if self.plan.strategy else course_of(run)
-
-    def party(self, name: str, app: App | None = None, **more: Any) -> Party:
+    def party(
+        self, name: str, app: Handler | None = None, *, outcome: Outcome = told_model, **more: Any
+    ) -> Party:
         return Party(
             name,
             app or counting_app(),
             dial=lambda: self.dial(name, **more),
             memory=MemoryFile(self.place / f"party-{name}"),
             tell=self.news.append if name == min(self.keys) else lambda _: None,
+            outcome=outcome,
         )
 
     async def dial(self, name: str, **more: Any) -> CoordinatorLink:

@@ -102,12 +102,13 @@ class World:
     def sign(self, survivors: bytes, names: Collection[str]) -> bytes:
         for name in names:
             self.coordinator.signed(name, self.parties[name].sign(survivors))
-        return self.coordinator.agreements()
+        self.revealing = self.coordinator.agreed()
+        return self.revealing.agreements()
 
     def reveal(self, agreements: bytes, names: Collection[str]) -> Ring:
         for name in names:
-            self.coordinator.revealed(name, self.parties[name].reveal(agreements))
-        return self.coordinator.total()
+            self.revealing.revealed(name, self.parties[name].reveal(agreements))
+        return self.revealing.total()
 
     # Up to a step, with everybody
 

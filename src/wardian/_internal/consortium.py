@@ -12,6 +12,7 @@ from wardian._internal.settings import Name, PositiveInt, PublicKey, Settings
 from wardian._internal.vertical import PsiTable, Vertical, demand_psi, demand_vertical
 
 Scalar = bool | int | float | str
+Metric = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
 MAX_PARTIES = 1024
 
 
@@ -39,6 +40,36 @@ class RunTerms(Settings, frozen=True, kw_only=True):
     """Of who is asked in which round."""
 
 
+class PrivacyTerms(Settings, frozen=True, kw_only=True):
+    """`[privacy]`: what all models of the run together may say of any one party."""
+
+    epsilon: Annotated[float, msgspec.Meta(gt=0)]
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    clip: Annotated[float, msgspec.Meta(gt=0)]
+    """The longest update (L2 norm over all arrays); with `quantile`, that of the first round."""
+    quantile: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """The share of updates that should not be clipped, which `clip` then follows; None: fixed."""
+    clip_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.2
+    bit_noise: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    noise: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """The noise's standard deviation over `clip`; None: the least that the budget takes."""
+    expected: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTIES)] | None = None
+    """By how many parties a sum is divided; None: the quorum."""
+
+
+class MaskingTerms(Settings, frozen=True, kw_only=True):
+    """`[masking]`: the coordinator learns sums, and no single update."""
+
+    bound: Annotated[float, msgspec.Meta(gt=0)] = 64.0
+    """The largest absolute value by which a parameter changes in a round, or of a metric."""
+    fraction_bits: Annotated[int, msgspec.Meta(ge=0, le=52)] = 24
+    """Changes are rounded to multiples of 2^-fraction_bits."""
+    max_examples: Annotated[int, msgspec.Meta(ge=1, le=2**40)] = 2**20
+    """The most records that a party may say it has."""
+    metrics: Annotated[tuple[Metric, ...], msgspec.Meta(max_length=64)] = ()
+    """Of what parties measure in training: whose weighted means are told. Nothing else is."""
+
+
 class PartyTerms(Settings, frozen=True, kw_only=True):
     """`[parties.NAME]`: who takes part."""
 
@@ -57,6 +88,8 @@ class Consortium(Settings, frozen=True, kw_only=True):
     """`[psi]`: records are aligned, before `[vertical]` or for themselves."""
     vertical: Vertical | None = None
     """`[vertical]`: a model over columns that different parties have."""
+    privacy: PrivacyTerms | None = None
+    masking: MaskingTerms | None = None
     app: Annotated[dict[str, Scalar], msgspec.Meta(max_length=1024)] = msgspec.field(
         default_factory=dict
     )
@@ -98,6 +131,8 @@ class Consortium(Settings, frozen=True, kw_only=True):
             raise ValueError("`run.quorum` and `run.sample`: every party is needed here")
         if self.initial is not None:
             raise ValueError("`initial` is for `strategy` alone")
+        if self.privacy is not None or self.masking is not None:
+            raise ValueError("`privacy` and `masking` are for `strategy` alone")
         if self.vertical is not None:
             demand_vertical(self.vertical, frozenset(self.parties))
         if self.psi is not None:

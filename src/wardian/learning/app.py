@@ -8,16 +8,18 @@ The shape is Flower's:
     def train(message: Message, context: Context) -> Message:
         ...
         return Message(RecordDict({"arrays": ..., "metrics": ...}), reply_to=message)
+
+A function with `@app.export()` says how the arrays become a model that can be served.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from wardian.errors import ConfigError, FormatError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.message import Message, MessageType
-from wardian.learning.records import ConfigRecord, Record, RecordDict
+from wardian.learning.records import ConfigRecord, Record
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,17 +39,9 @@ class Context:
     state: dict[str, Record] = field(default_factory=dict)
 
 
+MAX_REASON: Final = 400
 Handler: TypeAlias = Callable[[Message, Context], Message]
-
-
-class App(Protocol):
-    """What answers as a party: a `ClientApp`, or what a plan over aligned records needs."""
-
-    def __call__(self, message: Message, context: Context) -> Message:
-        """Return the answer to `message`; what it puts into the state is kept with the answer."""
-
-    def outcome(self, content: RecordDict, context: Context) -> ArrayRecord | None:
-        """Return what the party has of a run that is over; `content` is what it is told then."""
+Exporter: TypeAlias = Callable[[ArrayRecord, Context], bytes]
 
 
 class ClientApp:
@@ -56,6 +50,7 @@ class ClientApp:
     def __init__(self, handlers: Mapping[MessageType, Handler] | None = None) -> None:
         """Answer nothing but what `handlers` do."""
         self._handlers = dict(handlers or {})
+        self._exporter: Exporter | None = None
 
     def train(self) -> Callable[[Handler], Handler]:
         """Return a decorator: the function answers what asks for training."""
@@ -68,6 +63,47 @@ class ClientApp:
     def query(self) -> Callable[[Handler], Handler]:
         """Return a decorator: the function answers anything else."""
         return self._register(MessageType.QUERY)
+
+    def export(self) -> Callable[[Exporter], Exporter]:
+        """Return a decorator: the function returns the model as serving takes it, ONNX or IR.
+
+        It is given the arrays that the run ended with, and writes nothing to a disk: what it
+        returns is sealed (`wardian party --publish`).
+        """
+
+        def register(exporter: Exporter) -> Exporter:
+            if self._exporter is not None:
+                raise ConfigError("the app has two functions that export")
+            self._exporter = exporter
+            return exporter
+
+        return register
+
+    @property
+    def exports(self) -> bool:
+        """Whether there is a function that exports."""
+        return self._exporter is not None
+
+    def exported(self, arrays: ArrayRecord, context: Context) -> bytes:
+        """Return the model of `arrays` in the bytes of its file; what is in them is not looked at.
+
+        Raises:
+            ConfigError: the app has no function that exports.
+            FormatError: its function failed, or returned no bytes.
+        """
+        if self._exporter is None:
+            raise ConfigError(
+                "the app has no function that exports: decorate one with @app.export()"
+            )
+        try:
+            made: object = self._exporter(arrays, context)
+        except Exception as err:
+            raise FormatError(
+                f"the app's function that exports failed: {type(err).__name__}: {err}"[:MAX_REASON]
+            ) from err
+        if not isinstance(made, bytes) or not made:
+            raise FormatError("the app's function that exports returned no bytes")
+        return made
 
     def answers(self, kind: MessageType) -> bool:
         """Return whether there is a function for `kind`."""
@@ -90,10 +126,6 @@ class ClientApp:
         if not isinstance(answer, Message) or answer.metadata != message.metadata:
             raise FormatError(f"the app's function for {kind} returned no answer to its message")
         return answer
-
-    def outcome(self, content: RecordDict, context: Context) -> ArrayRecord | None:  # noqa: ARG002
-        """Return the model, which all parties are told; None if there is none."""
-        return content.array_records.get("arrays")
 
     def _register(self, kind: MessageType) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:

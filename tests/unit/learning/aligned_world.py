@@ -11,9 +11,11 @@ import numpy as np
 from simulators.consortium import Consort
 
 from wardian._internal.consortium import Consortium
-from wardian.learning.app import App, Context
+from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
+from wardian.learning.coordinator.courses import course_of
 from wardian.learning.party.memory import MemoryFile
+from wardian.learning.party.resident import Party
 from wardian.learning.records import ConfigRecord
 from wardian.learning.vertical.app import ColumnsApp, ColumnsParty, Table
 
@@ -44,7 +46,7 @@ class AlignedConsort(Consort):
             plan["vertical"] = dict(vertical)
         self.plan = msgspec.convert(plan, Consortium)
         self.tables, self.hidden = dict(tables), hidden
-        self.told: dict[str, list[object]] = {}
+        self.course_of = course_of
 
     def app(self, name: str) -> ColumnsParty:
         return ColumnsApp(lambda _: self.tables[name], hidden=self.hidden).party(
@@ -55,11 +57,18 @@ class AlignedConsort(Consort):
         """What the party keeps."""
         return dict(MemoryFile(self.place / f"party-{name}").load().state)
 
-    async def have(self, apps: Mapping[str, App] | None = None) -> dict[str, ArrayRecord]:
+    def resident(self, name: str, app: Handler | None = None) -> Party:
+        """Return the party, whose outcome is what it kept, whatever answers in its name."""
+        mine = self.app(name)
+        return self.party(name, app or mine, outcome=mine.outcome)
+
+    async def have(self, apps: Mapping[str, Handler] | None = None) -> dict[str, ArrayRecord]:
         """Return what each party has of a run that nothing disturbs; {} of one that failed."""
-        made = {name: self.app(name) for name in self.keys} | dict(apps or {})
+        made: dict[str, Handler] = {name: self.app(name) for name in self.keys}
+        made |= dict(apps or {})
         parties = {
-            name: asyncio.create_task(self.party(name, app).attend()) for name, app in made.items()
+            name: asyncio.create_task(self.resident(name, app).attend())
+            for name, app in made.items()
         }
         async with asyncio.timeout(60):
             with contextlib.suppress(Exception):
@@ -82,7 +91,7 @@ async def disturbed(consort: AlignedConsort, at: int, victim: str) -> dict[str, 
     def start(name: str) -> "asyncio.Task[Any]":
         if name == "coordinator":
             return asyncio.create_task(consort.coordinate())
-        return asyncio.create_task(consort.party(name, consort.app(name)).attend())
+        return asyncio.create_task(consort.resident(name).attend())
 
     consort.heard = hear
     for name in ("coordinator", *consort.keys):

@@ -14,6 +14,7 @@ from wardian.engines.environment import find_python
 from wardian.errors import ConfigError
 from wardian.learning.privacy import accounting
 from wardian.learning.privacy.accounting import Releases, Sampling
+from wardian.learning.privacy.gaussian import gaussian_epsilon
 
 SCRIPT = """
 import json, sys
@@ -210,3 +211,20 @@ def test_what_the_accountants_do_not_know():
         Releases(rounds=1, sampling="secret", **settings)
     with pytest.raises(ConfigError, match="the same way"):
         accounting.epsilon_of((fixed, poisson), delta=1e-5, method="rdp")
+
+
+def test_the_books_of_the_enclave_say_what_the_library_says() -> None:
+    cases = [
+        (rounds, noise, delta)
+        for rounds in (1, 7, 500)
+        for noise in (0.3, 1.0, 5.5, 200.0)
+        for delta in (1e-9, 1e-5, 0.01)
+    ]
+    settings = [
+        {"rounds": rounds, "cohort": 4, "parties": 4, "noise": noise, "delta": delta}
+        for rounds, noise, delta in cases
+    ]
+    theirs = ask(*(("epsilon", each) for each in settings))
+    for (rounds, noise, delta), found in zip(cases, theirs, strict=True):
+        each = Releases(rounds=rounds, noise=noise, rate=1.0, parties=4, sampling=Sampling.OPEN)
+        assert gaussian_epsilon((each,), delta) == pytest.approx(found, rel=1e-9)

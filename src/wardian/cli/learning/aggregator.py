@@ -11,6 +11,7 @@ from wardian.cli import processes
 from wardian.cli.host import place_aggregator
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError
+from wardian.learning.planned import verify_plan
 from wardian.tee.launch.lifeline import Lifeline
 from wardian.tee.launch.simulation import open_platform
 from wardian.tee.manifest.builder import Builder
@@ -53,7 +54,7 @@ def _adopt(state: StateDir, given: Path | None) -> None:
             raise ConfigError("say what the parties agreed to: --consortium FILE")
         return
     raw = settings.read(given)
-    settings.parse(raw, Consortium, name=str(given))
+    verify_plan(settings.parse(raw, Consortium, name=str(given)))
     if place.exists() and place.read_bytes() != raw:
         raise ConfigError(
             f"{place}: another consortium has its run here; give --state another directory"

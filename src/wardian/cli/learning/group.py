@@ -1,4 +1,4 @@
-"""`wardian fl`: a federated run before and after: tried in one process, and looked at."""
+"""`wardian fl`: a federated run before and after: tried, looked at, and published."""
 
 import click
 
@@ -9,11 +9,12 @@ from wardian.cli.lazy import LazyGroup
     cls=LazyGroup,
     commands_by_name={
         "simulate": ("wardian.cli.learning.simulate", "simulate_run"),
+        "publish": ("wardian.cli.learning.publish", "publish"),
         "report": ("wardian.cli.learning.report", "report"),
     },
 )
 def fl() -> None:
-    """Try a federated run in one process, or look at one that a party took part in.
+    """Try a federated run in one process, look at one, or publish what came of it.
 
     The run itself is `wardian aggregator` and `wardian party`.
     """

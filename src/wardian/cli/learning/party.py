@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import numpy as np
 
 from wardian._internal import log as logs
 from wardian._internal import settings
@@ -19,18 +16,24 @@ from wardian.attestation.appraisal.policy_file import load_policy
 from wardian.attestation.collateral.pccs_source import open_source
 from wardian.cli.audit.source import parse_address
 from wardian.cli.files import path_option
-from wardian.cli.learning.apps import app_for
+from wardian.cli.learning.apps import taking_part
+from wardian.cli.learning.arrays_file import write_arrays
 from wardian.cli.learning.history import HISTORY, encode_line
+from wardian.cli.learning.kept import forget_model, keep_model, kept_model
+from wardian.cli.learning.loading import client_app, load_any_app, setting
+from wardian.cli.learning.publication import demand_publishable
+from wardian.cli.learning.publish import publish_model, publish_option
 from wardian.cli.owner.keys import read_owner_key
 from wardian.cli.resolving import resolve
 from wardian.errors import ConfigError, JobFailed
-from wardian.learning.app import ClientApp
+from wardian.learning.app import Context
+from wardian.learning.arrays import ArrayRecord
 from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
 from wardian.learning.party.resident import Party
+from wardian.learning.planned import verify_plan
 from wardian.learning.records import ConfigRecord
-from wardian.learning.vertical.app import ColumnsApp
 
 
 @click.command()
@@ -49,7 +52,17 @@ from wardian.learning.vertical.app import ColumnsApp
     "--set", "given", multiple=True, metavar="KEY=VALUE", help="For your app: node_config."
 )
 @click.option("--pccs", metavar="URL", help="Where the vendor's statements come from (hardware).")
-@click.option("-o", "--out", type=path_option, help="Write what you have of it here (.npz).")
+@click.option(
+    "-o", "--out", type=path_option, help="Write what is yours here, in the clear (.npz)."
+)
+@publish_option
+@click.option(
+    "--publish-version",
+    type=click.IntRange(1, 2**31 - 1),
+    default=1,
+    show_default=True,
+    help="Of the model, where one of this name is served already.",
+)
 def party(
     *,
     name: str,
@@ -63,6 +76,8 @@ def party(
     given: tuple[str, ...],
     pccs: str | None,
     out: Path | None,
+    publish: Path | None,
+    publish_version: int,
 ) -> None:
     """Take part as NAME in the run of a consortium, until it is over.
 
@@ -71,11 +86,16 @@ def party(
     """
     logs.configure(role="party", level="info")
     plan = settings.load(consortium, Consortium)
+    verify_plan(plan)
     if name not in plan.parties:
         raise ConfigError(f"{consortium}: names no party {name!r}")
     signer = read_owner_key(key, passphrase_file)
     if signer.public.hex() != plan.parties[name].key:
         raise ConfigError(f"{key}: is not the key that {consortium} names for {name!r}")
+    app = load_any_app(app_at)
+    if publish is not None:
+        demand_publishable(client_app(app), publish)
+    handler, outcome = taking_part(app, plan, name=name, signer=signer)
     demanded = load_policy(settings.read(policy), name=str(policy))
     source = open_source(CollateralPlace(pccs=pccs))
     address = resolve(*parse_address(aggregator, what="aggregator"))[0]
@@ -103,54 +123,51 @@ def party(
         for other, reason in line.dropped.items():
             click.echo(f"  {other} does not count: {reason}")
 
+    node_config = ConfigRecord(dict(setting(each) for each in given))
     with _one_of(state):
-        taking_part = Party(
+        memory = MemoryFile(state)
+        resident = Party(
             name,
-            app_for(load_app(app_at), plan, name=name, signer=signer),
+            handler,
             dial=dial,
-            memory=MemoryFile(state),
+            memory=memory,
             run_config=ConfigRecord(plan.app),
-            node_config=ConfigRecord(dict(_setting(each) for each in given)),
+            node_config=node_config,
             tell=tell,
+            outcome=outcome,
         )
-        model = asyncio.run(taking_part.attend())
+        kept = kept_model(state, name=plan.name) if publish is not None else None
+        model = kept or _attend(resident)
+        if publish is not None and kept is None:
+            keep_model(state, model, name=plan.name)
+        if out is not None:
+            with out.open("wb") as file:
+                write_arrays(file, model)
+            click.echo(f"{out}: written")
+        if publish is not None:
+            context = Context(
+                party=name,
+                run_config=ConfigRecord(plan.app),
+                node_config=node_config,
+                state=dict(memory.load().state),
+            )
+            publish_model(
+                client_app(app),
+                model,
+                context,
+                directory=publish,
+                name=plan.name,
+                version=publish_version,
+            )
+            forget_model(state)
+
+
+def _attend(resident: Party) -> ArrayRecord:
+    model = asyncio.run(resident.attend())
     if model is None:
         raise JobFailed("the run failed; see the log")
     click.echo(f"the run is over: {len(model)} arrays, {model.nbytes:,} bytes")
-    if out is not None:
-        with out.open("wb") as file:
-            np.savez(file, allow_pickle=False, **dict(model))
-        click.echo(f"{out}: written")
-
-
-def load_app(at: str) -> ClientApp | ColumnsApp:
-    """Return the app at FILE[:NAME], by default the name `app`.
-
-    Raises:
-        ConfigError: there is no such file, or it has no app of that name.
-    """
-    path, _, name = at.partition(":")
-    spec = importlib.util.spec_from_file_location("wardian_party_app", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise ConfigError(f"--app {at}: no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    sys.path.insert(0, str(Path(path).resolve().parent))
-    spec.loader.exec_module(module)
-    found = getattr(module, name or "app", None)
-    if not isinstance(found, ClientApp | ColumnsApp):
-        raise ConfigError(f"--app {at}: has no ClientApp or ColumnsApp called {name or 'app'!r}")
-    return found
-
-
-def _setting(text: str) -> tuple[str, bool | int | float | str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {text}: KEY=VALUE was expected")
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return key, kind(value)
-    return key, {"true": True, "false": False}.get(value, value)
+    return model
 
 
 @contextlib.contextmanager

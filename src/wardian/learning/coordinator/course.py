@@ -7,7 +7,7 @@ seal        the new standing is on the disk before anybody is told of it (TRUST 
 evaluate    ask those who attend what the model is worth on their own data
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -16,36 +16,19 @@ from wardian.errors import FormatError, JobFailed, PolicyDenied
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.chain import next_head
 from wardian.learning.content import specs_of
+from wardian.learning.coordinator.answers import MAX_REASON, Answers
 from wardian.learning.coordinator.keeping import Standing
+from wardian.learning.coordinator.masked import MaskedRounds
 from wardian.learning.coordinator.question import Wanted
 from wardian.learning.coordinator.run import Run, whole, worked
 from wardian.learning.message import MessageType
 from wardian.learning.messages import Arrays, ArraySpec, RoundLine
 from wardian.learning.records import ConfigRecord, Metric, RecordDict
-from wardian.learning.replies import Replies
-from wardian.learning.rounds import Outcome, cohort
+from wardian.learning.rounds import cohort
 from wardian.learning.staging import StagedReplies
 from wardian.learning.strategies.strategy import Strategy
 
-MAX_REASON: Final = 200
 _PLACES: Final = {MessageType.QUERY: 0, MessageType.TRAIN: 1, MessageType.EVALUATE: 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """What a round's cohort answered.
-
-    Attributes:
-        outcome: who did.
-        replies: what, as the strategy sees it.
-        bytes: of all answers.
-        began: when they were asked, by the run's `ticks`.
-    """
-
-    outcome: Outcome
-    replies: Replies
-    bytes: int
-    began: float
 
 
 class Course:
@@ -62,6 +45,7 @@ class Course:
             FormatError: what is kept is none of this strategy's.
         """
         self._run, self._strategy = run, strategy
+        self._masked = None if run.plan.masking is None else MaskedRounds(run)
         if run.standing is not None:
             strategy.restore(run.standing.strategy)
 
@@ -119,7 +103,7 @@ class Course:
                 seed=terms.seed, number=number, attempt=attempt,
             )  # fmt: skip
             try:
-                kept = await self._train(standing, number, chosen)
+                kept = await self._train(run.standing or standing, number, chosen)
                 if kept is not None:
                     return kept
                 why = f"fewer than {terms.quorum} parties answered"
@@ -132,15 +116,19 @@ class Course:
         self, standing: Standing, number: int, parties: tuple[str, ...]
     ) -> Standing | None:
         """Return the standing after the round; None if too few answered."""
+        contents = self._strategy.configure_train(
+            number, standing.model, self._config(number), parties
+        )
+        if self._masked is not None:
+            answers = await self._masked.train(standing, number, contents)
+            return await self._conclude(standing, number, answers)
         run, began = self._run, self._run.ticks()
         arrays = _array_specs(standing.model)
         async with run.asked(
             MessageType.TRAIN,
             number=_number(number, MessageType.TRAIN),
             round_number=number,
-            contents=self._strategy.configure_train(
-                number, standing.model, self._config(number), parties
-            ),
+            contents=contents,
             quorum=run.plan.run.quorum,
             wanted=Wanted(
                 arrays=dict.fromkeys(self._strategy.records, arrays),
@@ -181,6 +169,7 @@ class Course:
             replace(
                 standing, round=number, head=head, model=model,
                 strategy=self._strategy.state(), history=(*standing.history, line),
+                pending=RecordDict(),
             )
         )  # fmt: skip
         run.attending.say(

@@ -6,7 +6,7 @@ from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.vertical import VerticalCourse
-from wardian.learning.strategies.terms import build_strategy
+from wardian.learning.planned import planned_strategy
 
 
 class RunsItsCourse(Protocol):
@@ -24,5 +24,5 @@ def course_of(run: Run) -> RunsItsCourse:
         FormatError, SealError: what is kept is not this plan's.
     """
     if run.plan.strategy is not None:
-        return Course(run, build_strategy(run.plan.strategy))
+        return Course(run, planned_strategy(run.plan, run=run.id, secret=run.secret))
     return VerticalCourse(run)

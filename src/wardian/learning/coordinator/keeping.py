@@ -9,7 +9,7 @@ it the old content is nothing but noise. Which state is the newest the parties k
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -36,6 +36,7 @@ LABEL: Final = "wardian federated run v1"
 _CONTENT: Final = b"wardian federated content v1"
 _MODEL: Final = "model"
 _PREFIX: Final = "strategy."
+_PENDING: Final = "pending."
 
 
 class _Sealed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +62,7 @@ class Standing:
         model: after that round.
         strategy: the strategy's own state then.
         history: what became of each round.
+        pending: what has to come back of a round that is not complete yet; mostly nothing.
     """
 
     run: bytes
@@ -70,6 +72,7 @@ class Standing:
     model: ArrayRecord
     strategy: RecordDict
     history: tuple[RoundLine, ...]
+    pending: RecordDict = field(default_factory=RecordDict)
 
 
 class RunKeeper:
@@ -97,19 +100,15 @@ class RunKeeper:
         model = content[_MODEL]
         if not isinstance(model, ArrayRecord):
             raise SealError("the state of the run is damaged")
-        strategy = {
-            name.removeprefix(_PREFIX): record
-            for name, record in content.items()
-            if name.startswith(_PREFIX)
-        }
         return Standing(
             run=kept.run,
             secret=Secret(kept.secret),
             round=kept.round,
             head=kept.head,
             model=model,
-            strategy=RecordDict(strategy),
+            strategy=_beginning(content, _PREFIX),
             history=tuple(kept.history),
+            pending=_beginning(content, _PENDING),
         )
 
     def save(self, standing: Standing) -> None:
@@ -119,7 +118,8 @@ class RunKeeper:
             SealError: the disk does not take it; what was before holds.
         """
         own = {f"{_PREFIX}{name}": record for name, record in standing.strategy.items()}
-        content = RecordDict({_MODEL: standing.model, **own})
+        pending = {f"{_PENDING}{name}": record for name, record in standing.pending.items()}
+        content = RecordDict({_MODEL: standing.model, **own, **pending})
         key, name = Secret.random(32), secrets.token_hex(8)
         try:
             self._write(name, content, key)
@@ -176,3 +176,14 @@ class RunKeeper:
 def _cipher(key: Secret, specs: Specs) -> ChunkCipher:
     size = content_bytes(specs)
     return ChunkCipher(key, associated=_CONTENT, total_bytes=size, chunk_bytes=CHUNK_BYTES)
+
+
+def _beginning(content: RecordDict, prefix: str) -> RecordDict:
+    """Return the records of `content` whose names begin with `prefix`, without it."""
+    return RecordDict(
+        {
+            name.removeprefix(prefix): record
+            for name, record in content.items()
+            if name.startswith(prefix)
+        }
+    )

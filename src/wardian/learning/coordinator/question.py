@@ -56,7 +56,8 @@ class Wanted:
         if len({each.name for each in specs}) < len(specs):
             raise FormatError("answer: a record is there twice")
         if {each.name for each in specs if isinstance(each, Config)} != self.settings:
-            raise FormatError("answer: other settings than those that were asked for")
+            wanted = ", ".join(sorted(self.settings)) or "none"
+            raise FormatError(f"answer: settings were not asked for, or others: {wanted}")
         if self.arrays is None:
             if set(found) != {"arrays"} or not found["arrays"]:
                 raise FormatError('answer: one array record was asked for, "arrays"')

@@ -1,7 +1,7 @@
-"""The coordinator of a masked round. Pure: messages in, messages out, and the sum at the end.
+"""The coordinator of a masked round. Pure: messages in, messages out; see `revealing` for the end.
 
     advertised() ... keys() --> shared() ... deliveries() --> masked() ... survivors()
-                 --> signed() ... agreements() --> revealed() ... total()
+                 --> signed() ... agreed() --> revealed() ... total()
 
 Whoever carries the messages says when a step is over: by calling what comes after it. From then on
 its messages are refused, and the party is lost to the round. A step that fewer than the threshold
@@ -19,18 +19,16 @@ import numpy as np
 
 from wardian.crypto.hpke import refuse_unusable
 from wardian.crypto.masks import Ring
-from wardian.errors import AuthenticationFailed, FormatError, LocalProtocolError, PolicyDenied
+from wardian.errors import FormatError, LocalProtocolError, PolicyDenied
 from wardian.learning.masking.messages import (
     COMMITMENT_BYTES,
     Advertisement,
     Agreement,
-    Agreements,
     Dealt,
     Delivery,
     Keys,
     Masked,
     PartySignature,
-    Revealed,
     Sharing,
     Survivors,
     decode,
@@ -39,7 +37,7 @@ from wardian.learning.masking.messages import (
     survivors_signed_bytes,
 )
 from wardian.learning.masking.plan import MaskingPlan
-from wardian.learning.masking.unmasking import Unmasking
+from wardian.learning.masking.revealing import Revealing, Summed
 from wardian.learning.masking.verifying import (
     verify_advertisement,
     verify_agreement,
@@ -47,7 +45,7 @@ from wardian.learning.masking.verifying import (
     verify_names,
 )
 
-STEPS: Final = ("advertised", "shared", "masked", "signed", "revealed", "over")
+STEPS: Final = ("advertised", "shared", "masked", "signed", "over")
 
 
 class MaskingCoordinator:
@@ -61,20 +59,19 @@ class MaskingCoordinator:
         "_advertisements",
         "_agreements",
         "_digest",
+        "_number",
         "_plan",
         "_refused",
-        "_revealed",
         "_scope",
         "_sharings",
         "_step",
         "_sum",
-        "_unmasking",
         "faults",
     )
 
     def __init__(self, plan: MaskingPlan, *, number: int) -> None:
         """Begin the round `number`; see `MaskingPlan.scope`."""
-        self._plan, self._scope = plan, plan.scope(number)
+        self._plan, self._number, self._scope = plan, number, plan.scope(number)
         self._step = STEPS[0]
         self._advertisements: dict[str, Advertisement] = {}
         self._digest = b""
@@ -82,8 +79,6 @@ class MaskingCoordinator:
         self._sum: Ring = np.zeros(plan.elements, np.uint64)
         self._refused: dict[str, frozenset[str]] = {}
         self._agreements: dict[str, bytes] = {}
-        self._revealed: set[str] = set()
-        self._unmasking = self._begin_unmasking()
         self.faults: dict[str, str] = {}
 
     # What parties say
@@ -162,24 +157,6 @@ class MaskingCoordinator:
         verify_agreement(party, message.signature, signed, self._plan)
         self._agreements.setdefault(party, message.signature)
 
-    def revealed(self, party: str, raw: bytes) -> None:
-        """Take message 9 of `party`.
-
-        Raises:
-            FormatError: it is malformed.
-            AuthenticationFailed: a share is not the one that was dealt; the party stands in
-                `faults`, and nothing of its message counts.
-            PolicyDenied: of who did not sign, shares that the list does not ask for, or too late.
-        """
-        self._expect("revealed", party, among=self._agreements)
-        message = decode(raw, Revealed, scope=self._scope)
-        try:
-            self._unmasking.take(party, message)
-        except AuthenticationFailed:
-            self.faults[party] = "it revealed a share that is not the one that was dealt to it"
-            raise
-        self._revealed.add(party)
-
     # What is said to parties
 
     def keys(self) -> bytes:
@@ -221,50 +198,28 @@ class MaskingCoordinator:
                 raise PolicyDenied(
                     f"masking: too few parties have shares of {dealer}", rule="mask-shares"
                 )
-        self._unmasking = self._begin_unmasking()
         return encode(Survivors(scope=self._scope, parties=tuple(sorted(self._refused))))
 
-    def agreements(self) -> bytes:
-        """Return message 8, for all who signed."""
-        self._close("signed", self._agreements)
-        signatures = tuple(
-            PartySignature(party=party, signature=signature)
-            for party, signature in sorted(self._agreements.items())
-        )
-        return encode(Agreements(scope=self._scope, signatures=signatures))
-
-    def total(self) -> Ring:
-        """Return the sum of the survivors' vectors, (elements,). It is the caller's.
+    def agreed(self) -> Revealing:
+        """Return the last step, which begins with message 8: keep it before that is shown.
 
         Raises:
-            PolicyDenied: too few revealed; or what somebody shared does not fit what it advertised,
-                and it stands in `faults` (rule `mask-shares`).
+            PolicyDenied: too few signed.
         """
-        self._close("revealed", self._revealed)
-        secrets, liars = {}, []
-        for dealer in sorted(self._sharings):
-            try:
-                secrets[dealer] = self._unmasking.put_together(dealer)
-            except AuthenticationFailed:
-                self.faults[dealer] = "it shared something else than it advertised"
-                liars.append(dealer)
-        if liars:
-            raise PolicyDenied(
-                f"masking: of no use, because of {', '.join(liars)}", rule="mask-shares"
-            )
-        self._unmasking.take_off(self._sum, secrets)
-        return self._sum
+        self._close("signed", self._agreements)
+        summed = Summed(
+            number=self._number,
+            advertisements=tuple(each for _, each in sorted(self._advertisements.items())),
+            sharings=self._sharings,
+            survivors=tuple(sorted(self._refused)),
+            signatures=tuple(
+                PartySignature(party=party, signature=signature)
+                for party, signature in sorted(self._agreements.items())
+            ),
+        )
+        return Revealing(self._plan, summed, self._sum, faults=self.faults)
 
     # Steps
-
-    def _begin_unmasking(self) -> Unmasking:
-        return Unmasking(
-            self._plan,
-            scope=self._scope,
-            advertisements=self._advertisements,
-            sharings=self._sharings,
-            survivors=self._refused,
-        )
 
     def _expect(self, step: str, party: str, *, among: Collection[str] | None = None) -> None:
         self._plan.index(party)

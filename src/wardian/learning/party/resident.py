@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from wardian._internal.log import event
 from wardian.errors import PeerProtocolError, TransportError, WardianError
-from wardian.learning.app import App, Context
+from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
 from wardian.learning.message import Message, Metadata
@@ -42,19 +42,29 @@ LONGEST_PAUSE_S: Final = 15.0
 MAX_REASON: Final = 200
 
 
+Outcome = Callable[[RecordDict, Context], ArrayRecord | None]
+"""Returns what a party has of a run that is over, of what it is told then and what it kept."""
+
+
+def told_model(content: RecordDict, _: Context) -> ArrayRecord | None:
+    """Return the model that all parties are told; None if there is none."""
+    return content.array_records.get("arrays")
+
+
 class Party:
     """One party of a consortium."""
 
     def __init__(
         self,
         name: str,
-        app: App,
+        app: Handler,
         *,
         dial: Callable[[], Awaitable[CoordinatorLink]],
         memory: MemoryFile,
         run_config: ConfigRecord | None = None,
         node_config: ConfigRecord | None = None,
         tell: Callable[[RoundLine], None] = lambda _: None,
+        outcome: Outcome = told_model,
     ) -> None:
         """Attend as `name`.
 
@@ -66,6 +76,7 @@ class Party:
             run_config: what the parties agreed to, of `[app]`.
             node_config: the party's own settings.
             tell: told what became of each round.
+            outcome: returns what the party has when a run is over.
 
         Raises:
             ConfigError: its memory is damaged.
@@ -74,7 +85,7 @@ class Party:
         self._file, self._memory = memory, memory.load()
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
-        self._tell = tell
+        self._tell, self._outcome = tell, outcome
 
     async def attend(self) -> ArrayRecord | None:
         """Return what the party has of the run when it is over; None if the run failed.
@@ -106,7 +117,7 @@ class Party:
             if over.failure is not None:
                 event(log, "party.run-failed", level=logging.ERROR, reason=over.failure)
                 return None
-            return self._app.outcome(content, self._context())
+            return self._outcome(content, self._context())
 
     async def _converse(self, link: CoordinatorLink) -> tuple[Over, RecordDict]:
         """Answer until the run is over."""
@@ -164,6 +175,10 @@ class Party:
         context = self._context()
         try:
             reply = self._app(Message(content, metadata=metadata), context)
+        except WardianError as err:  # says what is wrong; to this party's own log alone
+            reason = str(err)[:MAX_REASON]
+            event(log, "party.app-failed", level=logging.ERROR, round=ask.round, reason=reason)
+            return f"the app failed: {type(err).__name__}"
         except Exception as err:
             log.exception("the party's app failed")
             return f"the app failed: {type(err).__name__}"[:MAX_REASON]

@@ -22,6 +22,24 @@ def psi_terms(plan: Consortium) -> PsiTerms:
     return PsiTerms(keys=keys, caps=caps, runs=runs)
 
 
+def verify_aligned(plan: Consortium) -> None:
+    """Return if a run of `plan` over aligned records could begin.
+
+    Raises:
+        ConfigError: names what is out of range.
+    """
+    if plan.psi is not None:
+        psi_terms(plan)
+    if isinstance(plan.vertical, Linear):
+        linear_plan(plan.vertical)
+    elif isinstance(plan.vertical, Trees):
+        tree_plan(plan.vertical)
+    elif plan.vertical is not None:
+        network_plan(plan.vertical)
+    if plan.vertical is not None and plan.vertical.noise is not None:
+        noise_terms(plan.vertical.noise)
+
+
 def psi_run(run: bytes, of: str) -> bytes:
     """Return what names the intersection of the records `of` that `run` makes; one name each."""
     return wire.fields("wardian psi of a run v1", run, of.encode())

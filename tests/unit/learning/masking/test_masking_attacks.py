@@ -683,7 +683,7 @@ def test_agreements_that_a_coordinator_does_not_take():
         world.coordinator.signed(E, honest)
     world.coordinator.signed(B, honest)
     with refused("mask-threshold"):
-        world.coordinator.agreements()
+        world.coordinator.agreed()
 
 
 def test_a_coordinator_takes_messages_of_its_own_round_alone():

@@ -48,7 +48,7 @@ def test_a_forged_share_is_named_and_the_sum_is_right_without_it(kind):
     opens = getattr(opened(raw, Revealed), kind)
     forged = (msgspec.structs.replace(opens[0], value=bytes(32)), *opens[1:])
     with pytest.raises(AuthenticationFailed, match="share 1 is not the one"):
-        world.coordinator.revealed(A, changed(raw, Revealed, **{kind: forged}))
+        world.revealing.revealed(A, changed(raw, Revealed, **{kind: forged}))
     total = world.reveal(agreements, stayed[1:])
     assert (total == world.plain(stayed)).all()
     assert world.coordinator.faults == {
@@ -61,7 +61,7 @@ def test_a_share_of_another_holder():
     agreements = world.to_agreements()
     theirs = world.parties[B].reveal(agreements)
     with pytest.raises(AuthenticationFailed):
-        world.coordinator.revealed(A, theirs)
+        world.revealing.revealed(A, theirs)
     assert set(world.coordinator.faults) == {A}
 
 
@@ -78,9 +78,9 @@ def test_shares_that_nobody_asked_for():
         {"keys": (msgspec.structs.replace(message.keys[0], party="party-999"),)},
     ):
         with refused("mask-roster"):
-            world.coordinator.revealed(A, changed(raw, Revealed, **changes))
+            world.revealing.revealed(A, changed(raw, Revealed, **changes))
     with refused("mask-order"):
-        world.coordinator.revealed(E, raw)
+        world.revealing.revealed(E, raw)
     total = world.reveal(agreements, [A, B, C, D])
     assert (total == world.plain([A, B, C, D])).all()
 
@@ -90,12 +90,12 @@ def test_a_party_that_reveals_nothing_is_as_one_that_is_lost():
     agreements = world.to_agreements()
     empty = Revealed(scope=world.plan.scope(world.number), keys=(), seeds=())
     for name in world.names[:4]:
-        world.coordinator.revealed(name, encode(empty))
+        world.revealing.revealed(name, encode(empty))
     with refused("mask-threshold"):
         world.reveal(agreements, world.names[4:])
     world = World(count=10)
     agreements = world.to_agreements()
-    world.coordinator.revealed(A, encode(empty))
+    world.revealing.revealed(A, encode(empty))
     assert (world.reveal(agreements, world.names[1:]) == world.plain(world.names)).all()
 
 

@@ -58,9 +58,10 @@ def test_the_carrier_sends_everything_twice():
     twice(coordinator.masked, masked.__getitem__)
     survivors = coordinator.survivors()
     twice(coordinator.signed, lambda name: parties[name].sign(survivors))
-    agreements = coordinator.agreements()
-    twice(coordinator.revealed, lambda name: parties[name].reveal(agreements))
-    assert (coordinator.total() == world.plain(world.names)).all()
+    revealing = coordinator.agreed()
+    agreements = revealing.agreements()
+    twice(revealing.revealed, lambda name: parties[name].reveal(agreements))
+    assert (revealing.total() == world.plain(world.names)).all()
 
 
 def test_the_sum_of_updates_in_fixed_point():
@@ -129,20 +130,27 @@ def test_below_the_threshold_the_round_is_over(step):
     with pytest.raises(PolicyDenied) as caught:
         world.whole({"party-000": step, "party-005": step})
     assert caught.value.rule == "mask-threshold"
+    if step < 4:
+        with pytest.raises(PolicyDenied) as caught:
+            world.coordinator.signed("party-001", b"")
+        assert caught.value.rule == "mask-order"
+        with pytest.raises(LocalProtocolError):
+            world.coordinator.agreed()
+        return
     with pytest.raises(PolicyDenied) as caught:
-        world.coordinator.revealed("party-001", b"")
+        world.revealing.revealed("party-001", b"")
     assert caught.value.rule == "mask-order"
     with pytest.raises(LocalProtocolError):
-        world.coordinator.total()
+        world.revealing.total()
 
 
 def test_steps_are_in_their_order():
     world = World(count=3)
     coordinator = world.coordinator
-    for step in (coordinator.deliveries, coordinator.survivors, coordinator.agreements):
+    for step in (coordinator.deliveries, coordinator.survivors, coordinator.agreed):
         with pytest.raises(LocalProtocolError):
             step()
-    for take in (coordinator.shared, coordinator.masked, coordinator.signed, coordinator.revealed):
+    for take in (coordinator.shared, coordinator.masked, coordinator.signed):
         with pytest.raises(PolicyDenied) as caught:
             take("party-000", b"")
         assert caught.value.rule == "mask-order"
