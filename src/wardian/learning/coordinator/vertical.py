@@ -4,10 +4,14 @@ ask        what the stage asks, under the number of the next round; who answered
            named, and asked again
 advance    the stage makes of all answers what comes next: errors are noised here, once
 seal       what every stage knows is on the disk before anybody is asked the next thing
-told       the next question says what was sealed
+seen       before a question that tells what was made of several parties' answers, all parties are
+           asked whether they have seen the standing that it is of
+told       the question says what was sealed
 
 So a coordinator that is killed before it sealed asks the same again, and gets the same answers;
-killed after it, it tells what was sealed. Nothing that was told is ever made a second time.
+killed after it, it tells what was sealed. Nothing that was told is ever made a second time: a host
+that puts the run back to before it, to have it made of other answers by a party that it is in
+league with, meets parties who have seen more.
 """
 
 import asyncio
@@ -27,13 +31,14 @@ from wardian.learning.coordinator.stages.aligning import aligning
 from wardian.learning.coordinator.stages.linear import EmbeddingsStage, FeaturesStage
 from wardian.learning.coordinator.stages.network import NetworkStage
 from wardian.learning.coordinator.stages.predicting import Predicting
-from wardian.learning.coordinator.stages.stage import Asking, Kept, Stage, World
+from wardian.learning.coordinator.stages.stage import NOTHING, Asking, Kept, Stage, World
 from wardian.learning.coordinator.stages.trees import BinsStage
 from wardian.learning.message import MessageType
 from wardian.learning.records import ConfigRecord, RecordDict
-from wardian.learning.vertical.script import ASK, OF, STEP, Of
+from wardian.learning.vertical.script import ASK, OF, STEP, Of, Step
 
 MAX_REASON: Final = 200
+Take = Callable[[str, RecordDict], None]
 _AT: Final = "at"
 _REFUSED: Final = (FormatError, PolicyDenied, AuthenticationFailed)
 
@@ -52,6 +57,7 @@ class VerticalCourse:
         self._world = World(plan=run.plan, run=run.id, secret=run.secret, kept=kept)
         self._stages = stages(self._world)
         self._at = int(kept.settings(_AT).get("stage", 0))
+        self._seen = bool(kept.settings(_AT).get("seen", False))
         self._stage = self._begun()
 
     def _begun(self) -> Stage | None:
@@ -80,11 +86,14 @@ class VerticalCourse:
         asking = stage.asking()
         if asking is None:
             raise SealError("the state of the run is damaged")
-        size = await self._ask(standing, stage, asking)
+        if asking.tells and not self._seen:
+            return await self._see(standing)
+        size = await self._ask(standing, asking, stage.take)
         try:
             await asyncio.to_thread(stage.advance)
         except FormatError as err:
             raise JobFailed(f"{asking.step}: {err}") from err
+        self._seen = False
         if stage.asking() is None:
             self._at += 1
             self._stage = self._begun()
@@ -95,8 +104,16 @@ class VerticalCourse:
         self._run.attending.say("round.done", round=kept.round, parties=parties, bytes=size)
         return kept
 
-    async def _ask(self, standing: Standing, stage: Stage, asking: Asking) -> int:
-        """Return how many bytes all asked parties answered, once the stage took them."""
+    async def _see(self, standing: Standing) -> Standing:
+        """Return the standing in which all parties have seen the one of before."""
+        everybody = dict.fromkeys(self._run.plan.parties, NOTHING)
+        asking = Asking(step=Step.SEEN, of=Of.LEARN, contents=everybody)
+        await self._ask(standing, asking, lambda *_: None)
+        self._seen = True
+        return await self._keep(standing, tuple(everybody))
+
+    async def _ask(self, standing: Standing, asking: Asking, take: Take) -> int:
+        """Return how many bytes all asked parties answered, once `take` took them."""
         run, number = self._run, standing.round + 1
         missing, size = dict(asking.contents), 0
         reasons: Mapping[str, str] = {}
@@ -116,7 +133,7 @@ class VerticalCourse:
                 ),
             ) as (question, outcome):
                 size += sum(each.total_bytes for each in question.answers.values())
-                reasons = outcome.dropped | self._take(stage, question, outcome.answered)
+                reasons = outcome.dropped | self._taken(take, question, outcome.answered)
             missing = {party: missing[party] for party in reasons if party in missing}
             if not missing:
                 return size
@@ -124,12 +141,12 @@ class VerticalCourse:
         party = min(missing)
         raise JobFailed(f"{asking.step}: {party}: {reasons[party]}"[:MAX_REASON])
 
-    def _take(self, stage: Stage, question: Question, parties: tuple[str, ...]) -> dict[str, str]:
-        """Return of each party whose answer the stage refuses why."""
+    def _taken(self, take: Take, question: Question, parties: tuple[str, ...]) -> dict[str, str]:
+        """Return of each party whose answer `take` refuses why."""
         refused = {}
         for party in parties:
             try:
-                stage.take(party, question.answers[party].content())
+                take(party, question.answers[party].content())
             except _REFUSED as err:
                 refused[party] = str(err)[:MAX_REASON]
                 self._run.attending.say(
@@ -147,7 +164,7 @@ class VerticalCourse:
         try which labels give it. So it is keyed with the run's secret.
         """
         run, kept = self._run, self._world.kept
-        kept.put(_AT, stage=self._at)
+        kept.put(_AT, stage=self._at, seen=self._seen)
         state = RecordDict(kept.records)
         if before is None:
             return await run.keep(

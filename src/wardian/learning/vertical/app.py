@@ -21,13 +21,7 @@ from typing_extensions import override
 from wardian._internal.consortium import Consortium
 from wardian._internal.log import event
 from wardian.crypto.signing import Signer
-from wardian.errors import (
-    AuthenticationFailed,
-    ConfigError,
-    FormatError,
-    LocalProtocolError,
-    PolicyDenied,
-)
+from wardian.errors import ConfigError, PolicyDenied
 from wardian.learning.app import Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.message import Message, MessageType
@@ -88,19 +82,14 @@ class ColumnsParty:
         return f"ColumnsParty({self._name})"
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """Return the answer to `message`, or why there is none.
+        """Return the answer to `message`.
 
-        A question that the plan does not have, or not now, changes nothing and is refused; so is
-        one with content that is not of its step.
+        Raises:
+            PolicyDenied: the plan does not have this question, or not now, or not so.
+            FormatError, AuthenticationFailed: what is said with it is not of its step.
+            ConfigError: the party's own table or state is not what the plan needs.
         """
-        try:
-            return Message(self._answer(message, context), reply_to=message)
-        except LocalProtocolError as err:  # what was said before does not fit what is said now
-            reason = str(err)
-        except (AuthenticationFailed, ConfigError, FormatError, PolicyDenied) as err:
-            reason = str(err)
-        event(log, "party.refuses", level=logging.ERROR, party=self._name, reason=reason[:200])
-        return Message(reply_to=message, error=reason)
+        return Message(self._answer(message, context), reply_to=message)
 
     def _answer(self, message: Message, context: Context) -> RecordDict:
         asked = message.content.get(ASK)
@@ -109,6 +98,8 @@ class ColumnsParty:
         ):
             raise PolicyDenied("the plan has no question of this kind", rule="vertical-step")
         step, of = str(asked.get(STEP)), str(asked.get(OF))
+        if step == Step.SEEN:
+            return RecordDict()
         at = context.state.get(_AT, ConfigRecord())
         before = Progress(**{str(name): int(value) for name, value in dict(at).items()})  # type: ignore[arg-type]
         after = before.after(self._script, step, of)

@@ -58,6 +58,9 @@ class Step(StrEnum):
     END = "end"
     ANSWER = "answer"
     PREDICTIONS = "predictions"
+    SEEN = "seen"
+    """Asked at any time, and answered with nothing: what a party remembers by it is how far the run
+    is, so that nobody puts it back behind that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

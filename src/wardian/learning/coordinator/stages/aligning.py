@@ -139,7 +139,7 @@ class AligningTags(Aligning):
                 max_bytes=_TAG_BYTES * max(self._terms.caps.values()),
             )
         contents = {party: self._psi.positions(party) for party in self._terms.parties}
-        return Asking(step=step, of=self._of, contents=contents)
+        return Asking(step=step, of=self._of, contents=contents, tells=True)
 
     @override
     def _take(self, party: str, content: RecordDict) -> None:

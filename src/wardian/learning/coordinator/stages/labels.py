@@ -137,7 +137,7 @@ class Whole(Learning):
             return self._ask(step, arrays={self.columns.value: None}, max_bytes=most)
         parts = self._world.kept.arrays(self.part.value)
         contents = {party: one(self.part.value, parts[party]) for party in self._parties}
-        return Asking(step=step, of=Of.LEARN, contents=contents)
+        return Asking(step=step, of=Of.LEARN, contents=contents, tells=True)
 
     @override
     def _advance(self) -> None:

@@ -19,6 +19,7 @@ from wardian.learning.vertical.linear.coordinator import (
 )
 from wardian.learning.vertical.linear.messages import (
     CURVATURE,
+    ERRORS,
     FEATURES,
     PARTIAL,
     WEIGHTS,
@@ -112,10 +113,11 @@ class EmbeddingsStage(Learning):
             }
         )
         if step is Step.END:
-            return self._ask(step, told)
+            return self._ask(step, told, tells=True)
         rows = len(self._labels)
         arrays = {PARTIAL: spec(PARTIAL, "float64", rows)}
-        return self._ask(step, told, arrays=arrays, max_bytes=8 * rows)
+        tells = f"{_TOLD}.{ERRORS}" in self._world.kept
+        return self._ask(step, told, arrays=arrays, max_bytes=8 * rows, tells=tells)
 
     @override
     def _take(self, party: str, content: RecordDict) -> None:

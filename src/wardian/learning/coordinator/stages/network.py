@@ -72,7 +72,7 @@ class NetworkStage(Learning):
             for party in self._parties
         }
         if step is Step.END:
-            return Asking(step=step, of=Of.LEARN, contents=contents)
+            return Asking(step=step, of=Of.LEARN, contents=contents, tells=True)
         terms = network_terms(self._world)
         return Asking(
             step=step,
@@ -80,6 +80,7 @@ class NetworkStage(Learning):
             contents=contents,
             arrays={EMBEDDING: None},
             max_bytes=8 * terms.batch * max(terms.embeddings.values()),
+            tells=bool(told),
         )
 
     @override

@@ -61,7 +61,8 @@ class Predicting(Stage):
                 max_bytes=self._world.plan.run.max_update_bytes,
             )
         found = self._world.kept.arrays(PREDICTIONS)[PREDICTIONS]
-        return Asking(step=step, of=Of.PREDICT, contents={self._told: one(PREDICTIONS, found)})
+        contents = {self._told: one(PREDICTIONS, found)}
+        return Asking(step=step, of=Of.PREDICT, contents=contents, tells=True)
 
     @override
     def take(self, party: str, content: RecordDict) -> None:

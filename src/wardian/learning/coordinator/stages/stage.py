@@ -36,6 +36,8 @@ class Asking:
         arrays: the array records of an answer, as `Wanted` has them.
         settings: its records of settings.
         max_bytes: of its arrays.
+        tells: whether something that was made of what several parties sent leaves with it: then
+            all have seen the standing that it is of before.
     """
 
     step: Step
@@ -44,6 +46,7 @@ class Asking:
     arrays: Mapping[str, Specs | None] = field(default_factory=dict)
     settings: frozenset[str] = frozenset()
     max_bytes: int = 0
+    tells: bool = False
 
 
 class Kept:
