@@ -11,12 +11,15 @@ import numpy as np
 from simulators.consortium import Consort
 
 from wardian._internal.consortium import Consortium
+from wardian.crypto.secret import Secret
 from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
+from wardian.learning.chain import first_head
 from wardian.learning.coordinator.courses import course_of
+from wardian.learning.coordinator.keeping import Standing
 from wardian.learning.party.memory import MemoryFile
 from wardian.learning.party.resident import Party
-from wardian.learning.records import ConfigRecord
+from wardian.learning.records import ConfigRecord, RecordDict
 from wardian.learning.vertical.app import ColumnsApp, ColumnsParty, Table
 
 Tables = Mapping[str, Table]
@@ -47,6 +50,15 @@ class AlignedConsort(Consort):
         self.plan = msgspec.convert(plan, Consortium)
         self.tables, self.hidden = dict(tables), hidden
         self.course_of = course_of
+
+    def begin(self) -> None:
+        """Keep a standing before the first step, the same each time: so is the noise."""
+        run = self.run()
+        first = Standing(
+            run=b"r" * 32, secret=Secret(b"s" * 32), round=0, head=first_head(b"r" * 32),
+            model=ArrayRecord(), strategy=RecordDict(), history=(),
+        )  # fmt: skip
+        asyncio.run(run.keep(first))
 
     def app(self, name: str) -> ColumnsParty:
         return ColumnsApp(lambda _: self.tables[name], hidden=self.hidden).party(
