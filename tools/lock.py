@@ -4,6 +4,7 @@ requirements.lock       what `wardian[serve]` runs with, and what builds the pac
 requirements-dev.lock   what the tests and checks need on top of it
 requirements-ray.lock   the environment of the engine Ray: the base install, Ray, and the build
 requirements-dp.lock    the environment in which the accountant of differential privacy is tested
+requirements-mlflow.lock  the environment in which `wardian fl export` is tested
 requirements-flink.lock what `wardian[flink]` is, in an environment of its own
 requirements-flink-build.lock  what builds those of it that come as source
 requirements-spark.lock the environment of examples/ray-on-spark, likewise
@@ -51,6 +52,7 @@ if __name__ == "__main__":
     compile_lock("dev", "requirements-dev.lock", "requirements.lock")
     compile_lock("ray", "requirements-ray.lock", "requirements.lock")
     compile_lock("dp", "requirements-dp.lock", "requirements.lock")
+    compile_lock("mlflow", "requirements-mlflow.lock", "requirements.lock")
     compile_lock(None, "requirements-flink-build.lock", build=FLINK_BUILD)
     compile_lock(
         "flink", "requirements-flink.lock", "requirements-flink-build.lock", build="", bounds=""

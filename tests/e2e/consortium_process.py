@@ -70,11 +70,24 @@ class Consortium:
         rounds: int = 3,
         strategy: str = 'name = "fedavg"',
         run: str = "",
+        app: Path = APP,
+        plan: str | None = None,
     ) -> None:
-        self.place, self.names = place, names
+        """Start the aggregator of `names`.
+
+        Args:
+            place: where all files lie.
+            names: of the parties.
+            rounds: of the plan, as are `strategy` and `run`.
+            strategy: its table.
+            run: more of the table `[run]`.
+            app: what each party runs.
+            plan: in place of all that, but for `[parties]`.
+        """
+        self.place, self.names, self.app = place, names, app
         self.state, self.plan = place / "state", place / "consortium.toml"
         self.state.mkdir(mode=0o700)
-        text = PLAN.format(
+        text = plan or PLAN.format(
             rounds=rounds, quorum=len(names), run=run, strategy=strategy, parties=len(names)
         )
         for name in names:
@@ -100,7 +113,7 @@ class Consortium:
     def party(self, name: str) -> Process:
         self.parties[name] = Process(
             self.place / f"{name}.log",
-            *("party", name, "--app", APP, "--aggregator", f"127.0.0.1:{self.port}"),
+            *("party", name, "--app", self.app, "--aggregator", f"127.0.0.1:{self.port}"),
             *("--consortium", self.plan, "--policy", self.state / "party-policy.toml"),
             *("--key", self.key(name), "--state", self.place / f"party-{name}"),
             *("--set", f"partition-id={self.names.index(name)}", "-o", self.model(name)),

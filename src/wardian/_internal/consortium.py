@@ -120,6 +120,8 @@ class Consortium(Settings, frozen=True, kw_only=True):
             raise ValueError("`strategy` goes with neither `vertical` nor `psi`")
         if "name" not in strategy:
             raise ValueError("`strategy.name` is missing")
+        if strategy.get("parties", len(self.parties)) != len(self.parties):
+            raise ValueError("`strategy.parties` is not the number of `parties`: leave it out")
         if not self.run.rounds:
             raise ValueError("`run.rounds` is missing")
 

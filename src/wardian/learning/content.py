@@ -28,11 +28,15 @@ def _spec(name: str, record: Record) -> Spec:
         raw = {key: value for key, value in record.items() if isinstance(value, bytes)}
         rest = {key: value for key, value in record.items() if not isinstance(value, bytes)}
         return Config(name=name, entries=rest, raw=raw)  # type: ignore[arg-type]
-    arrays = tuple(
+    return Arrays(name=name, arrays=array_specs(record))
+
+
+def array_specs(arrays: ArrayRecord) -> tuple[ArraySpec, ...]:
+    """Return what each of `arrays` is, in their order."""
+    return tuple(
         ArraySpec(name=each, dtype=DTYPES.index(array.dtype.name), shape=array.shape)
-        for each, array in record.items()
+        for each, array in arrays.items()
     )
-    return Arrays(name=name, arrays=arrays)
 
 
 def array_bytes(spec: ArraySpec) -> int:

@@ -27,7 +27,7 @@ def planned_strategy(plan: Consortium, *, run: bytes, secret: Secret) -> Strateg
     """
     if plan.strategy is None:
         raise ConfigError("the plan has no strategy")
-    strategy = build_strategy(plan.strategy)
+    strategy = build_strategy(plan.strategy, parties=len(plan.parties))
     if plan.masking is not None:
         name = str(plan.strategy["name"])
         verify_maskable(strategy=name, robust=strategy.robust, clips=plan.privacy is not None)

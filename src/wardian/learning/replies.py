@@ -53,6 +53,10 @@ class Replies(Protocol):
         """Return the names of the array records that every party sent."""
         ...
 
+    def whole(self, party: str, record: str) -> ArrayRecord:
+        """Return what `party` sent as `record`, all of it in memory: for what is small."""
+        ...
+
     def shapes(self, record: str) -> Mapping[str, NDArray[Any]]:
         """Return an empty stand-in of each array of `record`: its shape and kind, no memory."""
         ...
@@ -66,9 +70,17 @@ class HeldReplies:
     """Replies that lie in memory."""
 
     def __init__(
-        self, answers: Mapping[str, tuple[Mapping[str, ArrayRecord], MetricRecord]]
+        self,
+        answers: Mapping[str, tuple[Mapping[str, ArrayRecord], MetricRecord]],
+        *,
+        alike: bool = True,
     ) -> None:
-        """Hold the array records and the metrics of each party; every party's fit the others'.
+        """Hold the array records and the metrics of each party.
+
+        Args:
+            answers: of each party.
+            alike: whether every party's have to fit the others'; those that do not are had by
+                `whole` alone.
 
         Raises:
             FormatError: there is none, or they do not fit.
@@ -78,7 +90,7 @@ class HeldReplies:
         self._answers = dict(sorted(answers.items()))
         self.parties: Final = tuple(self._answers)
         first = self._arrays(self.parties[0])
-        for party in self.parties[1:]:
+        for party in self.parties[1:] if alike else ():
             other = self._arrays(party)
             if list(first) != list(other) or not all(
                 first[name].fits(other[name]) for name in first
@@ -95,6 +107,10 @@ class HeldReplies:
     def records(self) -> tuple[str, ...]:
         """See `Replies`."""
         return tuple(self._arrays(self.parties[0]))
+
+    def whole(self, party: str, record: str) -> ArrayRecord:
+        """See `Replies`."""
+        return self._arrays(party)[record]
 
     def shapes(self, record: str) -> Mapping[str, NDArray[Any]]:
         """See `Replies`."""

@@ -17,9 +17,8 @@ from wardian.errors import ConfigError, FormatError, JobFailed, PolicyDenied
 from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
-from wardian.learning.coordinator.question import Wanted
+from wardian.learning.coordinator.question import Wanted, update_wanted
 from wardian.learning.message import Message, MessageType, Metadata
-from wardian.learning.messages import Arrays
 from wardian.learning.records import ConfigRecord, MetricRecord, Record, RecordDict, Setting
 from wardian.learning.replies import HeldReplies
 from wardian.learning.rounds import Outcome, Round, cohort
@@ -115,10 +114,11 @@ def simulate(
     Raises:
         ConfigError: a number is out of range.
         JobFailed: too few answered, or the strategy cannot work with those who did.
-        FormatError: the strategy can make no model of the answers.
+        FormatError: the strategy can make no model of the answers, or begin with `arrays`.
     """
     if rounds < 1 or attempts < 1 or evaluate_every < 0:
         raise ConfigError("simulation: rounds and attempts are 1 or more, evaluate_every 0 or more")
+    strategy.demand_model(arrays)
     run = _Run(app, strategy, parties, config or {}, seed=seed, sample=sample, quorum=quorum)
     results = []
     for number in range(1, rounds + 1):
@@ -150,9 +150,10 @@ class _Asked:
     outcome: Outcome
     answers: dict[str, Answer]
     sent_bytes: int
+    alike: bool
 
     def replies(self) -> HeldReplies:
-        return HeldReplies(self.answers)
+        return HeldReplies(self.answers, alike=self.alike)
 
     @property
     def received_bytes(self) -> int:
@@ -188,11 +189,7 @@ class _Run:
 
     def train(self, number: int, arrays: ArrayRecord, attempts: int) -> _Asked:
         """Return the answers of a cohort that is large enough."""
-        (spec,) = specs_of(RecordDict({"arrays": arrays}))
-        each = spec.arrays if isinstance(spec, Arrays) else ()
-        wanted = Wanted(
-            arrays=dict.fromkeys(self._strategy.records, each), max_bytes=MAX_BYTES, examples=True
-        )
+        wanted = update_wanted(self._strategy, arrays, max_bytes=MAX_BYTES)
         reasons = ""
         for attempt in range(1, attempts + 1):
             chosen = cohort(
@@ -248,7 +245,9 @@ class _Run:
             else:
                 self._states[party] = dict(context.state)
                 standing.answer(party)
-        return _Asked(outcome=standing.close(), answers=answers, sent_bytes=sent)
+        return _Asked(
+            outcome=standing.close(), answers=answers, sent_bytes=sent, alike=not wanted.shorter
+        )
 
     def _answer(self, message: Message, context: Context, wanted: Wanted) -> Answer:
         """Return what the app answers, copied.
@@ -284,6 +283,8 @@ def taken(content: RecordDict, wanted: Wanted) -> Answer:
         name: ArrayRecord({n: array.copy() for n, array in arrays[name].items()})
         for name in wanted.arrays or ()
     }
+    if wanted.verify is not None:
+        wanted.verify(copied)
     return copied, content.metric_records[METRICS]
 
 

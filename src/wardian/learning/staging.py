@@ -5,7 +5,7 @@ this process: what is left of them after a crash is noise.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wardian.crypto.aead_stream import TAG_BYTES, ChunkCipher
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, SealError
-from wardian.learning.arrays import DTYPES
+from wardian.learning.arrays import DTYPES, ArrayRecord
 from wardian.learning.content import Spec, array_bytes, arrays_of, content_bytes, rebuild
 from wardian.learning.messages import CHUNK_BYTES, Arrays, ArraySpec, Metrics
 from wardian.learning.records import MetricRecord, RecordDict
@@ -30,8 +30,20 @@ _LABEL: Final = b"wardian staged answer v1"
 class Staging:
     """One answer on its way in: `write` it in order, then `finish`; then `read` any part of it."""
 
-    def __init__(self, specs: Sequence[Spec], *, spill: Path | None) -> None:
+    def __init__(
+        self,
+        specs: Sequence[Spec],
+        *,
+        spill: Path | None,
+        verify: Callable[[Mapping[str, ArrayRecord]], None] | None = None,
+    ) -> None:
         """Take in content of these `specs`, on disk at `spill`, or in memory if that is None.
+
+        Args:
+            specs: what is to come.
+            spill: the file.
+            verify: told the array records once they are whole; raises FormatError if they are not
+                welcome.
 
         Raises:
             SealError: the file cannot be made.
@@ -39,7 +51,7 @@ class Staging:
         self.specs = tuple(specs)
         self.total_bytes = content_bytes(self.specs)
         self._held = bytearray() if spill is None else None
-        self._path, self._file = spill, -1
+        self._path, self._file, self._verify = spill, -1, verify
         self._written = 0
         self._chunk: tuple[int, memoryview] = (-1, memoryview(b""))
         if spill is not None:
@@ -77,10 +89,10 @@ class Staging:
         self._written += len(chunk)
 
     def finish(self) -> Self:
-        """Return itself, whole, and with finite numbers alone.
+        """Return itself, whole, verified, and with finite numbers alone.
 
         Raises:
-            FormatError: something is missing, is not a number, or is infinite.
+            FormatError: something is missing, is not a number, is infinite, or is not welcome.
         """
         if self._written != self.total_bytes:
             raise FormatError("content: shorter than its records say")
@@ -92,6 +104,8 @@ class Staging:
                     if not np.isfinite(self.read(at, spec, part)).all():
                         raise FormatError(f"content: {spec.name} holds what is no finite number")
             at += array_bytes(spec)
+        if self._verify is not None:
+            self._verify(self.content().array_records)
         return self
 
     def begin(self, record: str) -> int:
@@ -156,6 +170,10 @@ class StagedReplies:
     def records(self) -> tuple[str, ...]:
         """See `Replies`."""
         return tuple(self._arrays)
+
+    def whole(self, party: str, record: str) -> ArrayRecord:
+        """See `Replies`."""
+        return self._answers[party].content().array_records[record]
 
     def shapes(self, record: str) -> Mapping[str, NDArray[Any]]:
         """See `Replies`."""

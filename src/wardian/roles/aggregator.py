@@ -16,6 +16,7 @@ from wardian.learning.coordinator.courses import course_of
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
+from wardian.learning.coordinator.stages.trial import try_columns
 from wardian.learning.records import RecordDict
 from wardian.roles import start
 from wardian.roles.enclave_sealing import EnclaveSealing
@@ -34,7 +35,10 @@ def main(enclave: Enclave) -> int:
     def serve(host: HostSettings, plan: Consortium) -> None:
         uvloop.run(start.until_signalled(_serve(enclave, host, plan)))
 
-    trials = {"keeping": lambda host: _try_keeping(enclave, host)}
+    trials = {
+        "keeping": lambda host: _try_keeping(enclave, host),
+        "columns": lambda _: try_columns(),
+    }
     return start.run(enclave, ROLE, serve, kind=Consortium, trials=trials)
 
 

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from wardian.cli.learning.history import encode_line, read_history
-from wardian.cli.learning.report import all_series, draw, page
+from wardian.cli.learning.pictures import draw
+from wardian.cli.learning.report import all_series, page
+from wardian.cli.learning.telling import told
 from wardian.cli.main import cli
 from wardian.errors import ConfigError, FormatError
 from wardian.learning.messages import RoundLine
@@ -68,6 +70,7 @@ def test_a_plan_is_tried_and_shown(tmp_path: Path) -> None:
     )
     assert tried.exit_code == 0, tried.output
     assert "4 rounds of 5 parties" in tried.output
+    assert "round 4: 5 parties, loss 0.5, 120 bytes" in tried.output
     assert np.load(tmp_path / "out" / "model.npz")["w"].tolist() == [8.0, 8.0, 8.0]
     lines = read_history(tmp_path / "out" / "history.jsonl")
     assert [each.round for each in lines] == [1, 2, 3, 4]
@@ -79,6 +82,86 @@ def test_a_plan_is_tried_and_shown(tmp_path: Path) -> None:
     assert "evaluation: error" in text
     assert "http" not in re.sub(r'xmlns="[^"]*"', "", text)  # it asks nothing of a network
     assert "<script" not in text
+
+
+def private(number: int, **changes: float) -> RoundLine:
+    spent = {"epsilon": 0.5 * number, "delta": 1e-5, "clip": 1.0, "noise": 3.0, "budget": 8.0}
+    return line(number, metrics={**spent, **changes})
+
+
+def test_a_line_says_what_people_look_for_first() -> None:
+    measured = {"num-examples": 7, "train_loss": 0.25, "each": [1.0]}
+    evaluation = {"accuracy": 0.75, "loss": 0.5}
+    dropped = {"c": "no time"}
+    found = told(
+        line(3, metrics=measured, evaluation=evaluation, dropped=dropped, bytes=12345), rounds=50
+    )
+    assert found == [
+        "round 3 of 50: 2 parties, loss 0.5, train_loss 0.25, accuracy 0.75, 12,345 bytes, 0.50 s  num-examples 7",
+        "  c does not count: no time",
+    ]
+
+
+def test_a_private_round_says_what_was_spent_of_what() -> None:
+    (found,) = told(private(3))
+    assert found == (
+        "round 3: 2 parties, 10 bytes, 0.50 s, epsilon 1.5 of 8 at delta 1e-05  clip 1  noise 3"
+    )
+    (found,) = told(line(1, metrics={"epsilon": 2.0}))
+    assert found.endswith("epsilon 2")
+
+
+def test_what_privacy_was_spent_is_a_picture_of_its_own() -> None:
+    text = page([private(1), private(2), private(4)], title="private")
+    assert "After round 4: 2 parties, privacy spent: epsilon 2 of 8 at delta 1e-05." in text
+    (picture,) = re.findall(r"<svg.*?</svg>", text[: text.index("epsilon spent") + 3000])[:1]
+    assert "epsilon spent at delta 1e-05" in picture
+    drawn = ET.fromstring(picture)
+    (limit,) = [each for each in drawn.iter("line") if each.attrib["class"] == "limit"]
+    (points,) = [each.attrib["points"] for each in drawn.iter("polyline")]
+    heights = [float(each.split(",")[1]) for each in points.split()]
+    assert heights == sorted(heights, reverse=True)  # it grows: up the page, from 0
+    top, bottom = float(limit.attrib["y1"]), 168
+    shares = [(bottom - each) / (bottom - top) for each in heights]
+    assert shares == pytest.approx([0.5 / 8, 1 / 8, 2 / 8], abs=0.01)
+    assert "<th>epsilon</th>" in text
+    assert "delta by round" not in text
+    assert "budget by round" not in text
+    assert "clip by round" in text
+
+
+def test_a_page_has_the_columns_that_there_are() -> None:
+    text = page([line(1), line(2, evaluation={"accuracy": 0.5})], title="t")
+    heads = re.findall(r"<th>(.*?)</th>", text)
+    assert heads == [
+        "round", "parties", "loss", "accuracy", "bytes", "seconds", "who did not count, and why",
+    ]  # fmt: skip
+    assert "epsilon" not in text
+    assert "<td>2</td><td>2</td><td>0.5</td><td>0.5</td>" in text
+
+
+def test_a_plan_for_scaffold_says_nowhere_how_many_there_are(tmp_path: Path) -> None:
+    app = APP.replace(
+        '{"arrays": ArrayRecord({"w": w}),',
+        '{"arrays": ArrayRecord({"w": w}), "control": ArrayRecord({"w": 0 * w}),',
+    )
+    (tmp_path / "app.py").write_text(app)
+    plan = tmp_path / "plan.toml"
+    for strategy in ('"scaffold"', '"scaffold", parties = 1'):
+        plan.write_text(PLAN.replace('"fedavg"', strategy))
+        tried = run(
+            *("fl", "simulate", "--app", tmp_path / "app.py", "--consortium", plan),
+            *("--parties", 5, "-o", tmp_path / "out"),
+        )
+        assert tried.exit_code == 0, tried.output
+        assert "4 rounds of 5 parties" in tried.output
+    plan.write_text(PLAN.replace('"fedavg"', '"scaffold", parties = 2'))
+    refused = run(
+        *("fl", "simulate", "--app", tmp_path / "app.py", "--consortium", plan),
+        *("-o", tmp_path / "out"),
+    )
+    assert refused.exit_code != 0
+    assert "`strategy.parties` is not the number of `parties`" in str(refused.exception)
 
 
 def test_a_reason_that_a_party_gave_is_text() -> None:

@@ -42,6 +42,7 @@ def test_the_smallest_that_says_it_all() -> None:
         (f"02{B}", f"03{A}", "names one key twice"),
         (f"02{B}", B[:-1], "pattern|regex"),
         ('name = "fedavg"', 'nam = "fedavg"', "strategy.name"),
+        ('name = "fedavg"', 'name = "scaffold"\nparties = 3', "strategy.parties"),
         ("rounds = 3", "rounds = 3\nsample = 0.0", "> 0"),
         ("rounds = 3", "rounds = 3\nbudget = 1", "budget"),
         ('name = "two"', 'name = "two"\ninitial = "z"', "none of `parties`"),

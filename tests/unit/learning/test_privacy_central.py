@@ -128,7 +128,7 @@ def test_nothing_that_parties_measured_is_published():
     arrays = model()
     strategy = privacy()
     _, metrics = strategy.aggregate_train(1, arrays, cohort(arrays, lengths(1)))
-    assert set(metrics) == {"clip", "noise", "epsilon", "delta"}
+    assert set(metrics) == {"clip", "noise", "epsilon", "delta", "budget"}
     assert strategy.configure_evaluate(1, arrays, ConfigRecord(), ["p00"]) == {}
     assert dict(strategy.aggregate_evaluate(1, cohort(arrays, [1.0]))) == {}
 

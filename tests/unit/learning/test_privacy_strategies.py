@@ -20,7 +20,10 @@ from wardian.learning.simulation import simulate
 from wardian.learning.strategies.terms import STRATEGIES, build
 
 AVERAGES = {"fedavg": {}, "fedprox": {}, "fedavgm": {}, "fedadam": {}, "fedyogi": {}}
-OTHERS = {"scaffold": {"parties": 4}, "median": {}, "trimmed-mean": {}, "krum": {"liars": 1}}
+OTHERS = {
+    "bagging": {"columns": 4}, "scaffold": {"parties": 4}, "median": {}, "trimmed-mean": {},
+    "krum": {"liars": 1},
+}  # fmt: skip
 
 app = ClientApp()
 

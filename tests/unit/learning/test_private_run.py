@@ -48,7 +48,7 @@ async def test_every_round_is_noised_and_says_what_was_spent(tmp_path: Path) -> 
     assert spent[-1] == pytest.approx(8.0, rel=1e-4)
     assert spent[-1] <= 8.0
     assert {frozenset(line.metrics) for line in consort.news} == {
-        frozenset({"clip", "noise", "epsilon", "delta"})
+        frozenset({"clip", "noise", "epsilon", "delta", "budget"})
     }
     assert all(line.evaluation == {} for line in consort.news)
     again = private(tmp_path / "again")

@@ -10,6 +10,7 @@ from wardian.cli.lazy import LazyGroup
     commands_by_name={
         "simulate": ("wardian.cli.learning.simulate", "simulate_run"),
         "publish": ("wardian.cli.learning.publish", "publish"),
+        "export": ("wardian.cli.learning.export", "export"),
         "report": ("wardian.cli.learning.report", "report"),
     },
 )

@@ -23,6 +23,7 @@ from wardian.cli.learning.kept import forget_model, keep_model, kept_model
 from wardian.cli.learning.loading import client_app, load_any_app, setting
 from wardian.cli.learning.publication import demand_publishable
 from wardian.cli.learning.publish import publish_model, publish_option
+from wardian.cli.learning.telling import told
 from wardian.cli.owner.keys import read_owner_key
 from wardian.cli.resolving import resolve
 from wardian.errors import ConfigError, JobFailed
@@ -114,14 +115,8 @@ def party(
     def tell(line: RoundLine) -> None:
         with (state / HISTORY).open("ab") as file:
             file.write(encode_line(line))
-        told = {**line.metrics, **line.evaluation}
-        numbers = "  ".join(f"{k} {v:.4g}" for k, v in told.items() if isinstance(v, int | float))
-        click.echo(
-            f"round {line.round} of {plan.run.rounds}: {len(line.cohort)} parties, "
-            f"{line.bytes:,} bytes, {line.seconds:.2f} s  {numbers}"
-        )
-        for other, reason in line.dropped.items():
-            click.echo(f"  {other} does not count: {reason}")
+        for each in told(line, rounds=plan.run.rounds):
+            click.echo(each)
 
     node_config = ConfigRecord(dict(setting(each) for each in given))
     with _one_of(state):

@@ -10,22 +10,20 @@ import click
 from wardian._internal.files import replace_file
 from wardian.cli.files import path_option
 from wardian.cli.learning.history import HISTORY, read_history
+from wardian.cli.learning.pictures import STYLE, Series, draw
+from wardian.cli.learning.telling import BUDGET, DELTA, EPSILON, FIRST, figures, spent_of
 from wardian.learning.messages import RoundLine
 
-Series = list[tuple[int, float]]
-
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360, 200, 56, 168, 34
 _STYLE: Final = """\
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;
 color:#1c2330;background:#fff}
 table{border-collapse:collapse;width:100%}th,td{text-align:right;padding:.2rem .6rem}
 th:last-child,td:last-child{text-align:left}tr:nth-child(even){background:#f1f4f8}
-svg{font:12px system-ui,sans-serif;width:23rem;max-width:100%}
-polyline{fill:none;stroke:#0b63ce;stroke-width:2}circle{fill:#0b63ce}.grid{stroke:#d5dae2}
 @media (prefers-color-scheme:dark){body{color:#e4e8ef;background:#14181f}
-tr:nth-child(even){background:#1c222b}text{fill:#e4e8ef}.grid{stroke:#343b47}
-polyline{stroke:#6fb1ff}circle{fill:#6fb1ff}}
+tr:nth-child(even){background:#1c222b}}
 """
+_UNDRAWN: Final = frozenset({BUDGET, DELTA})
+"""The same in every round: they stand in the picture of epsilon."""
 
 
 @click.command()
@@ -35,7 +33,8 @@ def report(*, run: Path, out: Path | None) -> None:
     """Write a page about RUN: a party's state directory, or one of `wardian fl simulate`.
 
     It shows by round what the parties measured, who took part, who did not count and why, bytes
-    and seconds. It is one file that asks nothing of a network.
+    and seconds, and of a private run what privacy was spent, and of how much. It is one file that
+    asks nothing of a network.
     """
     source = run / HISTORY if run.is_dir() else run
     lines = read_history(source)
@@ -46,74 +45,86 @@ def report(*, run: Path, out: Path | None) -> None:
 
 def page(lines: Sequence[RoundLine], *, title: str) -> str:
     """Return the page."""
-    pictures = [draw(name, series) for name, series in all_series(lines).items()]
-    rows = "\n".join(_row(each) for each in lines)
+    budget = lines[-1].metrics.get(BUDGET)
+    limit = float(budget) if isinstance(budget, int | float) else None
+    pictures = [
+        draw(_named(name, lines[-1]), series, limit=limit if name == EPSILON else None)
+        for name, series in all_series(lines).items()
+    ]
+    columns = _columns(lines)
+    heads = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    rows = "\n".join(_row(each, list(columns.values())) for each in lines)
     return f"""\
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>
-<style>{_STYLE}</style></head><body>
+<style>{_STYLE}{STYLE}</style></head><body>
 <h1>{escape(title)}</h1>
+<p>{escape(_summary(lines[-1]))}</p>
 {"".join(pictures)}
-<table><thead><tr><th>round</th><th>parties</th><th>bytes</th><th>seconds</th>
-<th>who did not count, and why</th></tr></thead><tbody>
+<table><thead><tr>{heads}<th>who did not count, and why</th></tr></thead><tbody>
 {rows}
 </tbody></table></body></html>
 """
 
 
-def _row(line: RoundLine) -> str:
+def _summary(last: RoundLine) -> str:
+    """Return where the run stands after `last`."""
+    found, spent = figures(last), spent_of(last)
+    parts = [f"{name} {found[name]:.4g}" for name in FIRST if name in found]
+    parts += [f"privacy spent: epsilon {spent}"] if spent else []
+    return f"After round {last.round}: {', '.join([f'{len(last.cohort)} parties', *parts])}."
+
+
+def _named(name: str, last: RoundLine) -> str:
+    """Return what stands above the picture `name`."""
+    delta = last.metrics.get(DELTA)
+    at = f" at delta {delta:.4g}" if isinstance(delta, int | float) else ""
+    return f"epsilon spent{at}" if name == EPSILON else name
+
+
+def _columns(lines: Sequence[RoundLine]) -> dict[str, Callable[[RoundLine], str]]:
+    """Return the table's columns but the last, those alone for which a round has anything."""
+
+    def figure(name: str) -> Callable[[RoundLine], str]:
+        return lambda line: f"{found[name]:.4g}" if name in (found := figures(line)) else ""
+
+    measured = {name for line in lines for name in figures(line)}
+    first = [name for name in FIRST if name in measured]
+    return {
+        "round": lambda line: str(line.round),
+        "parties": lambda line: str(len(line.cohort)),
+        **{name: figure(name) for name in first},
+        "bytes": lambda line: f"{line.bytes:,}",
+        "seconds": lambda line: f"{line.seconds:.2f}",
+        **({EPSILON: figure(EPSILON)} if EPSILON in measured else {}),
+    }
+
+
+def _row(line: RoundLine, columns: Sequence[Callable[[RoundLine], str]]) -> str:
     dropped = "; ".join(f"{name}: {reason}" for name, reason in line.dropped.items())
-    return (
-        f"<tr><td>{line.round}</td><td>{len(line.cohort)}</td><td>{line.bytes:,}</td>"
-        f"<td>{line.seconds:.2f}</td><td>{escape(dropped)}</td></tr>"
-    )
+    cells = "".join(f"<td>{text_of(line)}</td>" for text_of in columns)
+    return f"<tr>{cells}<td>{escape(dropped)}</td></tr>"
 
 
 def all_series(lines: Sequence[RoundLine]) -> dict[str, Series]:
-    """Return what there is to draw: each number that was measured, then what a round took."""
+    """Return what there is to draw.
+
+    What people look for first comes first, then the rest that was measured, then what rounds took.
+    """
     found: dict[str, Series] = {}
     for line in lines:
         for of, measured in (("", line.metrics), ("evaluation: ", line.evaluation)):
             for name, value in measured.items():
-                if isinstance(value, int | float):
+                if isinstance(value, int | float) and name not in _UNDRAWN:
                     found.setdefault(of + name, []).append((line.round, float(value)))
+    first = (*FIRST, EPSILON)
+    ordered = sorted(found, key=lambda name: name.removeprefix("evaluation: ") not in first)
+    drawn = {name: found[name] for name in ordered}
     of_round: dict[str, Callable[[RoundLine], float]] = {
         "parties": lambda line: float(len(line.cohort)),
         "bytes of answers": lambda line: float(line.bytes),
         "seconds": lambda line: line.seconds,
     }
     for name, value_of in of_round.items():
-        found[name] = [(line.round, value_of(line)) for line in lines]
-    return found
-
-
-def draw(name: str, series: Series) -> str:
-    """Return an SVG picture of `series` by round; what is no finite number is left out."""
-    finite = [(x, y) for x, y in series if abs(y) < float("inf")]
-    if not finite:
-        return ""
-    low, high = min(y for _, y in finite), max(y for _, y in finite)
-    first, last = finite[0][0], finite[-1][0]
-    room = (high - low) or abs(high) or 1.0
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = _LEFT + (_WIDTH - _LEFT - 16) * (x - first) / max(1, last - first)
-        return across, _BOTTOM - (_BOTTOM - _TOP) * (y - low) / room
-
-    points = [place(x, y) for x, y in finite]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    end_x, end_y = points[-1]
-    grid = "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 16}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>'
-        for value in dict.fromkeys((low, (low + high) / 2, high))
-        for _, y in (place(first, value),)
-    )
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"><title>{escape(name)} by round</title>'
-        f'<text x="{_LEFT}" y="20" font-weight="600">{escape(name)}</text>{grid}'
-        f'<polyline points="{line}"/><circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="3"/>'
-        f'<text x="{_LEFT}" y="{_BOTTOM + 22}">{first}</text>'
-        f'<text x="{_WIDTH - 16}" y="{_BOTTOM + 22}" text-anchor="end">round {last}: '
-        f"{finite[-1][1]:.4g}</text></svg>\n"
-    )
+        drawn[name] = [(line.round, value_of(line)) for line in lines]
+    return drawn

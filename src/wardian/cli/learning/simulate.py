@@ -15,6 +15,7 @@ from wardian.cli.learning.kept import forget_model, keep_model
 from wardian.cli.learning.loading import load_app
 from wardian.cli.learning.publication import demand_publishable
 from wardian.cli.learning.publish import publish_model, publish_option
+from wardian.cli.learning.telling import told
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
 from wardian.learning.app import ClientApp, Context
@@ -73,14 +74,13 @@ def simulate_run(
         evaluate_every=plan.run.evaluate_every,
     )
     out.mkdir(parents=True, exist_ok=True)
-    lines = [encode_line(_line(each)) for each in history.rounds]
-    (out / HISTORY).write_bytes(b"".join(lines))
+    lines = [_line(each) for each in history.rounds]
+    (out / HISTORY).write_bytes(b"".join(map(encode_line, lines)))
     if plan.masking is not None:
         click.echo("masks were left out: they change a sum by rounding alone")
-    last = history.rounds[-1]
-    told = {**last.metrics, **last.evaluation}
-    numbers = "  ".join(f"{k} {v:.4g}" for k, v in told.items() if isinstance(v, int | float))
-    click.echo(f"{len(history.rounds)} rounds of {number} parties: {numbers}")
+    click.echo(f"{len(lines)} rounds of {number} parties")
+    for each in told(lines[-1]):
+        click.echo(each)
     model = out / "model.npz"
     if publish is None:
         with model.open("wb") as file:
@@ -98,7 +98,8 @@ def _of_so_many(plan: Consortium, number: int) -> Consortium:
     """Return `plan` with other parties, so many; their keys are numbers."""
     named = {f"party-{place}": PartyTerms(key=f"{place + 1:064x}") for place in range(number)}
     run = msgspec.structs.replace(plan.run, quorum=min(plan.run.quorum, number))
-    return msgspec.structs.replace(plan, parties=named, run=run, initial=None)
+    strategy = {key: value for key, value in (plan.strategy or {}).items() if key != "parties"}
+    return msgspec.structs.replace(plan, parties=named, run=run, strategy=strategy, initial=None)
 
 
 def _first_model(app: ClientApp, plan: Consortium, parties: int) -> ArrayRecord:

@@ -15,14 +15,13 @@ import msgspec
 from wardian.errors import FormatError, JobFailed, PolicyDenied
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.chain import next_head
-from wardian.learning.content import specs_of
 from wardian.learning.coordinator.answers import MAX_REASON, Answers
 from wardian.learning.coordinator.keeping import Standing
 from wardian.learning.coordinator.masked import MaskedRounds
-from wardian.learning.coordinator.question import Wanted
+from wardian.learning.coordinator.question import Wanted, first_wanted, update_wanted
 from wardian.learning.coordinator.run import Run, whole, worked
 from wardian.learning.message import MessageType
-from wardian.learning.messages import Arrays, ArraySpec, RoundLine
+from wardian.learning.messages import RoundLine
 from wardian.learning.records import ConfigRecord, Metric, RecordDict
 from wardian.learning.rounds import cohort
 from wardian.learning.staging import StagedReplies
@@ -79,7 +78,7 @@ class Course:
             round_number=0,
             contents={giver: RecordDict({"config": self._config(0)})},
             quorum=1,
-            wanted=Wanted(arrays=None, max_bytes=plan.run.max_update_bytes, examples=False),
+            wanted=first_wanted(self._strategy, max_bytes=plan.run.max_update_bytes),
         ) as (question, outcome):
             if not outcome.stands:
                 raise JobFailed(f"{giver} gave no first model: {outcome.dropped.get(giver, '')}")
@@ -123,17 +122,14 @@ class Course:
             answers = await self._masked.train(standing, number, contents)
             return await self._conclude(standing, number, answers)
         run, began = self._run, self._run.ticks()
-        arrays = _array_specs(standing.model)
         async with run.asked(
             MessageType.TRAIN,
             number=_number(number, MessageType.TRAIN),
             round_number=number,
             contents=contents,
             quorum=run.plan.run.quorum,
-            wanted=Wanted(
-                arrays=dict.fromkeys(self._strategy.records, arrays),
-                max_bytes=run.plan.run.max_update_bytes,
-                examples=True,
+            wanted=update_wanted(
+                self._strategy, standing.model, max_bytes=run.plan.run.max_update_bytes
             ),
         ) as (question, outcome):
             if not outcome.stands:
@@ -217,8 +213,3 @@ class Course:
 def _number(round_number: int, kind: MessageType) -> int:
     """Return the number of the question of this kind in the round."""
     return 4 * round_number + _PLACES[kind] + 1
-
-
-def _array_specs(model: ArrayRecord) -> tuple[ArraySpec, ...]:
-    (spec,) = specs_of(whole(model))
-    return spec.arrays if isinstance(spec, Arrays) else ()

@@ -1,11 +1,12 @@
 """What is asked of a cohort at present, what answers have to look like, and those that are here."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardian.errors import FormatError, PolicyDenied
+from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import Spec, array_bytes, content_bytes
 from wardian.learning.message import MessageType
 from wardian.learning.messages import Answer, Arrays, ArraySpec, Config, Metrics
@@ -13,6 +14,7 @@ from wardian.learning.records import RecordDict
 from wardian.learning.reduce import EXAMPLES
 from wardian.learning.rounds import Round
 from wardian.learning.staging import METRICS, Staging
+from wardian.learning.strategies.strategy import Strategy
 
 SPILLED = "answer-"
 """How the files of answers on disk begin."""
@@ -29,12 +31,17 @@ class Wanted:
         max_bytes: of all arrays together.
         examples: whether it says of how many records it speaks.
         settings: the records of settings that it has to have.
+        shorter: whether an array may be shorter than `arrays` says, in its first dimension.
+        verify: told the array records of an answer that is whole; raises FormatError if it is not
+            welcome. None: what `arrays` says is enough.
     """
 
     arrays: Mapping[str, tuple[ArraySpec, ...] | None] | None
     max_bytes: int
     examples: bool
     settings: frozenset[str] = frozenset()
+    shorter: bool = False
+    verify: Callable[[Mapping[str, ArrayRecord]], None] | None = None
 
     def expected_bytes(self) -> int:
         """Return how large an answer is, or may be where its form is open."""
@@ -61,11 +68,19 @@ class Wanted:
         if self.arrays is None:
             if set(found) != {"arrays"} or not found["arrays"]:
                 raise FormatError('answer: one array record was asked for, "arrays"')
-        elif found != {
-            name: found.get(name) if specs is None else specs for name, specs in self.arrays.items()
-        }:
+        elif not self._welcome(found):
             raise FormatError("answer: other arrays than those that were asked for")
         self._demand_metrics([each for each in specs if isinstance(each, Metrics)])
+
+    def _welcome(self, found: Mapping[str, tuple[ArraySpec, ...]]) -> bool:
+        arrays = self.arrays or {}
+        if set(found) != set(arrays):
+            return False
+        fits = _fits if self.shorter else ArraySpec.__eq__
+        return all(
+            specs is None or (len(found[name]) == len(specs) and all(map(fits, found[name], specs)))
+            for name, specs in arrays.items()
+        )
 
     def _demand_metrics(self, found: list[Metrics]) -> None:
         if any(each.name != METRICS for each in found):
@@ -75,6 +90,40 @@ class Wanted:
         examples = found[0].entries.get(EXAMPLES) if found else None
         if type(examples) is not int or not 1 <= examples <= MAX_EXAMPLES:
             raise FormatError(f"answer: {EXAMPLES} is a whole number, 1 or more")
+
+
+def first_wanted(strategy: Strategy, *, max_bytes: int) -> Wanted:
+    """Return what an answer with the first model has to be."""
+
+    def verify(found: Mapping[str, ArrayRecord]) -> None:
+        strategy.demand_model(found["arrays"])
+
+    return Wanted(
+        arrays=None,
+        max_bytes=max_bytes,
+        examples=False,
+        verify=verify if strategy.whole else None,
+    )
+
+
+def update_wanted(strategy: Strategy, model: ArrayRecord, *, max_bytes: int) -> Wanted:
+    """Return what an answer of a party that trained `model` has to be."""
+    return Wanted(
+        arrays=dict.fromkeys(strategy.records, strategy.wanted(model)),
+        max_bytes=max_bytes,
+        examples=True,
+        shorter=strategy.whole,
+        verify=strategy.demand_answer if strategy.whole else None,
+    )
+
+
+def _fits(found: ArraySpec, most: ArraySpec) -> bool:
+    """Return whether `found` is `most`, or as it but shorter in its first dimension."""
+    return (
+        (found.name, found.dtype, found.shape[1:]) == (most.name, most.dtype, most.shape[1:])
+        and len(found.shape) == len(most.shape)
+        and found.shape[:1] <= most.shape[:1]
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,7 +160,7 @@ class Question:
         """
         self.wanted.demand(answer.records)
         spill = None if self.spill is None else self.spill / f"{SPILLED}{secrets.token_hex(16)}"
-        return Staging(answer.records, spill=spill)
+        return Staging(answer.records, spill=spill, verify=self.wanted.verify)
 
     def count(self, party: str, staged: Staging) -> bool:
         """Count what `party` answered, whole; return whether it does count."""

@@ -112,6 +112,7 @@ class CentralPrivacy(Strategy):
             "noise": self._mean.noise,
             "epsilon": self._ledger.spent(),
             "delta": self._ledger.terms.delta,
+            "budget": self._ledger.terms.epsilon,
         }
         self._clip = clip
         return model, MetricRecord(metrics)

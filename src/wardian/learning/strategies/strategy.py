@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from wardian.learning.arrays import ArrayRecord
+from wardian.learning.content import array_specs
+from wardian.learning.messages import ArraySpec
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
 from wardian.learning.replies import Replies
 
@@ -17,9 +19,33 @@ class Strategy(ABC):
     """Makes the next model of a round's answers. Its own state is `state`, and nothing else."""
 
     records: ClassVar[tuple[str, ...]] = ("arrays",)
-    """The array records of an answer; each has exactly the arrays of the model."""
+    """The array records of an answer; each has the arrays that `wanted` says."""
+    whole: ClassVar[bool] = False
+    """Whether it verifies what comes, whole (`demand_model`, `demand_answer`); an answer may then
+    be shorter than `wanted`."""
     robust: ClassVar[bool] = False
     """Whether it looks at single updates, so that masked ones are of no use to it."""
+
+    def wanted(self, model: ArrayRecord) -> tuple[ArraySpec, ...]:
+        """Return the arrays of each array record of an answer: those of `model`, exactly.
+
+        Where `whole` holds, the first dimension of an array is a bound: it may be shorter.
+        """
+        return array_specs(model)
+
+    def demand_model(self, model: ArrayRecord) -> None:  # noqa: B027 (most take any)
+        """Return if a run can begin with `model`, a party's; asked where `whole` holds.
+
+        Raises:
+            FormatError: it cannot.
+        """
+
+    def demand_answer(self, arrays: Mapping[str, ArrayRecord]) -> None:  # noqa: B027 (as above)
+        """Return if the array records of an answer are welcome; asked where `whole` holds.
+
+        Raises:
+            FormatError: they are not: their party does not count in this round.
+        """
 
     @abstractmethod
     def configure_train(

@@ -10,6 +10,7 @@ import msgspec
 
 from wardian._internal.settings import Settings
 from wardian.errors import ConfigError
+from wardian.learning.strategies.bagging import Bagging
 from wardian.learning.strategies.fedavg import FedAvg
 from wardian.learning.strategies.fedprox import FedProx
 from wardian.learning.strategies.optimisers import FedAdam, FedAvgM, FedYogi
@@ -23,6 +24,16 @@ Whole = int | msgspec.UnsetType
 
 class NoTerms(Settings, frozen=True, kw_only=True):
     """Of `fedavg` and `median`: there is nothing to set."""
+
+
+class BaggingTerms(Settings, frozen=True, kw_only=True):
+    """Of `bagging`; see `Bagging`."""
+
+    columns: int
+    outputs: Whole = msgspec.UNSET
+    trees: Whole = msgspec.UNSET
+    depth: Whole = msgspec.UNSET
+    leaf: Real = msgspec.UNSET
 
 
 class FedProxTerms(Settings, frozen=True, kw_only=True):
@@ -48,7 +59,7 @@ class AdaptiveTerms(Settings, frozen=True, kw_only=True):
 
 
 class ScaffoldTerms(Settings, frozen=True, kw_only=True):
-    """Of `scaffold`; see `Scaffold`."""
+    """Of `scaffold`; see `Scaffold`. A plan knows how many `parties` there are."""
 
     parties: int
     lr: Real = msgspec.UNSET
@@ -68,6 +79,7 @@ class KrumTerms(Settings, frozen=True, kw_only=True):
 
 
 STRATEGIES: Final[Mapping[str, tuple[type[Settings], Callable[..., Strategy]]]] = {
+    "bagging": (BaggingTerms, Bagging),
     "fedadam": (AdaptiveTerms, FedAdam),
     "fedavg": (NoTerms, FedAvg),
     "fedavgm": (FedAvgMTerms, FedAvgM),
@@ -80,16 +92,25 @@ STRATEGIES: Final[Mapping[str, tuple[type[Settings], Callable[..., Strategy]]]] 
 }
 
 
-def build_strategy(terms: Mapping[str, Any]) -> Strategy:
+def build_strategy(terms: Mapping[str, Any], *, parties: int | None = None) -> Strategy:
     """Return the strategy that a plan's table `[strategy]` states: its `name`, and its settings.
 
+    Args:
+        terms: the table.
+        parties: how many the plan names: for a strategy that has to know, and is not told.
+
     Raises:
-        ConfigError: see `build`; or there is no name.
+        ConfigError: see `build`; or there is no name, or it is told another number of parties.
     """
     name = terms.get("name")
     if not isinstance(name, str):
         raise ConfigError("strategy: name: is missing, or no text")
-    return build(name, {key: value for key, value in terms.items() if key != "name"})
+    settings = {key: value for key, value in terms.items() if key != "name"}
+    if parties is not None and name == "scaffold":
+        settings.setdefault("parties", parties)
+        if settings["parties"] != parties:
+            raise ConfigError(f"strategy {name}: parties: there are {parties}")
+    return build(name, settings)
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Strategy:

@@ -23,6 +23,7 @@ from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, FormatError
 from wardian.learning.vertical.chances import chance
 from wardian.learning.vertical.noise import LabelNoise, NoiseTerms
+from wardian.learning.vertical.rows import kinds_of
 
 
 class Loss(StrEnum):
@@ -158,7 +159,7 @@ class Head:
         Raises:
             FormatError: they are not what the loss needs.
         """
-        if plan.loss is Loss.LOGISTIC and set(np.unique(labels)) != {0.0, 1.0}:
+        if plan.loss is Loss.LOGISTIC and kinds_of(labels) != {0.0, 1.0}:
             raise FormatError("labels: 0 and 1 are needed, both, and nothing else")
         self._labels, self._plan = labels, plan
         self.descent = Descent(1, steepness=steepness, l2=plan.l2)

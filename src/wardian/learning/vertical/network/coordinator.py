@@ -11,11 +11,12 @@ from wardian.learning.arrays import ArrayRecord
 from wardian.learning.received import array_of
 from wardian.learning.records import ConfigRecord, RecordDict
 from wardian.learning.vertical.chances import chances
+from wardian.learning.vertical.drawn import Drawn
 from wardian.learning.vertical.network.layers import Layers
 from wardian.learning.vertical.network.messages import EMBEDDING, LABELS, ROWS, SLOPES
 from wardian.learning.vertical.network.plan import NetworkPlan
 from wardian.learning.vertical.noise import Protection
-from wardian.learning.vertical.rows import Gathered, one_length
+from wardian.learning.vertical.rows import Gathered, kinds_of, one_length
 
 
 class SplitNetwork:
@@ -37,14 +38,14 @@ class SplitNetwork:
             FormatError: it has no labels, or one that is no class of the plan.
         """
         labels = array_of(content, LABELS, LABELS, dtype="float64", shape=(None,))
-        if not len(labels) or not set(np.unique(labels)) <= set(range(plan.classes)):
+        if not len(labels) or not kinds_of(labels) <= set(range(plan.classes)):
             raise FormatError(f"labels: each is a class, 0 to {plan.classes - 1}")
         self._plan, self._protection = plan, protection
         self._target = np.eye(plan.classes)[labels.astype(np.int64)]  # (records, classes)
         self._embeddings: Gathered[NDArray[Any]] = Gathered(list(plan.embeddings))
         width = sum(plan.embeddings.values())
         self._layers = Layers((width, *plan.hidden, plan.classes), bent=False, seed=plan.seed)
-        self._chance = np.random.default_rng(plan.seed)
+        self._drawn = Drawn(plan.seed)
         self._epoch, self._left, self._number = -1, np.empty(0, np.int64), 0
         self._rows = self._next()
         self._slopes: dict[str, NDArray[Any]] = {}
@@ -57,7 +58,7 @@ class SplitNetwork:
     def _next(self) -> NDArray[Any]:
         """Return the next records to learn from; each once an epoch, in an order of its own."""
         if not len(self._left):
-            self._left = self._chance.permutation(len(self._target))
+            self._left = self._drawn.permutation(len(self._target))
             self._epoch += 1
         rows, self._left = np.split(self._left, [self._plan.batch])
         return rows

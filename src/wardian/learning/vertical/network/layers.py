@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
+from wardian.learning.vertical.drawn import Drawn
 
 
 class Layers:
@@ -28,11 +29,9 @@ class Layers:
             bent: whether the last layer, too, ends in ReLU.
             seed: the same one gives the same weights.
         """
-        chance = np.random.default_rng(seed)
+        drawn = Drawn(seed)
         sizes = list(pairwise(widths))
-        self.weights = [
-            chance.standard_normal(size) * np.sqrt(2 / max(size[0], 1)) for size in sizes
-        ]
+        self.weights = [drawn.normal(*size) * np.sqrt(2 / max(size[0], 1)) for size in sizes]
         self.biases = [np.zeros(out) for _, out in sizes]
         self._bent = bent
         self._speeds = [np.zeros_like(each) for each in (*self.weights, *self.biases)]

@@ -1,0 +1,1 @@
+"""Gradient-boosted trees of parties who each have records of their own."""

@@ -1,0 +1,115 @@
+"""A vertical run of processes: an aggregator in a simulated enclave, a clinic and a laboratory."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from consortium_process import APP as STRATEGY_APP
+from consortium_process import Consortium, wardian
+
+sklearn = pytest.importorskip("sklearn.datasets", reason="the example's data are scikit-learn's")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "vertical-tumours"
+APP = EXAMPLE / "tumours_app.py"
+PLAN = (EXAMPLE / "consortium.toml").read_text().split("[parties.clinic]")[0]
+NAMES = ("clinic", "laboratory")
+
+
+def truth(found: dict[str, np.ndarray]) -> np.ndarray:
+    _, kinds = sklearn.load_breast_cancer(return_X_y=True)
+    return np.asarray(kinds[-100:][found["predict-positions"]])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
+    """A run that is over."""
+    run = Consortium(tmp_path_factory.mktemp("tumours"), *NAMES, app=APP, plan=PLAN)
+    try:
+        for name in NAMES:
+            run.party(name)
+        run.models()
+        yield run
+    finally:
+        run.end()
+
+
+def test_each_has_its_own_part_and_the_clinic_the_predictions(undisturbed: Consortium) -> None:
+    clinic, laboratory = undisturbed.models()
+    assert set(laboratory) == {"positions", "predict-positions", "splits", "thresholds"}
+    assert set(clinic) == {*laboratory, "predictions"}
+    known = [n for n in range(469) if n % 10 not in {0, 7}]
+    assert len(clinic["positions"]) == len(laboratory["positions"]) == len(known)
+    assert len(clinic["splits"]) > 0
+    assert len(laboratory["splits"]) > 0
+    assert ((clinic["predictions"] > 0.5) == truth(clinic)).mean() > 0.9
+
+
+def test_the_host_sees_no_identifier_column_or_label(undisturbed: Consortium) -> None:
+    told = {key for line in undisturbed.said() for key in line}
+    assert told <= {"event", "address", "port", "party", "parties", "round", "bytes", "attempt"}
+    files = [file for file in undisturbed.state.rglob("*") if file.is_file()]
+    raw = b"".join(file.read_bytes() for file in files)
+    assert b"tumour-" not in raw
+    assert undisturbed.models()[0]["predictions"].tobytes()[:64] not in raw
+    assert "tumour-" not in undisturbed.aggregator.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["aggregator", "clinic"])
+@pytest.mark.parametrize("step", [3, 8])
+def test_who_is_killed_in_the_middle_changes_nothing(
+    undisturbed: Consortium, tmp_path: Path, victim: str, step: int
+) -> None:
+    run = Consortium(tmp_path, *NAMES, app=APP, plan=PLAN)
+    try:
+        for name in NAMES:
+            run.party(name)
+        run.announced("round.done", round=step)
+        process = run.aggregator if victim == "aggregator" else run.parties[victim]
+        process.kill()
+        process.start()
+        found, other = run.models(), undisturbed.models()
+    finally:
+        run.end()
+    for mine, its in zip(found, other, strict=True):  # rows stand in a random order in each run
+        assert sorted(mine["positions"]) == sorted(its["positions"])
+        assert np.array_equal(mine["splits"], its["splits"])
+    predicted = [
+        each["predictions"][np.argsort(each["predict-positions"])] for each in (found[0], other[0])
+    ]
+    assert np.allclose(predicted[0], predicted[1], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("app", "more", "reason"),
+    [
+        (STRATEGY_APP, (), "needs a ColumnsApp"),
+        (APP, ("--publish", "served"), "a ClientApp is needed"),
+    ],
+    ids=["another kind of app", "publish"],
+)
+def test_what_does_not_fit_the_plan_is_said_before_anything_is_sent(
+    undisturbed: Consortium, tmp_path: Path, app: Path, more: tuple[str, ...], reason: str
+) -> None:
+    command = wardian(
+        *("party", "clinic", "--app", app, "--aggregator", f"127.0.0.1:{undisturbed.port}"),
+        *("--consortium", undisturbed.plan, "--policy", undisturbed.state / "party-policy.toml"),
+        *("--key", undisturbed.key("clinic"), "--state", tmp_path / "state", *more),
+    )
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert reason in done.stderr
+
+
+def test_a_plan_with_columns_is_not_simulated(undisturbed: Consortium, tmp_path: Path) -> None:
+    command = wardian(
+        *("fl", "simulate", "--app", STRATEGY_APP, "--consortium", undisturbed.plan),
+        *("-o", tmp_path / "tried"),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "[vertical]" in done.stderr
