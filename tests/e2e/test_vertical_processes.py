@@ -24,6 +24,30 @@ PLAN = (EXAMPLE / "consortium.toml").read_text().split("[parties.clinic]")[0]
 NAMES = ("clinic", "laboratory")
 
 
+SLOW = """\
+import sys
+import time
+
+sys.path.insert(0, {example!r})
+from tumours_app import load
+from wardian.learning.vertical.app import ColumnsApp, ColumnsParty
+
+
+class SlowParty(ColumnsParty):
+    def __call__(self, message, context):
+        time.sleep(0.3)  # so that there is a middle
+        return super().__call__(message, context)
+
+
+class SlowApp(ColumnsApp):
+    def party(self, plan, *, name, signer):
+        return SlowParty(self, plan, name=name, signer=signer)
+
+
+app = SlowApp(load)
+"""
+
+
 def truth(found: dict[str, np.ndarray]) -> np.ndarray:
     _, kinds = sklearn.load_breast_cancer(return_X_y=True)
     return np.asarray(kinds[-100:][found["predict-positions"]])
@@ -90,7 +114,9 @@ def test_the_host_sees_no_identifier_column_or_label(undisturbed: Consortium) ->
 def test_who_is_killed_in_the_middle_changes_nothing(
     undisturbed: Consortium, tmp_path: Path, victim: str, step: int
 ) -> None:
-    run = Consortium(tmp_path, *NAMES, app=APP, plan=PLAN)
+    slow = tmp_path / "slow_app.py"
+    slow.write_text(SLOW.format(example=str(EXAMPLE)))
+    run = Consortium(tmp_path, *NAMES, app=slow, plan=PLAN)
     try:
         for name in NAMES:
             run.party(name)
@@ -130,11 +156,12 @@ def test_what_does_not_fit_the_plan_is_said_before_anything_is_sent(
     assert reason in done.stderr
 
 
-def test_a_plan_with_columns_is_not_simulated(undisturbed: Consortium, tmp_path: Path) -> None:
+def test_it_is_tried_in_one_process(undisturbed: Consortium, tmp_path: Path) -> None:
     command = wardian(
-        *("fl", "simulate", "--app", STRATEGY_APP, "--consortium", undisturbed.plan),
+        *("fl", "simulate", "--app", APP, "--consortium", undisturbed.plan),
         *("-o", tmp_path / "tried"),
     )
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "[vertical]" in done.stderr
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    found = [dict(np.load(tmp_path / "tried" / f"{name}.npz")) for name in NAMES]
+    assert_joined(found)
+    assert set(found[0]) == set(undisturbed.models()[0])

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from wardian._internal.consortium import Consortium
 from wardian._internal.vertical import Network, Trees
 from wardian.errors import AuthenticationFailed, FormatError, JobFailed, PolicyDenied, SealError
 from wardian.learning.arrays import ArrayRecord
@@ -123,14 +124,9 @@ class VerticalCourse:
                 MessageType.TRAIN,
                 number=number,
                 round_number=number,
-                contents={party: _said(asking, each) for party, each in missing.items()},
+                contents={party: said(asking, each) for party, each in missing.items()},
                 quorum=1,  # each is waited for, whatever another answers
-                wanted=Wanted(
-                    arrays=asking.arrays,
-                    max_bytes=min(asking.max_bytes, run.plan.run.max_update_bytes),
-                    examples=False,
-                    settings=asking.settings,
-                ),
+                wanted=wanted(asking, run.plan),
             ) as (question, outcome):
                 size += sum(each.total_bytes for each in question.answers.values())
                 reasons = outcome.dropped | self._taken(take, question, outcome.answered)
@@ -210,6 +206,17 @@ def learning(world: World) -> Stage:
     return FeaturesStage(world) if whole else EmbeddingsStage(world)
 
 
-def _said(asking: Asking, content: RecordDict) -> RecordDict:
+def wanted(asking: Asking, plan: Consortium) -> Wanted:
+    """Return what an answer has to be made of."""
+    return Wanted(
+        arrays=asking.arrays,
+        max_bytes=min(asking.max_bytes, plan.run.max_update_bytes),
+        examples=False,
+        settings=asking.settings,
+    )
+
+
+def said(asking: Asking, content: RecordDict) -> RecordDict:
+    """Return what a party is told with a question, beside which one it is."""
     about = ConfigRecord({STEP: asking.step.value, OF: asking.of.value})
     return RecordDict({ASK: about, **content})

@@ -155,7 +155,7 @@ class ColumnsParty:
         if vertical.predict is not None:
             table.of(Of.PREDICT).demand(named=named, columns=columns)
 
-    def outcome(self, content: RecordDict, context: Context) -> ArrayRecord | None:  # noqa: ARG002
+    def outcome(self, content: RecordDict, context: Context) -> ArrayRecord:  # noqa: ARG002
         """Return what this party has of the run that is over, and nobody else.
 
         Returns:
