@@ -100,6 +100,10 @@ class VerticalCourse:
             self._stage = self._begun()
         if self._stage is None:  # nobody needs any of it again
             self._world.kept.drop(*list(self._world.kept.records))
+        return await self._done(standing, asking, size)
+
+    async def _done(self, standing: Standing, asking: Asking, size: int) -> Standing:
+        """Return the standing after the step, sealed and told the host: it sees as much anyway."""
         kept = await self._keep(standing, tuple(asking.contents))
         parties = len(asking.contents)
         self._run.attending.say("round.done", round=kept.round, parties=parties, bytes=size)
@@ -111,7 +115,7 @@ class VerticalCourse:
         asking = Asking(step=Step.SEEN, of=Of.LEARN, contents=everybody)
         await self._ask(standing, asking, lambda *_: None)
         self._seen = True
-        return await self._keep(standing, tuple(everybody))
+        return await self._done(standing, asking, 0)
 
     async def _ask(self, standing: Standing, asking: Asking, take: Take) -> int:
         """Return how many bytes all asked parties answered, once `take` took them."""
