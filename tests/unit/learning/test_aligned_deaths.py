@@ -35,6 +35,9 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+BRIEFLY = (("bins", "coordinator"), ("embeddings", "b"), ("network", "b"))
+
+
 def tables() -> dict[str, Table]:
     chance = np.random.default_rng(0)
     features, new = chance.standard_normal((30, 5)), chance.standard_normal((7, 5))
@@ -62,8 +65,18 @@ def same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secrets.randbits", lambda _: 5)  # of a party's first weights
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("victim", ["coordinator", "b", pytest.param("a", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("model", "victim"),
+    [
+        pytest.param(
+            model,
+            victim,
+            marks=[] if (model, victim) in BRIEFLY else [pytest.mark.slow],
+        )
+        for model in MODELS
+        for victim in ("coordinator", "a", "b")
+    ],
+)
 def test_who_dies_at_any_step_changes_nothing(tmp_path: Path, model: str, victim: str) -> None:
     steps = steps_of(lambda place: consort(place, model), tmp_path / "undisturbed")
     expected = asyncio.run(consort(tmp_path / "expected", model).have())

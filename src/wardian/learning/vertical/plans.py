@@ -3,6 +3,7 @@
 from wardian._internal import wire
 from wardian._internal.consortium import Consortium
 from wardian._internal.vertical import Linear, Network, NoiseTable, Trees
+from wardian.errors import ConfigError
 from wardian.learning.psi.terms import PsiTerms
 from wardian.learning.vertical.linear.descent import LinearPlan, Loss
 from wardian.learning.vertical.network.plan import NetworkPlan
@@ -80,6 +81,12 @@ def network_plan(given: Network) -> NetworkPlan:
     )
 
 
-def noise_terms(given: NoiseTable) -> NoiseTerms:
-    """Return what the owner of the labels grants."""
+def noise_terms(given: NoiseTable | None) -> NoiseTerms:
+    """Return what the owner of the labels grants.
+
+    Raises:
+        ConfigError: nothing: then no error leaves.
+    """
+    if given is None:
+        raise ConfigError("`vertical.noise` is missing")
     return NoiseTerms(mu=given.mu, clip=given.clip)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from wardian.errors import LocalProtocolError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.stages.stage import (
     NOTHING,
@@ -31,7 +32,7 @@ class Learning(Stage):
         """Begin, or go on where `world` says that it stands."""
         self._world, vertical = world, world.plan.vertical
         if vertical is None:
-            raise ValueError("a plan without a model has no such stage")
+            raise LocalProtocolError("a plan without a model has no such stage")
         self._owner = vertical.labels
         self._parties = tuple(p for p in sorted(world.plan.parties) if has_columns(vertical, p))
         if _STATE not in world.kept:

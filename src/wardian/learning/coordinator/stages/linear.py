@@ -8,6 +8,7 @@ from typing_extensions import override
 from wardian._internal.vertical import Linear
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
+from wardian.errors import LocalProtocolError
 from wardian.learning.coordinator.stages.labels import LABELS, Learning, Whole
 from wardian.learning.coordinator.stages.stage import Asking, World, spec
 from wardian.learning.received import array_of
@@ -24,7 +25,6 @@ from wardian.learning.vertical.linear.messages import (
     PARTIAL,
     WEIGHTS,
 )
-from wardian.learning.vertical.noise import LabelNoise, NoiseTerms
 from wardian.learning.vertical.plans import linear_plan, noise_terms
 from wardian.learning.vertical.script import Step
 
@@ -39,7 +39,7 @@ def linear_terms(world: World) -> Linear:
     """Return what the plan says of the regression."""
     found = world.plan.vertical
     if not isinstance(found, Linear):
-        raise TypeError("the plan has another model")
+        raise LocalProtocolError("the plan has another model")
     return found
 
 
@@ -89,10 +89,7 @@ class EmbeddingsStage(Learning):
     def _restore(self) -> None:
         terms, kept = linear_terms(self._world), self._world.kept
         plan = linear_plan(terms)
-        noise: LabelNoise = plan.noise(
-            noise_terms(terms.noise) if terms.noise else NoiseTerms(),
-            seed=noise_seed(self._world.secret),
-        )
+        noise = plan.noise(noise_terms(terms.noise), seed=noise_seed(self._world.secret))
         self._regression = EmbeddingsRegression(
             plan, noise, parties=self._parties, labels_of=self._owner
         )

@@ -2,9 +2,11 @@
 
 from typing import Final
 
+import numpy as np
 from typing_extensions import override
 
 from wardian._internal.vertical import Network
+from wardian.errors import LocalProtocolError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.stages.labels import LABELS, Learning
 from wardian.learning.coordinator.stages.linear import noise_seed
@@ -12,7 +14,6 @@ from wardian.learning.coordinator.stages.stage import Asking, World, one
 from wardian.learning.records import RecordDict
 from wardian.learning.vertical.network.coordinator import SplitNetwork
 from wardian.learning.vertical.network.messages import EMBEDDING, SLOPES
-from wardian.learning.vertical.noise import NoiseTerms
 from wardian.learning.vertical.plans import network_plan, noise_terms
 from wardian.learning.vertical.script import Of, Step
 
@@ -24,7 +25,7 @@ def network_terms(world: World) -> Network:
     """Return what the plan says of the network."""
     found = world.plan.vertical
     if not isinstance(found, Network):
-        raise TypeError("the plan has another model")
+        raise LocalProtocolError("the plan has another model")
     return found
 
 
@@ -32,21 +33,18 @@ def network(world: World, labels: RecordDict, state: RecordDict | None = None) -
     """Return the coordinator's side, new or as it was kept."""
     terms = network_terms(world)
     plan = network_plan(terms)
-    granted = noise_terms(terms.noise) if terms.noise else NoiseTerms()
-    made = SplitNetwork(plan, plan.noise(granted, seed=noise_seed(world.secret)), labels)
+    noise = plan.noise(noise_terms(terms.noise), seed=noise_seed(world.secret))
+    made = SplitNetwork(plan, noise, labels)
     if state is not None:
         made.restore(state)
     return made
 
 
 def finished_network(world: World) -> SplitNetwork:
-    """Return the common part of the finished model; it learns no more."""
-    labels = RecordDict({LABELS: world.kept.records[LABELS]})
-    return network(world, labels, _state(world))
-
-
-def _state(world: World) -> RecordDict:
-    return RecordDict({name: world.kept.records[name] for name in SplitNetwork.STATE})
+    """Return the common part of the finished model; it learns no more, so it has no labels."""
+    made = network(world, one(LABELS, np.zeros(1)))
+    made.restore_layers(world.kept.arrays(SplitNetwork.STATE[0]))
+    return made
 
 
 class NetworkStage(Learning):
@@ -61,7 +59,9 @@ class NetworkStage(Learning):
 
     @override
     def _restore(self) -> None:
-        self._network = finished_network(self._world)
+        kept = self._world.kept.records
+        state = RecordDict({name: kept[name] for name in SplitNetwork.STATE})
+        self._network = network(self._world, RecordDict({LABELS: kept[LABELS]}), state)
 
     @override
     def _asking(self, step: Step) -> Asking:
@@ -92,7 +92,7 @@ class NetworkStage(Learning):
     def _advance(self) -> None:
         kept = self._world.kept
         if self._step is Step.END:
-            kept.drop(_SLOPES)
+            kept.drop(_SLOPES, LABELS, SplitNetwork.STATE[1])
             self._to(None)
             return
         self._network.learn()

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from wardian._internal.vertical import Linear, Trees
+from wardian.errors import LocalProtocolError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.stages.linear import linear_model
 from wardian.learning.coordinator.stages.network import finished_network, network_terms
@@ -35,7 +36,7 @@ class Predicting(Stage):
         """Begin, or go on where `world` says that it stands."""
         self._world, vertical = world, world.plan.vertical
         if vertical is None or vertical.predict is None:
-            raise ValueError("a plan that predicts nothing has no such stage")
+            raise LocalProtocolError("a plan that predicts nothing has no such stage")
         self._vertical, self._told = vertical, vertical.predict
         self._parties = tuple(p for p in sorted(world.plan.parties) if has_columns(vertical, p))
         if _STATE not in world.kept:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from wardian._internal.vertical import Trees
+from wardian.errors import LocalProtocolError
 from wardian.learning.coordinator.stages.labels import Whole
 from wardian.learning.coordinator.stages.stage import World
 from wardian.learning.received import array_of
@@ -25,7 +26,7 @@ def tree_terms(world: World) -> Trees:
     """Return what the plan says of the trees."""
     found = world.plan.vertical
     if not isinstance(found, Trees):
-        raise TypeError("the plan has another model")
+        raise LocalProtocolError("the plan has another model")
     return found
 
 

@@ -82,7 +82,7 @@ class SplitNetwork:
         layers, order = state["last-layers"], state["order"]
         if not isinstance(layers, ArrayRecord) or not isinstance(order, ConfigRecord):
             raise FormatError("network: its state is damaged")
-        self._layers.restore(layers)
+        self.restore_layers(layers)
         epoch, left, self._number = (
             int(order[name])  # type: ignore[arg-type]
             for name in ("epoch", "left", "number")
@@ -91,6 +91,14 @@ class SplitNetwork:
             if self._epoch > epoch:
                 raise FormatError("network: its state is damaged")
             self._rows = self._next()
+
+    def restore_layers(self, layers: ArrayRecord) -> None:
+        """Predict with the layers of a network that is trained.
+
+        Raises:
+            FormatError: they are of another plan.
+        """
+        self._layers.restore(layers)
 
     def rows(self) -> RecordDict:
         """Return which records' embeddings every party is asked for."""
