@@ -55,6 +55,7 @@ bench-learning: $(VENV)/dev.installed
 	$(BIN)/python bench/learning/round_trips.py
 	$(BIN)/python bench/learning/reductions.py
 	$(BIN)/python bench/learning/masking.py
+	$(BIN)/python bench/learning/masked_rounds.py
 	$(BIN)/python bench/learning/psi.py
 	$(BIN)/python bench/learning/vertical.py
 	$(BIN)/python bench/learning/large.py

@@ -76,6 +76,11 @@ def processes_of(mesh: RunningMesh, kind: str) -> list[int]:
     return found
 
 
+def started_at(pid: int) -> int:
+    """When a process was started; a number that counts up, which pids do not do for ever."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
 def roles_of_workers(mesh: RunningMesh) -> list[int]:
     """The workers themselves: what their launchers confined."""
     launchers = processes_of(mesh, "launcher")

@@ -142,13 +142,14 @@ async def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, engine: str) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_killed_node_of_ray(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["last", "first"])
+def test_a_killed_node_of_ray(tmp_path: Path, which: str) -> None:
     """Two nodes on one machine are for a network namespace: elsewhere Ray listens on all of it."""
     need_engine("ray")
     script = 'ip link set lo up && exec "$@"'
-    inside = [sys.executable, str(Path(__file__).with_name("node_killed.py")), str(tmp_path)]
+    inside = [sys.executable, str(Path(__file__).with_name("node_killed.py"))]
     done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", script, "sh", *inside],
+        ["unshare", "--net", "sh", "-c", script, "sh", *inside, str(tmp_path), which],
         capture_output=True,
         text=True,
         timeout=350,

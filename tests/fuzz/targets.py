@@ -28,6 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "compat"))
 
+import toy_jobs
 from data_plane import parsers
 from model_files import model_parsers
 from structures import example
@@ -67,6 +68,11 @@ from wardian.broker.certificates import (
     verify_ca_certificate,
     verify_issuing_certificate,
 )
+from wardian.broker.jobs.canonical import canonical
+from wardian.broker.jobs.plan import encode_plan, load_plan, parse_plan
+from wardian.broker.jobs.policy import load_policy as load_data_policy
+from wardian.broker.jobs.signing import SignedPolicy
+from wardian.broker.jobs.signing import parse_policy as parse_data_policy
 from wardian.broker.kbs.messages import (
     parse_attestation,
     parse_request,
@@ -257,11 +263,25 @@ def _broker() -> Iterator[Target]:
         ("recovery contribution", decode_contribution, "_ContributionRecord"),
     ):
         yield Target(name=name, parse=decode, seeds=_examples_of(kind, rng))
+    yield from _jobs()
     commits = tuple(_packed(Commit, seed) for seed in _examples_of("Commit", rng))
     yield Target(name="commit", parse=decode_commit, seeds=commits)
     pieces = tuple(_packed(Piece, seed) for seed in _examples_of("Piece", rng))
     yield Target(name="piece of a snapshot", parse=decode_piece, seeds=pieces)
     yield from _kbs()
+
+
+def _jobs() -> Iterator[Target]:
+    policies, jobs = toy_jobs.toml(toy_jobs.policy_table()), toy_jobs.toml(toy_jobs.job_table())
+    said, plan = canonical(load_data_policy(policies)), encode_plan(load_plan(jobs))
+    yield Target(name="data policy", parse=load_data_policy, seeds=(policies,))
+    yield Target(name="job plan", parse=load_plan, seeds=(jobs,))
+    yield Target(name="canonical job plan", parse=parse_plan, seeds=(plan,))
+    yield Target(
+        name="canonical data policy",
+        parse=lambda raw: parse_data_policy(SignedPolicy(policy=raw, signature="00" * 64)),
+        seeds=(said,),
+    )
 
 
 def _first_pem(chain: bytes) -> str:

@@ -144,6 +144,8 @@ class Consort:
         )
         self.platform = generate_platform(clock=lambda: NOW)
         self.port = _free_port()
+        self.ways: dict[str, int] = {}
+        """The ports by which parties reach the coordinator where something lies between."""
         self.said: list[dict[str, object]] = []
         self.news: list[RoundLine] = []
         self.heard: Callable[[dict[str, object]], None] = self.said.append
@@ -192,7 +194,13 @@ class Consort:
             return await course.run()
 
     def party(
-        self, name: str, app: Handler | None = None, *, outcome: Outcome = told_model, **more: Any
+        self,
+        name: str,
+        app: Handler | None = None,
+        *,
+        keep: Callable[[ArrayRecord], None] = lambda _: None,
+        outcome: Outcome = told_model,
+        **more: Any,
     ) -> Party:
         return Party(
             name,
@@ -200,6 +208,7 @@ class Consort:
             dial=lambda: self.dial(name, **more),
             memory=MemoryFile(self.place / f"party-{name}"),
             tell=self.news.append if name == min(self.keys) else lambda _: None,
+            keep=keep,
             outcome=outcome,
         )
 
@@ -212,7 +221,8 @@ class Consort:
             "now": lambda: NOW,
             "max_bytes": 2**31,
         }
-        return await CoordinatorLink.open(("127.0.0.1", self.port), **(fields | more))
+        address = ("127.0.0.1", self.ways.get(name, self.port))
+        return await CoordinatorLink.open(address, **(fields | more))
 
     async def whole(self, app: Callable[[], ClientApp] = counting_app) -> ArrayRecord:
         """Return the model of a run in which nothing is disturbed."""

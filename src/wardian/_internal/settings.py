@@ -142,10 +142,14 @@ def _line_of(path: list[str], table: dict[str, Any], text: str) -> int | None:
     )
     header = re.compile(r"^\s*\[+([^\]]+)\]+")
     section: list[str] = []
+    counts: dict[str, int] = {}
     best = None
     for number, row in enumerate(text.splitlines(), start=1):
         if found := header.match(row):
             section = [part.strip(" \t\"'") for part in found.group(1).split(".")]
+            if row.lstrip().startswith("[["):
+                counts[section[-1]] = counts.get(section[-1], -1) + 1
+            section += [str(counts[part]) for part in section if part in counts]
         if leaf.match(row):
             if all(part in section or part == names[-1] for part in names):
                 return number

@@ -22,6 +22,8 @@ COMMANDS = {
     "reseal": ("wardian.cli.reseal.command", "reseal"),
     "keygen": ("wardian.cli.keygen", "keygen"),
     "owner": ("wardian.cli.owner.group", "owner"),
+    "policy": ("wardian.cli.policy.group", "policy"),
+    "job": ("wardian.cli.job.group", "job"),
     "mesh": ("wardian.cli.mesh.group", "mesh"),
     "attest": ("wardian.cli.attest", "attest"),
     "audit": ("wardian.cli.audit.group", "audit"),

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from wardian.engines import WorkersSpec, WorkerStatus
-from wardian.engines.ray.driver import Driver
+from wardian.engines.ray.driver import NODES_S, Driver, await_nodes
 from wardian.engines.ray.fleet import STALE_S, STOP_S, Fleet
 from wardian.engines.ray.messages import Ask, Keep, Workers, parse_answer
 
@@ -208,3 +208,19 @@ def test_a_driver_ends_with_its_orders(fleet) -> None:
         orders.put(order)
     Driver(fleet, sink).run(orders)
     assert [parse_answer(line).id for line in sink.getvalue().splitlines()] == [1]
+
+
+def test_workers_wait_for_nodes_that_are_still_starting() -> None:
+    asked: list[int] = []
+
+    def nodes() -> list[dict[str, bool]]:
+        asked.append(len(asked))
+        return [{"Alive": True}, {"Alive": len(asked) > 2}]
+
+    await_nodes(SimpleNamespace(nodes=nodes), 2)
+    assert len(asked) == 3
+
+
+def test_a_node_that_does_not_come_is_not_waited_for_for_ever() -> None:
+    times = iter([0.0, 1.0, NODES_S])
+    await_nodes(SimpleNamespace(nodes=lambda: [{"Alive": True}]), 2, now=lambda: next(times))

@@ -119,6 +119,10 @@ def party(
             click.echo(each)
 
     node_config = ConfigRecord(dict(setting(each) for each in given))
+
+    def keep(model: ArrayRecord) -> None:
+        _keep(model, out=out, state=None if publish is None else state, name=plan.name)
+
     with _one_of(state):
         memory = MemoryFile(state)
         resident = Party(
@@ -129,16 +133,13 @@ def party(
             run_config=ConfigRecord(plan.app),
             node_config=node_config,
             tell=tell,
+            keep=keep,
             outcome=outcome,
         )
         kept = kept_model(state, name=plan.name) if publish is not None else None
         model = kept or _attend(resident)
-        if publish is not None and kept is None:
-            keep_model(state, model, name=plan.name)
-        if out is not None:
-            with out.open("wb") as file:
-                write_arrays(file, model)
-            click.echo(f"{out}: written")
+        if kept is not None:
+            _keep(kept, out=out, state=None, name=plan.name)
         if publish is not None:
             context = Context(
                 party=name,
@@ -163,6 +164,16 @@ def _attend(resident: Party) -> ArrayRecord:
         raise JobFailed("the run failed; see the log")
     click.echo(f"the run is over: {len(model)} arrays, {model.nbytes:,} bytes")
     return model
+
+
+def _keep(model: ArrayRecord, *, out: Path | None, state: Path | None, name: str) -> None:
+    """Write `model` to `out`, and, sealed, to `state` until it is published."""
+    if state is not None:
+        keep_model(state, model, name=name)
+    if out is not None:
+        with out.open("wb") as file:
+            write_arrays(file, model)
+        click.echo(f"{out}: written")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`python -m wardian.engines.ray.driver ADDRESS NODE CPUS`: an engine's part in Ray's environment.
+"""`python -m wardian.engines.ray.driver ADDRESS NODE CPUS NODES`: an engine in its environment.
 
 It takes orders on its standard input, and answers on its standard output; it ends when the first
 closes, and takes its actors with it, since Ray ends those of a driver that is gone.
@@ -10,10 +10,11 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from wardian._internal.clock import monotonic
 from wardian.engines.ray.actor import WorkerActor
 from wardian.engines.ray.fleet import Fleet
 from wardian.engines.ray.messages import LINE_BYTES, Answer, Ask, Keep, line_of, parse_order
@@ -21,6 +22,8 @@ from wardian.engines.tending import die_with, program_of
 from wardian.errors import FormatError
 
 _TURN_S: Final = 0.1
+NODES_S: Final = 10.0
+"""So long workers wait for nodes that are still starting; who is later gets the next worker."""
 _LAST_S: Final = 5.0
 """After its input has closed it ends within this, whatever Ray waits for."""
 
@@ -92,6 +95,16 @@ def _connect(address: str, node: str) -> Any:
     return ray
 
 
+def await_nodes(ray: Any, count: int, *, now: Callable[[], float] = monotonic) -> None:
+    """Return when `count` nodes are there, or it has been `NODES_S`.
+
+    Ray spreads actors over the nodes that it knows: all would be on the first one, and end with it.
+    """
+    until = now() + NODES_S
+    while now() < until and sum(bool(each["Alive"]) for each in ray.nodes()) < count:
+        threading.Event().wait(_TURN_S)
+
+
 def _raylet(ray: Any) -> Iterator[int]:
     """Yield the process that is this driver's node: each driver has one beside it.
 
@@ -109,7 +122,7 @@ def _raylet(ray: Any) -> Iterator[int]:
 
 def main() -> None:
     """Run one driver."""
-    address, node, cpus = sys.argv[1:]
+    address, node, cpus, nodes = sys.argv[1:]
     # Whatever Ray prints goes to the log; this end of the pipe is for answers alone.
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -117,6 +130,7 @@ def main() -> None:
     threading.Thread(target=listen, args=(sys.stdin.buffer, orders), daemon=True).start()
     ray = _connect(address, node)
     die_with(_raylet(ray))
+    await_nodes(ray, int(nodes))
     driver = Driver(Fleet(ray, WorkerActor, cpus=float(cpus)), sink)
     driver.answer(0)
     driver.run(orders)

@@ -121,7 +121,7 @@ class RayEngine:
             process = await asyncio.create_subprocess_exec(
                 *(str(self._place.python), "-P", "-m", "wardian.engines.ray.driver"),
                 *(self._place.cluster_address(), self._place.node_address),
-                str(self._place.worker_cpus),
+                *(str(self._place.worker_cpus), str(self._place.own_nodes)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=sink,

@@ -93,6 +93,11 @@ class RayPlace:
         if self.address is None and self.cpus >= PORTS_OF_A_NODE - _WORKER_PORTS:
             raise ConfigError(f"engine 'ray': {self.cpus} CPUs: a node has ports for 79 at most")
 
+    @property
+    def own_nodes(self) -> int:
+        """How many nodes are started here: of a cluster of others, the one that joins it."""
+        return self.nodes if self.address is None else 1
+
     def cluster_address(self) -> str:
         """Return HOST:PORT of the cluster's head."""
         return self.address or f"{self.node_address}:{self.first_port}"
@@ -174,7 +179,7 @@ def cluster_processes(
             log_path=logs / f"ray-{number}.log",
             stop_rank=stop_rank,
         )
-        for number in range(1, (place.nodes if place.address is None else 1) + 1)
+        for number in range(1, place.own_nodes + 1)
     )
 
 

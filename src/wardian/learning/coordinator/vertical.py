@@ -44,6 +44,14 @@ _AT: Final = "at"
 _REFUSED: Final = (FormatError, PolicyDenied, AuthenticationFailed)
 
 
+class _Failed(JobFailed):
+    """The parties are `told` why, maybe in words of one of them; the host, who logs, is not."""
+
+    def __init__(self, message: str, *, told: str) -> None:
+        super().__init__(message)
+        self.told = told
+
+
 class VerticalCourse:
     """Stages over aligned records, for whoever attends."""
 
@@ -78,7 +86,8 @@ class VerticalCourse:
             while self._stage is not None:
                 standing = await self._step(standing, self._stage)
         except (JobFailed, PolicyDenied) as err:
-            await self._run.finish(str(err)[:MAX_REASON], {})
+            told = err.told if isinstance(err, _Failed) else str(err)
+            await self._run.finish(told[:MAX_REASON], {})
             raise
         await self._run.finish(None, {})
         return standing.model
@@ -93,7 +102,8 @@ class VerticalCourse:
         try:
             await asyncio.to_thread(stage.advance)
         except FormatError as err:
-            raise JobFailed(f"{asking.step}: {err}") from err
+            none = f"{asking.step}: nothing can be made of the answers"
+            raise _Failed(none, told=f"{asking.step}: {err}") from err
         self._seen = False
         if stage.asking() is None:
             self._at += 1
@@ -139,7 +149,10 @@ class VerticalCourse:
                 return size
             run.attending.say("round.failed", round=number, attempt=attempt, reason=dict(reasons))
         party = min(missing)
-        raise JobFailed(f"{asking.step}: {party}: {reasons[party]}"[:MAX_REASON])
+        raise _Failed(
+            f"{asking.step}: {party} did not answer what it was asked",
+            told=f"{asking.step}: {party}: {reasons[party]}",
+        )
 
     def _taken(self, take: Take, question: Question, parties: tuple[str, ...]) -> dict[str, str]:
         """Return of each party whose answer `take` refuses why."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from wardian._internal.log import event
-from wardian.errors import PeerProtocolError, TransportError, WardianError
+from wardian.errors import PeerProtocolError, WardianError
 from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
@@ -64,6 +64,7 @@ class Party:
         run_config: ConfigRecord | None = None,
         node_config: ConfigRecord | None = None,
         tell: Callable[[RoundLine], None] = lambda _: None,
+        keep: Callable[[ArrayRecord], None] = lambda _: None,
         outcome: Outcome = told_model,
     ) -> None:
         """Attend as `name`.
@@ -76,6 +77,8 @@ class Party:
             run_config: what the parties agreed to, of `[app]`.
             node_config: the party's own settings.
             tell: told what became of each round.
+            keep: given what the party has of the run; once it returns, the coordinator need not
+                have it any more.
             outcome: returns what the party has when a run is over.
 
         Raises:
@@ -85,7 +88,9 @@ class Party:
         self._file, self._memory = memory, memory.load()
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
-        self._tell, self._outcome = tell, outcome
+        self._tell, self._keep, self._outcome = tell, keep, outcome
+        self._under_way: tuple[int, asyncio.Future[Memory | str]] | None = None
+        """What the app is at work on: one question at a time, whatever becomes of connections."""
 
     async def attend(self) -> ArrayRecord | None:
         """Return what the party has of the run when it is over; None if the run failed.
@@ -127,6 +132,10 @@ class Party:
             said, content = await self._while_alive(link)
             if isinstance(said, Over):
                 self._remember(self._memory.seen(said))
+                if said.failure is None:
+                    model = self._outcome(content, self._context())
+                    if model is not None:
+                        self._keep(model)
                 await link.say(Known())
                 return said, content
             if isinstance(said, Ask):
@@ -140,30 +149,33 @@ class Party:
     async def _while_alive(self, link: CoordinatorLink) -> tuple[object, RecordDict]:
         """Return what the coordinator says next, saying meanwhile that this party is there."""
         heard = asyncio.ensure_future(link.hear())
-        return await self._meanwhile(link, heard)
+        try:
+            return await self._meanwhile(link, heard)
+        finally:
+            heard.cancel()
 
     async def _meanwhile(self, link: CoordinatorLink, work: "asyncio.Future[T]") -> "T":
-        try:
-            while True:
-                done, _ = await asyncio.wait({work}, timeout=STILL_S)
-                if done:
-                    return work.result()
-                await link.say(Still())
-        finally:
-            work.cancel()
+        while True:
+            done, _ = await asyncio.wait({work}, timeout=STILL_S)
+            if done:
+                return work.result()
+            await link.say(Still())
 
     async def _answer(self, link: CoordinatorLink, ask: Ask, content: RecordDict) -> None:
-        if self._memory.number != ask.number:
-            worked = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
-            try:
-                memory = await self._meanwhile(link, worked)
-            except TransportError:
-                await asyncio.wait({worked})  # a thread cannot be stopped; its outcome is lost
-                raise
-            if isinstance(memory, str):
-                await link.say(Answer(number=ask.number, error=memory))
+        while self._memory.number != ask.number:
+            if self._under_way is None:
+                begun = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
+                self._under_way = ask.number, begun
+            number, work = self._under_way
+            made = await self._meanwhile(link, work)  # goes on if this connection ends
+            self._under_way = None
+            if isinstance(made, Memory):
+                self._remember(
+                    replace(self._memory, number=number, answer=made.answer, state=made.state)
+                )
+            elif number == ask.number:
+                await link.say(Answer(number=ask.number, error=made))
                 return
-            self._remember(memory)
         answer = self._memory.answer
         await link.say(Answer(number=ask.number, records=specs_of(answer)), answer)
 

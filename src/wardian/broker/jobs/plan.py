@@ -1,0 +1,196 @@
+"""`job.toml`: what one job wants to do with whose tables. It names code and never brings it.
+
+The digest of its canonical form is what owners look at and what the job's evidence binds (TRUST
+T8): a host that swaps the file has another job. `docs/reference/job.md` describes every key.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from wardian._internal import settings, wire
+from wardian._internal.settings import Settings
+from wardian.broker.jobs.canonical import canonical, parse_canonical
+from wardian.broker.jobs.parties import (
+    Names,
+    Parties,
+    refuse_keyless,
+    refuse_shared_keys,
+    refuse_strangers,
+)
+from wardian.broker.jobs.policy import EVERY_COLUMN, Column, Delta, Epsilon, table_place
+from wardian.broker.jobs.trainers import TRAINERS, ParameterName, Scalar, settled
+from wardian.broker.mesh.fields import Hex32, Name
+
+LABEL: Final = "wardian job plan v1"
+MAX_PLAN_BYTES: Final = 1024 * 1024
+MOST_INPUTS: Final = 64
+
+
+class Input(Settings, frozen=True, kw_only=True):
+    """`[[inputs]]`: one table, and what of it is used."""
+
+    table: Name
+    owner: Name
+    """Which of `parties` it is of."""
+    columns: Annotated[frozenset[Column], msgspec.Meta(min_length=1, max_length=1024)]
+    """What is learnt from, or counted."""
+    identifier: Column | None = None
+    """By which rows of several tables are joined; nothing is learnt from it."""
+    label: Column | None = None
+    """What is learnt."""
+
+    def __post_init__(self) -> None:
+        """Refuse a column in two parts, and a sign for every one: a plan names what it uses."""
+        if self.used and EVERY_COLUMN in self.used:
+            raise ValueError("a plan names every column that it uses")
+        if len(self.used) < len(self.columns) + sum(map(bool, (self.identifier, self.label))):
+            raise ValueError("`identifier`, `label` and `columns` share a column")
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Every column that is used, for whatever."""
+        return self.columns | {each for each in (self.identifier, self.label) if each is not None}
+
+
+class Join(Settings, frozen=True, kw_only=True):
+    """`[join]`: how several tables become one."""
+
+    kind: Literal["inner", "stack"]
+    """`inner`: the rows whose identifiers all tables have. `stack`: the rows of all, one below the
+    other, of tables that have the same columns."""
+
+
+class Train(Settings, frozen=True, kw_only=True):
+    """`[train]`: which entry of the table of trainers, and its parameters."""
+
+    algorithm: Name
+    parameters: Annotated[dict[ParameterName, Scalar], msgspec.Meta(max_length=64)] = msgspec.field(
+        default_factory=dict
+    )
+    """Once read, every parameter of the trainer: those that were not set have its defaults."""
+
+    def __post_init__(self) -> None:
+        """Refuse another algorithm or parameter, and settle them all."""
+        msgspec.structs.force_setattr(self, "parameters", settled(self.algorithm, self.parameters))
+
+    @property
+    def defaults(self) -> Mapping[str, Scalar]:
+        """Every parameter of the trainer, by default."""
+        return TRAINERS[self.algorithm].parameters
+
+
+class Outputs(Settings, frozen=True, kw_only=True):
+    """`[outputs]`: what comes out, and to whom it is sealed."""
+
+    model: Names = frozenset()
+    metrics: Names = frozenset()
+    aggregates: Names = frozenset()
+    serving: Annotated[frozenset[Hex32], msgspec.Meta(max_length=64)] = frozenset()
+    """Measurements of workers that the model goes to straight away, to be served."""
+
+    @property
+    def receiving(self) -> frozenset[str]:
+        """Every party that is given anything."""
+        return self.model | self.metrics | self.aggregates
+
+
+class Privacy(Settings, frozen=True, kw_only=True):
+    """`[privacy]`: what the run spends, for all that it tells."""
+
+    epsilon: Epsilon
+    delta: Delta = 0.0
+
+
+class JobPlan(Settings, frozen=True, kw_only=True):
+    """One job."""
+
+    mesh: Name
+    name: Name
+    purpose: Name
+    parties: Parties
+    inputs: Annotated[tuple[Input, ...], msgspec.Meta(min_length=1, max_length=MOST_INPUTS)]
+    join: Join | None = None
+    train: Train
+    outputs: Outputs
+    privacy: Privacy | None = None
+    seed: Literal["derived"] | Annotated[int, msgspec.Meta(ge=0, le=2**53)] = "derived"
+    """Of what training tosses: `derived` inside from the tables' keys and this plan, so that nobody
+    knows it and a run made again is the same; or a number. Noise is always derived."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself, or what nobody could run."""
+        refuse_shared_keys(self.parties)
+        refuse_strangers((each.owner for each in self.inputs), self.parties, what="`inputs`")
+        if len({self.place(each) for each in self.inputs}) < len(self.inputs):
+            raise ValueError("`inputs` names one table twice")
+        self._refuse_wrong_join()
+        self._refuse_wrong_outputs()
+        if self.privacy and not TRAINERS[self.train.algorithm].private:
+            raise ValueError(f"{self.train.algorithm} adds no noise: leave [privacy] out")
+        if self.privacy and self.seed != "derived":
+            raise ValueError('with [privacy] the seed is "derived"')
+
+    @property
+    def places(self) -> frozenset[str]:
+        """`DataPolicy.place` of every table in the job."""
+        return frozenset(map(self.place, self.inputs))
+
+    def place(self, each: Input) -> str:
+        """Return where the table of this input is counted."""
+        return table_place(self.parties[each.owner].key, each.table)
+
+    def _refuse_wrong_join(self) -> None:
+        kind = self.join.kind if self.join else None
+        if (kind is None) is (len(self.inputs) > 1):
+            raise ValueError("[join] goes with two inputs or more, and is needed then")
+        if any((each.identifier is None) is (kind == "inner") for each in self.inputs):
+            raise ValueError("`identifier` goes with the join `inner`, for every input")
+        if kind == "stack" and len({(each.columns, each.label) for each in self.inputs}) > 1:
+            raise ValueError("the join `stack` needs the same columns and label of every input")
+        labels = sum(each.label is not None for each in self.inputs)
+        wanted = len(self.inputs) if kind == "stack" else 1
+        if labels != (wanted if TRAINERS[self.train.algorithm].learns else 0):
+            raise ValueError("`label` goes with learning: of one input, or of all that are stacked")
+
+    def _refuse_wrong_outputs(self) -> None:
+        refuse_keyless(self.outputs.receiving, self.parties, what="`outputs`")
+        if not (self.outputs.receiving or self.outputs.serving):
+            raise ValueError("`outputs` gives nothing to anybody")
+        learnt = self.outputs.model or self.outputs.metrics or self.outputs.serving
+        if learnt and not TRAINERS[self.train.algorithm].learns:
+            raise ValueError(f"{self.train.algorithm} makes no model: only `aggregates` come out")
+
+
+def load_plan(raw: bytes, *, name: str = "job.toml") -> JobPlan:
+    """Return the plan in `raw`, as a person writes it.
+
+    Args:
+        raw: TOML, at most 1 MiB.
+        name: the file's name for messages.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, a wrong value, or keys that contradict each other.
+    """
+    return settings.parse(raw, JobPlan, name=name)
+
+
+def encode_plan(plan: JobPlan) -> bytes:
+    """Return the canonical form of `plan`: what travels, and what its digest covers."""
+    return canonical(plan)
+
+
+def parse_plan(raw: bytes) -> JobPlan:
+    """Return the plan in `raw`, untrusted.
+
+    Raises:
+        FormatError: no plan, more than 1 MiB, or not in its one canonical form.
+    """
+    return parse_canonical(raw, JobPlan, what="job plan", most_bytes=MAX_PLAN_BYTES)
+
+
+def plan_digest(plan: JobPlan) -> bytes:
+    """Return SHA-256 (32 bytes) of the canonical form under a label of its own."""
+    return hashlib.sha256(wire.fields(LABEL, canonical(plan))).digest()

@@ -1,0 +1,89 @@
+"""What a job may run: a closed table. A plan names an entry of it and never brings code.
+
+A trainer has exactly these parameters. What a plan does not set has its default, and the plan's
+canonical form says so; so the digest that evidence binds covers every one of them.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+ParameterName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9_]{0,63}\Z")]
+Scalar: TypeAlias = bool | int | float | Annotated[str, msgspec.Meta(max_length=256)]
+LARGEST: Final = 2**53
+"""Whole numbers up to here are the same in every format that a plan travels in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """One entry.
+
+    Attributes:
+        learns: whether a model comes out, for which it needs a label; else only aggregates do.
+        private: whether it can add the noise that an epsilon asks for.
+        parameters: by name, each with its default, whose type is the parameter's.
+    """
+
+    learns: bool
+    private: bool
+    parameters: Mapping[str, Scalar]
+
+
+TRAINERS: Final[Mapping[str, Trainer]] = {
+    "logistic-regression": Trainer(
+        learns=True, private=True, parameters={"l2": 1.0, "max_iterations": 100}
+    ),
+    "linear-regression": Trainer(learns=True, private=False, parameters={"l2": 1.0}),
+    "random-forest": Trainer(
+        learns=True, private=False, parameters={"trees": 100, "depth": 10, "min_leaf_rows": 20}
+    ),
+    "gradient-boosting": Trainer(
+        learns=True,
+        private=False,
+        parameters={"trees": 100, "depth": 6, "learning_rate": 0.3, "l2": 1.0, "min_leaf_rows": 20},
+    ),
+    "perceptron": Trainer(
+        learns=True,
+        private=True,
+        parameters={"hidden": 64, "epochs": 20, "batch": 64, "learning_rate": 0.01},
+    ),
+    "statistics": Trainer(learns=False, private=True, parameters={}),
+}
+"""`statistics` counts rows, and gives mean and standard deviation of each column."""
+
+
+def settled(algorithm: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return every parameter of `algorithm`: as `given`, else its default.
+
+    Args:
+        algorithm: one of `TRAINERS`.
+        given: a whole number will do where a parameter is a fraction.
+
+    Raises:
+        ValueError: no such trainer, no such parameter of it, or a value of another type.
+    """
+    trainer = TRAINERS.get(algorithm)
+    if trainer is None:
+        raise ValueError(f"`algorithm` is none of {', '.join(sorted(TRAINERS))}")
+    if unknown := sorted(given.keys() - trainer.parameters.keys()):
+        raise ValueError(f"{algorithm} has no parameter `{unknown[0]}`")
+    return {
+        name: _typed(name, given.get(name, default), like=default)
+        for name, default in sorted(trainer.parameters.items())
+    }
+
+
+def is_number(value: float) -> bool:
+    """Return whether `value` is finite, and of a size that keeps its value in transit."""
+    return math.isfinite(value) and abs(value) <= LARGEST
+
+
+def _typed(name: str, value: Scalar, *, like: Scalar) -> Scalar:
+    if isinstance(like, float) and type(value) is int and is_number(value):
+        value = float(value)
+    if type(value) is not type(like) or not (isinstance(value, bool | str) or is_number(value)):
+        raise ValueError(f"parameter `{name}` is expected to be `{type(like).__name__}`")
+    return value

@@ -1,0 +1,1 @@
+"""`wardian policy`: what one owner allows to be learnt from its sealed table."""
