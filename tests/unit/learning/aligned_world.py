@@ -12,6 +12,7 @@ from simulators.consortium import Consort
 
 from wardian._internal.consortium import Consortium
 from wardian.crypto.secret import Secret
+from wardian.errors import PolicyDenied
 from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.chain import first_head
@@ -74,13 +75,18 @@ class AlignedConsort(Consort):
         mine = self.app(name)
         return self.party(name, app or mine, outcome=mine.outcome)
 
+    async def coming_again(self, name: str, app: Handler) -> ArrayRecord | None:
+        """Return what the party has; one that is cut off for what it sent comes again."""
+        while True:
+            with contextlib.suppress(PolicyDenied):
+                return await self.resident(name, app).attend()
+
     async def have(self, apps: Mapping[str, Handler] | None = None) -> dict[str, ArrayRecord]:
         """Return what each party has of a run that nothing disturbs; {} of one that failed."""
         made: dict[str, Handler] = {name: self.app(name) for name in self.keys}
         made |= dict(apps or {})
         parties = {
-            name: asyncio.create_task(self.resident(name, app).attend())
-            for name, app in made.items()
+            name: asyncio.create_task(self.coming_again(name, app)) for name, app in made.items()
         }
         async with asyncio.timeout(60):
             with contextlib.suppress(Exception):
