@@ -58,6 +58,7 @@ bench-learning: $(VENV)/dev.installed
 	$(BIN)/python bench/learning/masked_rounds.py
 	$(BIN)/python bench/learning/psi.py
 	$(BIN)/python bench/learning/vertical.py
+	$(BIN)/python bench/learning/columns.py
 	$(BIN)/python bench/learning/large.py
 
 bench: $(VENV)/dev.installed
