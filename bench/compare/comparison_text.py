@@ -14,6 +14,7 @@ software alone: sealing, queue, front end, TLS. What hardware adds stands below,
 
 How many times the clear text, over all networks: *of in process* is divided by the bare inference
 in one process, *of served* by the clear text behind the same front end over HTTPS.
+
 {where}. {versions}.
 
 {claims}
@@ -26,8 +27,9 @@ Read it with care:
   Runtime, for networks of a few thousand multiplications; a request over HTTPS costs many times
   that, sealed or not. Parties and the client of HE are on a network, too, so that *of served* is
   the fairer ratio for them; but what they send went by loopback or nowhere, and not through TLS.
-- A request to Wardian takes so many times the clear text behind the same front end: {twin}.
-  *TEE, in process* is what a worker does with a request: open it, infer, seal the answer.
+- A request to Wardian takes so many times the clear text behind the same front end:
+  {twin}. *TEE, in process* is what a worker does with a request: open
+  it, infer, seal the answer.
 - The larger the network, the less of this is left: [a request to a network of the size of
   ResNet-50, beside the bare inference](../reference/benchmarks.md#a-large-model).
 - The talk's range of a TEE is about hardware and larger networks. Ours is neither. Where ours

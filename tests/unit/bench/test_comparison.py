@@ -281,6 +281,16 @@ def test_a_picture_is_svg_inside_its_frame(absent):
     assert all(left < right for left, right in pairwise(at))  # each took ten times as long
 
 
+def test_the_page_is_what_the_newest_results_say():
+    """Nobody edits the page by hand."""
+    found = rows.decode((BENCH / "results" / "compare.jsonl").read_text().splitlines()[-1])
+    docs = comparison_page.DOCS
+    assert (docs / "comparison.md").read_text() == comparison_page.page(found)
+    for batch in comparison_page.batches(found):
+        drawn = comparison_plot.draw(found, batch)
+        assert (docs / comparison_page.picture_name(batch)).read_text() == drawn
+
+
 # Other processes
 
 
