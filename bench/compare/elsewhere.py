@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ def elsewhere(python: Path, script: Path, *arguments: str, log: Path) -> Iterato
         yield Elsewhere(process, log)
     finally:
         if process.stdin:
-            process.stdin.close()  # which ends it
+            with suppress(OSError):  # it is gone, with a question that it never read
+                process.stdin.close()  # which ends it
         try:
             process.wait(END_S)
         except subprocess.TimeoutExpired:
