@@ -71,12 +71,25 @@ class Consortium:
         strategy: str = 'name = "fedavg"',
         run: str = "",
         app: Path = APP,
+        plan: str | None = None,
         operator: str = "",
     ) -> None:
+        """Start the aggregator of `names`.
+
+        Args:
+            place: where all files lie.
+            names: of the parties.
+            rounds: of the plan, as are `strategy` and `run`.
+            strategy: its table.
+            run: more of the table `[run]`.
+            app: what each party runs.
+            plan: in place of all that, but for `[parties]`.
+            operator: more of `operator.toml`.
+        """
         self.place, self.names, self.app = place, names, app
         self.state, self.plan = place / "state", place / "consortium.toml"
         self.state.mkdir(mode=0o700, exist_ok=True)
-        text = PLAN.format(
+        text = plan or PLAN.format(
             rounds=rounds, quorum=len(names), run=run, strategy=strategy, parties=len(names)
         )
         for name in names:

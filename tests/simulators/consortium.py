@@ -17,9 +17,10 @@ from wardian.attestation.evidence import Evidence
 from wardian.broker.limits import ServiceLimits
 from wardian.crypto.signing import SigningKey
 from wardian.errors import SealError
-from wardian.learning.app import ClientApp, Context
+from wardian.learning.app import ClientApp, Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
+from wardian.learning.coordinator.courses import RunsItsCourse
 from wardian.learning.coordinator.keeping import RunKeeper
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
@@ -27,7 +28,7 @@ from wardian.learning.message import Message
 from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
-from wardian.learning.party.resident import Party
+from wardian.learning.party.resident import Outcome, Party, told_model
 from wardian.learning.party.thread import AppThread
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
 from wardian.learning.replies import Replies
@@ -150,7 +151,7 @@ class Consort:
         self.news: list[RoundLine] = []
         self.heard: Callable[[dict[str, object]], None] = self.said.append
         self.code = CODE
-        self.course_of: Callable[[Run], Course] = lambda run: Course(run, Mean())
+        self.course_of: Callable[[Run], RunsItsCourse] = lambda run: Course(run, Mean())
 
     @property
     def policy(self) -> AppraisalPolicy:
@@ -196,9 +197,10 @@ class Consort:
     def party(
         self,
         name: str,
-        app: ClientApp | None = None,
+        app: Handler | None = None,
         *,
         keep: Callable[[ArrayRecord], None] = lambda _: None,
+        outcome: Outcome = told_model,
         thread: AppThread | None = None,
         **more: Any,
     ) -> Party:
@@ -209,6 +211,7 @@ class Consort:
             memory=MemoryFile(self.place / f"party-{name}"),
             tell=self.news.append if name == min(self.keys) else lambda _: None,
             keep=keep,
+            outcome=outcome,
             thread=thread,
         )
 

@@ -41,6 +41,15 @@ LONGEST_PAUSE_S: Final = 15.0
 MAX_REASON: Final = 200
 
 
+Outcome = Callable[[RecordDict, Context], ArrayRecord | None]
+"""Returns what a party has of a run that is over, of what it is told then and what it kept."""
+
+
+def told_model(content: RecordDict, _: Context) -> ArrayRecord | None:
+    """Return the model that all parties are told; None if there is none."""
+    return content.array_records.get("arrays")
+
+
 class Party:
     """One party of a consortium."""
 
@@ -55,6 +64,7 @@ class Party:
         node_config: ConfigRecord | None = None,
         tell: Callable[[RoundLine], None] = lambda _: None,
         keep: Callable[[ArrayRecord], None] = lambda _: None,
+        outcome: Outcome = told_model,
         thread: AppThread | None = None,
     ) -> None:
         """Attend as `name`.
@@ -67,8 +77,9 @@ class Party:
             run_config: what the parties agreed to, of `[app]`.
             node_config: the party's own settings.
             tell: told what became of each round.
-            keep: given the model of the run; once it returns, the coordinator need not have it any
-                more.
+            keep: given what the party has of the run; once it returns, the coordinator need not
+                have it any more.
+            outcome: returns what the party has when a run is over.
             thread: runs the app. It was started, and may run those of other parties of this
                 process, one after the other. None: one of this party alone.
 
@@ -79,12 +90,12 @@ class Party:
         self._file, self._memory = memory, memory.load()
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
-        self._tell, self._keep, self._thread = tell, keep, thread
+        self._tell, self._keep, self._outcome, self._thread = tell, keep, outcome, thread
         self._under_way: tuple[int, asyncio.Future[Memory | str]] | None = None
         """What the app is at work on: one question at a time, whatever becomes of connections."""
 
     async def attend(self) -> ArrayRecord | None:
-        """Return the model of the run when it is over; None if the run failed.
+        """Return what the party has of the run when it is over; None if the run failed.
 
         A coordinator that is away is waited for; one that is not what it has to be is refused.
 
@@ -121,7 +132,7 @@ class Party:
             if over.failure is not None:
                 event(log, "party.run-failed", level=logging.ERROR, reason=over.failure)
                 return None
-            return _model_of(content)
+            return self._outcome(content, self._context())
 
     async def _converse(self, link: CoordinatorLink, thread: AppThread) -> tuple[Over, RecordDict]:
         """Answer until the run is over, saying meanwhile that this party is there."""
@@ -133,9 +144,10 @@ class Party:
                 said, content = await link.hear()
                 if isinstance(said, Over):
                     self._remember(self._memory.seen(said))
-                    model = _model_of(content)
-                    if model is not None:
-                        self._keep(model)
+                    if said.failure is None:
+                        model = self._outcome(content, self._context())
+                        if model is not None:
+                            self._keep(model)
                     await link.say(Known())
                     return said, content
                 if isinstance(said, Ask):
@@ -183,12 +195,7 @@ class Party:
         metadata = Metadata(
             run=ask.run.hex(), round=ask.round, party=self.name, message_type=ask.kind
         )
-        context = Context(
-            party=self.name,
-            run_config=self._run_config,
-            node_config=self._node_config,
-            state=dict(self._memory.state),
-        )
+        context = self._context()
         try:
             reply = self._app(Message(content, metadata=metadata), context)
         except WardianError as err:  # says what is wrong; to this party's own log alone
@@ -204,15 +211,18 @@ class Party:
             self._memory, number=ask.number, answer=reply.content, state=dict(context.state)
         )
 
+    def _context(self) -> Context:
+        return Context(
+            party=self.name,
+            run_config=self._run_config,
+            node_config=self._node_config,
+            state=dict(self._memory.state),
+        )
+
     def _remember(self, memory: Memory) -> None:
         if memory is not self._memory:
             self._file.save(memory)
             self._memory = memory
-
-
-def _model_of(content: RecordDict) -> ArrayRecord | None:
-    model = content.get("arrays")
-    return model if isinstance(model, ArrayRecord) else None
 
 
 async def _say_still(link: CoordinatorLink) -> WardianError:
