@@ -112,14 +112,16 @@ async def test_a_coordinator_that_is_put_back_shows_no_second_errors(
             for file in (tmp_path / "run").iterdir():
                 saved[file.name] = file.read_bytes()
 
-    asked = Attending._ask
+    asked = Attending._asked
 
-    async def held_back(self: Attending, attendant: Attendant, question: Question) -> None:
+    def held_back(
+        self: Attending, attendant: Attendant, question: Question
+    ) -> "asyncio.Future[None] | None":
         if attendant.party == "a" and question.number > TOLD - 1:
-            await asyncio.Event().wait()
-        await asked(self, attendant, question)
+            return asyncio.get_running_loop().create_future()
+        return asked(self, attendant, question)
 
-    monkeypatch.setattr(Attending, "_ask", held_back)
+    monkeypatch.setattr(Attending, "_asked", held_back)
     loop = asyncio.get_running_loop()
     world.heard = hear
     coordinating = asyncio.create_task(world.coordinate())
@@ -128,7 +130,7 @@ async def test_a_coordinator_that_is_put_back_shows_no_second_errors(
     async with asyncio.timeout(20):
         await told.wait()
         assert MemoryFile(tmp_path / "party-a").load().round == TOLD - 2
-        monkeypatch.setattr(Attending, "_ask", asked)
+        monkeypatch.setattr(Attending, "_asked", asked)
         for each in (coordinating, b):
             each.cancel()
             with contextlib.suppress(asyncio.CancelledError):
