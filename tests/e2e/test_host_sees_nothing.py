@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from canaries import surroundings
+from canary_party import GATE
 from consortium_process import Consortium
 from learning_canaries import (
     APP,
@@ -69,6 +70,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
             )
             run.aggregator.kill()
             run.aggregator.start()
+            (place / GATE).touch()
             models = run.models()
             around += run.aggregator.log.read_bytes()
         finally:
