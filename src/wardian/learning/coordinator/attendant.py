@@ -53,6 +53,7 @@ class Attendant:
         question: Callable[[], Question | None],
         answered: Answered,
         known: Callable[[str], None],
+        leaves: "Callable[[Attendant], None]",
         max_bytes: int,
     ) -> None:
         """Speak with `party` on `stream`.
@@ -63,12 +64,14 @@ class Attendant:
             question: what is asked at present, if anything is.
             answered: told of every answer.
             known: told when the party has the outcome of the run.
+            leaves: told when the party is about to be cut.
             max_bytes: the largest answer that any question asks for: so much is read of one that
                 comes too late.
         """
         self.party, self._max_bytes = party, max_bytes
         self._stream = stream
         self._question, self._answered, self._known = question, answered, known
+        self._leaves = leaves
         self._turn = asyncio.Lock()
         self._news: list[bytes] = []
 
@@ -89,6 +92,8 @@ class Attendant:
             question = self._question()
             if question is not None:
                 self._answered(self.party, Answer(number=question.number, error=reason), None)
+            self._leaves(self)  # now: nobody hears what it says to what it would be told here
+            if question is not None:
                 await self._reply(Unwanted(number=question.number, reason=reason))
             raise
         finally:

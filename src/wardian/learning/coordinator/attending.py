@@ -87,6 +87,7 @@ class Attending:
             question=lambda: self._question,
             answered=self._answered,
             known=self._knows,
+            leaves=self.left,
             max_bytes=self._max_bytes,
         )
         self._here[party] = attendant
