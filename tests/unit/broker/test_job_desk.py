@@ -660,6 +660,7 @@ def test_a_release_that_is_not_what_was_asked_for(broker: TableBroker) -> None:
         (lambda r: change(r, terms=change(r.terms, model=frozenset())), None),
         (lambda r: change(r, terms=change(r.terms, metrics=frozenset())), None),
         (lambda r: change(r, terms=change(r.terms, epsilon=0.1)), None),
+        (lambda r: change(r, terms=change(r.terms, delta=None)), None),
     ):
         with pytest.raises(PeerProtocolError):
             spoilt(broker, spoil, again=again)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,22 @@ from toy_tables import (
 )
 
 from wardian._internal import wire
+from wardian.broker.jobs.plan import Privacy
 from wardian.broker.jobs.signing import SignedPolicy, parse_policy, policy_mark, sign_policy
+from wardian.broker.jobs.standing import Spent
 from wardian.broker.owners import consents
 from wardian.broker.owners.client import consent
 from wardian.broker.owners.goods import Goods, goods_of
 from wardian.broker.owners.protocol import (
     Consent,
+    PolicyInForce,
     Receipt,
     consent_signed_bytes,
     provision_signed_bytes,
 )
 from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.store import Store
-from wardian.broker.tables.kept import KEYS, RECORDS
+from wardian.broker.tables.kept import KEYS, RECORDS, TableRecord
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.errors import (
@@ -406,3 +410,17 @@ def test_a_policy_with_many_rules_fits(broker: TableBroker) -> None:
     rules = [allow(name=f"study-{number}") for number in range(64)]
     held = broker.consent(allow=rules).policy
     assert held is not None
+
+
+def test_what_was_spent_is_kept_exactly(broker: TableBroker) -> None:
+    broker.consent()
+    spent, record = Spent(), broker.record()
+    for epsilon, delta in ((0.1, 1e-9), (1000.0, 5e-324), (1 / 3, 0.0), (1e-300, 0.5)):
+        spent = spent.plus(Privacy(epsilon=epsilon, delta=delta))
+        record = record.after(uses=record.uses + 1, spent=spent)
+        again = wire.decode(wire.encode(record), TableRecord, what="x")
+        assert (again.uses, again.spent) == (record.uses, spent)
+        held = broker.consents._receipt(toy_jobs.policy(), again).policy
+        assert held is not None
+        assert Fraction(held.epsilon) == spent.epsilon
+        wire.decode(wire.encode(held), PolicyInForce, what="x")

@@ -144,7 +144,7 @@ class BrokerProvisioning:
                 opened = self._order(message, transcript)
             case Consent():
                 opened = self._consent(message, transcript)
-            case Provision():
+            case _:
                 opened = self._provision(message, transcript)
         self._message = raw
         return opened

@@ -130,5 +130,8 @@ def _verify_outputs(release: JobRelease, plan: JobPlan) -> None:
     measurements = frozenset() if release.model is None else release.model.measurements
     if not outputs.serving <= measurements:
         raise PeerProtocolError("the model is to go to code that the released terms do not allow")
-    if terms.epsilon is not None and (plan.privacy is None or plan.privacy.epsilon > terms.epsilon):
+    run = plan.privacy
+    if terms.epsilon is not None and (
+        run is None or run.epsilon > terms.epsilon or run.delta > (terms.delta or 0)
+    ):
         raise PeerProtocolError("the plan spends more than the released terms allow")
