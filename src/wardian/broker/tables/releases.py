@@ -75,13 +75,15 @@ class TableReleases:
         paid = Paid(plan_digest=asked.digest, measurement=claims.measurement, policies=policies)
         root, made = find_root(authority.store)
         tables = {place: self._tables.standing(place) for place in plan.places}
-        if request.again is not None:
-            refuse_unpaid(bytes.fromhex(request.again), paid, root)
+        if request.again is None:
+            job_id = new_job_id(paid, root)
+        else:
+            job_id = bytes.fromhex(request.again)
+            refuse_unpaid(job_id, paid, root)
             tables = {place: before(each, plan.privacy) for place, each in tables.items()}
         standing = Standing(now=authority.clock(), claims=claims, tables=tables)
         decision = decide(plan, policies, standing)
         keys = {each.place: self._key(each) for each in decision.verdicts}
-        job_id = new_job_id(paid, root) if request.again is None else bytes.fromhex(request.again)
         about = {
             "role": ROLE,
             "measurement": claims.measurement.hex(),
