@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
 from wardian._internal.log import event
@@ -52,6 +53,7 @@ class Attendant:
         question: Callable[[], Question | None],
         answered: Answered,
         known: Callable[[str], None],
+        max_bytes: int,
     ) -> None:
         """Speak with `party` on `stream`.
 
@@ -61,8 +63,10 @@ class Attendant:
             question: what is asked at present, if anything is.
             answered: told of every answer.
             known: told when the party has the outcome of the run.
+            max_bytes: the largest answer that any question asks for: so much is read of one that
+                comes too late.
         """
-        self.party = party
+        self.party, self._max_bytes = party, max_bytes
         self._stream = stream
         self._question, self._answered, self._known = question, answered, known
         self._turn = asyncio.Lock()
@@ -89,6 +93,13 @@ class Attendant:
             raise
         finally:
             quiet.cancel()
+
+    def ask_at_once(self, groups: Iterable[list[bytes]]) -> bool:
+        """Ask as `ask` does, or return False: it would have to wait until the party reads."""
+        if self._turn.locked() or not self._stream.drained:
+            return False
+        self._stream.post(*self._told_first(), *chain.from_iterable(groups))
+        return True
 
     async def ask(self, groups: Iterable[list[bytes]]) -> None:
         """Ask, by the frames that say it; raises TransportError where the party is gone."""
@@ -118,7 +129,7 @@ class Attendant:
         """Take in one answer, if it is wanted."""
         question = self._question()
         if question is None or question.number != answer.number:
-            await self._drain(content_bytes(answer.records), question)
+            await self._drain(content_bytes(answer.records))
             await self._reply(Unwanted(number=answer.number, reason="its time is over"))
             return
         staged = None if answer.error else await self._staged(question, answer)
@@ -129,11 +140,9 @@ class Attendant:
     async def _staged(self, question: Question, answer: Answer) -> Staging:
         staged = question.stage(answer)
         try:
-            left = staged.total_bytes
-            while left:
-                chunk = await self._stream.receive(most=CHUNK_BYTES, timeout_s=CHUNK_S)
-                staged.write(chunk)
-                left -= len(chunk)
+            while staged.left:
+                await self._stream.receive_into(staged.space(), timeout_s=CHUNK_S)
+                staged.filled()
             if staged.total_bytes > CHUNK_BYTES:
                 return await asyncio.get_running_loop().run_in_executor(None, staged.finish)
             return staged.finish()
@@ -141,20 +150,23 @@ class Attendant:
             staged.drop()
             raise
 
-    async def _drain(self, size: int, question: Question | None) -> None:
+    async def _drain(self, size: int) -> None:
         """Read past the content of an answer that nobody waits for, if it is not too much."""
-        most = question.wanted.max_bytes if question is not None else CHUNK_BYTES
-        if size > most:
+        if size > self._max_bytes:
             raise PolicyDenied("an answer that was not asked for", rule="size")
         while size > 0:
             size -= len(await self._stream.receive(most=CHUNK_BYTES, timeout_s=CHUNK_S))
 
     async def _say(self, groups: Iterable[list[bytes]]) -> None:
         async with self._turn:
-            news, self._news = self._news, []
+            news = self._told_first()
             for group in groups:
                 await self._stream.send(*news, *group, timeout_s=CHUNK_S)
                 news = []
+
+    def _told_first(self) -> list[bytes]:
+        news, self._news = self._news, []
+        return news
 
     async def _reply(self, message: Unwanted | Still) -> None:
         await self._say([[encode(message)]])

@@ -9,10 +9,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from wardian._internal.log import event
-from wardian.errors import PeerProtocolError, TransportError, WardianError
+from wardian.errors import PeerProtocolError, WardianError
 from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
@@ -30,16 +30,24 @@ from wardian.learning.messages import (
 )
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import Memory, MemoryFile
+from wardian.learning.party.thread import AppThread
 from wardian.learning.records import ConfigRecord, RecordDict
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 STILL_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 15.0
 MAX_REASON: Final = 200
+
+
+Outcome = Callable[[RecordDict, Context], ArrayRecord | None]
+"""Returns what a party has of a run that is over, of what it is told then and what it kept."""
+
+
+def told_model(content: RecordDict, _: Context) -> ArrayRecord | None:
+    """Return the model that all parties are told; None if there is none."""
+    return content.array_records.get("arrays")
 
 
 class Party:
@@ -55,6 +63,9 @@ class Party:
         run_config: ConfigRecord | None = None,
         node_config: ConfigRecord | None = None,
         tell: Callable[[RoundLine], None] = lambda _: None,
+        keep: Callable[[ArrayRecord], None] = lambda _: None,
+        outcome: Outcome = told_model,
+        thread: AppThread | None = None,
     ) -> None:
         """Attend as `name`.
 
@@ -66,6 +77,11 @@ class Party:
             run_config: what the parties agreed to, of `[app]`.
             node_config: the party's own settings.
             tell: told what became of each round.
+            keep: given what the party has of the run; once it returns, the coordinator need not
+                have it any more.
+            outcome: returns what the party has when a run is over.
+            thread: runs the app. It was started, and may run those of other parties of this
+                process, one after the other. None: one of this party alone.
 
         Raises:
             ConfigError: its memory is damaged.
@@ -74,10 +90,12 @@ class Party:
         self._file, self._memory = memory, memory.load()
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
-        self._tell = tell
+        self._tell, self._keep, self._outcome, self._thread = tell, keep, outcome, thread
+        self._under_way: tuple[int, asyncio.Future[Memory | str]] | None = None
+        """What the app is at work on: one question at a time, whatever becomes of connections."""
 
     async def attend(self) -> ArrayRecord | None:
-        """Return the model of the run when it is over; None if the run failed.
+        """Return what the party has of the run when it is over; None if the run failed.
 
         A coordinator that is away is waited for; one that is not what it has to be is refused.
 
@@ -85,13 +103,21 @@ class Party:
             PolicyDenied, AttestationError: the coordinator is refused, or refuses this party.
             ConfigError: the party's disk does not take its memory.
         """
+        thread = self._thread or AppThread().start()
+        try:
+            return await self._attend(thread)
+        finally:
+            if thread is not self._thread:
+                thread.end()
+
+    async def _attend(self, thread: AppThread) -> ArrayRecord | None:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 link = await self._dial()
                 pause_s = FIRST_PAUSE_S
                 try:
-                    over, content = await self._converse(link)
+                    over, content = await self._converse(link, thread)
                 except BaseException:
                     link.abort()
                     raise
@@ -106,54 +132,61 @@ class Party:
             if over.failure is not None:
                 event(log, "party.run-failed", level=logging.ERROR, reason=over.failure)
                 return None
-            model = content["arrays"]
-            return model if isinstance(model, ArrayRecord) else None
+            return self._outcome(content, self._context())
 
-    async def _converse(self, link: CoordinatorLink) -> tuple[Over, RecordDict]:
-        """Answer until the run is over."""
+    async def _converse(self, link: CoordinatorLink, thread: AppThread) -> tuple[Over, RecordDict]:
+        """Answer until the run is over, saying meanwhile that this party is there."""
         known = self._memory
         await link.say(Here(run=known.run, round=known.round, head=known.head))
-        while True:
-            said, content = await self._while_alive(link)
-            if isinstance(said, Over):
-                self._remember(self._memory.seen(said))
-                await link.say(Known())
-                return said, content
-            if isinstance(said, Ask):
-                self._remember(self._memory.seen(said))
-                await self._answer(link, said, content)
-            elif isinstance(said, News):
-                self._tell(said.line)
-            elif isinstance(said, Unwanted):
-                event(log, "party.unwanted", level=logging.WARNING, reason=said.reason)
-
-    async def _while_alive(self, link: CoordinatorLink) -> tuple[object, RecordDict]:
-        """Return what the coordinator says next, saying meanwhile that this party is there."""
-        heard = asyncio.ensure_future(link.hear())
-        return await self._meanwhile(link, heard)
-
-    async def _meanwhile(self, link: CoordinatorLink, work: "asyncio.Future[T]") -> "T":
+        quiet = asyncio.get_running_loop().create_task(_say_still(link))
         try:
             while True:
-                done, _ = await asyncio.wait({work}, timeout=STILL_S)
-                if done:
-                    return work.result()
-                await link.say(Still())
+                said, content = await link.hear()
+                if isinstance(said, Over):
+                    self._remember(self._memory.seen(said))
+                    if said.failure is None:
+                        model = self._outcome(content, self._context())
+                        if model is not None:
+                            self._keep(model)
+                    await link.say(Known())
+                    return said, content
+                if isinstance(said, Ask):
+                    self._remember(self._memory.seen(said))
+                    await self._answer(link, said, content, thread=thread, quiet=quiet)
+                elif isinstance(said, News):
+                    self._tell(said.line)
+                elif isinstance(said, Unwanted):
+                    event(log, "party.unwanted", level=logging.WARNING, reason=said.reason)
         finally:
-            work.cancel()
+            quiet.cancel()
 
-    async def _answer(self, link: CoordinatorLink, ask: Ask, content: RecordDict) -> None:
-        if self._memory.number != ask.number:
-            worked = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
-            try:
-                memory = await self._meanwhile(link, worked)
-            except TransportError:
-                await asyncio.wait({worked})  # a thread cannot be stopped; its outcome is lost
-                raise
-            if isinstance(memory, str):
-                await link.say(Answer(number=ask.number, error=memory))
+    async def _answer(
+        self,
+        link: CoordinatorLink,
+        ask: Ask,
+        content: RecordDict,
+        *,
+        thread: AppThread,
+        quiet: "asyncio.Task[WardianError]",
+    ) -> None:
+        while self._memory.number != ask.number:
+            if self._under_way is None:
+                begun = thread.run(lambda: self._work(ask, content))
+                self._under_way = ask.number, begun
+            number, work = self._under_way
+            either: set[asyncio.Future[Any]] = {work, quiet}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():  # it goes on, though this connection has ended
+                raise quiet.result()
+            self._under_way = None
+            made = work.result()
+            if isinstance(made, Memory):
+                self._remember(
+                    replace(self._memory, number=number, answer=made.answer, state=made.state)
+                )
+            elif number == ask.number:
+                await link.say(Answer(number=ask.number, error=made))
                 return
-            self._remember(memory)
         answer = self._memory.answer
         await link.say(Answer(number=ask.number, records=specs_of(answer)), answer)
 
@@ -162,12 +195,7 @@ class Party:
         metadata = Metadata(
             run=ask.run.hex(), round=ask.round, party=self.name, message_type=ask.kind
         )
-        context = Context(
-            party=self.name,
-            run_config=self._run_config,
-            node_config=self._node_config,
-            state=dict(self._memory.state),
-        )
+        context = self._context()
         try:
             reply = self._app(Message(content, metadata=metadata), context)
         except WardianError as err:  # says what is wrong; to this party's own log alone
@@ -183,7 +211,26 @@ class Party:
             self._memory, number=ask.number, answer=reply.content, state=dict(context.state)
         )
 
+    def _context(self) -> Context:
+        return Context(
+            party=self.name,
+            run_config=self._run_config,
+            node_config=self._node_config,
+            state=dict(self._memory.state),
+        )
+
     def _remember(self, memory: Memory) -> None:
         if memory is not self._memory:
             self._file.save(memory)
             self._memory = memory
+
+
+async def _say_still(link: CoordinatorLink) -> WardianError:
+    """Say again and again that this party is there; return what ended the connection."""
+    while True:
+        await asyncio.sleep(STILL_S)
+        try:
+            await link.say(Still())
+        except WardianError as err:
+            link.abort()
+            return err
