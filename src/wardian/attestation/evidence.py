@@ -46,6 +46,8 @@ class Purpose(enum.StrEnum):
     speak over."""
     KEEPER = "wardian keeper v1"
     """A keeper of counters shows itself to a broker, on the TLS connection that they speak over."""
+    JOB = "wardian job v1"
+    """A job asks the broker for the keys of owners' tables."""
 
 
 def bind(label: str, *parts: bytes) -> bytes:

@@ -3,6 +3,7 @@
     mesh        what the owners agreed on and signed
     release     one release: the four messages, their two ends, the policy, the desk
     jobs        shared learning: owners' policies over tables, plans of jobs, the decision
+    tables      sealed tables at the broker: what it keeps of them, and their release to jobs
     owners      an owner's visit: messages, the owner's end, what is accepted, the desk
     counting    counters for workloads, and quorums of brokers that keep them
     state       the store (encrypted, whole, newest) and the audit log

@@ -336,6 +336,7 @@ class Authority:
         models: tuple[str, ...] = (),
         evidence: Evidence | None = None,
         owner: str = "",
+        plan: str = "",
     ) -> None:
         """Write the audit line of a refused release, or of an owner's refused change.
 
@@ -345,6 +346,7 @@ class Authority:
             models: as asked for; the line names the first.
             evidence: what was presented, if anything was.
             owner: the public key of an owner, in hex, as its visitor says.
+            plan: the digest of a job's plan, in hex, as asked for.
         """
         entry = self.entry(
             event="refusal",
@@ -354,6 +356,7 @@ class Authority:
             owner=owner,
             model=models[0] if models else "",
             rule=refusal_for(error).rule,
+            plan=plan,
         )
         self.record([entry], level=logging.WARNING, error=type(error).__name__)
 

@@ -187,6 +187,7 @@ class Office:
         role: str,
         models: tuple[str, ...] = (),
         evidence: Evidence | None = None,
+        plan: str = "",
     ) -> None:
         """Audit a refusal within the ration of such lines, so that no stranger fills the log.
 
@@ -198,12 +199,13 @@ class Office:
             role: as asked for, not believed.
             models: likewise.
             evidence: what was presented, if anything was.
+            plan: of a job, likewise: the digest in hex.
         """
         if not self.authority.usable:
             return
         genuine = evidence is not None and of_genuine(error) and self._judged.take(self.ticks())
         if genuine or self.lines.grants_line(self.ticks()):
-            self.authority.refuse(error, role=role, models=models, evidence=evidence)
+            self.authority.refuse(error, role=role, models=models, evidence=evidence, plan=plan)
 
     async def refresh_collateral(self) -> None:
         """Fetch what is due and warn of what ends soon, about platforms that were seen so far."""

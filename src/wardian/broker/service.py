@@ -54,6 +54,8 @@ from wardian.broker.standby.messages import StandbyHello
 from wardian.broker.state.store import Store
 from wardian.broker.status import StatusRequest
 from wardian.broker.status_desk import StatusDesk
+from wardian.broker.tables.desk import JobDesk
+from wardian.broker.tables.protocol import JobRequest
 from wardian.broker.transparency.proofs import ProofRequest
 from wardian.broker.transparency.witnessing import WitnessHello
 from wardian.crypto.tls_keys import load_identity
@@ -76,6 +78,7 @@ epoch is looked at."""
 DESKS: Final[Mapping[type[msgspec.Struct], Callable[[Office], Desk[Any]]]] = {
     ForceRequest: ForceDesk,
     Request: ReleaseDesk,
+    JobRequest: JobDesk,
     OwnerHello: OwnerDesk,
     ManifestLogRequest: ManifestLogDesk,
     StatusRequest: StatusDesk,

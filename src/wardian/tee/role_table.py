@@ -145,7 +145,7 @@ _OF_MESH = (
 """What verifies evidence against a mesh's manifest: all but a keeper, which knows no mesh."""
 _ADMITTED = (
     *_OF_MESH,
-    *_within("broker.release", "admission", "client", "workload_session"),
+    *_within("broker.release", "admission", "client", "shown", "workload_session"),
     *_within("crypto", "hpke_context", "message", "message_header", "message_keys"),
     "wardian.crypto.sealed_request",
     *_within("inference", "dtypes", "spec"),  # the shape of tensors, no engine
@@ -180,6 +180,9 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_OF_MESH,
                 *_within("_internal", "counter", "files"),
                 "wardian.attestation.evidence_digest",
+                *_within("attestation.appraisal", "bit_mask", "policy_file", "policy_keys"),
+                *_within("attestation.appraisal", "policy_kinds", "rules_hardware", "rules_sgx"),
+                "wardian.attestation.appraisal.rules_tdx",
                 *_within("attestation.collateral", "cache", "pccs", "pccs_client", "pccs_source"),
                 *_within("attestation.collateral", "platform_model", "signed", "source", "term"),
                 *_within("attestation.results", "ear", "ear_key", "ear_token"),
@@ -193,8 +196,19 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.keeping", "keeper_link", "keeper_peer", "messages", "own_counter"),
                 *_within("broker.kbs", "answers", "clerk", "desk", "errands", "messages"),
                 *_within("broker.kbs", "openapi", "sessions", "tokens"),
+                *_within("broker.jobs", "canonical", "conditions", "decision", "merge", "parties"),
+                *_within("broker.jobs", "plan", "policy", "rules", "signing", "standing"),
+                "wardian.broker.jobs.trainers",
                 "wardian.broker.mesh.chain",
-                *_within("broker.owners", "desk", "goods", "log_desk", "manifest_log", "offers"),
+                *_within(
+                    "broker.owners",
+                    "consents",
+                    "desk",
+                    "goods",
+                    "log_desk",
+                    "manifest_log",
+                    "offers",
+                ),
                 *_within("broker.owners", "orders", "protocol", "provisioning", "visits"),
                 *_within("broker.release", "broker_session", "desk", "grants", "policy"),
                 *_within("broker.release", "in_force_desk", "releases", "terms"),
@@ -213,6 +227,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                     "broker.state", "named_secrets", "new_life", "opening", "replica", "replicas"
                 ),
                 *_within("broker.state", "sealer", "snapshot", "store"),
+                *_within("broker.tables", "asked", "broker_session", "content", "debits", "desk"),
+                *_within("broker.tables", "kept", "protocol", "releases"),
                 "wardian.crypto.shamir",
                 *_within("broker.transparency", "log", "sender", "witnessing"),
                 *_within("crypto", "jose", "strict_text"),

@@ -232,6 +232,7 @@ REPOSITORY = Path(__file__).parents[3]
 PAGES = (
     *("protocol", "mesh-manifest", "audit-log", "certificates", "broker-state", "kbs"),
     *("sealed-state", "keys", "sealed-request"),  # counters; keys at rest; request keys
+    *("data-policy", "job"),
 )
 
 

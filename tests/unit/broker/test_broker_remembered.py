@@ -10,10 +10,12 @@ from toy_mesh import MASTER_KEY, NOW, Counter, ToyBroker, ToyMesh
 
 from wardian._internal import wire
 from wardian.broker.owners import offers
+from wardian.broker.owners.consents import MOST_TABLES
 from wardian.broker.owners.offers import MOST_EDITIONS, MOST_LINES
 from wardian.broker.state.audit import AuditEntry
 from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.store import Store
+from wardian.broker.tables.kept import KEYS, POLICIES, RECORDS
 from wardian.crypto.signing import SigningKey
 from wardian.errors import PolicyDenied, SealError
 
@@ -70,13 +72,16 @@ def test_owners_fill_the_state_with_manifests(
 
 
 def test_as_much_as_is_remembered_fits_into_a_state() -> None:
-    """The longest rows there are, with room for a quarter more of others."""
+    """The longest rows there are, with room for a tenth more of others."""
     line = f"line/{'0' * 66}/{'n' * 64}/{2**31 - 1}"
     uses = line.replace("line", "uses")
     edition = f"manifest-history/{2**53:016d}"
     rows = MOST_LINES * (len(line) + len(uses)) + MOST_EDITIONS * len(edition)
     per_row = len(wire.encode({"": "0" * 64})) - 1  # and a comma for a brace
     rows += (2 * MOST_LINES + MOST_EDITIONS) * per_row
+    table = f"{'0' * 66}/{'n' * 64}/table"
+    of_table = (f"{RECORDS}/{table}", f"{POLICIES}/{table}", f"{KEYS}/{'0' * 66}/{'0' * 32}")
+    rows += MOST_TABLES * sum(len(row) + per_row for row in of_table)
     assert rows < 0.9 * wire.MAX_MESSAGE_BYTES
 
 

@@ -137,7 +137,7 @@ def test_show_filters(broker: ToyBroker, desks: Desks) -> None:
 def test_every_kind_of_line_is_a_sentence() -> None:
     assert set(lines._SAID) == set(get_args(Event))
     for event in get_args(Event):
-        for kind in ("", "model", "queue", "secret", "certificate", "master"):
+        for kind in ("", "model", "queue", "secret", "certificate", "master", "policy", "table"):
             for outcome in ("granted", "refused"):
                 entry = AuditEntry(
                     event=event,

@@ -12,5 +12,6 @@
     merge       what then holds for what comes out
     explain     the same for people; `template` is the file that an owner begins with
 
-All of it is pure: no store, no clock, no socket. Counts and times are arguments.
+All of it is pure: no store, no clock, no socket. Counts and times are arguments; `broker.tables`
+has them.
 """

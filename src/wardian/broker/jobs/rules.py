@@ -60,6 +60,12 @@ class Rule(enum.StrEnum):
     """Too few of those who have to approved the export."""
     OUTPUT = "output-empty"
     """Owners agree on nobody who may have anything."""
+    OWNER = "table-owner"
+    """A table is said to be of somebody who is no owner of the mesh."""
+    KEY = "key-given"
+    """The owner of a table has not given its key."""
+    AGAIN = "job-again"
+    """What is asked for again was another plan, other code, or under other policies."""
 
 
 ORDER = {rule: place for place, rule in enumerate(Rule)}

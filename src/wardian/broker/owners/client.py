@@ -1,10 +1,11 @@
-"""An owner visits the broker: puts a manifest in force, gives what belongs to it, or orders."""
+"""An owner visits the broker: with a manifest and what belongs to it, an order, or a consent."""
 
 import secrets
 from collections.abc import Callable
 
 from wardian._internal.clock import UnixTime
 from wardian.broker.frames import FRAME_BYTES, connect
+from wardian.broker.jobs.signing import SignedPolicy
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.owners.goods import Goods
@@ -88,11 +89,46 @@ async def order(
     )
 
 
+async def consent(
+    address: tuple[str, int],
+    *,
+    owner: Signer,
+    demands: Demands,
+    policy: SignedPolicy,
+    key: Goods,
+    now: UnixTime,
+) -> Provisioned:
+    """Put a policy over a table of `owner` in force at the broker, with the table's key.
+
+    Args:
+        address: host and port of the broker.
+        owner: one of the owners in `wardian.toml`, who signed the policy.
+        demands: what the broker must be.
+        policy: about one table.
+        key: that opens the table; nothing where the broker has it.
+        now: the clock, Unix seconds, for the validity of the broker's collateral.
+
+    Raises:
+        TransportError, AttestationError, PolicyDenied, AuthenticationFailed, FormatError: as in
+            `provision`; the broker also refuses where no manifest is in force.
+    """
+    return await _visit(
+        address,
+        owner=owner,
+        manifest=None,
+        policy=policy,
+        bring=lambda session, raw: session.consent(
+            raw, demands=demands, policy=policy, key=key, now=now()
+        ),
+    )
+
+
 async def _visit(
     address: tuple[str, int],
     *,
     owner: Signer,
     manifest: SignedManifest | None,
+    policy: SignedPolicy | None = None,
     bring: Callable[[OwnerSession, bytes], bytes],
 ) -> Provisioned:
     """Carry out one visit, whose message 3 `bring` makes from message 2."""
@@ -101,6 +137,7 @@ async def _visit(
     try:
         await stream.send(session.hello())
         await stream.send(bring(session, await stream.receive(most=FRAME_BYTES)))
-        return session.receipt(await stream.receive(most=FRAME_BYTES), manifest=manifest)
+        answer = await stream.receive(most=FRAME_BYTES)
+        return session.receipt(answer, manifest=manifest, policy=policy)
     finally:
         await stream.close()

@@ -1,4 +1,4 @@
-"""The desk where owners bring manifests, keys and secrets, and orders."""
+"""The desk where owners bring manifests, keys and secrets, orders, and consents."""
 
 import asyncio
 import secrets
@@ -12,10 +12,16 @@ from wardian.broker.frames import FRAME_BYTES, FrameStream
 from wardian.broker.limits import PeerBuckets, Place
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.message_fields import NONCE_BYTES
+from wardian.broker.owners.consents import Consents
 from wardian.broker.owners.offers import Offers
 from wardian.broker.owners.orders import Orders
 from wardian.broker.owners.protocol import OwnerHello
-from wardian.broker.owners.provisioning import BrokerProvisioning, Opened, OpenedOrder
+from wardian.broker.owners.provisioning import (
+    BrokerProvisioning,
+    Opened,
+    OpenedConsent,
+    OpenedOrder,
+)
 from wardian.broker.owners.visits import Visit, Visits
 from wardian.errors import PolicyDenied, QueueFull, TransportError
 
@@ -23,12 +29,13 @@ from wardian.errors import PolicyDenied, QueueFull, TransportError
 class OwnerDesk(Desk[OwnerHello]):
     """Shows owners which broker this is and puts in force what they sign."""
 
-    __slots__ = ("_offers", "_office", "_orders", "_signed", "_visits")
+    __slots__ = ("_consents", "_offers", "_office", "_orders", "_signed", "_visits")
 
     def __init__(self, office: Office) -> None:
         """Change what the authority of `office` holds."""
         self._office = office
         self._offers, self._orders = Offers(office.authority), Orders(office.authority)
+        self._consents = Consents(office.authority)
         limits = office.limits
         self._visits = Visits(limits.owners)
         self._signed = PeerBuckets(per_s=limits.visits_per_s, burst=limits.visit_burst)
@@ -87,6 +94,8 @@ class OwnerDesk(Desk[OwnerHello]):
         self._spend(opened)
         if isinstance(opened, OpenedOrder):
             return session.receipt(self._orders.carry_out(opened), sign=authority.ca.sign)
+        if isinstance(opened, OpenedConsent):
+            return session.receipt(self._consents.accept(opened), sign=authority.ca.sign)
         offered = self._offers.verify_offer(opened.signed_manifest)
         # A manifest under which no workload would accept this broker must not come into force:
         # wrong measurement, or simulation and hardware mixed (TRUST T11).

@@ -7,6 +7,7 @@
        |<---------------------------------------------------------|
        | 3 Provision         manifest, HPKE(goods), signature     |
        |   or Order          what to do at once, signature        |
+       |   or Consent        policy over a table, HPKE(its key)   |
        |--------------------------------------------------------->|
        | 4 Receipt           what is in force now, CA signature   |
        |<---------------------------------------------------------|
@@ -25,15 +26,19 @@ import msgspec
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
-from wardian.broker.mesh.fields import Hex32, Owner
+from wardian.broker.jobs.signing import SignedPolicy
+from wardian.broker.mesh.fields import Hex16, Hex32, Name, Owner, Serial
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.message_fields import Der, Key32, Nonce
+from wardian.broker.state.audit import Count
 from wardian.broker.transparency.heads import SignedHead
 
 TRANSCRIPT_LABEL: Final = "wardian provision transcript v1"
 PROVISION_LABEL: Final = "wardian provision v1"
 PROVISION_INFO: Final = "wardian provision hpke v1"
 ORDER_LABEL: Final = "wardian owner order v1"
+CONSENT_LABEL: Final = "wardian owner consent v1"
+CONSENT_INFO: Final = "wardian owner consent hpke v1"
 RECEIPT_LABEL: Final = "wardian provision receipt v1"
 
 # The broker shows itself to workloads and to owners under one `Purpose`; this part, which no
@@ -93,6 +98,34 @@ class Order(wire.Message, frozen=True, tag_field="format", tag="wardian owner or
     """By the owner over `order_signed_bytes`."""
 
 
+class Consent(wire.Message, frozen=True, tag_field="format", tag="wardian owner consent v1"):
+    """3. Instead of a manifest: what this owner says of one of its tables, and the table's key."""
+
+    signed_policy: SignedPolicy
+    sealed_goods: bytes
+    """HPKE of at most one key (`goods`): the one that opens the table which the policy's pin names.
+    None leaves the one that the broker has. `info` is `consent_info(transcript)`."""
+    signature: Signature
+    """By the owner over `consent_signed_bytes`."""
+
+
+class PolicyInForce(wire.Message, frozen=True):
+    """What the broker holds about a table after a consent."""
+
+    table: Name
+    serial: Serial
+    policy_digest: Hex32
+    """SHA-256 of the policy's exact bytes."""
+    revoked: bool
+    key_id: Hex16 | None
+    """Of the table's key; None where there is none."""
+    uses: Count
+    """Releases of its key so far, under whichever policy."""
+    epsilon: Annotated[str, msgspec.Meta(max_length=2048)]
+    """What these spent, exactly: a whole number, or a fraction as `1/2`."""
+    delta: Annotated[str, msgspec.Meta(max_length=2048)]
+
+
 class Receipt(wire.Message, frozen=True, tag_field="format", tag="wardian provision receipt v1"):
     """4. What is in force now."""
 
@@ -109,6 +142,8 @@ class Receipt(wire.Message, frozen=True, tag_field="format", tag="wardian provis
     convicts a broker whose log does not go on from it."""
     signature: bytes
     """ECDSA P-256 SHA-256, DER, by the mesh CA key over `receipt_signed_bytes`."""
+    policy: PolicyInForce | None = None
+    """After a consent, of its table; else None."""
 
 
 def owner_report_data(
@@ -152,6 +187,19 @@ def order_signed_bytes(transcript: bytes, *, kind: OrderKind, time: int | None) 
     """Return what the owner signs: this session, this order."""
     moment = b"" if time is None else time.to_bytes(8, "big")
     return wire.fields(ORDER_LABEL, transcript, kind.encode(), moment)
+
+
+def consent_info(transcript: bytes) -> bytes:
+    """Return the HPKE `info` of a table's key: it opens in this session, as nothing else."""
+    return wire.fields(CONSENT_INFO, transcript)
+
+
+def consent_signed_bytes(
+    transcript: bytes, *, signed_policy: SignedPolicy, sealed_goods: bytes
+) -> bytes:
+    """Return what the owner signs: this session, this signed policy, this key."""
+    policy = hashlib.sha256(wire.encode(signed_policy)).digest()
+    return wire.fields(CONSENT_LABEL, transcript, policy, sealed_goods)
 
 
 def receipt_signed_bytes(transcript: bytes, message: bytes, receipt: Receipt) -> bytes:

@@ -8,15 +8,19 @@ import msgspec
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence
+from wardian.broker.jobs.signing import SignedPolicy
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.owners.goods import Goods, decode_goods
 from wardian.broker.owners.protocol import (
+    Consent,
     Order,
     OrderKind,
     OwnerChallenge,
     OwnerHello,
     Provision,
     Receipt,
+    consent_info,
+    consent_signed_bytes,
     order_signed_bytes,
     owner_report_data,
     provision_info,
@@ -61,7 +65,22 @@ class OpenedOrder:
     time: int | None
 
 
-Opened: TypeAlias = OpenedProvision | OpenedOrder
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedConsent:
+    """Message 3 where it is a consent, with its signature verified and its key opened.
+
+    Attributes:
+        owner: who signed this session, public key in hex.
+        signed_policy: as it came; nothing in it is believed yet.
+        goods: the table's key, if it came with one.
+    """
+
+    owner: str
+    signed_policy: SignedPolicy
+    goods: Goods
+
+
+Opened: TypeAlias = OpenedProvision | OpenedOrder | OpenedConsent
 
 
 class BrokerProvisioning:
@@ -116,14 +135,17 @@ class BrokerProvisioning:
             PeerProtocolError: a second time.
         """
         self._turn(1)
-        kinds = cast("type[Provision | Order]", Provision | Order)
-        message = wire.decode(raw, kinds, what="provision or order")
+        kinds = cast("type[Provision | Order | Consent]", Provision | Order | Consent)
+        message = wire.decode(raw, kinds, what="provision, order or consent")
         transcript = provision_transcript(self._hello_raw, self._challenge)
-        opened = (
-            self._order(message, transcript)
-            if isinstance(message, Order)
-            else self._provision(message, transcript)
-        )
+        opened: Opened
+        match message:
+            case Order():
+                opened = self._order(message, transcript)
+            case Consent():
+                opened = self._consent(message, transcript)
+            case _:
+                opened = self._provision(message, transcript)
         self._message = raw
         return opened
 
@@ -154,6 +176,18 @@ class BrokerProvisioning:
         signed = order_signed_bytes(transcript, kind=message.kind, time=message.time)
         self._verify(message.signature, signed)
         return OpenedOrder(owner=self._hello.owner, kind=message.kind, time=message.time)
+
+    def _consent(self, message: Consent, transcript: bytes) -> OpenedConsent:
+        signed = consent_signed_bytes(
+            transcript, signed_policy=message.signed_policy, sealed_goods=message.sealed_goods
+        )
+        self._verify(message.signature, signed)
+        plaintext = self._hpke.open(message.sealed_goods, info=consent_info(transcript))
+        return OpenedConsent(
+            owner=self._hello.owner,
+            signed_policy=message.signed_policy,
+            goods=decode_goods(plaintext),
+        )
 
     def _verify(self, signature: bytes, signed: bytes) -> None:
         try:

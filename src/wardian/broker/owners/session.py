@@ -12,15 +12,19 @@ from wardian.attestation.results.result import AttestationResult
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.frames import FRAME_BYTES
+from wardian.broker.jobs.signing import SignedPolicy
 from wardian.broker.mesh.manifest import SignedManifest, manifest_digest
 from wardian.broker.owners.goods import Goods, encode_goods
 from wardian.broker.owners.protocol import (
+    Consent,
     Order,
     OrderKind,
     OwnerChallenge,
     OwnerHello,
     Provision,
     Receipt,
+    consent_info,
+    consent_signed_bytes,
     order_signed_bytes,
     owner_report_data,
     provision_info,
@@ -83,7 +87,10 @@ class _Verified:
 
 
 class OwnerSession:
-    """The owner's end of one exchange, pure: `hello`; `provision` or `order`; `receipt`; once."""
+    """The owner's end of one exchange, pure and once.
+
+    `hello`; then one of `provision`, `order` and `consent`; then `receipt`.
+    """
 
     __slots__ = ("_broker", "_hello", "_message", "_nonce", "_owner")
 
@@ -165,15 +172,46 @@ class OwnerSession:
         signed = order_signed_bytes(broker.transcript, kind=kind, time=time)
         return self._say(Order(kind=kind, time=time, signature=self._owner.sign(signed)))
 
-    def receipt(self, raw: bytes, *, manifest: SignedManifest | None = None) -> Provisioned:
+    def consent(
+        self, raw: bytes, *, demands: Demands, policy: SignedPolicy, key: Goods, now: int
+    ) -> bytes:
+        """Take message 2, verify the broker, and return message 3.
+
+        Args:
+            raw: message 2, untrusted.
+            demands: what the broker must be.
+            policy: signed by this owner, about one of its tables.
+            key: the table's, or nothing where the broker has it.
+            now: Unix seconds.
+
+        Raises:
+            PeerProtocolError, PolicyDenied, AttestationError, FormatError: as in `provision`.
+        """
+        broker = self._verify(raw, demands=demands, now=now)
+        sealed = hpke_seal(
+            broker.hpke_public, encode_goods(key), info=consent_info(broker.transcript)
+        )
+        signed = consent_signed_bytes(broker.transcript, signed_policy=policy, sealed_goods=sealed)
+        return self._say(
+            Consent(signed_policy=policy, sealed_goods=sealed, signature=self._owner.sign(signed))
+        )
+
+    def receipt(
+        self,
+        raw: bytes,
+        *,
+        manifest: SignedManifest | None = None,
+        policy: SignedPolicy | None = None,
+    ) -> Provisioned:
         """Take message 4 and return what the verified broker says is in force.
 
         Args:
             raw: message 4, untrusted.
-            manifest: what was to be put in force; None after an order.
+            manifest: what was to be put in force; None where there was none.
+            policy: likewise, of a consent.
 
         Raises:
-            PeerProtocolError: not a receipt, or for another manifest than was given.
+            PeerProtocolError: not a receipt, or for another manifest or policy than was given.
             AuthenticationFailed: it, or its audit head, is not signed by the CA key that the
                 evidence binds, for this exchange.
             PolicyDenied, TransportError: the broker refuses; the text says why.
@@ -189,6 +227,9 @@ class OwnerSession:
         verify_head(receipt.head, ca_spki=self._broker.ca_spki)
         if manifest is not None and receipt.manifest_digest != manifest_digest(manifest).hex():
             raise PeerProtocolError("the broker has another manifest in force than it was given")
+        held = "" if receipt.policy is None else receipt.policy.policy_digest
+        if held != ("" if policy is None else hashlib.sha256(policy.policy).hexdigest()):
+            raise PeerProtocolError("the broker has another policy in force than it was given")
         return Provisioned(
             broker=self._broker.result, mesh_ca=self._broker.mesh_ca, receipt=receipt
         )
@@ -231,7 +272,7 @@ class OwnerSession:
         )
         return self._broker
 
-    def _say(self, message: Provision | Order) -> bytes:
+    def _say(self, message: Provision | Order | Consent) -> bytes:
         self._message = wire.encode(message)
         if len(self._message) > FRAME_BYTES:
             raise ConfigError(

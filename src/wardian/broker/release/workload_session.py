@@ -9,14 +9,7 @@ from dataclasses import dataclass
 from wardian._internal import wire
 from wardian._internal.agreed import Agreed
 from wardian.attestation.evidence import Evidence
-from wardian.attestation.verifier import verify_evidence
-from wardian.broker.certificates import (
-    build_csr,
-    verify_ca_certificate,
-    verify_issuing_certificate,
-)
-from wardian.broker.mesh.appraisal import appraisal_policy
-from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
+from wardian.broker.certificates import build_csr
 from wardian.broker.refusal import decode_or_raise
 from wardian.broker.release.admission import Admission, verify_release
 from wardian.broker.release.protocol import (
@@ -31,9 +24,9 @@ from wardian.broker.release.protocol import (
     transcript_digest,
     workload_report_data,
 )
+from wardian.broker.release.shown import ShownBroker, verify_broker
 from wardian.broker.release.turns import State, Turns
 from wardian.broker.state.audit import AuditHead
-from wardian.broker.transparency.following import ShownLog, demand_of, follow_log
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.tls_keys import TlsKey, verify_ecdsa
 from wardian.errors import (
@@ -41,7 +34,6 @@ from wardian.errors import (
     AuthenticationFailed,
     LocalProtocolError,
     PolicyDenied,
-    Timeout,
 )
 
 
@@ -51,10 +43,7 @@ class _Shown:
 
     raw: bytes
     message: Challenge
-    manifest: VerifiedManifest
-    ca_spki: bytes
-    issuer_spki: bytes
-    audit: AuditHead
+    broker: ShownBroker
 
 
 class WorkloadSession:
@@ -158,38 +147,30 @@ class WorkloadSession:
         """
         self._turns.leave(State.ASKED)
         message = decode_or_raise(raw, Challenge, what="challenge")
-        manifest = verify_manifest_for(message.signed_manifest, agreed=self._agreed)
-        ca_spki = verify_ca_certificate(message.mesh_ca)
-        verify_evidence(
-            message.evidence,
-            policy=appraisal_policy(manifest.manifest, "broker"),
-            report_data=broker_report_data(
+        broker = verify_broker(
+            signed_manifest=message.signed_manifest,
+            mesh_ca=message.mesh_ca,
+            issuing_ca=message.issuing_ca,
+            log=message.log,
+            evidence=message.evidence,
+            report_data=lambda ca_spki, manifest: broker_report_data(
                 workload_nonce=self._nonce,
                 broker_nonce=message.nonce,
                 ca_spki=ca_spki,
                 digest=manifest.digest,
                 version=manifest.manifest.version,
             ),
+            agreed=self._agreed,
+            seen=self._seen,
             now=now,
         )
-        issuer_spki = verify_issuing_certificate(
-            message.issuing_ca, ca_spki=ca_spki, manifest_digest=manifest.digest, now=now
-        )
-        audit = self._follow(message.log, ca_spki=ca_spki, now=now)
-        self._shown = _Shown(
-            raw=raw,
-            message=message,
-            manifest=manifest,
-            ca_spki=ca_spki,
-            issuer_spki=issuer_spki,
-            audit=audit,
-        )
+        self._shown = _Shown(raw=raw, message=message, broker=broker)
         self._turns.enter(State.CHALLENGED)
         return workload_report_data(
             broker_nonce=message.nonce,
             hpke_public=self._hpke.public,
             tls_spki=self._tls.spki,
-            digest=manifest.digest,
+            digest=broker.manifest.digest,
             role=self._role,
             models=self._models,
             renewal=self._renewal,
@@ -198,17 +179,17 @@ class WorkloadSession:
     @property
     def ca_spki(self) -> bytes:
         """The mesh CA's key (DER) that the broker's evidence binds."""
-        return self._verified().ca_spki
+        return self._verified().broker.ca_spki
 
     @property
     def issuer_spki(self) -> bytes:
         """The key (DER) of the CA that issues under the manifest that was shown."""
-        return self._verified().issuer_spki
+        return self._verified().broker.issuer_spki
 
     @property
     def manifest_digest(self) -> bytes:
         """SHA-256 of the manifest that the broker's evidence binds."""
-        return self._verified().manifest.digest
+        return self._verified().broker.manifest.digest
 
     def attestation(self, evidence: Evidence) -> bytes:
         """Return message 3 with this workload's `evidence`."""
@@ -248,7 +229,7 @@ class WorkloadSession:
         transcript = transcript_digest(self._request, shown.raw, self._attestation)
         try:
             verify_ecdsa(
-                shown.ca_spki,
+                shown.broker.ca_spki,
                 message.signature,
                 response_signed_bytes(transcript, message.ciphertext),
             )
@@ -261,33 +242,15 @@ class WorkloadSession:
             decode_release(plaintext),
             role=self._role,
             models=self._models,
-            manifest=shown.manifest,
+            manifest=shown.broker.manifest,
             mesh_ca=shown.message.mesh_ca,
             issuing_ca=shown.message.issuing_ca,
             tls_key=self._tls,
             renewal=self._renewal,
             queue_access=self._queue_access,
-            logged=shown.audit,
+            logged=shown.broker.audit,
             now=now,
         )
-
-    def _follow(self, log: ShownLog, *, ca_spki: bytes, now: int) -> AuditHead:
-        """Return where the log ends, before this process shows any evidence of its own.
-
-        What the witnesses have not seen yet they may see soon: that is a reason to ask again.
-        """
-        mesh = self._agreed.mesh
-        try:
-            return follow_log(
-                log,
-                ca_spki=ca_spki,
-                mesh=mesh.name,
-                seen=self._seen,
-                demand=demand_of(mesh),
-                now=now,
-            )
-        except PolicyDenied as err:
-            raise Timeout(f"the broker's audit log is not witnessed: {err}") from err
 
     def _verified(self) -> _Shown:
         if self._shown is None:

@@ -57,9 +57,20 @@ class AuditEntry(wire.Message, frozen=True):
     """The public key, in hex, of the owner who brought this about."""
     model: str = ""
     version: int = 0
-    kind: Literal["", "model", "queue", "request", "secret", "certificate", "master", "access"] = ""
+    kind: Literal[
+        "",
+        "model",
+        "queue",
+        "request",
+        "secret",
+        "certificate",
+        "master",
+        "access",
+        "policy",
+        "table",
+    ] = ""
     secret: str = ""
-    """The name of the secret that was given, made or released; never its value."""
+    """The name of the secret, or table, that was given, made or released; never a value."""
     key_id: str = ""
     use: int = 0
     """Which release of its model's version, or of its secret, this was: 1 is the first."""
@@ -74,6 +85,12 @@ class AuditEntry(wire.Message, frozen=True):
     """With the rule `left-out`: how many refusals this line stands for."""
     counter: str = ""
     """The name of the workload's counter that was advanced; never its value."""
+    plan: str = ""
+    """Hex digest of the plan of the job that asked for tables."""
+    job: str = ""
+    """Hex id of the job that got a table's key: of one debit."""
+    spent: str = ""
+    """What the release of a table spent of its budget: epsilon and delta, as the plan has them."""
 
 
 class AuditLine(wire.Message, frozen=True, tag_field="format", tag="wardian audit line v1"):

@@ -80,6 +80,8 @@ def _who(entry: AuditEntry) -> str:
 def _release(entry: AuditEntry) -> str:
     use = f", use {entry.use}" if entry.use else ""
     got = "got" if entry.outcome == "granted" else "asked for"
+    if entry.kind == "table":
+        return f"{got} {_table_key(entry)}"
     match entry.kind:
         case "model":
             key = f" {short(entry.key_id)}" if entry.key_id else ""
@@ -89,22 +91,22 @@ def _release(entry: AuditEntry) -> str:
             return f"{got} {entry.kind} key {short(entry.key_id)} of {_name(entry.model)}{epoch}"
         case "secret":
             return f"{got} secret {_name(entry.secret)}{use}"
-        case "master":
-            return f"{got} the key of the broker's state"
-        case "access":
-            return f"{got} access to Redis"
         case _:
-            return f"{got} a certificate"
+            return f"{got} {_GOT.get(entry.kind, 'a certificate')}"
 
 
 def _refusal(entry: AuditEntry) -> str:
     if entry.count:
         return f"{entry.count} refusals without a line of their own"
     wanted = f"asked for {_name(entry.model)}" if entry.model else "asked"
+    if entry.plan:
+        wanted = f"asked for the tables of plan {short(entry.plan)}"
     return f"{wanted}: REFUSED by {_name(entry.rule)}"
 
 
 def _provision(entry: AuditEntry) -> str:
+    if entry.kind in {"policy", "table"}:
+        return _consent(entry)
     match entry.kind, entry.rule:
         case "model", _:
             return f"gave key {short(entry.key_id)} of a model"
@@ -117,6 +119,21 @@ def _provision(entry: AuditEntry) -> str:
         case _:
             epoch = f", epoch {entry.epoch}" if entry.epoch else ""
             return f"put the manifest in force{epoch}"
+
+
+def _table_key(entry: AuditEntry) -> str:
+    """Return which table's key a job got, what that spent, and which job it was."""
+    spent = f", {_name(entry.spent)}" if entry.spent else ""
+    key = f"key {short(entry.key_id)} of table {_name(entry.secret)}, use {entry.use}{spent}"
+    return f"{key} (job {short(entry.job)} of plan {short(entry.plan)})"
+
+
+def _consent(entry: AuditEntry) -> str:
+    """Return what an owner said of a table of its own."""
+    if entry.kind == "table":
+        return f"gave key {short(entry.key_id)} of table {_name(entry.secret)}"
+    withdrew = "withdrew" if entry.rule == "revoked" else "gave a policy over"
+    return f"{withdrew} table {_name(entry.secret)}, serial {entry.version}"
 
 
 def _start(entry: AuditEntry) -> str:
@@ -133,6 +150,8 @@ def _named(what: str) -> Callable[[AuditEntry], str]:
     return lambda entry: f"{what} {_name(entry.rule)}".rstrip()
 
 
+_GOT: Final = {"master": "the key of the broker's state", "access": "access to Redis"}
+"""By kind."""
 _MADE: Final = {
     "infrastructure": "the infrastructure CA and passwords of Redis",
     "kbs": "the key of attestation results",

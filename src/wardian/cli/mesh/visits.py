@@ -1,7 +1,11 @@
-"""`wardian mesh propose`, `rotate` and `beacon`: an owner's visit to the broker."""
+"""`wardian mesh propose`, `rotate` and `beacon`: an owner's visit to the broker.
+
+`wardian policy give` is one, too, with the same options.
+"""
 
 import asyncio
 from collections.abc import Callable
+from fractions import Fraction
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +21,7 @@ from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.verify import verify_manifest_for
 from wardian.broker.owners.client import order, provision
 from wardian.broker.owners.goods import goods_of
-from wardian.broker.owners.protocol import OrderKind
+from wardian.broker.owners.protocol import OrderKind, PolicyInForce
 from wardian.broker.owners.session import Demands, Provisioned
 from wardian.cli.audit.files import note_head
 from wardian.cli.audit.source import MEMORY, log_refused
@@ -107,7 +111,7 @@ def propose(
     for it, and is of the mesh CA in --mesh-ca where you have that file; else it is written. Another
     owner may bring the same MANIFEST again, with its own keys. Prints the receipt.
     """
-    signed, demands = _demands(manifest, place, known)
+    signed, demands = demands_of(manifest, place, known)
     keys = tuple(BrokerKey(read_secret(path)) for path in model_key)
     return asyncio.run(
         provision(
@@ -133,7 +137,7 @@ def rotate(
     Any one owner may. Front ends and workers that are still listed take up the new keys without a
     lost request; those that are not end with their lease.
     """
-    _, demands = _demands(place.own(manifest, "manifest"), place, known)
+    _, demands = demands_of(place.own(manifest, "manifest"), place, known)
     return _order(place, owner, demands, kind="turn-epoch", at=None)
 
 
@@ -159,7 +163,7 @@ def beacon(
     broker's needs --ahead, up to 31 days.
     """
     kind: OrderKind = "beacon-ahead" if ahead else "beacon"
-    _, demands = _demands(place.own(manifest, "manifest"), place, known)
+    _, demands = demands_of(place.own(manifest, "manifest"), place, known)
     return _order(place, owner, demands, kind=kind, at=unix_time() if at is None else at)
 
 
@@ -171,7 +175,7 @@ def _order(
     )
 
 
-def _demands(path: Path, place: OwnersPlace, known: KnownCa) -> tuple[SignedManifest, Demands]:
+def demands_of(path: Path, place: OwnersPlace, known: KnownCa) -> tuple[SignedManifest, Demands]:
     """Return the manifest in `path`, signed by enough owners, and what is demanded of a broker."""
     signed = verify_manifest_for(read_manifest(path)[0], agreed=place.agreed)
     demands = Demands(
@@ -233,4 +237,16 @@ def _echo_receipt(done: Provisioned, *, ca_said: str, as_json: bool) -> None:
     click.echo(f"Manifest  version {receipt.manifest_version}, digest {receipt.manifest_digest}")
     click.echo(f"Epoch     {receipt.epoch}")
     click.echo(f"Missing   {', '.join(map(wire.printable, receipt.missing)) or 'nothing'}")
+    if (held := receipt.policy) is not None:
+        click.echo(f"Policy    {_said_policy(held)}")
     click.echo(f"Time      {said_time(receipt.time)}, by the broker's clock")
+
+
+def _said_policy(held: PolicyInForce) -> str:
+    """Return what the broker holds about a table, for people."""
+    key = f"key {held.key_id}" if held.key_id else "no key"
+    state = "withdrawn" if held.revoked else key
+    return (
+        f"table {held.table}, serial {held.serial}: {state}; so far {held.uses} release(s), "
+        f"epsilon {float(Fraction(held.epsilon)):g}, delta {float(Fraction(held.delta)):g}"
+    )

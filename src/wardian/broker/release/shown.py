@@ -1,0 +1,92 @@
+"""Who asks the broker for something verifies it first: what message 2 showed, once believed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wardian._internal.agreed import Agreed
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.verifier import verify_evidence
+from wardian.broker.certificates import verify_ca_certificate, verify_issuing_certificate
+from wardian.broker.mesh.appraisal import appraisal_policy
+from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
+from wardian.broker.state.audit import AuditHead
+from wardian.broker.transparency.following import ShownLog, demand_of, follow_log
+from wardian.errors import PolicyDenied, Timeout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownBroker:
+    """A broker that the owners trust.
+
+    Attributes:
+        manifest: what it showed and its evidence bound.
+        ca_spki: the mesh CA's key (DER), likewise.
+        issuer_spki: the key (DER) of the CA that issues under that manifest.
+        audit: where its log ended.
+    """
+
+    manifest: VerifiedManifest
+    ca_spki: bytes
+    issuer_spki: bytes
+    audit: AuditHead
+
+
+def verify_broker(
+    *,
+    signed_manifest: SignedManifest,
+    mesh_ca: bytes,
+    issuing_ca: bytes,
+    log: ShownLog,
+    evidence: Evidence,
+    report_data: Callable[[bytes, VerifiedManifest], bytes],
+    agreed: Agreed,
+    seen: AuditHead | None,
+    now: int,
+) -> ShownBroker:
+    """Return the broker of message 2: its evidence is fresh, and of what the owners signed for.
+
+    Args:
+        signed_manifest: the message's, as are the next four; all untrusted.
+        mesh_ca: the mesh CA's certificate, DER.
+        issuing_ca: the issuing CA's, DER.
+        log: the audit log.
+        evidence: the broker's.
+        report_data: what the evidence must bind, given the mesh CA's key (DER) and the manifest.
+        agreed: the measured `wardian.toml`.
+        seen: where the audit log ended when it was seen last; None at first.
+        now: Unix seconds, for the validity of the collateral.
+
+    Raises:
+        PolicyDenied, AttestationError, AuthenticationFailed, Timeout, FormatError: as in
+            `WorkloadSession.receive_challenge`.
+    """
+    manifest = verify_manifest_for(signed_manifest, agreed=agreed)
+    ca_spki = verify_ca_certificate(mesh_ca)
+    verify_evidence(
+        evidence,
+        policy=appraisal_policy(manifest.manifest, "broker"),
+        report_data=report_data(ca_spki, manifest),
+        now=now,
+    )
+    issuer_spki = verify_issuing_certificate(
+        issuing_ca, ca_spki=ca_spki, manifest_digest=manifest.digest, now=now
+    )
+    audit = _follow(log, ca_spki=ca_spki, agreed=agreed, seen=seen, now=now)
+    return ShownBroker(manifest=manifest, ca_spki=ca_spki, issuer_spki=issuer_spki, audit=audit)
+
+
+def _follow(
+    log: ShownLog, *, ca_spki: bytes, agreed: Agreed, seen: AuditHead | None, now: int
+) -> AuditHead:
+    """Return where the log ends, before who asks shows any evidence of its own.
+
+    What the witnesses have not seen yet they may see soon: that is a reason to ask again.
+    """
+    mesh = agreed.mesh
+    try:
+        return follow_log(
+            log, ca_spki=ca_spki, mesh=mesh.name, seen=seen, demand=demand_of(mesh), now=now
+        )
+    except PolicyDenied as err:
+        raise Timeout(f"the broker's audit log is not witnessed: {err}") from err

@@ -1,0 +1,74 @@
+"""A job obtains the keys of its tables from the broker."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from wardian._internal.agreed import Agreed
+from wardian._internal.clock import UnixTime
+from wardian.attestation.evidence import Evidence
+from wardian.broker.certificates import BROKER, verify_peer_certificate
+from wardian.broker.frames import FRAME_BYTES, connect
+from wardian.broker.jobs.plan import JobPlan
+from wardian.broker.message_fields import NONCE_BYTES
+from wardian.broker.state.audit import AuditHead
+from wardian.broker.tables.granted import GrantedTables
+from wardian.broker.tables.job_session import JobSession
+
+
+async def obtain_tables(
+    address: tuple[str, int],
+    plan: JobPlan,
+    *,
+    agreed: Agreed,
+    attest: Callable[[bytes], Evidence],
+    tee: str,
+    now: UnixTime,
+    again: bytes | None = None,
+    seen: AuditHead | None = None,
+) -> GrantedTables:
+    """Return the tables of `plan`, from a broker that the owners trust; each owner allows it.
+
+    The broker is verified first, as in `release.client.obtain`. Only then is this process's own
+    evidence made and sent. Whatever comes back was debited of every table before it left.
+
+    Args:
+        address: host and port, from the operator; a lie costs service and nothing else.
+        plan: that this process runs, and no other.
+        agreed: the measured `wardian.toml`.
+        attest: makes this process's evidence over 64 bytes; called in another thread.
+        tee: the kind of TEE, for the broker's log.
+        now: the clock, Unix seconds.
+        again: the id of a job that had the tables of this plan, in this code, and is dead. It costs
+            a use of each table and nothing of any budget, because the noise is the same.
+        seen: where the audit log ended when it was seen last.
+
+    Raises:
+        ConfigError: the plan is longer than a broker takes.
+        AdmissionRefused: an owner refuses, on a connection that was verified; the text says which
+            one and which rule.
+        TransportError: no broker, a lost connection, or a broker that is busy or has no manifest
+            yet; its `retryable` says whether to ask again.
+        AttestationError, PolicyDenied, AuthenticationFailed, FormatError: the broker is not
+            acceptable, or it refuses before it is verified; the text says which and why.
+    """
+    session = JobSession(
+        plan, agreed=agreed, nonce=secrets.token_bytes(NONCE_BYTES), again=again, seen=seen
+    )
+    stream = await connect(address)
+    try:
+        await stream.send(session.request(tee=tee))
+        challenge = await stream.receive(most=FRAME_BYTES)
+        report_data = session.receive_challenge(challenge, now=now())
+        verify_peer_certificate(
+            stream.peer_certificate(),
+            issuer_spki=session.shown.issuer_spki,
+            role=BROKER,
+            manifest_digest=session.shown.manifest.digest,
+            now=now(),
+        )
+        evidence = await asyncio.to_thread(attest, report_data)
+        await stream.send(session.attestation(evidence))
+        return session.receive_response(await stream.receive(most=FRAME_BYTES), now=now())
+    finally:
+        await stream.close()

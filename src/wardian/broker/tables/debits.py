@@ -1,0 +1,111 @@
+"""Job ids, of which each is one debit, and the seeds of noise that hang on them (TRUST T8).
+
+An id is 16 random bytes and a tag over what was paid for: the plan, the code, each table's policy.
+The key of the tag never leaves the broker, so that an id shows by itself that there was a debit: it
+leaves only in an answer, and that follows the commit. Nothing has to be kept of it.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from wardian._internal import wire
+from wardian.broker.jobs.plan import Privacy
+from wardian.broker.jobs.rules import Rule
+from wardian.broker.jobs.signing import VerifiedPolicy
+from wardian.broker.jobs.standing import Spent, TableStanding
+from wardian.broker.state.store import Place, Store
+from wardian.crypto.kdf import hkdf
+from wardian.crypto.secret import Secret
+from wardian.errors import PolicyDenied
+
+ROOT: Final[Place] = ("job-secret", "current")
+ID_LABEL: Final = "wardian job id v1"
+SEED_LABEL: Final = "wardian job noise v1"
+SALT_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paid:
+    """What a debit is for.
+
+    Attributes:
+        plan_digest: 32 bytes.
+        measurement: of the job's code, 32 bytes.
+        policies: about each table of the plan; no order matters.
+    """
+
+    plan_digest: bytes
+    measurement: bytes
+    policies: tuple[VerifiedPolicy, ...]
+
+    @property
+    def _sorted(self) -> Iterable[VerifiedPolicy]:
+        return sorted(self.policies, key=lambda each: each.policy.place)
+
+    def tag(self, root: Secret, salt: bytes) -> Secret:
+        """Return the second half of a job id, under the broker's `root`."""
+        marks = (part for each in self._sorted for part in (_place(each), each.mark))
+        info = wire.fields(ID_LABEL, salt, self.plan_digest, self.measurement, *marks)
+        return hkdf(root, salt=b"", info=info, length=SALT_BYTES)
+
+    def seed(self, root: Secret, job_id: bytes) -> Secret:
+        """Return the seed of the job's noise, 32 bytes: nobody without `root` computes it.
+
+        The id in it is of one plan, code and set of policies, so no other computation is ever made
+        with the same noise, by which it could be taken out.
+        """
+        pins = (
+            part
+            for each in self._sorted
+            for part in (_place(each), (each.policy.pin or "").encode())
+        )
+        info = wire.fields(SEED_LABEL, job_id, self.plan_digest, *pins)
+        return hkdf(root, salt=b"", info=info)
+
+
+def find_root(store: Store) -> tuple[Secret, dict[Place, bytes | None]]:
+    """Return the secret under which ids are made, and the change that keeps it if it is new."""
+    kept = store.get(*ROOT)
+    if kept is not None:
+        return Secret(kept), {}
+    root = Secret.random()
+    return root, {ROOT: root.reveal()}
+
+
+def new_job_id(paid: Paid, root: Secret) -> bytes:
+    """Return the id (32 bytes) of a new debit, for what is `paid`."""
+    salt = secrets.token_bytes(SALT_BYTES)
+    return salt + paid.tag(root, salt).reveal()
+
+
+def refuse_unpaid(job_id: bytes, paid: Paid, root: Secret) -> None:
+    """Return if there was a debit with `job_id` for exactly what is `paid`.
+
+    Raises:
+        PolicyDenied: the rule `job-again`.
+    """
+    salt, tag = job_id[:SALT_BYTES], Secret(job_id[SALT_BYTES:])
+    if tag != paid.tag(root, salt):
+        raise PolicyDenied(
+            "no job of this id had these tables for this plan, in this code, under the policies of "
+            "now: ask for a new one",
+            rule=Rule.AGAIN,
+        )
+
+
+def before(table: TableStanding, run: Privacy | None) -> TableStanding:
+    """Return `table` as it stood before it paid for `run`, so that paying again adds nothing."""
+    if run is None:
+        return table
+    paid = Spent().plus(run)
+    spent = Spent(
+        epsilon=max(table.spent.epsilon - paid.epsilon, Spent().epsilon),
+        delta=max(table.spent.delta - paid.delta, Spent().delta),
+    )
+    return TableStanding(uses=table.uses, spent=spent, newest=table.newest, beacon=table.beacon)
+
+
+def _place(policy: VerifiedPolicy) -> bytes:
+    return policy.policy.place.encode()

@@ -1,0 +1,153 @@
+"""The four messages by which a job gets keys of tables: fields, what evidence binds, signatures.
+
+    job                                                         broker
+       | 1 JobRequest      plan, nonce                            |
+       |--------------------------------------------------------->|
+       | 2 JobChallenge    nonce, manifest, CA, broker's evidence |
+       |<---------------------------------------------------------|
+       | 3 JobAttestation  evidence, HPKE key                     |
+       |--------------------------------------------------------->|
+       | 4 JobResponse     HPKE(keys, terms, seed), CA signature  |
+       |<---------------------------------------------------------|
+
+They are those of a release (`release.protocol`), about a plan instead of models. The plan's digest
+stands in the evidence of both ends, so a host that swaps the plan has two that do not fit (TRUST
+T8); and every label is another, so nothing of a release passes for this, or the other way round
+(T24).
+
+Byte forms and reasons: `docs/reference/protocol.md`. Only data here: no socket, clock or state.
+"""
+
+import hashlib
+from typing import Annotated, Final
+
+import msgspec
+
+from wardian._internal import wire
+from wardian.attestation.evidence import Evidence, Purpose, bind
+from wardian.broker.mesh.fields import Hex32
+from wardian.broker.mesh.manifest import SignedManifest
+from wardian.broker.message_fields import Der, Key32, Nonce
+from wardian.broker.state.audit import Count
+from wardian.broker.transparency.following import ShownLog
+
+TRANSCRIPT_LABEL: Final = "wardian job transcript v1"
+RESPONSE_LABEL: Final = "wardian job response v1"
+RESPONSE_INFO: Final = "wardian job hpke v1"
+MAX_ASKED_PLAN_BYTES: Final = 44 * 1024
+"""Of a plan's canonical form: in base64 it fits into a first message, which comes from anybody."""
+JOB_ID_BYTES: Final = 32
+
+# As with owners: no nonce of 32 bytes equals it, so that the broker's evidence for a job is none
+# for a workload, or for an owner.
+_JOB_USE: Final = b"job"
+
+
+class JobRequest(wire.Message, frozen=True, tag_field="format", tag="wardian job request v1"):
+    """1. What the job wants to do. Nothing of this is believed before message 3."""
+
+    tee: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,32}\Z")]
+    """The kind of TEE, for the log; what decides is the root of its evidence."""
+    plan: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ASKED_PLAN_BYTES)]
+    """Its exact canonical bytes."""
+    nonce: Nonce
+    again: Hex32 | None = None
+    """The id of a job that had these keys and is dead: the same noise, and no more is spent of any
+    budget. Bound in the evidence."""
+    seen: Count = 0
+    """How many lines of the audit log it has seen."""
+
+
+class JobChallenge(wire.Message, frozen=True, tag_field="format", tag="wardian job challenge v1"):
+    """2. Who the broker is, fresh for this nonce and this plan, and under which manifest."""
+
+    nonce: Nonce
+    signed_manifest: SignedManifest
+    mesh_ca: Der
+    issuing_ca: Der
+    """As in `release.protocol.Challenge`, and so is `log`."""
+    log: ShownLog
+    evidence: Evidence
+    """Binds `broker_job_report_data`."""
+
+
+class JobAttestation(
+    wire.Message, frozen=True, tag_field="format", tag="wardian job attestation v1"
+):
+    """3. The job's evidence and the key that it vouches for."""
+
+    evidence: Evidence
+    """Binds `job_report_data`."""
+    hpke_public: Key32
+
+
+class JobResponse(wire.Message, frozen=True, tag_field="format", tag="wardian job response v1"):
+    """4. What is released, sealed to the job's HPKE key, signed by the mesh CA key."""
+
+    ciphertext: bytes
+    """HPKE of `content.JobRelease`; `info` is `job_info(transcript)`."""
+    signature: Annotated[bytes, msgspec.Meta(min_length=8, max_length=80)]
+    """ECDSA P-256 SHA-256, DER, over `job_signed_bytes(transcript, ciphertext)`."""
+
+
+def broker_job_report_data(
+    *,
+    job_nonce: bytes,
+    broker_nonce: bytes,
+    ca_spki: bytes,
+    digest: bytes,
+    version: int,
+    plan_digest: bytes,
+) -> bytes:
+    """Return the 64 bytes that the broker's evidence in message 2 binds.
+
+    Args:
+        job_nonce: from message 1, 32 bytes.
+        broker_nonce: from message 2, 32 bytes.
+        ca_spki: SubjectPublicKeyInfo (DER) of the mesh CA, whose key signs message 4.
+        digest: SHA-256 of the manifest's signed bytes.
+        version: the manifest's.
+        plan_digest: `jobs.plan.plan_digest` of the plan that came, 32 bytes.
+    """
+    return bind(
+        Purpose.BROKER,
+        _JOB_USE,
+        job_nonce,
+        broker_nonce,
+        ca_spki,
+        digest,
+        version.to_bytes(8, "big"),
+        plan_digest,
+    )
+
+
+def job_report_data(
+    *, broker_nonce: bytes, hpke_public: bytes, digest: bytes, plan_digest: bytes, again: str | None
+) -> bytes:
+    """Return the 64 bytes that the job's evidence in message 3 binds.
+
+    Args:
+        broker_nonce: from message 2: evidence of an earlier session does not fit.
+        hpke_public: 32 bytes; what is released is sealed to it.
+        digest: SHA-256 of the manifest that the job was shown and verified.
+        plan_digest: of the plan that the job runs, 32 bytes.
+        again: of message 1: nobody else has a job ask for what another one had.
+    """
+    return bind(
+        Purpose.JOB, broker_nonce, hpke_public, digest, plan_digest, bytes.fromhex(again or "")
+    )
+
+
+def job_transcript(request: bytes, challenge: bytes, attestation: bytes) -> bytes:
+    """Return SHA-256 (32 bytes) over messages 1 to 3, as they travelled."""
+    return hashlib.sha256(wire.fields(TRANSCRIPT_LABEL, request, challenge, attestation)).digest()
+
+
+def job_info(transcript: bytes) -> bytes:
+    """Return the HPKE `info` of message 4: it opens in this session and no other."""
+    return wire.fields(RESPONSE_INFO, transcript)
+
+
+def job_signed_bytes(transcript: bytes, ciphertext: bytes) -> bytes:
+    """Return what the mesh CA key signs in message 4; HPKE base mode names no sender (T1)."""
+    return wire.fields(RESPONSE_LABEL, transcript, ciphertext)

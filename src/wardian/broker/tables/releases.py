@@ -1,0 +1,175 @@
+"""What an attested job is given of owners' tables, after its debits and audit lines."""
+
+from collections.abc import Mapping
+
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.evidence_digest import evidence_digest
+from wardian.attestation.results.result import AttestationResult
+from wardian.broker.authority import Authority
+from wardian.broker.jobs.decision import Decision, Verdict, decide
+from wardian.broker.jobs.plan import JobPlan
+from wardian.broker.jobs.rules import Rule
+from wardian.broker.jobs.signing import VerifiedPolicy
+from wardian.broker.jobs.standing import Standing
+from wardian.broker.mesh.verify import VerifiedManifest
+from wardian.broker.state.audit import AuditEntry
+from wardian.broker.tables.asked import ROLE, AskedPlan, refuse_unlisted
+from wardian.broker.tables.content import JobRelease, TableKey
+from wardian.broker.tables.debits import (
+    Paid,
+    before,
+    find_root,
+    new_job_id,
+    refuse_unpaid,
+)
+from wardian.broker.tables.kept import Changes, TableRecord, Tables, keep_record
+from wardian.broker.tables.protocol import JobRequest
+from wardian.crypto.sealed_header import Pin
+from wardian.errors import PolicyDenied, SealError, Timeout
+
+
+class TableReleases:
+    """Decides about jobs with what an `Authority` holds. One thread: decide, debit, then give."""
+
+    __slots__ = ("_authority", "_tables")
+
+    def __init__(self, authority: Authority) -> None:
+        """Release what `authority` holds."""
+        self._authority = authority
+        self._tables = Tables(authority.store, authority.clock, mesh=authority.mesh)
+
+    def release(
+        self,
+        evidence: Evidence,
+        *,
+        request: JobRequest,
+        asked: AskedPlan,
+        shown: VerifiedManifest,
+        logged: int,
+        result: AttestationResult,
+    ) -> JobRelease:
+        """Return the keys of all tables of the plan, after their debits and lines are counted.
+
+        One commit holds all of it. A broker that dies before it lets nothing leave; one that dies
+        after it has spent what nobody had the benefit of. No use is ever had twice.
+
+        Args:
+            evidence: of message 3.
+            request: message 1.
+            asked: the plan in it.
+            shown: the manifest of message 2.
+            logged: how many lines of the audit log message 2 showed.
+            result: of `evidence`, which binds the plan's digest; appraised as a job's.
+
+        Raises:
+            PolicyDenied: the manifest or an owner's policy refuses (see `jobs.rules.Rule`), or a
+                key has not been given; nothing is debited of any table.
+            Timeout: the manifest changed since message 2; ask again.
+            SealError: it cannot be made durable; nothing is released.
+        """
+        authority, plan, claims = self._authority, asked.plan, result.claims
+        if shown.digest != authority.manifest.digest:
+            raise Timeout("the mesh manifest changed meanwhile: ask again")
+        refuse_unlisted(shown.manifest, claims.measurement.hex())
+        policies = self._policies(plan)
+        paid = Paid(plan_digest=asked.digest, measurement=claims.measurement, policies=policies)
+        root, made = find_root(authority.store)
+        tables = {place: self._tables.standing(place) for place in plan.places}
+        if request.again is None:
+            job_id = new_job_id(paid, root)
+        else:
+            job_id = bytes.fromhex(request.again)
+            refuse_unpaid(job_id, paid, root)
+            tables = {place: before(each, plan.privacy) for place, each in tables.items()}
+        standing = Standing(now=authority.clock(), claims=claims, tables=tables)
+        decision = decide(plan, policies, standing)
+        keys = {each.place: self._key(each) for each in decision.verdicts}
+        about = {
+            "role": ROLE,
+            "measurement": claims.measurement.hex(),
+            "evidence": evidence_digest(evidence).hex(),
+            "plan": asked.digest_hex,
+            "job": job_id.hex(),
+            "spent": _spent(plan, again=request.again is not None),
+        }
+        authority.record(
+            self._entries(decision, keys, about),
+            made | self._debited(decision),
+            tee=request.tee,
+            simulated=claims.simulated,
+        )
+        return JobRelease(
+            job_id=job_id,
+            noise_seed=paid.seed(root, job_id),
+            tables=tuple(keys[each.place] for each in decision.verdicts),
+            terms=decision.terms,
+            model=decision.release,
+            manifest_version=shown.manifest.version,
+            log=authority.transparency.show(logged),
+        )
+
+    def _policies(self, plan: JobPlan) -> tuple[VerifiedPolicy, ...]:
+        found = (self._tables.policy(place) for place in sorted(plan.places))
+        return tuple(each for each in found if each is not None)
+
+    def _key(self, verdict: Verdict) -> TableKey:
+        """Return the key of a table that its owner gives, as the owner gave it.
+
+        Raises:
+            PolicyDenied: the rule `key-given`: the broker does not have it.
+        """
+        policy, record = verdict.policy, self._tables.record(verdict.place)
+        key_id = None if record is None else record.key_id
+        key = None if key_id is None else self._tables.key(verdict.owner, key_id)
+        if policy is None or policy.pin is None or key is None or key_id is None:
+            raise PolicyDenied(
+                f"{verdict.who} has not given the key of table {verdict.table}", rule=Rule.KEY
+            )
+        return TableKey(
+            owner=verdict.owner,
+            table=verdict.table,
+            serial=policy.serial,
+            pin=Pin.parse(policy.pin),
+            key_id=key_id,
+            key=key,
+        )
+
+    def _debited(self, decision: Decision) -> Changes:
+        """Return the changes that count this release, of every table."""
+        changes: Changes = {}
+        for debit in decision.debits:
+            changes |= keep_record(
+                debit.place, self._record(debit.place).after(uses=debit.uses, spent=debit.spent)
+            )
+        return changes
+
+    def _record(self, place: str) -> TableRecord:
+        record = self._tables.record(place)
+        if record is None:
+            raise SealError("the broker's state has a policy over a table and no record of it")
+        return record
+
+    def _entries(
+        self, decision: Decision, keys: Mapping[str, TableKey], about: dict[str, str]
+    ) -> list[AuditEntry]:
+        return [
+            self._authority.entry(
+                event="release",
+                outcome="granted",
+                kind="table",
+                owner=keys[debit.place].owner,
+                secret=keys[debit.place].table,
+                version=keys[debit.place].serial,
+                key_id=keys[debit.place].key_id,
+                use=debit.uses,
+                **about,
+            )
+            for debit in decision.debits
+        ]
+
+
+def _spent(plan: JobPlan, *, again: bool) -> str:
+    """Return what a release spends of each table's budget, for the audit line."""
+    if again or plan.privacy is None:
+        return ""
+    return f"epsilon {plan.privacy.epsilon!r}, delta {plan.privacy.delta!r}"
