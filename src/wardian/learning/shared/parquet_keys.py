@@ -1,0 +1,141 @@
+"""Parquet's modular encryption with the key of a table: who holds that key reads it with pandas.
+
+Every column, and the footer with the schema, is encrypted by AES-256-GCM under a data key of its
+own, drawn by Arrow for each file. A data key stands in the file, wrapped (RFC 3394) under a master
+key that is derived from the table's key for this table and this column alone. So nothing of another
+table opens, and no service is asked for anything.
+
+Source: Parquet, "Parquet Modular Encryption"; Arrow's key tools (`KmsClient`). Needs `pyarrow`.
+"""
+
+import base64
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from wardian._internal import wire
+from wardian.crypto.kdf import hkdf
+from wardian.crypto.recipients import BrokerKey
+from wardian.crypto.sealed_header import Stanza, StanzaKind
+from wardian.crypto.secret import Secret
+from wardian.errors import AuthenticationFailed, ConfigError, FormatError, WrongRecipient
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet.encryption as pe
+
+LABEL: Final = "wardian parquet master key v1"
+ALGORITHM: Final = "AES_GCM_V1"
+_FOOTER: Final = "footer"
+_COLUMN: Final = "column "
+
+
+class TableKeys:
+    """Arrow's properties of reading and writing one table, by its key. Keep it while in use."""
+
+    __slots__ = ("_factory", "_table")
+
+    def __init__(self, key: Secret, *, table: str) -> None:
+        """Derive from `key`, 32 bytes, what `table` is encrypted with.
+
+        Raises:
+            ConfigError: pyarrow is not installed.
+        """
+        parquet = _encryption()
+
+        class DerivedKeys(parquet.KmsClient):  # type: ignore[misc,name-defined]
+            """Wraps data keys; the name of a master key says which one is derived."""
+
+            def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+                return wrap(key, table, master_key_identifier, key_bytes)
+
+            def unwrap_key(self, wrapped_key: bytes, master_key_identifier: str) -> bytes:
+                return unwrap(key, table, master_key_identifier, wrapped_key)
+
+        self._factory = parquet.CryptoFactory(lambda _: DerivedKeys())
+        self._table = table
+
+    def encrypting(self, columns: Sequence[str]) -> "pe.FileEncryptionProperties":
+        """Return what `pyarrow.parquet.write_table(encryption_properties=...)` takes.
+
+        Args:
+            columns: all of the table's, so that none stays in the clear.
+        """
+        parquet = _encryption()
+        settings = parquet.EncryptionConfiguration(
+            footer_key=_FOOTER,
+            column_keys={f"{_COLUMN}{name}": [name] for name in columns},
+            encryption_algorithm=ALGORITHM,
+            plaintext_footer=False,
+            double_wrapping=False,
+            cache_lifetime=timedelta(0),
+            data_key_length_bits=256,
+        )
+        return self._factory.file_encryption_properties(parquet.KmsConnectionConfig(), settings)
+
+    def decrypting(self) -> "pe.FileDecryptionProperties":
+        """Return what `pyarrow.parquet.ParquetFile(decryption_properties=...)` takes."""
+        parquet = _encryption()
+        settings = parquet.DecryptionConfiguration(cache_lifetime=timedelta(0))
+        return self._factory.file_decryption_properties(parquet.KmsConnectionConfig(), settings)
+
+
+def write_encrypted(table: "pa.Table", target: Any, *, key: Secret, name: str) -> None:
+    """Leave `table` as Parquet at `target`, a path or a writable file, every column encrypted.
+
+    Args:
+        table: with columns that are not nested.
+        target: what is there is replaced.
+        key: of the table, 32 bytes.
+        name: of the table; opening it needs the same.
+
+    Raises:
+        ConfigError: a column is nested, or has a `.` in its name, which Parquet takes for nesting:
+            its values would stay in the clear.
+    """
+    import pyarrow.parquet as pq  # noqa: PLC0415
+    from pyarrow import types  # noqa: PLC0415
+
+    for field in table.schema:
+        if "." in field.name or types.is_nested(field.type):
+            raise ConfigError(f"column {field.name}: nested, or has a point in its name")
+    keys = TableKeys(key, table=name)
+    properties = keys.encrypting(table.schema.names)
+    pq.write_table(table, target, encryption_properties=properties, store_schema=False)
+
+
+def wrap(key: Secret, table: str, master: str, data_key: bytes) -> bytes:
+    """Return `data_key` under the master key called `master`, base64 of 40 bytes for 32."""
+    stanza = _master(key, table, master).wrap(Secret(data_key))
+    return base64.b64encode(stanza.body)
+
+
+def unwrap(key: Secret, table: str, master: str, wrapped: bytes | str) -> bytes:
+    """Return the data key in `wrapped`, untrusted.
+
+    Raises:
+        FormatError: no wrapped key.
+        WrongRecipient: of another table, column or key.
+    """
+    try:
+        body = base64.b64decode(wrapped, validate=True)
+    except ValueError as err:
+        raise FormatError("parquet: a wrapped key is no base64") from err
+    found = _master(key, table, master).unwrap(Stanza(kind=StanzaKind.BROKER_KEY, body=body))
+    if found is None:
+        raise WrongRecipient("parquet: this key does not open it")
+    if len(found) not in (16, 24, 32):
+        raise AuthenticationFailed("parquet: what is wrapped is no data key")
+    return found.reveal()
+
+
+def _master(key: Secret, table: str, master: str) -> BrokerKey:
+    return BrokerKey(hkdf(key, salt=b"", info=wire.fields(LABEL, table.encode(), master.encode())))
+
+
+def _encryption() -> Any:
+    try:
+        import pyarrow.parquet.encryption as found  # noqa: PLC0415
+    except ImportError as err:
+        raise ConfigError("Parquet needs pyarrow: pip install 'wardian[shared]'") from err
+    return found
