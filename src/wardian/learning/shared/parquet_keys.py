@@ -19,6 +19,7 @@ from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Stanza, StanzaKind
 from wardian.crypto.secret import Secret
 from wardian.errors import AuthenticationFailed, ConfigError, FormatError, WrongRecipient
+from wardian.learning.shared.extra import extra
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +42,7 @@ class TableKeys:
         Raises:
             ConfigError: pyarrow is not installed.
         """
-        parquet = _encryption()
+        parquet = extra("pyarrow.parquet.encryption")
 
         class DerivedKeys(parquet.KmsClient):  # type: ignore[misc,name-defined]
             """Wraps data keys; the name of a master key says which one is derived."""
@@ -61,7 +62,7 @@ class TableKeys:
         Args:
             columns: all of the table's, so that none stays in the clear.
         """
-        parquet = _encryption()
+        parquet = extra("pyarrow.parquet.encryption")
         settings = parquet.EncryptionConfiguration(
             footer_key=_FOOTER,
             column_keys={f"{_COLUMN}{name}": [name] for name in columns},
@@ -75,7 +76,7 @@ class TableKeys:
 
     def decrypting(self) -> "pe.FileDecryptionProperties":
         """Return what `pyarrow.parquet.ParquetFile(decryption_properties=...)` takes."""
-        parquet = _encryption()
+        parquet = extra("pyarrow.parquet.encryption")
         settings = parquet.DecryptionConfiguration(cache_lifetime=timedelta(0))
         return self._factory.file_decryption_properties(parquet.KmsConnectionConfig(), settings)
 
@@ -93,9 +94,7 @@ def write_encrypted(table: "pa.Table", target: Any, *, key: Secret, name: str) -
         ConfigError: a column is nested, or has a `.` in its name, which Parquet takes for nesting:
             its values would stay in the clear.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415
-    from pyarrow import types  # noqa: PLC0415
-
+    pq, types = extra("pyarrow.parquet"), extra("pyarrow.types")
     for field in table.schema:
         if "." in field.name or types.is_nested(field.type):
             raise ConfigError(f"column {field.name}: nested, or has a point in its name")
@@ -131,11 +130,3 @@ def unwrap(key: Secret, table: str, master: str, wrapped: bytes | str) -> bytes:
 
 def _master(key: Secret, table: str, master: str) -> BrokerKey:
     return BrokerKey(hkdf(key, salt=b"", info=wire.fields(LABEL, table.encode(), master.encode())))
-
-
-def _encryption() -> Any:
-    try:
-        import pyarrow.parquet.encryption as found  # noqa: PLC0415
-    except ImportError as err:
-        raise ConfigError("Parquet needs pyarrow: pip install 'wardian[shared]'") from err
-    return found

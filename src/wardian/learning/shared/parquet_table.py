@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.crypto.secret import Secret
-from wardian.errors import ConfigError, FormatError
+from wardian.errors import FormatError
 from wardian.learning.shared.columns import BATCH_ROWS, MOST_ROWS, Columns, Kind, names_of
+from wardian.learning.shared.extra import extra
 from wardian.learning.shared.parquet_keys import TableKeys
 
 MEDIA_TYPE: Final = "application/vnd.apache.parquet"
@@ -36,11 +37,7 @@ def parquet_batches(
             nor text; a whole number that 64 bits of floating point do not hold.
         ConfigError: pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.parquet as pq  # noqa: PLC0415
-    except ImportError as err:
-        raise ConfigError("Parquet needs pyarrow: pip install 'wardian[shared]'") from err
+    pa, pq = extra("pyarrow"), extra("pyarrow.parquet")
     keys = TableKeys(key, table=table) if source.read(4) == _ENCRYPTED_FOOTER else None
     source.seek(0)
     opening = {"decryption_properties": keys.decrypting()} if keys is not None else {}
@@ -65,9 +62,7 @@ def parquet_batches(
 
 
 def _numbers(name: str, found: Any) -> NDArray[Any]:
-    import pyarrow as pa  # noqa: PLC0415
-    from pyarrow import types  # noqa: PLC0415
-
+    pa, types = extra("pyarrow"), extra("pyarrow.types")
     kind = found.type
     if types.is_boolean(kind):
         found = found.cast(pa.int8())
@@ -83,9 +78,7 @@ def _numbers(name: str, found: Any) -> NDArray[Any]:
 
 
 def _texts(name: str, found: Any) -> NDArray[Any]:
-    import pyarrow as pa  # noqa: PLC0415
-    from pyarrow import types  # noqa: PLC0415
-
+    pa, types = extra("pyarrow"), extra("pyarrow.types")
     kind = found.type.value_type if types.is_dictionary(found.type) else found.type
     if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
         raise FormatError(f"column {name}: not of texts or whole numbers")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from wardian.errors import ConfigError, FormatError, LocalProtocolError
+from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.trained import Task
 
 MOST_GROUPS: Final = 10_000
@@ -24,11 +25,7 @@ def connection() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        import duckdb  # noqa: PLC0415
-    except ImportError as err:
-        raise ConfigError("groups need duckdb: pip install 'wardian[shared]'") from err
-    found = duckdb.connect(
+    found = extra("duckdb").connect(
         ":memory:",
         config={
             "enable_external_access": "false",
@@ -62,10 +59,8 @@ def asked(database: Any, sql: str) -> Any:
     Raises:
         LocalProtocolError: several statements, or one that changes something.
     """
-    import duckdb  # noqa: PLC0415
-
     statements = database.extract_statements(sql)
-    if [each.type for each in statements] != [duckdb.StatementType.SELECT]:
+    if [each.type for each in statements] != [extra("duckdb").StatementType.SELECT]:
         raise LocalProtocolError("one SELECT, and nothing else, is asked of DuckDB")
     return database.execute(statements[0])
 
@@ -105,8 +100,7 @@ def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]
 
 
 def _asked(task: Task, values: Sequence[str], by: str) -> list[tuple[Any, ...]]:
-    import pyarrow as pa  # noqa: PLC0415
-
+    pa = extra("pyarrow")
     columns = {by: task.joined.columns[by]} | {name: task.joined.columns[name] for name in values}
     arrays = {
         name: pa.array(each, from_pandas=each.dtype != object) for name, each in columns.items()

@@ -67,10 +67,14 @@ def _add(rows: dict[str, list[Any]], tree: Grown) -> None:
 
 
 def bounds_of(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the least numbers of 32 bits above `thresholds`."""
+    """Return the least numbers of 32 bits above `thresholds`, but none above the largest.
+
+    A split that only parts missing values from others has an infinite threshold.
+    """
+    largest = np.finfo(np.float32).max
     with np.errstate(over="ignore"):
         near = thresholds.astype(np.float32)
         above: NDArray[np.float32] = np.where(
             near > thresholds, near, np.nextafter(near, np.float32(np.inf))
         )
-    return above
+    return np.minimum(above, largest)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wardian.errors import ConfigError
 from wardian.learning.layers import classifier, regressor
+from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.private import private_logistic
 from wardian.learning.shared.trainers.tell import held_out
 from wardian.learning.shared.trainers.trained import Predict, Task, Trained
@@ -80,7 +81,7 @@ def linear_regression(task: Task) -> Trained:
 
 
 def _logistic(task: Task, scaled: NDArray[np.float64], places: NDArray[Any]) -> Any:
-    linear_model = sklearn("linear_model")
+    linear_model = extra("sklearn.linear_model")
     strength = task.number("l2")
     inverse = np.inf if strength == 0 else 1 / strength
     fitted = linear_model.LogisticRegression(C=inverse, max_iter=task.whole("max_iterations"))
@@ -88,7 +89,7 @@ def _logistic(task: Task, scaled: NDArray[np.float64], places: NDArray[Any]) -> 
 
 
 def _ridge(task: Task, scaled: NDArray[np.float64], targets: NDArray[Any]) -> Any:
-    fitted = sklearn("linear_model").Ridge(alpha=task.number("l2"), solver="svd")
+    fitted = extra("sklearn.linear_model").Ridge(alpha=task.number("l2"), solver="svd")
     return fitting(fitted, scaled, targets)
 
 
@@ -98,26 +99,11 @@ def fitting(estimator: Any, features: NDArray[Any], labels: NDArray[Any]) -> Any
     Raises:
         ConfigError: a parameter is out of its range.
     """
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
-    from sklearn.utils._param_validation import InvalidParameterError  # noqa: PLC0415
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", extra("sklearn.exceptions").ConvergenceWarning)
         try:
             return estimator.fit(features, labels)
-        except InvalidParameterError as err:
+        except ValueError as err:  # columns and labels were looked at before
+            if not isinstance(err, extra("sklearn.utils._param_validation").InvalidParameterError):
+                raise
             raise ConfigError(f"a parameter is out of its range: {err}") from err
-
-
-def sklearn(module: str) -> Any:
-    """Return this module of scikit-learn.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    import importlib  # noqa: PLC0415
-
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ImportError as err:
-        raise ConfigError("needs scikit-learn: pip install 'wardian[shared]'") from err

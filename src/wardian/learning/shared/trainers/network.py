@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.learning.layers import classifier
-from wardian.learning.shared.trainers.linear import fitting, folded, scale_of, sklearn
+from wardian.learning.shared.extra import extra
+from wardian.learning.shared.trainers.linear import fitting, folded, scale_of
 from wardian.learning.shared.trainers.tell import held_out
 from wardian.learning.shared.trainers.trained import Predict, Task, Trained
 
@@ -32,7 +33,7 @@ def perceptron(task: Task) -> Trained:
 
 
 def _fitted(task: Task, scaled: NDArray[np.float64], places: NDArray[Any]) -> Any:
-    network = sklearn("neural_network").MLPClassifier(
+    network = extra("sklearn.neural_network").MLPClassifier(
         hidden_layer_sizes=(task.whole("hidden"),),
         activation="relu",
         solver="adam",

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from wardian.errors import FormatError
 from wardian.learning.boosting.onnx import Scores, trees_classifier
+from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.grown import Grown, forest_of
-from wardian.learning.shared.trainers.linear import fitting, sklearn
+from wardian.learning.shared.trainers.linear import fitting
 from wardian.learning.shared.trainers.tell import held_out
 from wardian.learning.shared.trainers.trained import Predict, Task, Trained
 
@@ -54,7 +55,7 @@ def _trained(task: Task, grow: Any, trees: Any, scores: Scores) -> Trained:
 
 
 def _forest(task: Task, features: NDArray[Any], places: NDArray[Any]) -> Any:
-    forest = sklearn("ensemble").RandomForestClassifier(
+    forest = extra("sklearn.ensemble").RandomForestClassifier(
         n_estimators=task.whole("trees"),
         max_depth=task.whole("depth"),
         min_samples_leaf=task.whole("min_leaf_rows"),
@@ -86,7 +87,7 @@ def _forest_trees(fitted: Any) -> tuple[Any, NDArray[np.float64]]:
 
 
 def _boosted(task: Task, features: NDArray[Any], places: NDArray[Any]) -> Any:
-    boosted = sklearn("ensemble").HistGradientBoostingClassifier(
+    boosted = extra("sklearn.ensemble").HistGradientBoostingClassifier(
         max_iter=task.whole("trees"),
         max_depth=task.whole("depth"),
         max_leaf_nodes=None,

@@ -1,0 +1,250 @@
+"""Sealed tables: the pinned file alone opens, garbage says whose it is, nothing else is affected."""
+
+import dataclasses
+import io
+import re
+import tracemalloc
+
+import numpy as np
+import onnxruntime
+import pytest
+from shared_world import A, B, Owner, csv_text, opened, plan_of, run
+
+from wardian.crypto.secret import Secret
+from wardian.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    FormatError,
+    LocalProtocolError,
+    WrongRecipient,
+)
+from wardian.learning.shared import csv_table
+from wardian.learning.shared.columns import BATCH_ROWS, Kind, kinds_of
+
+AGE, NAME = {"age": Kind.NUMBER}, {"name": Kind.TEXT}
+BOTH = {**AGE, **NAME}
+
+
+def read(raw: bytes, kinds=None):
+    (batch,) = csv_table.csv_batches(io.BytesIO(raw), kinds or BOTH)
+    return {name: values.tolist() for name, values in batch.items()}
+
+
+def test_csv_is_read_by_name_and_kind() -> None:
+    raw = b'\xef\xbb\xbfname,secret,age\r\n"a,""b""\n c",x,1\r\n007,y,-2.5e1\nNA,z,\n'
+    found = read(raw)
+    assert found["name"] == ['a,"b"\n c', "007", None]
+    assert found["age"][:2] == [1.0, -25.0]
+    assert np.isnan(found["age"][2])
+    assert read(b"age\n1\n", AGE) == {"age": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"", "column age: not there"),
+        (b"name\nx\n", "column age: not there"),
+        (b"age,age,name\n1,2,x\n", "column age: twice"),
+        (b"age,name\n1\n", "line 2: 1 fields, not 2"),
+        (b"age,name\n1,x,y\n", "line 2: 3 fields, not 2"),
+        (b"age,name\nCANARY,x\n", "column age: what is no number"),
+        (b"age,name\n 1,x\n", "column age: what is no number"),
+        (b"age,name\n1_000,x\n", "column age: what is no number"),
+        (b"age,name\nnan,x\n", "column age: what is no number"),
+        (b"age,name\ninf,x\n", "column age: what is no number"),
+        (b"age,name\n1e999,x\n", "column age: what is no number"),
+        ("age,name\n\u0661,x\n".encode(), "column age: what is no number"),
+        (b"age,name\n0x10,x\n", "column age: what is no number"),
+        (b'age,name\n1,"x\n', "not CSV"),
+        (b'age,name\n1,"x"y\n', "not CSV"),
+        (b"age,name\n1,\xff\xfe\n", "not UTF-8"),
+        (b"age,name\n1,x\0y\n", "NUL"),
+        (b"age,name\n1," + b"x" * 70_000 + b"\n", "a field is longer"),
+        (b"age,name\n1," + b"x" * 2_000_000 + b"\n", "a line is longer"),
+        (b'age,name\n1,"' + b"x\n" * 100_000 + b'"\n', "not CSV"),
+        (b",".join(b"c%d" % at for at in range(5000)) + b"\n", "more than 4096 columns"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not UTF-8|NUL"),
+    ],
+)
+def test_what_is_no_table_is_refused_without_a_value_of_it(raw: bytes, told: str) -> None:
+    with pytest.raises(FormatError, match=told) as refused:
+        list(csv_table.csv_batches(io.BytesIO(raw), BOTH))
+    assert "CANARY" not in str(refused.value)
+
+
+@pytest.fixture
+def owners(tmp_path):
+    ids = [f"p{at:03d}" for at in range(100)]
+    a = {"id": ids, "age": range(100), "y": [at % 2 for at in range(100)]}
+    b = {"id": ids[::-1], "cost": range(100)}
+    return [Owner(A, tmp_path, csv_text(a)), Owner(B, tmp_path, csv_text(b))]
+
+
+def refused(owners, kind, told: str, plan=None, **changes) -> None:
+    """A job over these tables, the second changed, says that the second owner's is wrong."""
+    from shared_world import MEASUREMENT, SEED, agreed
+
+    from wardian.learning.shared.running import run_job
+
+    plan = plan or plan_of(owners, [["age"], ["cost"]], "logistic-regression")
+    verdicts, terms = agreed(plan, owners)
+    tables = [owners[0].sealed(), owners[1].sealed(**changes)]
+    with pytest.raises(kind, match=told) as found:
+        run_job(plan, verdicts, terms, tables, seed=SEED, measurement=MEASUREMENT)
+    assert str(found.value).startswith(f"{B}, table ")
+    run(plan_of(owners[:1], [["age"]], "logistic-regression"), owners[:1])  # the other one works
+
+
+def test_t14_only_the_pinned_file_opens(owners, tmp_path) -> None:
+    (tmp_path / "old").mkdir()
+    old = Owner(B, tmp_path / "old", csv_text({"id": ["p001"], "cost": [1]}))
+    refused(owners, AuthenticationFailed, "not the file that is pinned", path=old.path)
+    refused(owners, AuthenticationFailed, "not the file that is pinned", pin=old.pin)
+    refused(owners, WrongRecipient, "opens|identit", key=Secret.random())
+    refused(owners, ConfigError, "cannot be read", path=tmp_path / "nowhere")
+    raw = bytearray(owners[1].path.read_bytes())
+    for at, kinds in ((30, (AuthenticationFailed, FormatError)), (-40, AuthenticationFailed)):
+        changed = bytearray(raw)
+        changed[at] ^= 1
+        (tmp_path / "changed").write_bytes(changed)
+        refused(owners, kinds, "sealed file", path=tmp_path / "changed")
+    (tmp_path / "cut").write_bytes(raw[:-1])
+    refused(owners, FormatError, "not of", path=tmp_path / "cut")
+
+
+def test_a_table_of_another_name_or_type_does_not_open(owners, tmp_path) -> None:
+    (tmp_path / "x").mkdir()
+    other = Owner(B, tmp_path / "x", csv_text({"id": ["a"], "cost": [1]}), table="other")
+    refused(
+        owners, AuthenticationFailed, "sealed as", path=other.path, pin=other.pin, key=other.key
+    )
+    model = Owner(B, tmp_path / "x", b"\0", media_type="application/onnx")
+    refused(owners, FormatError, "sealed as application/onnx", path=model.path, pin=model.pin)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"id": ["a", "b"], "cost": [1, "CANARY"]}, "column cost: what is no number"),
+        ({"id": ["a", "b"], "price": [1, 2]}, "column cost: not there"),
+        ({"id": ["CANARY", "CANARY"], "cost": [1, 2]}, "there before"),
+        ({"id": ["a", ""], "cost": [1, 2]}, "a row has no identifier"),
+        ({"id": ["a", "b" * 2000], "cost": [1, 2]}, "each has 1 to 1024 bytes"),
+        ({"id": [], "cost": []}, "no rows"),
+    ],
+)
+def test_garbage_names_the_table_and_tells_no_value(owners, tmp_path, columns, told) -> None:
+    (tmp_path / "x").mkdir()
+    wrong = Owner(B, tmp_path / "x", csv_text(columns))
+    refused(owners, FormatError, told, path=wrong.path, pin=wrong.pin, key=wrong.key)
+
+
+def test_the_tables_are_those_of_the_plan(owners) -> None:
+    plan = plan_of(owners, [["age"], ["cost"]], "logistic-regression")
+    for wrong in (owners[:1], [owners[0], owners[0]]):
+        from shared_world import MEASUREMENT, SEED, agreed
+
+        from wardian.learning.shared.running import run_job
+
+        verdicts, terms = agreed(plan, owners)
+        tables = [each.sealed() for each in wrong]
+        with pytest.raises(LocalProtocolError):
+            run_job(plan, verdicts, terms, tables, seed=SEED, measurement=MEASUREMENT)
+
+
+def test_keys_are_in_no_text_of_a_table(owners) -> None:
+    table = owners[0].sealed()
+    assert owners[0].key.reveal().hex() not in repr(table)
+    assert dataclasses.replace(table, name="other").name == "other"
+
+
+def test_only_the_columns_of_the_plan_are_kept(owners) -> None:
+    plan = plan_of(owners, [["age"], ["cost"]], "logistic-regression")
+    found = owners[0].sealed().read(kinds_of(plan.inputs[0]))
+    assert sorted(found) == ["age", "id", "y"]
+    assert found["id"].dtype == object
+
+
+def test_two_owners_may_call_columns_alike(tmp_path) -> None:
+    ids = [f"p{at:03d}" for at in range(100)]
+    a = Owner(
+        A, tmp_path, csv_text({"id": ids, "age": range(100), "y": [at // 50 for at in range(100)]})
+    )
+    b = Owner(B, tmp_path, csv_text({"id": ids, "age": range(0, 200, 2)}))
+    finished = run(plan_of([a, b], [["age"], ["age"]], "logistic-regression"), [a, b])
+    assert opened(finished.held, "model", A)
+
+
+def test_a_large_table_is_read_in_bounded_memory(tmp_path) -> None:
+    rows = 3 * BATCH_ROWS
+    lines = b"".join(b"p%07d,%d,%s\n" % (at, at % 90, b"x" * 160) for at in range(rows))
+    owner = Owner(A, tmp_path, b"id,age,padding\n" + lines)
+    size = owner.path.stat().st_size
+    assert size > 30_000_000
+    tracemalloc.start()
+    seen = sum(len(batch["age"]) for batch in owner.sealed().batches({"age": Kind.NUMBER}))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seen == rows
+    assert peak < size / 1.5
+
+
+def test_a_missing_value_is_for_trees_alone(tmp_path) -> None:
+    ages = ["" if at % 10 == 0 else at for at in range(200)]
+    owner = Owner(A, tmp_path, csv_text({"age": ages, "y": [at // 100 for at in range(200)]}))
+    with pytest.raises(FormatError, match="column age: a value is missing"):
+        run(plan_of([owner], [["age"]], "logistic-regression"), [owner])
+    for trees in ("gradient-boosting", "random-forest"):
+        finished = run(plan_of([owner], [["age"]], trees, parameters={"trees": 3}), [owner])
+        model = opened(finished.held, "model", A)
+        session = onnxruntime.InferenceSession(model)
+        asked = np.array([[1], [199], [np.nan]], np.float32)
+        _, labels = session.run(["probabilities", "label"], {"input": asked})
+        assert labels.tolist()[:2] == [0, 1]
+
+
+def test_missing_values_go_where_scikit_learn_has_them_go() -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+
+    from wardian.learning.boosting.onnx import Scores, trees_classifier
+    from wardian.learning.shared.trainers.trees import _boosted_trees, _forest_trees
+
+    chance = np.random.default_rng(2)
+    rows = chance.normal(size=(400, 3)).astype(np.float32).astype(np.float64)
+    rows[chance.random(rows.shape) < 0.2] = np.nan
+    labels = (np.isnan(rows[:, 0]) ^ (rows[:, 1] > 0)).astype(int)
+    for pooled, of, scores in (
+        (HistGradientBoostingClassifier(max_iter=10), _boosted_trees, Scores.LOGITS),
+        (
+            RandomForestClassifier(10, max_depth=4, random_state=1),
+            _forest_trees,
+            Scores.PROBABILITIES,
+        ),
+    ):
+        forest, base = of(pooled.fit(rows, labels))
+        model = trees_classifier(forest, base=base, columns=3, labels=[0, 1], scores=scores)
+        session = onnxruntime.InferenceSession(model)
+        (found,) = session.run(["probabilities"], {"input": rows.astype(np.float32)})
+        assert np.abs(found - pooled.predict_proba(rows)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([0.5, 1.5] * 50, "classes are whole numbers"),
+        ([1] * 100, "one class alone"),
+        ([0, ""] * 50, "a row has no label"),
+        ([0, 2**40] * 50, "classes are whole numbers"),
+    ],
+)
+def test_labels_of_classes(tmp_path, labels, told) -> None:
+    owner = Owner(A, tmp_path, csv_text({"age": range(100), "y": labels}))
+    with pytest.raises(FormatError, match=re.escape(told)):
+        run(plan_of([owner], [["age"]], "logistic-regression"), [owner])
+
+
+def test_parameters_out_of_range_are_said(tmp_path) -> None:
+    owner = Owner(A, tmp_path, csv_text({"age": range(100), "y": [0, 1] * 50}))
+    plan = plan_of([owner], [["age"]], "gradient-boosting", parameters={"trees": 0})
+    with pytest.raises(ConfigError, match="parameter"):
+        run(plan, [owner])
