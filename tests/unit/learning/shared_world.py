@@ -100,6 +100,7 @@ class Owner:
             "without_noise": "risk accepted",
             **output,
         }
+        given = {key: value for key, value in given.items() if value is not None}
         free: dict[str, Any] = {
             key: {"min": 0, "max": 1000}
             for key, default in TRAINERS[algorithm].parameters.items()
