@@ -11,7 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "broker"))
 
-from toy_jobs import KEYS, NAMES, NOW, parties, toml
+from toy_jobs import NAMES, NOW, parties, toml
 
 from wardian.broker.jobs.decision import Verdict, agreements, judge_on_paper
 from wardian.broker.jobs.merge import OutputTerms, merge_outputs
@@ -28,7 +28,6 @@ from wardian.learning.shared.running import Finished, run_job
 from wardian.learning.shared.tables import SealedTable
 
 A, B, C = NAMES
-__all__ = ["KEYS"]
 IDENTITIES = {
     name: HpkeIdentity(HpkePrivateKey.from_secret(Secret(name.encode().rjust(32))))
     for name in NAMES

@@ -6,7 +6,6 @@ import numpy as np
 import onnxruntime
 import pytest
 from shared_world import (
-    KEYS,
     SEED,
     A,
     B,
@@ -20,6 +19,7 @@ from shared_world import (
     plan_of,
     run,
 )
+from toy_jobs import KEYS
 
 from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied
@@ -223,6 +223,7 @@ def test_a_join_and_a_cohort_that_are_too_small_train_nothing(split) -> None:
     for output, rule in (
         ({"smallest_join": 568}, "join-small"),
         ({"smallest_cohort": 300}, "cohort-small"),
+        ({"smallest_cohort": 600}, "cohort-small"),
     ):
         with pytest.raises(PolicyDenied) as refused:
             run(plan, owners, **output)

@@ -6,8 +6,8 @@ import io
 import json
 
 import pytest
-from shared_world import IDENTITIES, KEYS, MEASUREMENT, A, B, Owner, agreed, csv_text, plan_of, run
-from toy_jobs import SEALED_TO, WORKER, parties
+from shared_world import IDENTITIES, MEASUREMENT, A, B, Owner, agreed, csv_text, plan_of, run
+from toy_jobs import KEYS, SEALED_TO, WORKER, parties
 
 from wardian.broker.jobs.plan import plan_digest
 from wardian.broker.jobs.trainers import TRAINERS

@@ -212,3 +212,47 @@ def test_without_pyarrow_the_error_says_what_to_install(tmp_path, monkeypatch) -
     owner = Owner(B, tmp_path, b"PAR1", media_type=PARQUET)
     with pytest.raises(ConfigError, match=r"wardian\[shared\]"):
         owner.sealed().read({"x": Kind.NUMBER})
+
+
+def test_a_chunk_that_was_changed_in_the_middle_is_not_read(pa, tmp_path) -> None:
+    from wardian.errors import AuthenticationFailed
+
+    table = pa.table({"x": np.random.default_rng(1).random(200_000)})
+    owner = Owner(A, tmp_path, written(pa, table), media_type=PARQUET)
+    raw = bytearray(owner.path.read_bytes())
+    raw[2 * 2**18] ^= 1
+    owner.path.write_bytes(raw)
+    with pytest.raises(AuthenticationFailed, match=f"{A}, table"):
+        owner.sealed().read({"x": Kind.NUMBER})
+
+
+def test_wardian_seal_encrypts_the_columns_of_a_file_and_a_job_reads_it(pa, tmp_path) -> None:
+    import pyarrow.parquet as pq
+    from click.testing import CliRunner
+
+    from wardian.cli.files import read_secret, seal
+    from wardian.crypto.sealed_file import Pin
+    from wardian.learning.shared.tables import SealedTable
+
+    clear, key = tmp_path / "records.parquet", tmp_path / "table.key"
+    clear.write_bytes(written(pa, patients(pa), row_group_size=50))
+    done = CliRunner().invoke(seal, [str(clear), "--parquet", "--new-key", str(key)])
+    assert done.exit_code == 0, done.output
+    encrypted_file, sealed = (
+        tmp_path / "records.parquet.encrypted",
+        tmp_path / "records.parquet.sealed",
+    )
+    assert CANARY.encode() not in encrypted_file.read_bytes() + sealed.read_bytes()
+    secret = read_secret(key)
+    keys = TableKeys(secret, table="records")
+    found = pq.read_table(encrypted_file, decryption_properties=keys.decrypting())
+    assert found.equals(patients(pa))
+    pin = Pin.parse((tmp_path / "records.parquet.sealed.pin").read_text().strip())
+    table = SealedTable(owner=A, name="records", path=sealed, pin=pin, key=secret)
+    assert table.read({"age": Kind.NUMBER})["age"].sum() == sum(at % 90 for at in range(200))
+    clear.write_bytes(b"no Parquet")
+    for how in (["--to", "ab" * 32], ["--key", str(key)]):
+        refused = CliRunner().invoke(seal, [str(clear), "--parquet", *how])
+        assert refused.exit_code != 0
+    assert pq.read_table(encrypted_file, decryption_properties=keys.decrypting()).num_rows == 200
+    assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith(".")) == []

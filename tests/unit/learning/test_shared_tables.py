@@ -248,3 +248,50 @@ def test_parameters_out_of_range_are_said(tmp_path) -> None:
     plan = plan_of([owner], [["age"]], "gradient-boosting", parameters={"trees": 0})
     with pytest.raises(ConfigError, match="parameter"):
         run(plan, [owner])
+
+
+@pytest.mark.parametrize("largest", [1e308, 1e200, 1e39])
+@pytest.mark.parametrize("algorithm", ["logistic-regression", "random-forest", "linear-regression"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_that_no_model_holds_end_the_job_in_one_way(tmp_path, largest, algorithm) -> None:
+    values = [largest * (-1) ** at for at in range(100)]
+    owner = Owner(A, tmp_path, csv_text({"age": values, "y": [at // 50 for at in range(100)]}))
+    small = {"trees": 3} if algorithm == "random-forest" else {}
+    plan = plan_of([owner], [["age"]], algorithm, parameters=small)
+    told = ""
+    try:
+        run(plan, [owner])
+    except FormatError as err:
+        told = str(err)
+    assert "e308" not in told
+    assert "000000" not in told
+
+
+def test_a_chunk_that_was_changed_in_the_middle_is_not_read(tmp_path) -> None:
+    lines = b"".join(b"%d\n" % at for at in range(200_000))
+    owner = Owner(A, tmp_path, b"age\n" + lines)
+    raw = bytearray(owner.path.read_bytes())
+    assert len(raw) > 4 * 2**18
+    raw[2 * 2**18] ^= 1
+    owner.path.write_bytes(raw)
+    with pytest.raises(AuthenticationFailed, match=f"{A}, table"):
+        owner.sealed().read(AGE)
+
+
+def test_wardian_seal_knows_a_table_by_its_name(tmp_path) -> None:
+    from click.testing import CliRunner
+
+    from wardian.cli.files import read_secret, seal
+    from wardian.crypto.sealed_file import Pin
+    from wardian.learning.shared.tables import SealedTable
+
+    clear = tmp_path / "records.csv"
+    clear.write_bytes(csv_text({"age": [1, 2]}))
+    done = CliRunner().invoke(seal, [str(clear), "--new-key", str(tmp_path / "k")])
+    assert done.exit_code == 0, done.output
+    pin = Pin.parse((tmp_path / "records.csv.sealed.pin").read_text().strip())
+    table = SealedTable(
+        owner=A, name="records", path=tmp_path / "records.csv.sealed", pin=pin,
+        key=read_secret(tmp_path / "k"),
+    )  # fmt: skip
+    assert table.read({"age": Kind.NUMBER})["age"].tolist() == [1, 2]

@@ -11,7 +11,8 @@ Source: Parquet, "Parquet Modular Encryption"; Arrow's key tools (`KmsClient`). 
 import base64
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from wardian._internal import wire
 from wardian.crypto.kdf import hkdf
@@ -29,6 +30,7 @@ LABEL: Final = "wardian parquet master key v1"
 ALGORITHM: Final = "AES_GCM_V1"
 _FOOTER: Final = "footer"
 _COLUMN: Final = "column "
+_GROUP_ROWS: Final = 2**17
 
 
 class TableKeys:
@@ -94,13 +96,37 @@ def write_encrypted(table: "pa.Table", target: Any, *, key: Secret, name: str) -
         ConfigError: a column is nested, or has a `.` in its name, which Parquet takes for nesting:
             its values would stay in the clear.
     """
+    schema = table.schema
+    with _writer(schema, target, key=key, name=name) as writer:
+        writer.write_table(table)
+
+
+def encrypt_file(source: Path, target: BinaryIO, *, key: Secret, name: str) -> None:
+    """Write the Parquet file `source`, in the clear, to `target` as `write_encrypted` does.
+
+    Raises:
+        ConfigError: as `write_encrypted`.
+        FormatError: `source` is no Parquet file that can be read.
+    """
+    pa, pq = extra("pyarrow"), extra("pyarrow.parquet")
+    try:
+        with pq.ParquetFile(source) as file:
+            schema = file.schema_arrow
+            with _writer(schema, target, key=key, name=name) as writer:
+                for batch in file.iter_batches(batch_size=_GROUP_ROWS):
+                    writer.write_batch(batch)
+    except (pa.ArrowException, OSError) as err:
+        raise FormatError(f"{source}: not a Parquet file that can be read") from err
+
+
+def _writer(schema: "pa.Schema", target: Any, *, key: Secret, name: str) -> Any:
+    """Return what writes rows of `schema`; errors as `write_encrypted`."""
     pq, types = extra("pyarrow.parquet"), extra("pyarrow.types")
-    for field in table.schema:
+    for field in schema:
         if "." in field.name or types.is_nested(field.type):
             raise ConfigError(f"column {field.name}: nested, or has a point in its name")
-    keys = TableKeys(key, table=name)
-    properties = keys.encrypting(table.schema.names)
-    pq.write_table(table, target, encryption_properties=properties, store_schema=False)
+    properties = TableKeys(key, table=name).encrypting(schema.names)
+    return pq.ParquetWriter(target, schema, encryption_properties=properties, store_schema=False)
 
 
 def wrap(key: Secret, table: str, master: str, data_key: bytes) -> bytes:

@@ -63,6 +63,8 @@ def run_job(
     """
     seeds = Seeds(seed, plan)
     joined = opened(plan, tables, terms, seeds)
+    if plan.privacy is None:  # else the noised count is looked at
+        terms.refuse_small_cohort(joined.rows)
     trained = FUNCTIONS[plan.train.algorithm](
         Task(
             joined=joined,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardian.errors import ConfigError
+from wardian.errors import ConfigError, FormatError
 from wardian.learning.layers import classifier, regressor
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.private import private_logistic
@@ -21,8 +21,9 @@ from wardian.learning.shared.trainers.trained import Predict, Task, Trained
 
 def scale_of(features: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return mean and deviation of each column, (columns,) each; of a constant one 1."""
-    deviation = features.std(axis=0)
-    return features.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by the trainer
+        mean, deviation = features.mean(axis=0), features.std(axis=0)
+    return mean, np.where(deviation > 0, deviation, 1.0)
 
 
 def folded(
@@ -98,12 +99,13 @@ def fitting(estimator: Any, features: NDArray[Any], labels: NDArray[Any]) -> Any
 
     Raises:
         ConfigError: a parameter is out of its range.
+        FormatError: a number is too large.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", extra("sklearn.exceptions").ConvergenceWarning)
         try:
             return estimator.fit(features, labels)
-        except ValueError as err:  # columns and labels were looked at before
-            if not isinstance(err, extra("sklearn.utils._param_validation").InvalidParameterError):
-                raise
-            raise ConfigError(f"a parameter is out of its range: {err}") from err
+        except ValueError as err:
+            if isinstance(err, extra("sklearn.utils._param_validation").InvalidParameterError):
+                raise ConfigError(f"a parameter is out of its range: {err}") from err
+            raise FormatError("columns or label: not of numbers that this trainer takes") from err
