@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-engines bench-learning bench-peers bench-zoo capacity mlperf soak docs flink fuzz lock ray dp mlflow shared trace measure size spark clean
+.PHONY: help run test check fix bench bench-engines bench-learning bench-peers bench-zoo capacity compare mlperf soak docs flink fuzz lock ray dp mlflow shared mpc he trace measure size spark clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -18,6 +18,9 @@ help:
 	@echo "make bench-learning     rounds, masks, set intersection, vertical models, memory: what they cost"
 	@echo "make bench-peers        the same beside MLServer, KServe, LitServe, BentoML and PyTriton"
 	@echo "make bench-zoo          the Redis dialect of Cluster Serving, with its own client"
+	@echo "make compare            clear text, TEE, MPC and HE: time, bytes, errors of the same networks"
+	@echo "make mpc                SPU for make compare, in $(VENV)/engines/mpc (Python 3.11)"
+	@echo "make he                 TenSEAL for make compare, in $(VENV)/engines/he"
 	@echo "make mlperf             the server scenario of MLPerf, by MLCommons' own load generator"
 	@echo "make soak               ten minutes of load while processes are killed and frozen"
 	@echo "make flink              what the engine flink needs, in an environment of its own"
@@ -59,6 +62,7 @@ bench-learning: $(VENV)/dev.installed
 	$(BIN)/python bench/learning/masked_rounds.py
 	$(BIN)/python bench/learning/psi.py
 	$(BIN)/python bench/learning/vertical.py
+	$(BIN)/python bench/learning/columns.py
 	$(BIN)/python bench/learning/large.py
 
 bench: $(VENV)/dev.installed
@@ -89,6 +93,10 @@ flink: $(VENV)/engines/flink.installed
 capacity: $(VENV)/dev.installed
 	$(BIN)/python bench/capacity/whole.py $(ARGS)
 
+# Three minutes. What `make mpc` and `make he` have not installed stands in its table as such.
+compare: $(VENV)/dev.installed
+	$(BIN)/python bench/compare/compare.py $(ARGS)
+
 fuzz: $(VENV)/dev.installed
 	$(BIN)/python tests/fuzz/run.py $(ARGS)
 
@@ -110,6 +118,11 @@ mlflow: $(VENV)/engines/mlflow.installed
 shared: $(VENV)/engines/shared.installed
 
 spark: $(VENV)/engines/spark.installed
+
+# 400 MB, a minute.
+mpc: $(VENV)/engines/mpc.installed
+
+he: $(VENV)/engines/he.installed
 
 # By default of the mesh that `make run` made last.
 measure: $(VENV)/serve.installed
@@ -156,3 +169,11 @@ $(VENV)/engines/flink.installed: requirements-flink.lock requirements-flink-buil
 	@$(VENV)/engines/flink/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-flink-build.lock
 	@$(VENV)/engines/flink/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes --no-build-isolation -r requirements-flink.lock
 	@$(VENV)/engines/flink/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && touch $@
+
+# What `bench/compare` asks: it needs nothing of Wardian, and SPU takes no numpy of ours.
+$(VENV)/engines/mpc.installed $(VENV)/engines/he.installed: $(VENV)/engines/%.installed: requirements-%.lock
+	@$(PYTHON) -c 'import sys; sys.exit("$*" == "mpc" and sys.version_info[:2] != (3, 11))' \
+	  || { echo "SPU has wheels for Python 3.11; say which: make mpc PYTHON=python3.11"; exit 2; }
+	@echo "Installing $* in $(VENV)/engines/$* ..."
+	@$(PYTHON) -m venv --clear $(VENV)/engines/$*
+	@$(VENV)/engines/$*/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $< && touch $@

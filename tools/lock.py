@@ -9,6 +9,8 @@ requirements-shared.lock  the environment in which jobs of shared learning are t
 requirements-flink.lock what `wardian[flink]` is, in an environment of its own
 requirements-flink-build.lock  what builds those of it that come as source
 requirements-spark.lock the environment of examples/ray-on-spark, likewise
+requirements-mpc.lock   what `bench/compare` asks for computation among parties; no Wardian
+requirements-he.lock    what it asks for homomorphic encryption, likewise
 """
 
 import subprocess
@@ -22,6 +24,10 @@ BUILD = "hatchling>=1.27\neditables>=0.5\n"
 BOUNDS = "protobuf<7\n"
 # What Flink needs of old comes as source alone, and is built by setuptools of the old kind.
 FLINK_BUILD = "setuptools>=75,<81\nwheel>=0.45\n" + BUILD
+# Nothing in the package imports these two. SPU takes no numpy of today and no later jax, and has
+# wheels for no Python after 3.11.
+MPC = "spu==0.9.5; python_version < '3.12'\njax==0.4.34; python_version < '3.12'\n"
+HE = "tenseal==0.3.18\nnumpy>=2.1,<3\n"
 # OpenVINO runs without it (its own fallback); with it, importing OpenVINO writes files.
 LEFT_OUT = ("openvino-telemetry",)
 
@@ -60,3 +66,5 @@ if __name__ == "__main__":
         "flink", "requirements-flink.lock", "requirements-flink-build.lock", build="", bounds=""
     )
     compile_lock("spark", "requirements-spark.lock", "requirements.lock")
+    compile_lock(None, "requirements-mpc.lock", build=MPC, bounds="")
+    compile_lock(None, "requirements-he.lock", build=HE, bounds="")

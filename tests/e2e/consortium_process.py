@@ -71,11 +71,25 @@ class Consortium:
         strategy: str = 'name = "fedavg"',
         run: str = "",
         app: Path = APP,
+        plan: str | None = None,
+        operator: str = "",
     ) -> None:
+        """Start the aggregator of `names`.
+
+        Args:
+            place: where all files lie.
+            names: of the parties.
+            rounds: of the plan, as are `strategy` and `run`.
+            strategy: its table.
+            run: more of the table `[run]`.
+            app: what each party runs.
+            plan: in place of all that, but for `[parties]`.
+            operator: more of `operator.toml`.
+        """
         self.place, self.names, self.app = place, names, app
         self.state, self.plan = place / "state", place / "consortium.toml"
-        self.state.mkdir(mode=0o700)
-        text = PLAN.format(
+        self.state.mkdir(mode=0o700, exist_ok=True)
+        text = plan or PLAN.format(
             rounds=rounds, quorum=len(names), run=run, strategy=strategy, parties=len(names)
         )
         for name in names:
@@ -84,12 +98,15 @@ class Consortium:
             public = read_owner_key(self.key(name)).public.hex()
             text += f'\n[parties.{name}]\nkey = "{public}"\n'
         self.plan.write_text(text)
+        (self.state / "operator.toml").write_text(operator)
         self.aggregator = Process(
             place / "aggregator.log",
             *("aggregator", "--state", self.state, "--consortium", self.plan),
         )
         self.port = self.announced("aggregator.listening")["port"]
-        (self.state / "operator.toml").write_text(f"[aggregator]\nport = {self.port}\n")
+        (self.state / "operator.toml").write_text(f"{operator}\n[aggregator]\nport = {self.port}\n")
+        self.way = self.port
+        """The port by which parties reach the aggregator."""
         self.parties: dict[str, Process] = {}
 
     def key(self, name: str) -> Path:
@@ -98,19 +115,21 @@ class Consortium:
     def model(self, name: str) -> Path:
         return self.place / f"{name}.npz"
 
-    def party(self, name: str) -> Process:
+    def party(self, name: str, **settings: object) -> Process:
         self.parties[name] = Process(
             self.place / f"{name}.log",
-            *("party", name, "--app", self.app, "--aggregator", f"127.0.0.1:{self.port}"),
+            *("party", name, "--app", self.app, "--aggregator", f"127.0.0.1:{self.way}"),
             *("--consortium", self.plan, "--policy", self.state / "party-policy.toml"),
             *("--key", self.key(name), "--state", self.place / f"party-{name}"),
             *("--set", f"partition-id={self.names.index(name)}", "-o", self.model(name)),
+            *(part for each in settings.items() for part in ("--set", "{}={}".format(*each))),
         )
         return self.parties[name]
 
     def said(self) -> list[dict[str, Any]]:
         """Return what the aggregator told its host."""
-        lines = self.aggregator.text.splitlines()
+        whole, _, _ = self.aggregator.text.rpartition("\n")
+        lines = whole.splitlines()
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [line for line in found if "time" not in line]
 

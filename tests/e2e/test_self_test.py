@@ -14,7 +14,7 @@ from wardian.tee.role_table import ROLES
 TRIALS = {
     "broker": {"kbs", "store"},
     "frontend": {"http", "event loop", "metrics"},
-    "aggregator": {"keeping"},
+    "aggregator": {"columns", "keeping"},
     "keeper": {"ledger"},
     "worker": {"image", "tokens", "model"},
     "zoo": {"record", "event loop"},

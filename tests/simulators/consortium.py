@@ -17,9 +17,10 @@ from wardian.attestation.evidence import Evidence
 from wardian.broker.limits import ServiceLimits
 from wardian.crypto.signing import SigningKey
 from wardian.errors import SealError
-from wardian.learning.app import ClientApp, Context
+from wardian.learning.app import ClientApp, Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.course import Course
+from wardian.learning.coordinator.courses import RunsItsCourse
 from wardian.learning.coordinator.keeping import RunKeeper
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
@@ -27,7 +28,7 @@ from wardian.learning.message import Message
 from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
-from wardian.learning.party.resident import Party
+from wardian.learning.party.resident import Outcome, Party, told_model
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
 from wardian.learning.replies import Replies
 from wardian.learning.strategies.strategy import Strategy
@@ -143,11 +144,13 @@ class Consort:
         )
         self.platform = generate_platform(clock=lambda: NOW)
         self.port = _free_port()
+        self.ways: dict[str, int] = {}
+        """The ports by which parties reach the coordinator where something lies between."""
         self.said: list[dict[str, object]] = []
         self.news: list[RoundLine] = []
         self.heard: Callable[[dict[str, object]], None] = self.said.append
         self.code = CODE
-        self.course_of: Callable[[Run], Course] = lambda run: Course(run, Mean())
+        self.course_of: Callable[[Run], RunsItsCourse] = lambda run: Course(run, Mean())
 
     @property
     def policy(self) -> AppraisalPolicy:
@@ -190,13 +193,23 @@ class Consort:
             await service.start("127.0.0.1", self.port)
             return await course.run()
 
-    def party(self, name: str, app: ClientApp | None = None, **more: Any) -> Party:
+    def party(
+        self,
+        name: str,
+        app: Handler | None = None,
+        *,
+        keep: Callable[[ArrayRecord], None] = lambda _: None,
+        outcome: Outcome = told_model,
+        **more: Any,
+    ) -> Party:
         return Party(
             name,
             app or counting_app(),
             dial=lambda: self.dial(name, **more),
             memory=MemoryFile(self.place / f"party-{name}"),
             tell=self.news.append if name == min(self.keys) else lambda _: None,
+            keep=keep,
+            outcome=outcome,
         )
 
     async def dial(self, name: str, **more: Any) -> CoordinatorLink:
@@ -208,7 +221,8 @@ class Consort:
             "now": lambda: NOW,
             "max_bytes": 2**31,
         }
-        return await CoordinatorLink.open(("127.0.0.1", self.port), **(fields | more))
+        address = ("127.0.0.1", self.ways.get(name, self.port))
+        return await CoordinatorLink.open(address, **(fields | more))
 
     async def whole(self, app: Callable[[], ClientApp] = counting_app) -> ArrayRecord:
         """Return the model of a run in which nothing is disturbed."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from wardian._internal.settings import Name, PositiveInt, PublicKey, Settings
+from wardian._internal.vertical import PsiTable, Vertical, demand_psi, demand_vertical
 
 Scalar = bool | int | float | str
 Metric = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
@@ -18,7 +19,8 @@ MAX_PARTIES = 1024
 class RunTerms(Settings, frozen=True, kw_only=True):
     """`[run]`: how long, and with how many."""
 
-    rounds: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    rounds: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Of a strategy, 1 or more; other plans say elsewhere how long they last."""
     quorum: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTIES)]
     """The smallest cohort whose answers become a model: with fewer a round does not stand, so that
     nobody lets one party's update through alone (TRUST T16)."""
@@ -80,8 +82,12 @@ class Consortium(Settings, frozen=True, kw_only=True):
 
     name: Name
     run: RunTerms
-    strategy: dict[str, Any]
+    strategy: dict[str, Any] | None = None
     """`[strategy]`: its `name` and its settings; see `docs/reference/consortium.md`."""
+    psi: PsiTable | None = None
+    """`[psi]`: records are aligned, before `[vertical]` or for themselves."""
+    vertical: Vertical | None = None
+    """`[vertical]`: a model over columns that different parties have."""
     privacy: PrivacyTerms | None = None
     masking: MaskingTerms | None = None
     app: Annotated[dict[str, Scalar], msgspec.Meta(max_length=1024)] = msgspec.field(
@@ -101,7 +107,35 @@ class Consortium(Settings, frozen=True, kw_only=True):
             raise ValueError("`run.quorum` is above the number of parties")
         if self.initial not in {None, *self.parties}:
             raise ValueError("`initial` is none of `parties`")
-        if "name" not in self.strategy:
+        if self.strategy is not None:
+            self._demand_strategy(self.strategy)
+        elif self.vertical is None and self.psi is None:
+            raise ValueError("`strategy`, `vertical` or `psi` is missing")
+        else:
+            self._demand_aligned()
+
+    def _demand_strategy(self, strategy: dict[str, Any]) -> None:
+        """Refuse what does not go with federated rounds."""
+        if self.vertical is not None or self.psi is not None:
+            raise ValueError("`strategy` goes with neither `vertical` nor `psi`")
+        if "name" not in strategy:
             raise ValueError("`strategy.name` is missing")
-        if self.strategy.get("parties", len(self.parties)) != len(self.parties):
+        if strategy.get("parties", len(self.parties)) != len(self.parties):
             raise ValueError("`strategy.parties` is not the number of `parties`: leave it out")
+        if not self.run.rounds:
+            raise ValueError("`run.rounds` is missing")
+
+    def _demand_aligned(self) -> None:
+        """Refuse what does not go with records that all parties have."""
+        if self.run.rounds:
+            raise ValueError("`run.rounds` is for `strategy` alone")
+        if self.run.quorum != len(self.parties) or self.run.sample != 1:
+            raise ValueError("`run.quorum` and `run.sample`: every party is needed here")
+        if self.initial is not None:
+            raise ValueError("`initial` is for `strategy` alone")
+        if self.privacy is not None or self.masking is not None:
+            raise ValueError("`privacy` and `masking` are for `strategy` alone")
+        if self.vertical is not None:
+            demand_vertical(self.vertical, frozenset(self.parties))
+        if self.psi is not None:
+            demand_psi(self.psi, self.vertical, frozenset(self.parties))

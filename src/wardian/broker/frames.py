@@ -84,7 +84,10 @@ class FrameStream:
             ConnectionLost: it showed none, or the connection is gone.
         """
         tls = self._writer.get_extra_info("ssl_object")
-        raw = tls.getpeercert(binary_form=True) if tls is not None else None
+        try:
+            raw = tls.getpeercert(binary_form=True) if tls is not None else None
+        except ValueError as err:  # it broke since the handshake, and TLS has forgotten that one
+            raise ConnectionLost("the connection broke before it was used") from err
         if not isinstance(raw, bytes):
             raise ConnectionLost("the peer showed no certificate")
         return raw

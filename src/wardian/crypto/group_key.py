@@ -27,6 +27,8 @@ from wardian.errors import AuthenticationFailed, FormatError, LocalProtocolError
 SHARE_BYTES: Final = KEY_BYTES + SIGNATURE_BYTES
 CHECK_BYTES: Final = 16
 SEALED_BYTES: Final = KEY_BYTES + OVERHEAD_BYTES
+KEPT_BYTES: Final = 2 * KEY_BYTES + SHARE_BYTES
+"""Of `GroupKeyMember.kept`."""
 MAX_MEMBERS: Final = 1024
 
 _SHARE_LABEL: Final = "wardian group key share v1"
@@ -118,20 +120,37 @@ class GroupKeyMember:
 
     __slots__ = ("_dealt", "_group", "_name", "_private", "_secret", "_share", "_signer")
 
-    def __init__(self, group: Group, *, name: str, signer: Signer) -> None:
-        """Take part as `name`, with a fresh X25519 key.
+    def __init__(
+        self, group: Group, *, name: str, signer: Signer, kept: Secret | None = None
+    ) -> None:
+        """Take part as `name`, with a fresh X25519 key, or go on with what was `kept`.
 
         Raises:
             PolicyDenied: `name` is no member (rule `group-member`).
             AuthenticationFailed: `signer` has another key than the members know `name` by.
+            FormatError: `kept` is not what this member kept of this agreement.
         """
         self._group, self._name, self._signer = group, name, signer
-        self._private = HpkePrivateKey.generate()
-        public = self._private.public
-        self._share = public + signer.sign(group.share_message(name, public))
+        if kept is None:
+            self._private, self._secret = HpkePrivateKey.generate(), Secret.random(KEY_BYTES)
+            public = self._private.public
+            self._share = public + signer.sign(group.share_message(name, public))
+        else:
+            if len(kept) != KEPT_BYTES:
+                raise FormatError("group key: what was kept has another length")
+            raw = kept.reveal()
+            self._private = HpkePrivateKey.from_secret(Secret(raw[:KEY_BYTES]))
+            self._secret = Secret(raw[KEY_BYTES : 2 * KEY_BYTES])
+            self._share = raw[2 * KEY_BYTES :]
+        if self._share[:KEY_BYTES] != self._private.public:
+            raise FormatError("group key: what was kept does not belong together")
         group.verify_share(name, self._share)
-        self._secret = Secret.random(KEY_BYTES)
         self._dealt: tuple[bytes, bytes] | None = None
+
+    @property
+    def kept(self) -> Secret:
+        """What this member needs to go on after its process ended. Only for its own disk."""
+        return Secret(self._private.to_secret().reveal() + self._secret.reveal() + self._share)
 
     @override
     def __repr__(self) -> str:

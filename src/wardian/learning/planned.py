@@ -11,6 +11,7 @@ from wardian.learning.privacy.gaussian import gaussian_epsilon, noise_within
 from wardian.learning.privacy.ledger import Ledger, Terms
 from wardian.learning.strategies.strategy import Strategy
 from wardian.learning.strategies.terms import build_strategy
+from wardian.learning.vertical.plans import verify_aligned
 
 
 def planned_strategy(plan: Consortium, *, run: bytes, secret: Secret) -> Strategy:
@@ -24,6 +25,8 @@ def planned_strategy(plan: Consortium, *, run: bytes, secret: Secret) -> Strateg
     Raises:
         ConfigError: names the setting that is wrong, or the two that exclude each other.
     """
+    if plan.strategy is None:
+        raise ConfigError("the plan has no strategy")
     strategy = build_strategy(plan.strategy, parties=len(plan.parties))
     if plan.masking is not None:
         name = str(plan.strategy["name"])
@@ -36,7 +39,10 @@ def planned_strategy(plan: Consortium, *, run: bytes, secret: Secret) -> Strateg
 
 def verify_plan(plan: Consortium) -> None:
     """Return if a run of `plan` could begin; raise ConfigError as `planned_strategy`."""
-    planned_strategy(plan, run=bytes(32), secret=Secret(bytes(32)))
+    if plan.strategy is None:
+        verify_aligned(plan)
+    else:
+        planned_strategy(plan, run=bytes(32), secret=Secret(bytes(32)))
 
 
 def _private(

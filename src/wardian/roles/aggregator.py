@@ -12,11 +12,11 @@ from wardian.broker.limits import ServiceLimits
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, JobFailed
 from wardian.learning.arrays import ArrayRecord
-from wardian.learning.coordinator.course import Course
+from wardian.learning.coordinator.courses import course_of
 from wardian.learning.coordinator.keeping import RunKeeper, Standing
 from wardian.learning.coordinator.run import Run
 from wardian.learning.coordinator.service import CoordinatorService
-from wardian.learning.planned import planned_strategy
+from wardian.learning.coordinator.stages.trial import try_columns
 from wardian.learning.records import RecordDict
 from wardian.roles import start
 from wardian.roles.enclave_sealing import EnclaveSealing
@@ -35,7 +35,10 @@ def main(enclave: Enclave) -> int:
     def serve(host: HostSettings, plan: Consortium) -> None:
         uvloop.run(start.until_signalled(_serve(enclave, host, plan)))
 
-    trials = {"keeping": lambda host: _try_keeping(enclave, host)}
+    trials = {
+        "keeping": lambda host: _try_keeping(enclave, host),
+        "columns": lambda _: try_columns(),
+    }
     return start.run(enclave, ROLE, serve, kind=Consortium, trials=trials)
 
 
@@ -87,7 +90,7 @@ async def _serve(enclave: Enclave, host: HostSettings, plan: Consortium) -> None
         ticks=monotonic,
         tell=tell,
     )
-    course = Course(run, planned_strategy(plan, run=run.id, secret=run.secret))
+    course = course_of(run)
     most = len(plan.parties) + SPARE_CONNECTIONS
     service = CoordinatorService(
         {name: bytes.fromhex(party.key) for name, party in plan.parties.items()},

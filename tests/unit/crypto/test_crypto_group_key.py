@@ -12,6 +12,7 @@ from wardian.crypto.group_key import (
     GroupKeyMember,
 )
 from wardian.crypto.hpke import KEY_BYTES, HpkePrivateKey, hpke_seal
+from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SignatureKind, SigningKey
 from wardian.errors import AuthenticationFailed, FormatError, LocalProtocolError, PolicyDenied
 
@@ -218,3 +219,28 @@ def test_a_group_is_two_or_more_each_with_its_own_key():
         Group({"a": key}, use="test", run=b"r")
     with pytest.raises(LocalProtocolError):
         Group({"a": key, "b": key}, use="test", run=b"r")
+
+
+def test_a_member_whose_process_ended_goes_on_with_what_it_kept():
+    world = World()
+    deal = world.deal()
+    expected = world.members["p2"].key(world.shares, deal)
+    for name, signer in world.signers.items():
+        kept = world.members[name].kept
+        again = GroupKeyMember(world.group, name=name, signer=signer, kept=kept)
+        assert again.share == world.shares[name]
+        assert again.key(world.shares, deal) == expected
+
+
+@pytest.mark.parametrize("cut", [1, 100])
+def test_what_was_kept_belongs_to_one_member_and_one_run(cut):
+    world = World()
+    signer, kept = world.signers["p0"], world.members["p0"].kept.reveal()
+    with pytest.raises(FormatError, match="length"):
+        GroupKeyMember(world.group, name="p0", signer=signer, kept=Secret(kept[:-cut]))
+    foreign = world.members["p1"].kept.reveal()
+    for wrong in (foreign, foreign[:32] + kept[32:]):
+        with pytest.raises((FormatError, AuthenticationFailed)):
+            GroupKeyMember(world.group, name="p0", signer=signer, kept=Secret(wrong))
+    with pytest.raises(AuthenticationFailed):
+        GroupKeyMember(world.group_of(b"run 2"), name="p0", signer=signer, kept=Secret(kept))

@@ -93,15 +93,20 @@ async def test_who_does_not_train_is_left_out_and_named(tmp_path: Path) -> None:
     assert consort.news[-1].dropped.keys() == {"c"}
 
 
-async def test_below_the_threshold_there_is_no_round(tmp_path: Path) -> None:
+async def test_below_the_threshold_there_is_no_round(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     consort = Masked(tmp_path, quorum=3, rounds=1, attempts=2)
     parties = [
         asyncio.create_task(consort.party(n, refusing(1) if n in "cd" else None).attend())
         for n in NAMES
     ]
-    with pytest.raises(JobFailed, match="round 1: masking: advertised"):
+    with pytest.raises(JobFailed, match="round 1: no model can be made"):
         await consort.coordinate()
     assert await asyncio.gather(*parties) == [None] * 4
+    told = [each for each in caplog.records if each.getMessage() == "party.run-failed"]
+    assert len(told) == 4  # the parties hear why
+    assert all(each.fields["reason"].startswith("round 1: masking: advertised") for each in told)
 
 
 def steps_of(tmp_path: Path) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ from vertical_world import CLEAR, answers, by_network, digits, halves, noise
 from wardian.errors import ConfigError, FormatError, LocalProtocolError, PolicyDenied
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.records import RecordDict
+from wardian.learning.vertical.drawn import Drawn
 from wardian.learning.vertical.network.coordinator import SplitNetwork
 from wardian.learning.vertical.network.layers import Layers
 from wardian.learning.vertical.network.party import NetworkParty, labels_alone
@@ -29,7 +30,7 @@ def joined_logits(plan: NetworkPlan) -> np.ndarray:
     w = [first[0].weights[0], first[1].weights[0], *top.weights]
     b = [first[0].biases[0], first[1].biases[0], *top.biases]
     vw, vb = [np.zeros_like(each) for each in w], [np.zeros_like(each) for each in b]
-    chance = np.random.default_rng(plan.seed)
+    chance = Drawn(plan.seed)
     parts = list(halves(LEARNT).values())
 
     def forward(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,13 +7,30 @@ from pathlib import Path
 
 from wardian.errors import ConfigError
 from wardian.learning.app import ClientApp
+from wardian.learning.vertical.app import ColumnsApp
 
 
 def load_app(at: str) -> ClientApp:
+    """Return the ClientApp at FILE[:NAME]; ConfigError as `load_any_app`, or it is another one."""
+    return client_app(load_any_app(at))
+
+
+def client_app(app: ClientApp | ColumnsApp) -> ClientApp:
+    """Return `app` if it is a ClientApp.
+
+    Raises:
+        ConfigError: it brings columns: there is no whole model that it could try out or publish.
+    """
+    if isinstance(app, ColumnsApp):
+        raise ConfigError("--app: a ColumnsApp only takes part in a run; a ClientApp is needed")
+    return app
+
+
+def load_any_app(at: str) -> ClientApp | ColumnsApp:
     """Return the app at FILE[:NAME], by default the name `app`.
 
     Raises:
-        ConfigError: there is no such file, or it has no ClientApp of that name.
+        ConfigError: there is no such file, or it has no app of that name.
     """
     path, _, name = at.partition(":")
     spec = importlib.util.spec_from_file_location("wardian_party_app", path)
@@ -24,8 +41,8 @@ def load_app(at: str) -> ClientApp:
     sys.path.insert(0, str(Path(path).resolve().parent))
     spec.loader.exec_module(module)
     found = getattr(module, name or "app", None)
-    if not isinstance(found, ClientApp):
-        raise ConfigError(f"--app {at}: has no ClientApp called {name or 'app'!r}")
+    if not isinstance(found, ClientApp | ColumnsApp):
+        raise ConfigError(f"--app {at}: has no ClientApp or ColumnsApp called {name or 'app'!r}")
     return found
 
 

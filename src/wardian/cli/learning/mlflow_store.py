@@ -77,7 +77,7 @@ def write(lines: Sequence[RoundLine], plan: Consortium | None, *, place: Path, e
 
 def parameters(plan: Consortium) -> dict[str, str]:
     """Return what a plan says, by names such as "run.rounds"; of the parties only how many."""
-    tables: dict[str, Mapping[str, Any]] = {"strategy": plan.strategy, "app": plan.app}
+    tables: dict[str, Mapping[str, Any]] = {"strategy": plan.strategy or {}, "app": plan.app}
     for table, terms in {"run": plan.run, "privacy": plan.privacy, "masking": plan.masking}.items():
         tables[table] = {} if terms is None else msgspec.structs.asdict(terms)
     found = {f"{table}.{key}": value for table, of in tables.items() for key, value in of.items()}

@@ -16,10 +16,11 @@ from wardian.attestation.appraisal.policy_file import load_policy
 from wardian.attestation.collateral.pccs_source import open_source
 from wardian.cli.audit.source import parse_address
 from wardian.cli.files import path_option
+from wardian.cli.learning.apps import taking_part
 from wardian.cli.learning.arrays_file import write_arrays
 from wardian.cli.learning.history import HISTORY, encode_line
 from wardian.cli.learning.kept import forget_model, keep_model, kept_model
-from wardian.cli.learning.loading import load_app, setting
+from wardian.cli.learning.loading import client_app, load_any_app, setting
 from wardian.cli.learning.publication import demand_publishable
 from wardian.cli.learning.publish import publish_model, publish_option
 from wardian.cli.learning.telling import told
@@ -31,7 +32,6 @@ from wardian.learning.arrays import ArrayRecord
 from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
-from wardian.learning.party.planned import planned_app
 from wardian.learning.party.resident import Party
 from wardian.learning.planned import verify_plan
 from wardian.learning.records import ConfigRecord
@@ -39,7 +39,9 @@ from wardian.learning.records import ConfigRecord
 
 @click.command()
 @click.argument("name")
-@click.option("--app", "app_at", required=True, metavar="FILE[:NAME]", help="Your ClientApp.")
+@click.option(
+    "--app", "app_at", required=True, metavar="FILE[:NAME]", help="Your ClientApp, or ColumnsApp."
+)
 @click.option("--aggregator", required=True, metavar="HOST:PORT")
 @click.option("--consortium", type=path_option, required=True, help="What you agreed to.")
 @click.option("--policy", type=path_option, required=True, help="What the aggregator has to be.")
@@ -51,7 +53,9 @@ from wardian.learning.records import ConfigRecord
     "--set", "given", multiple=True, metavar="KEY=VALUE", help="For your app: node_config."
 )
 @click.option("--pccs", metavar="URL", help="Where the vendor's statements come from (hardware).")
-@click.option("-o", "--out", type=path_option, help="Write the model here, in the clear (.npz).")
+@click.option(
+    "-o", "--out", type=path_option, help="Write what is yours here, in the clear (.npz)."
+)
 @publish_option
 @click.option(
     "--publish-version",
@@ -89,9 +93,10 @@ def party(
     signer = read_owner_key(key, passphrase_file)
     if signer.public.hex() != plan.parties[name].key:
         raise ConfigError(f"{key}: is not the key that {consortium} names for {name!r}")
-    app = load_app(app_at)
+    app = load_any_app(app_at)
     if publish is not None:
-        demand_publishable(app, publish)
+        demand_publishable(client_app(app), publish)
+    handler, outcome = taking_part(app, plan, name=name, signer=signer)
     demanded = load_policy(settings.read(policy), name=str(policy))
     source = open_source(CollateralPlace(pccs=pccs))
     address = resolve(*parse_address(aggregator, what="aggregator"))[0]
@@ -114,25 +119,27 @@ def party(
             click.echo(each)
 
     node_config = ConfigRecord(dict(setting(each) for each in given))
+
+    def keep(model: ArrayRecord) -> None:
+        _keep(model, out=out, state=None if publish is None else state, name=plan.name)
+
     with _one_of(state):
         memory = MemoryFile(state)
-        taking_part = Party(
+        resident = Party(
             name,
-            planned_app(app, plan, signer=signer),
+            handler,
             dial=dial,
             memory=memory,
             run_config=ConfigRecord(plan.app),
             node_config=node_config,
             tell=tell,
+            keep=keep,
+            outcome=outcome,
         )
         kept = kept_model(state, name=plan.name) if publish is not None else None
-        model = kept or _attend(taking_part)
-        if publish is not None and kept is None:
-            keep_model(state, model, name=plan.name)
-        if out is not None:
-            with out.open("wb") as file:
-                write_arrays(file, model)
-            click.echo(f"{out}: written")
+        model = kept or _attend(resident)
+        if kept is not None:
+            _keep(kept, out=out, state=None, name=plan.name)
         if publish is not None:
             context = Context(
                 party=name,
@@ -141,17 +148,32 @@ def party(
                 state=dict(memory.load().state),
             )
             publish_model(
-                app, model, context, directory=publish, name=plan.name, version=publish_version
+                client_app(app),
+                model,
+                context,
+                directory=publish,
+                name=plan.name,
+                version=publish_version,
             )
             forget_model(state)
 
 
-def _attend(taking_part: Party) -> ArrayRecord:
-    model = asyncio.run(taking_part.attend())
+def _attend(resident: Party) -> ArrayRecord:
+    model = asyncio.run(resident.attend())
     if model is None:
         raise JobFailed("the run failed; see the log")
     click.echo(f"the run is over: {len(model)} arrays, {model.nbytes:,} bytes")
     return model
+
+
+def _keep(model: ArrayRecord, *, out: Path | None, state: Path | None, name: str) -> None:
+    """Write `model` to `out`, and, sealed, to `state` until it is published."""
+    if state is not None:
+        keep_model(state, model, name=name)
+    if out is not None:
+        with out.open("wb") as file:
+            write_arrays(file, model)
+        click.echo(f"{out}: written")
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ from wardian._internal import settings
 from wardian._internal.consortium import Consortium, PartyTerms
 from wardian.cli.files import path_option
 from wardian.cli.learning.arrays_file import write_arrays
+from wardian.cli.learning.columns import try_columns
 from wardian.cli.learning.history import HISTORY, encode_line
 from wardian.cli.learning.kept import forget_model, keep_model
-from wardian.cli.learning.loading import load_app
+from wardian.cli.learning.loading import client_app, load_any_app
 from wardian.cli.learning.publication import demand_publishable
 from wardian.cli.learning.publish import publish_model, publish_option
 from wardian.cli.learning.telling import told
@@ -28,7 +29,9 @@ from wardian.learning.simulation import RoundResult, simulate
 
 
 @click.command("simulate")
-@click.option("--app", "app_at", required=True, metavar="FILE[:NAME]", help="Your ClientApp.")
+@click.option(
+    "--app", "app_at", required=True, metavar="FILE[:NAME]", help="Your ClientApp, or ColumnsApp."
+)
 @click.option("--consortium", type=path_option, required=True, help="The plan to try.")
 @click.option("--parties", type=click.IntRange(1, 100_000), help="Instead of the plan's.")
 @click.option("--rounds", type=click.IntRange(1, 1_000_000), help="Instead of the plan's.")
@@ -47,9 +50,16 @@ def simulate_run(
     """Try a plan with all parties in this process: same app, same strategy, no protection.
 
     Each party's node_config has `partition-id`, from 0, and `num-partitions`. `wardian fl report`
-    shows what came of it. With --publish the model is there alone, sealed; else it is in OUT.
+    shows what came of it. With --publish the model is there alone, sealed; else it is in OUT. Of a
+    plan with columns OUT has what each party has, in NAME.npz.
     """
-    plan, app = settings.load(consortium, Consortium), load_app(app_at)
+    plan, given = settings.load(consortium, Consortium), load_any_app(app_at)
+    if plan.strategy is None:
+        if (parties, rounds, publish) != (None, None, None):
+            raise ConfigError("--parties, --rounds and --publish are for a plan with a [strategy]")
+        try_columns(given, plan, out)
+        return
+    app = client_app(given)
     if publish is not None:
         demand_publishable(app, publish)
     if parties is not None:
@@ -93,7 +103,7 @@ def _of_so_many(plan: Consortium, number: int) -> Consortium:
     """Return `plan` with other parties, so many; their keys are numbers."""
     named = {f"party-{place}": PartyTerms(key=f"{place + 1:064x}") for place in range(number)}
     run = msgspec.structs.replace(plan.run, quorum=min(plan.run.quorum, number))
-    strategy = {key: value for key, value in plan.strategy.items() if key != "parties"}
+    strategy = {key: value for key, value in (plan.strategy or {}).items() if key != "parties"}
     return msgspec.structs.replace(plan, parties=named, run=run, strategy=strategy, initial=None)
 
 

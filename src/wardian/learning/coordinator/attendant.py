@@ -52,6 +52,7 @@ class Attendant:
         question: Callable[[], Question | None],
         answered: Answered,
         known: Callable[[str], None],
+        max_bytes: int,
     ) -> None:
         """Speak with `party` on `stream`.
 
@@ -61,8 +62,10 @@ class Attendant:
             question: what is asked at present, if anything is.
             answered: told of every answer.
             known: told when the party has the outcome of the run.
+            max_bytes: the largest answer that any question asks for: so much is read of one that
+                comes too late.
         """
-        self.party = party
+        self.party, self._max_bytes = party, max_bytes
         self._stream = stream
         self._question, self._answered, self._known = question, answered, known
         self._turn = asyncio.Lock()
@@ -118,7 +121,7 @@ class Attendant:
         """Take in one answer, if it is wanted."""
         question = self._question()
         if question is None or question.number != answer.number:
-            await self._drain(content_bytes(answer.records), question)
+            await self._drain(content_bytes(answer.records))
             await self._reply(Unwanted(number=answer.number, reason="its time is over"))
             return
         staged = None if answer.error else await self._staged(question, answer)
@@ -141,10 +144,9 @@ class Attendant:
             staged.drop()
             raise
 
-    async def _drain(self, size: int, question: Question | None) -> None:
+    async def _drain(self, size: int) -> None:
         """Read past the content of an answer that nobody waits for, if it is not too much."""
-        most = question.wanted.max_bytes if question is not None else CHUNK_BYTES
-        if size > most:
+        if size > self._max_bytes:
             raise PolicyDenied("an answer that was not asked for", rule="size")
         while size > 0:
             size -= len(await self._stream.receive(most=CHUNK_BYTES, timeout_s=CHUNK_S))

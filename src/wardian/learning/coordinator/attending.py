@@ -39,17 +39,18 @@ LINGER_S: Final = 60.0
 class Attending:
     """The parties of one run that are here."""
 
-    def __init__(self, run: bytes, *, ticks: Monotonic, tell: Tell) -> None:
+    def __init__(self, run: bytes, *, max_bytes: int, ticks: Monotonic, tell: Tell) -> None:
         """Nobody is here.
 
         Args:
             run: 32 bytes that name it.
+            max_bytes: the largest answer that any question asks for.
             ticks: seconds that never go back.
             tell: told of what happens.
         """
         self.round = 0
         """The newest round that is complete, here: who has seen more is refused."""
-        self._run, self._ticks, self._tell = run, ticks, tell
+        self._run, self._max_bytes, self._ticks, self._tell = run, max_bytes, ticks, tell
         self._here: dict[str, Attendant] = {}
         self._question: Question | None = None
         self._head = b""
@@ -84,6 +85,7 @@ class Attending:
             question=lambda: self._question,
             answered=self._answered,
             known=self._knows,
+            max_bytes=self._max_bytes,
         )
         self._here[party] = attendant
         self.say("party.here", party=party)

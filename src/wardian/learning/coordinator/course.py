@@ -30,6 +30,14 @@ from wardian.learning.strategies.strategy import Strategy
 _PLACES: Final = {MessageType.QUERY: 0, MessageType.TRAIN: 1, MessageType.EVALUATE: 2}
 
 
+class _Failed(JobFailed):
+    """The parties are `told` why, maybe in words of one of them; the host, who logs, is not."""
+
+    def __init__(self, message: str, *, told: str) -> None:
+        super().__init__(message)
+        self.told = told
+
+
 class Course:
     """Federated rounds, for whoever attends."""
 
@@ -61,7 +69,8 @@ class Course:
             while standing.round < self._run.plan.run.rounds:
                 standing = await self._one_round(standing)
         except (JobFailed, PolicyDenied) as err:
-            await self._run.finish(str(err)[:MAX_REASON], {})
+            told = err.told if isinstance(err, _Failed) else str(err)
+            await self._run.finish(told[:MAX_REASON], {})
             raise
         model = whole(standing.model)
         await self._run.finish(None, dict.fromkeys(self._run.plan.parties, model))
@@ -81,7 +90,8 @@ class Course:
             wanted=first_wanted(self._strategy, max_bytes=plan.run.max_update_bytes),
         ) as (question, outcome):
             if not outcome.stands:
-                raise JobFailed(f"{giver} gave no first model: {outcome.dropped.get(giver, '')}")
+                none = f"{giver} gave no first model"
+                raise _Failed(none, told=f"{none}: {outcome.dropped.get(giver, '')}")
             model = question.answers[giver].content()["arrays"]
         if not isinstance(model, ArrayRecord):
             raise JobFailed(f"{giver} gave no first model")
@@ -94,7 +104,7 @@ class Course:
 
     async def _one_round(self, standing: Standing) -> Standing:
         run, number = self._run, standing.round + 1
-        terms, why = run.plan.run, ""
+        terms, why, seen = run.plan.run, "", ""
         for attempt in range(1, terms.attempts + 1):
             await run.gather()
             chosen = cohort(
@@ -105,11 +115,11 @@ class Course:
                 kept = await self._train(run.standing or standing, number, chosen)
                 if kept is not None:
                     return kept
-                why = f"fewer than {terms.quorum} parties answered"
+                why = seen = f"fewer than {terms.quorum} parties answered"
             except (FormatError, JobFailed) as err:  # no model can be made of these answers
-                why = str(err)[:MAX_REASON]
+                why, seen = str(err)[:MAX_REASON], "no model can be made of the answers"
             run.attending.say("round.failed", round=number, attempt=attempt, reason=why)
-        raise JobFailed(f"round {number}: {why}")
+        raise _Failed(f"round {number}: {seen}", told=f"round {number}: {why}")
 
     async def _train(
         self, standing: Standing, number: int, parties: tuple[str, ...]

@@ -69,7 +69,9 @@ class Run:
         self.standing = keeper.load()
         self.id = secrets.token_bytes(32) if self.standing is None else self.standing.run
         self.secret = Secret.random(32) if self.standing is None else self.standing.secret
-        self.attending = Attending(self.id, ticks=ticks, tell=tell)
+        self.attending = Attending(
+            self.id, max_bytes=plan.run.max_update_bytes, ticks=ticks, tell=tell
+        )
         if self.standing is not None:
             self.attending.round = self.standing.round
 

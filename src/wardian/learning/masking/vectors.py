@@ -146,8 +146,9 @@ def verify_masking(plan: Consortium, *, records: tuple[str, ...]) -> None:
         ConfigError: names the setting.
     """
     if records != (ARRAYS,):
+        named = (plan.strategy or {}).get("name")
         raise ConfigError(
-            f"`strategy.name` is {plan.strategy['name']!r}, which takes more from parties than "
+            f"`strategy.name` is {named!r}, which takes more from parties than "
             "their arrays, and `masking` sums those alone: leave out one of the two"
         )
     if plan.run.sample != 1.0:

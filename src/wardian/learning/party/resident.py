@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from wardian._internal.log import event
-from wardian.errors import PeerProtocolError, TransportError, WardianError
+from wardian.errors import PeerProtocolError, WardianError
 from wardian.learning.app import Context, Handler
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.content import specs_of
@@ -42,6 +42,15 @@ LONGEST_PAUSE_S: Final = 15.0
 MAX_REASON: Final = 200
 
 
+Outcome = Callable[[RecordDict, Context], ArrayRecord | None]
+"""Returns what a party has of a run that is over, of what it is told then and what it kept."""
+
+
+def told_model(content: RecordDict, _: Context) -> ArrayRecord | None:
+    """Return the model that all parties are told; None if there is none."""
+    return content.array_records.get("arrays")
+
+
 class Party:
     """One party of a consortium."""
 
@@ -55,6 +64,8 @@ class Party:
         run_config: ConfigRecord | None = None,
         node_config: ConfigRecord | None = None,
         tell: Callable[[RoundLine], None] = lambda _: None,
+        keep: Callable[[ArrayRecord], None] = lambda _: None,
+        outcome: Outcome = told_model,
     ) -> None:
         """Attend as `name`.
 
@@ -66,6 +77,9 @@ class Party:
             run_config: what the parties agreed to, of `[app]`.
             node_config: the party's own settings.
             tell: told what became of each round.
+            keep: given what the party has of the run; once it returns, the coordinator need not
+                have it any more.
+            outcome: returns what the party has when a run is over.
 
         Raises:
             ConfigError: its memory is damaged.
@@ -74,10 +88,12 @@ class Party:
         self._file, self._memory = memory, memory.load()
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
-        self._tell = tell
+        self._tell, self._keep, self._outcome = tell, keep, outcome
+        self._under_way: tuple[int, asyncio.Future[Memory | str]] | None = None
+        """What the app is at work on: one question at a time, whatever becomes of connections."""
 
     async def attend(self) -> ArrayRecord | None:
-        """Return the model of the run when it is over; None if the run failed.
+        """Return what the party has of the run when it is over; None if the run failed.
 
         A coordinator that is away is waited for; one that is not what it has to be is refused.
 
@@ -106,8 +122,7 @@ class Party:
             if over.failure is not None:
                 event(log, "party.run-failed", level=logging.ERROR, reason=over.failure)
                 return None
-            model = content["arrays"]
-            return model if isinstance(model, ArrayRecord) else None
+            return self._outcome(content, self._context())
 
     async def _converse(self, link: CoordinatorLink) -> tuple[Over, RecordDict]:
         """Answer until the run is over."""
@@ -117,6 +132,10 @@ class Party:
             said, content = await self._while_alive(link)
             if isinstance(said, Over):
                 self._remember(self._memory.seen(said))
+                if said.failure is None:
+                    model = self._outcome(content, self._context())
+                    if model is not None:
+                        self._keep(model)
                 await link.say(Known())
                 return said, content
             if isinstance(said, Ask):
@@ -130,30 +149,33 @@ class Party:
     async def _while_alive(self, link: CoordinatorLink) -> tuple[object, RecordDict]:
         """Return what the coordinator says next, saying meanwhile that this party is there."""
         heard = asyncio.ensure_future(link.hear())
-        return await self._meanwhile(link, heard)
+        try:
+            return await self._meanwhile(link, heard)
+        finally:
+            heard.cancel()
 
     async def _meanwhile(self, link: CoordinatorLink, work: "asyncio.Future[T]") -> "T":
-        try:
-            while True:
-                done, _ = await asyncio.wait({work}, timeout=STILL_S)
-                if done:
-                    return work.result()
-                await link.say(Still())
-        finally:
-            work.cancel()
+        while True:
+            done, _ = await asyncio.wait({work}, timeout=STILL_S)
+            if done:
+                return work.result()
+            await link.say(Still())
 
     async def _answer(self, link: CoordinatorLink, ask: Ask, content: RecordDict) -> None:
-        if self._memory.number != ask.number:
-            worked = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
-            try:
-                memory = await self._meanwhile(link, worked)
-            except TransportError:
-                await asyncio.wait({worked})  # a thread cannot be stopped; its outcome is lost
-                raise
-            if isinstance(memory, str):
-                await link.say(Answer(number=ask.number, error=memory))
+        while self._memory.number != ask.number:
+            if self._under_way is None:
+                begun = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
+                self._under_way = ask.number, begun
+            number, work = self._under_way
+            made = await self._meanwhile(link, work)  # goes on if this connection ends
+            self._under_way = None
+            if isinstance(made, Memory):
+                self._remember(
+                    replace(self._memory, number=number, answer=made.answer, state=made.state)
+                )
+            elif number == ask.number:
+                await link.say(Answer(number=ask.number, error=made))
                 return
-            self._remember(memory)
         answer = self._memory.answer
         await link.say(Answer(number=ask.number, records=specs_of(answer)), answer)
 
@@ -162,12 +184,7 @@ class Party:
         metadata = Metadata(
             run=ask.run.hex(), round=ask.round, party=self.name, message_type=ask.kind
         )
-        context = Context(
-            party=self.name,
-            run_config=self._run_config,
-            node_config=self._node_config,
-            state=dict(self._memory.state),
-        )
+        context = self._context()
         try:
             reply = self._app(Message(content, metadata=metadata), context)
         except WardianError as err:  # says what is wrong; to this party's own log alone
@@ -181,6 +198,14 @@ class Party:
             return reply.error
         return replace(
             self._memory, number=ask.number, answer=reply.content, state=dict(context.state)
+        )
+
+    def _context(self) -> Context:
+        return Context(
+            party=self.name,
+            run_config=self._run_config,
+            node_config=self._node_config,
+            state=dict(self._memory.state),
         )
 
     def _remember(self, memory: Memory) -> None:

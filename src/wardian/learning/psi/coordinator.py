@@ -118,6 +118,19 @@ class PsiCoordinator:
         return RecordDict({POSITIONS: ArrayRecord({POSITIONS: found})})
 
     @property
+    def found(self) -> NDArray[Any]:
+        """Where the records stand that all parties have: (records, parties) int64, to be kept.
+
+        Raises:
+            LocalProtocolError: a party's tags are missing yet.
+        """
+        return self._intersected()
+
+    def go_on(self, found: NDArray[Any]) -> None:
+        """Go on from what was `found`, and kept: the same answers, without tags."""
+        self._positions = found
+
+    @property
     def size(self) -> int:
         """How many records all parties have; LocalProtocolError before every party's tags."""
         return len(self._intersected())

@@ -22,8 +22,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from wardian._internal import wire
+from wardian.crypto.group_key import KEPT_BYTES
 from wardian.crypto.secret import Secret
 from wardian.crypto.signing import Signer
 from wardian.errors import (
@@ -33,16 +35,16 @@ from wardian.errors import (
     LocalProtocolError,
 )
 from wardian.learning.arrays import ArrayRecord
+from wardian.learning.psi.messages import ANSWER, REQUEST, SETUP
 from wardian.learning.psi.party import PsiMember
 from wardian.learning.psi.tags import tags
 from wardian.learning.psi.terms import PsiTerms
 from wardian.learning.received import array_of
 from wardian.learning.records import RecordDict
 
-SETUP: Final = "setup"
-REQUEST: Final = "request"
-ANSWER: Final = "answer"
 MAC_BYTES: Final = 32
+BLINDING_BYTES: Final = 32
+"""Of a number that blinds: a scalar of P-256."""
 _LABEL: Final = "wardian psi ecdh v1"
 _EXACT: Final = 1e-9
 """False positives that the library's other structures may have; the one used here has none."""
@@ -64,6 +66,7 @@ class EcdhParty(PsiMember):
         signer: Signer,
         identifiers: Sequence[str] | Sequence[bytes],
         runs_before: int,
+        kept: Secret | None = None,
     ) -> None:
         """Take part as `name`; see `PsiMember`.
 
@@ -78,6 +81,7 @@ class EcdhParty(PsiMember):
             signer=signer,
             identifiers=identifiers,
             runs_before=runs_before,
+            kept=None if kept is None else Secret(kept.reveal()[:KEPT_BYTES]),
         )
         if len(terms.parties) != 2:
             raise ConfigError("psi: ecdh is for two parties")
@@ -87,9 +91,23 @@ class EcdhParty(PsiMember):
         except UnicodeDecodeError as err:
             raise ConfigError("psi: ecdh takes identifiers that are UTF-8") from err
         self._library = _library()
-        self._client = self._library.client.CreateWithNewKey(True)  # noqa: FBT003 (the library's)
-        self._server = self._library.server.CreateWithNewKey(True)  # noqa: FBT003
+        client, server = self._library.client, self._library.server
+        if kept is None:
+            self._client = client.CreateWithNewKey(True)  # noqa: FBT003 (the library's)
+            self._server = server.CreateWithNewKey(True)  # noqa: FBT003
+        else:
+            blinding = kept.reveal()[KEPT_BYTES:]
+            self._client = client.CreateFromKey(blinding[:BLINDING_BYTES], True)  # noqa: FBT003
+            self._server = server.CreateFromKey(blinding[BLINDING_BYTES:], True)  # noqa: FBT003
         self._agreed: Secret | None = None
+
+    @property
+    @override
+    def kept(self) -> Secret:
+        """See `PsiMember`; with it, the two numbers that blind."""
+        numbers = (self._client.GetPrivateKeyBytes(), self._server.GetPrivateKeyBytes())
+        whole = b"".join(bytes(each).rjust(BLINDING_BYTES, b"\0") for each in numbers)
+        return Secret(super().kept.reveal() + whole)
 
     def begin(self, content: RecordDict) -> None:
         """Take in the deal, with all shares: the key of this run.

@@ -17,8 +17,10 @@ def refuse_duplicates(tags: NDArray[Any]) -> None:
         FormatError: two are.
     """
     first = np.sort(tags[:, 0])
-    if (first[1:] == first[:-1]).any() and len(np.unique(tags, axis=0)) < len(tags):
-        raise FormatError("tags: one is there twice")
+    if (first[1:] == first[:-1]).any():
+        whole = tags[np.lexsort((tags[:, 1], tags[:, 0]))]
+        if (whole[1:] == whole[:-1]).all(axis=1).any():
+            raise FormatError("tags: one is there twice")
 
 
 def intersect(sets: Sequence[NDArray[Any]]) -> NDArray[Any]:

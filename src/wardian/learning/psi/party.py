@@ -30,6 +30,7 @@ class PsiMember:
         signer: Signer,
         identifiers: Sequence[str] | Sequence[bytes],
         runs_before: int,
+        kept: Secret | None = None,
     ) -> None:
         """Take part as `name`.
 
@@ -41,6 +42,7 @@ class PsiMember:
             identifiers: of its records, each once.
             runs_before: how many runs under `terms` this party has taken part in; that this one is
                 counted before it begins is the caller's.
+            kept: of this same run, from before the process ended; see there.
 
         Raises:
             PolicyDenied: no run is left, the party takes no part, or it has more identifiers than
@@ -52,7 +54,12 @@ class PsiMember:
         terms.demand_size(name, len(identifiers))
         self._terms, self._name = terms, name
         self._identifiers = encoded(identifiers)
-        self._member = GroupKeyMember(terms.group(run), name=name, signer=signer)
+        self._member = GroupKeyMember(terms.group(run), name=name, signer=signer, kept=kept)
+
+    @property
+    def kept(self) -> Secret:
+        """What this party needs to go on with this run. Only for its own disk."""
+        return self._member.kept
 
     @override
     def __repr__(self) -> str:

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from wardian._internal import wire
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, PolicyDenied
+from wardian.learning.vertical.drawn import normals
 
 _LABEL: Final = "wardian label noise v1"
-_STEP: Final = 2.0**-53
 
 
 class Protection(Protocol):
@@ -112,10 +112,7 @@ class LabelNoise:
         return noised
 
     def _normal(self, number: int, errors: NDArray[Any]) -> NDArray[Any]:
-        """Return standard normal numbers of SHAKE256 of the seed (Box and Muller 1958)."""
+        """Return standard normal numbers of SHAKE256 of the seed."""
         parts = self._seed.reveal(), number.to_bytes(8, "big"), errors.tobytes()
         raw = hashlib.shake_256(wire.fields(_LABEL, *parts)).digest(16 * errors.size)
-        words = (np.frombuffer(raw, "<u8") >> np.uint64(11)).reshape(2, -1)
-        radius = np.sqrt(-2 * np.log((words[0] + np.uint64(1)) * _STEP))  # of (0, 1]
-        normal: NDArray[Any] = radius * np.cos(2 * np.pi * (words[1] * _STEP))
-        return normal.reshape(errors.shape)
+        return normals(raw).reshape(errors.shape)

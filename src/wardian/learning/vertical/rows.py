@@ -58,6 +58,12 @@ def own_labels(labels: NDArray[Any], *, rows: int) -> NDArray[Any]:
     return found
 
 
+def kinds_of(labels: NDArray[Any]) -> set[float]:
+    """Return each number that `labels`, (records,), has, once."""
+    ordered = np.sort(labels)
+    return set(ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]].tolist())
+
+
 class Gathered(Generic[T]):
     """What each party sent, once: a repetition changes nothing.
 

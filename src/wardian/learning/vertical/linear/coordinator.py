@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,7 @@ class EmbeddingsRegression:
         self._partials: Gathered[NDArray[Any]] = Gathered(parties)
         self._labels: NDArray[Any] | None = None
         self._begun: Head | None = None
+        self._steepness = 0.0
 
     def start(self, party: str, content: RecordDict) -> None:
         """Take in what `LinearParty.start` returned.
@@ -149,6 +150,7 @@ class EmbeddingsRegression:
         """
         steepness = self._plan.steepness(sum(self._curvatures.all().values()))
         self._begun = Head(_known(self._labels), self._plan, steepness=steepness)
+        self._steepness = steepness
         about = {STEEPNESS: steepness, L2: self._plan.l2}
         return RecordDict({name: ConfigRecord({name: value}) for name, value in about.items()})
 
@@ -184,6 +186,40 @@ class EmbeddingsRegression:
         head.step(noised)
         self._partials.clear()
         return RecordDict({ERRORS: ArrayRecord({ERRORS: noised})})
+
+    STATE: ClassVar = ("head", "head-about")
+    """Names of the records of `state`."""
+
+    def state(self) -> RecordDict:
+        """Return all that it knows between two rounds, but for the labels."""
+        head = self._head()
+        arrays = {"weights": head.descent.weights, "ahead": head.descent.ahead, "sums": head.sums}
+        about = {"over": head.over, "rounds": head.rounds, "steepness": self._steepness}
+        return RecordDict({"head": ArrayRecord(arrays), "head-about": ConfigRecord(about)})
+
+    def restore(self, state: RecordDict, labels: NDArray[Any]) -> None:
+        """Go on from what `state` returned, with the same labels.
+
+        Raises:
+            FormatError: it is none.
+        """
+        about = state["head-about"]
+        if not isinstance(about, ConfigRecord):
+            raise FormatError("regression: its state is damaged")
+        self._labels, self._steepness = labels, float(about["steepness"])  # type: ignore[arg-type]
+        head = Head(labels, self._plan, steepness=self._steepness)
+        found = {
+            name: array_of(state, "head", name, dtype="float64", shape=(1,))
+            for name in ("weights", "ahead")
+        }
+        rounds = int(about["rounds"])  # type: ignore[arg-type]
+        head.descent.go_on(found["weights"], found["ahead"], rounds)
+        head.over, head.rounds = bool(about["over"]), rounds
+        sums = state.array_records["head"]["sums"]  # infinite before the first round
+        if sums.shape != labels.shape:
+            raise FormatError("regression: its state is damaged")
+        head.sums = sums
+        self._begun = head
 
     def model(self) -> LinearModel:
         """Return the finished model's common part."""

@@ -23,6 +23,7 @@ from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, FormatError
 from wardian.learning.vertical.chances import chance
 from wardian.learning.vertical.noise import LabelNoise, NoiseTerms
+from wardian.learning.vertical.rows import kinds_of
 
 
 class Loss(StrEnum):
@@ -98,6 +99,15 @@ class Descent:
         root = math.sqrt(l2 / steepness)
         self._most, self._steps = (1 - root) / (1 + root), 0
 
+    @property
+    def steps(self) -> int:
+        """How many it made."""
+        return self._steps
+
+    def go_on(self, weights: NDArray[Any], ahead: NDArray[Any], steps: int) -> None:
+        """Go on where it was after so many steps."""
+        self.weights, self.ahead, self._steps = weights, ahead, steps
+
     def step(self, slope: NDArray[Any]) -> None:
         """Go one step against `slope`, the derivative at `ahead`."""
         reached = self.ahead - self._rate * slope
@@ -135,11 +145,13 @@ class Head:
     """Labels, the intercept, and how far the sums still move.
 
     Attributes:
+        descent: of the intercept.
         over: whether it has converged, or made as many rounds as it may.
         rounds: steps made.
+        sums: of each record, (records,), when the errors were computed last.
     """
 
-    __slots__ = ("_descent", "_labels", "_plan", "_sums", "over", "rounds")
+    __slots__ = ("_labels", "_plan", "descent", "over", "rounds", "sums")
 
     def __init__(self, labels: NDArray[Any], plan: LinearPlan, *, steepness: float) -> None:
         """Hold `labels`, (records,) float64.
@@ -147,30 +159,30 @@ class Head:
         Raises:
             FormatError: they are not what the loss needs.
         """
-        if plan.loss is Loss.LOGISTIC and set(np.unique(labels)) != {0.0, 1.0}:
+        if plan.loss is Loss.LOGISTIC and kinds_of(labels) != {0.0, 1.0}:
             raise FormatError("labels: 0 and 1 are needed, both, and nothing else")
         self._labels, self._plan = labels, plan
-        self._descent = Descent(1, steepness=steepness, l2=plan.l2)
-        self._sums = np.full(len(labels), math.inf)
+        self.descent = Descent(1, steepness=steepness, l2=plan.l2)
+        self.sums = np.full(len(labels), math.inf)
         self.over, self.rounds = False, 0
 
     @property
     def intercept(self) -> float:
         """The intercept."""
-        return float(self._descent.weights[0])
+        return float(self.descent.weights[0])
 
     def errors(self, partials: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Return what the sums of `partials`, one of each block, are wrong by: (records,)."""
-        sums = sum(partials[1:], start=partials[0]) + self._descent.ahead[0]
-        moved = np.abs(sums - self._sums).max()
-        self._sums = sums
+        sums = sum(partials[1:], start=partials[0]) + self.descent.ahead[0]
+        moved = np.abs(sums - self.sums).max()
+        self.sums = sums
         self.over = bool(moved <= self._plan.tolerance * max(1.0, float(np.abs(sums).max())))
         errors: NDArray[Any] = predicted(self._plan.loss, sums) - self._labels
         return errors
 
     def step(self, errors: NDArray[Any]) -> None:
         """Move the intercept by `errors`, as they were told to the blocks."""
-        self._descent.step(np.array([errors.mean()]))
+        self.descent.step(np.array([errors.mean()]))
         self.rounds += 1
         self.over = self.over or self.rounds >= self._plan.rounds
 

@@ -9,7 +9,7 @@ from wardian.errors import LocalProtocolError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.received import array_of, setting_of
 from wardian.learning.records import RecordDict
-from wardian.learning.vertical.linear.descent import Block, curvature
+from wardian.learning.vertical.linear.descent import Block, Descent, curvature
 from wardian.learning.vertical.linear.messages import (
     CURVATURE,
     ERRORS,
@@ -77,6 +77,23 @@ class LinearParty:
         """
         shape = (len(self._features),)
         self._begun().step(array_of(content, ERRORS, ERRORS, dtype="float64", shape=shape))
+
+    @property
+    def descent(self) -> Descent:
+        """Where its coefficients are, to be kept.
+
+        Raises:
+            LocalProtocolError: the regression has not begun.
+        """
+        return self._begun().descent
+
+    def go_on(self, weights: NDArray[Any], ahead: NDArray[Any], steps: int) -> None:
+        """Go on where its coefficients were, once it has begun."""
+        self.descent.go_on(weights, ahead, steps)
+
+    def keep_weights(self, weights: NDArray[Any]) -> None:
+        """Go on with finished coefficients, (columns,)."""
+        self._weights = weights
 
     def take_weights(self, content: RecordDict) -> None:
         """Take in its coefficients, which the enclave computed of its columns.

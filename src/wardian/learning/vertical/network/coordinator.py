@@ -1,7 +1,7 @@
 """The coordinator's side of a split network: the labels, the last layers, and the order."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from wardian.errors import FormatError, LocalProtocolError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.received import array_of
-from wardian.learning.records import RecordDict
+from wardian.learning.records import ConfigRecord, RecordDict
 from wardian.learning.vertical.chances import chances
+from wardian.learning.vertical.drawn import Drawn
 from wardian.learning.vertical.network.layers import Layers
 from wardian.learning.vertical.network.messages import EMBEDDING, LABELS, ROWS, SLOPES
 from wardian.learning.vertical.network.plan import NetworkPlan
 from wardian.learning.vertical.noise import Protection
-from wardian.learning.vertical.rows import Gathered, one_length
+from wardian.learning.vertical.rows import Gathered, kinds_of, one_length
 
 
 class SplitNetwork:
@@ -37,14 +38,14 @@ class SplitNetwork:
             FormatError: it has no labels, or one that is no class of the plan.
         """
         labels = array_of(content, LABELS, LABELS, dtype="float64", shape=(None,))
-        if not len(labels) or not set(np.unique(labels)) <= set(range(plan.classes)):
+        if not len(labels) or not kinds_of(labels) <= set(range(plan.classes)):
             raise FormatError(f"labels: each is a class, 0 to {plan.classes - 1}")
         self._plan, self._protection = plan, protection
         self._target = np.eye(plan.classes)[labels.astype(np.int64)]  # (records, classes)
         self._embeddings: Gathered[NDArray[Any]] = Gathered(list(plan.embeddings))
         width = sum(plan.embeddings.values())
         self._layers = Layers((width, *plan.hidden, plan.classes), bent=False, seed=plan.seed)
-        self._chance = np.random.default_rng(plan.seed)
+        self._drawn = Drawn(plan.seed)
         self._epoch, self._left, self._number = -1, np.empty(0, np.int64), 0
         self._rows = self._next()
         self._slopes: dict[str, NDArray[Any]] = {}
@@ -57,10 +58,47 @@ class SplitNetwork:
     def _next(self) -> NDArray[Any]:
         """Return the next records to learn from; each once an epoch, in an order of its own."""
         if not len(self._left):
-            self._left = self._chance.permutation(len(self._target))
+            self._left = self._drawn.permutation(len(self._target))
             self._epoch += 1
         rows, self._left = np.split(self._left, [self._plan.batch])
         return rows
+
+    STATE: ClassVar = ("last-layers", "order")
+    """Names of the records of `state`."""
+
+    def state(self) -> RecordDict:
+        """Return all that it knows between two steps, but for the labels."""
+        order = {"epoch": self._epoch, "left": len(self._left), "number": self._number}
+        return RecordDict(
+            {"last-layers": ArrayRecord(self._layers.state()), "order": ConfigRecord(order)}
+        )
+
+    def restore(self, state: RecordDict) -> None:
+        """Go on from what `state` returned, of the same plan and labels.
+
+        Raises:
+            FormatError: it is none.
+        """
+        layers, order = state["last-layers"], state["order"]
+        if not isinstance(layers, ArrayRecord) or not isinstance(order, ConfigRecord):
+            raise FormatError("network: its state is damaged")
+        self.restore_layers(layers)
+        epoch, left, self._number = (
+            int(order[name])  # type: ignore[arg-type]
+            for name in ("epoch", "left", "number")
+        )
+        while (self._epoch, len(self._left)) != (epoch, left):
+            if self._epoch > epoch:
+                raise FormatError("network: its state is damaged")
+            self._rows = self._next()
+
+    def restore_layers(self, layers: ArrayRecord) -> None:
+        """Predict with the layers of a network that is trained.
+
+        Raises:
+            FormatError: they are of another plan.
+        """
+        self._layers.restore(layers)
 
     def rows(self) -> RecordDict:
         """Return which records' embeddings every party is asked for."""

@@ -1,6 +1,6 @@
 """Dense layers, forwards and backwards. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
+from wardian.learning.vertical.drawn import Drawn
 
 
 class Layers:
@@ -28,11 +29,9 @@ class Layers:
             bent: whether the last layer, too, ends in ReLU.
             seed: the same one gives the same weights.
         """
-        chance = np.random.default_rng(seed)
+        drawn = Drawn(seed)
         sizes = list(pairwise(widths))
-        self.weights = [
-            chance.standard_normal(size) * np.sqrt(2 / max(size[0], 1)) for size in sizes
-        ]
+        self.weights = [drawn.normal(*size) * np.sqrt(2 / max(size[0], 1)) for size in sizes]
         self.biases = [np.zeros(out) for _, out in sizes]
         self._bent = bent
         self._speeds = [np.zeros_like(each) for each in (*self.weights, *self.biases)]
@@ -42,6 +41,26 @@ class Layers:
     def takes(self) -> int:
         """How many numbers go in."""
         return len(self.weights[0])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return weights, biases, and how fast each moves, by name."""
+        held = (*self.weights, *self.biases)
+        weights = {f"layer.{place}": each for place, each in enumerate(held)}
+        return weights | {f"speed.{place}": each for place, each in enumerate(self._speeds)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` returned of layers of the same widths.
+
+        Raises:
+            FormatError: it is of others.
+        """
+        shapes = {name: each.shape for name, each in self.state().items()}
+        if shapes != {name: state[name].shape for name in shapes if name in state}:
+            raise FormatError("layers: the state is of layers of other widths")
+        count = len(self.weights)
+        held = [state[f"layer.{place}"].copy() for place in range(2 * count)]
+        self.weights, self.biases = held[:count], held[count:]
+        self._speeds = [state[f"speed.{place}"].copy() for place in range(2 * count)]
 
     def forward(self, given: NDArray[Any], *, keep: bool = False) -> NDArray[Any]:
         """Return what comes out for `given`: (records, in) float64 to (records, out).

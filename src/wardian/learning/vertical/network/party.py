@@ -76,6 +76,11 @@ class NetworkParty:
         self._asked = len(rows)
         return _embedding(self.layers.forward(self._features[rows], keep=True))
 
+    @property
+    def asked(self) -> int:
+        """Of how many records it sent embeddings for which no slopes came yet."""
+        return self._asked
+
     def step(self, content: RecordDict) -> None:
         """Go one step, of the slopes of the records that were asked for last.
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from wardian.errors import FormatError
 from wardian.learning.vertical.chances import chance, chances
+from wardian.learning.vertical.rows import kinds_of
 from wardian.learning.vertical.trees.growth import LEAF, Grower, Tree
 from wardian.learning.vertical.trees.plan import Objective, TreePlan
 
@@ -83,10 +84,10 @@ def _target(labels: NDArray[Any], plan: TreePlan) -> NDArray[Any]:
     if plan.objective is Objective.SQUARED:
         return labels[:, None]
     if plan.objective is Objective.LOGISTIC:
-        if set(np.unique(labels)) != {0.0, 1.0}:
+        if kinds_of(labels) != {0.0, 1.0}:
             raise FormatError("labels: 0 and 1 are needed, both, and nothing else")
         return labels[:, None]
-    if not set(np.unique(labels)) <= set(range(plan.classes)):
+    if not kinds_of(labels) <= set(range(plan.classes)):
         raise FormatError(f"labels: each is a class, 0 to {plan.classes - 1}")
     return np.eye(plan.classes)[labels.astype(np.int64)]
 

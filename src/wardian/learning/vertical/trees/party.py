@@ -70,6 +70,13 @@ class TreeParty:
             raise LocalProtocolError("the trees are not grown yet")
         return self._splits
 
+    @property
+    def thresholds(self) -> NDArray[Any]:
+        """The greatest value that each question sends left, (questions,); -inf: missing ones."""
+        cuts = self._bins.cuts
+        found = [cuts[column][cut - 1] if cut else -np.inf for column, cut in self.splits]
+        return np.array(found, np.float64)
+
     def answer(self, features: NDArray[Any]) -> RecordDict:
         """Return its answers about new records: whether each goes right, (records, questions) bool.
 

@@ -1,0 +1,1 @@
+"""What a party does when it is asked, step by step."""
