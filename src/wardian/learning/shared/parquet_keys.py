@@ -115,7 +115,7 @@ def encrypt_file(source: Path, target: BinaryIO, *, key: Secret, name: str) -> N
             with _writer(schema, target, key=key, name=name) as writer:
                 for batch in file.iter_batches(batch_size=_GROUP_ROWS):
                     writer.write_batch(batch)
-    except (pa.ArrowException, OSError) as err:
+    except (pa.ArrowException, OSError, ValueError) as err:
         raise FormatError(f"{source}: not a Parquet file that can be read") from err
 
 

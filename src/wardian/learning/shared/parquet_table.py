@@ -57,7 +57,7 @@ def parquet_batches(
                 else _texts(name, batch[name])
                 for name, kind in kinds.items()
             }
-    except (pa.ArrowException, OSError) as err:
+    except (pa.ArrowException, OSError, LookupError, ValueError) as err:
         raise FormatError("not a Parquet file that can be read") from err
 
 
