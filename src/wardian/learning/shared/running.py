@@ -50,7 +50,7 @@ def run_job(
         verdicts: of the owners, which all allow it, for the report.
         terms: of the same decision.
         tables: one for each input, with the key that the broker released, in any order.
-        seed: 32 bytes of full entropy, the same whenever the job is run again.
+        seed: 32 bytes, the same whenever the job is run again; see `seeds.seed_of`.
         measurement: of this code, in hex, for the report.
         serving: a fresh broker key for the model, where the plan has it served.
 
