@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from shared_world import A, B, C, Owner, csv_text, opened, plan_of, run
 
-from wardian.errors import ConfigError, LocalProtocolError, PolicyDenied
+from wardian.errors import ConfigError, FormatError, LocalProtocolError, PolicyDenied
 
 GROUPS = all(importlib.util.find_spec(name) for name in ("duckdb", "pyarrow"))
 WARD = {"by": "ward"}
@@ -65,6 +65,28 @@ def test_small_groups_are_left_out_and_so_is_what_would_tell_them(groups, tmp_pa
     owner = wards(tmp_path / "x", {"north": 20, "east": 9, "rare": 3, "scarce": 4})
     rows = told(run(counted(owner, ["ward", "cost"], parameters=WARD), [owner]))
     assert {row["ward"] for row in rows} == {"north", "east"}  # 7 rows are left out together
+
+
+def test_within_a_group_few_values_are_not_told_and_few_missing_ones_not_counted(
+    groups, tmp_path
+) -> None:
+    columns = {
+        "ward": ["north"] * 20 + ["east"] * 10,
+        "few": [1] * 3 + [""] * 17 + [1] * 10,
+        "most": [""] * 3 + [2] * 17 + [2] * 10,
+    }
+    owner = Owner(A, tmp_path, csv_text(columns))
+    rows = told(run(counted(owner, ["ward", "few", "most"], parameters=WARD), [owner]))
+    found = {(row["ward"], row["column"]): row["rows"] for row in rows}
+    assert found == {("north", "most"): "", ("east", "few"): "10", ("east", "most"): "10"}
+
+
+def test_groups_without_end_and_groups_of_nothing_are_refused(groups, tmp_path) -> None:
+    owner = wards(tmp_path, {f"w{at}": 1 for at in range(10_001)})
+    with pytest.raises(FormatError, match="more than 10000 groups"):
+        run(counted(owner, ["ward", "cost"], parameters=WARD), [owner])
+    with pytest.raises(ConfigError, match="there is another"):
+        run(counted(owner, ["ward"], parameters=WARD), [owner])
 
 
 def test_the_name_of_a_column_is_no_sql(groups, tmp_path) -> None:
