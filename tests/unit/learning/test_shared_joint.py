@@ -29,7 +29,7 @@ from wardian.learning.layers import classifier
 from wardian.learning.shared.joining import sorted_rows
 from wardian.learning.shared.running import opened as joined_rows
 from wardian.learning.shared.seeds import Seeds, seed_of
-from wardian.learning.shared.trainers.trees import _boosted_trees, _forest_trees
+from wardian.learning.shared.trainers.trees import _boosted_trees
 
 NAMES = [f"c{at:02d}" for at in range(30)]
 
@@ -173,48 +173,6 @@ def test_the_other_trainers_make_models_that_are_served(split, algorithm) -> Non
         assert told.get("accuracy", told.get("accuracy_above")) > 0.9
     again = run(plan_of(owners, COLUMNS, algorithm, parameters=small), owners)
     assert opened(again.held, "model", A) == model
-
-
-def test_a_forest_says_what_scikit_learn_says(split) -> None:
-    from sklearn.ensemble import RandomForestClassifier
-
-    _, data, target = split
-    target = target + 2 * (data[:, 0] > 15)  # not of the job: three classes
-    pooled = RandomForestClassifier(10, max_depth=5, random_state=1).fit(data, target)
-    forest, base = _forest_trees(pooled)
-    model = trees_classifier(
-        forest, base=base, columns=30, labels=pooled.classes_.tolist(), scores=Scores.PROBABILITIES
-    )
-    chances, labels = predicted(model, data)
-    assert np.abs(chances - pooled.predict_proba(data)).max() < 1e-6
-    assert (labels == pooled.predict(data)).mean() > 0.99
-
-
-@pytest.mark.parametrize("algorithm", ["logistic-regression", "gradient-boosting", "perceptron"])
-def test_three_classes_with_names_of_their_own(tmp_path, algorithm) -> None:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    data, target, _ = cancer()
-    data = data[:, :3]
-    classes = np.array([-7, 3, 40])[target + (data[:, 0] < 12) * target]
-    columns = {name: data[:, at] for at, name in enumerate("abc")} | {"y": classes}
-    owner = Owner(A, tmp_path, csv_text(columns))
-    small = {"trees": 5} if algorithm == "gradient-boosting" else {}
-    model = opened(
-        run(plan_of([owner], ["abc"], algorithm, parameters=small), [owner]).held, "model", A
-    )
-    chances, labels = predicted(model, data)
-    assert chances.shape == (569, 3)
-    assert set(labels.tolist()) <= {-7, 3, 40}
-    assert (labels == classes).mean() > 0.85
-    if algorithm == "gradient-boosting":
-        order = sorted_rows({"a": data[:, 0], "b": data[:, 1], "c": data[:, 2], "y": classes})
-        pooled = HistGradientBoostingClassifier(
-            max_iter=5, max_depth=6, max_leaf_nodes=None, learning_rate=0.3, l2_regularization=1.0,
-            min_samples_leaf=20, early_stopping=False, random_state=5,
-        ).fit(data[order], classes[order])  # fmt: skip
-        exact = data.astype(np.float32).astype(np.float64)
-        assert np.abs(chances - pooled.predict_proba(exact)).max() < 1e-5
 
 
 def test_only_recipients_open_results_and_no_canary_leaves(split) -> None:

@@ -10,7 +10,7 @@ from shared_world import PARQUET, A, B, Owner, csv_text, opened, plan_of, run
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, FormatError, WrongRecipient
 from wardian.learning.shared.columns import Kind
-from wardian.learning.shared.parquet_keys import TableKeys, unwrap, wrap, write_encrypted
+from wardian.learning.shared.parquet_keys import TableKeys, write_encrypted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 KEY, OTHER = Secret(b"k" * 32), Secret(b"o" * 32)
@@ -82,22 +82,6 @@ def test_no_value_and_no_name_of_a_column_is_in_the_file(pa) -> None:
         assert canary in clear
         assert canary not in raw
     assert KEY.reveal() not in raw
-
-
-def test_every_column_has_a_key_of_its_own() -> None:
-    data_key = bytes(range(32))
-    kept = wrap(KEY, "records", "column age", data_key)
-    assert unwrap(KEY, "records", "column age", kept) == data_key
-    for key, table, master in (
-        (OTHER, "records", "column age"),
-        (KEY, "claims", "column age"),
-        (KEY, "records", "column bmi"),
-        (KEY, "records", "footer"),
-    ):
-        with pytest.raises(WrongRecipient):
-            unwrap(key, table, master, kept)
-    with pytest.raises(FormatError):
-        unwrap(KEY, "records", "footer", b"no base64!")
 
 
 def test_what_would_stay_in_the_clear_is_not_written(pa) -> None:
