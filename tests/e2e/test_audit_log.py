@@ -146,8 +146,10 @@ async def test_somebody_in_between(broker: Running, files: Path) -> None:
     """It ends TLS and carries whole frames on: all that it shows is genuine, and it may be old."""
     host, _, port = broker.where.partition(":")
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        here, there = FrameStream(reader, writer), await connect((host, int(port)))
+    carrying: set[asyncio.Task[None]] = set()
+
+    async def carry(here: FrameStream) -> None:
+        there = await connect((host, int(port)))
         with contextlib.suppress(ConnectionLost):
             while True:
                 await there.send(await here.receive(most=FRAME_BYTES))
@@ -155,7 +157,12 @@ async def test_somebody_in_between(broker: Running, files: Path) -> None:
         await there.close()
         await here.close()
 
-    server = await asyncio.start_server(carry, "127.0.0.1", 0, ssl=nobody(now=unix_time()))
+    server = await asyncio.get_running_loop().create_server(
+        lambda: FrameStream(lambda here: carrying.add(asyncio.create_task(carry(here)))),
+        "127.0.0.1",
+        0,
+        ssl=nobody(now=unix_time()),
+    )
     async with server:
         at = ("--broker", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
         assert "UNVERIFIED" in await command(files, "verify", *at)

@@ -322,7 +322,7 @@ async def test_one_certificate_does_not_hold_all_places_of_its_address(broker: B
         async def read_once(self) -> None:
             self.stream = await connect(broker.address)
             await own._speak(self.stream, "box", None)
-            self.stream._writer.transport.pause_reading()  # type: ignore[attr-defined]
+            self.stream._transport.pause_reading()  # type: ignore[attr-defined]
 
     hogs = [Hog() for _ in range(ServiceLimits().connections_per_peer)]
     try:

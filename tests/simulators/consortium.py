@@ -29,6 +29,7 @@ from wardian.learning.messages import RoundLine
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import MemoryFile
 from wardian.learning.party.resident import Outcome, Party, told_model
+from wardian.learning.party.thread import AppThread
 from wardian.learning.records import ConfigRecord, MetricRecord, RecordDict
 from wardian.learning.replies import Replies
 from wardian.learning.strategies.strategy import Strategy
@@ -200,6 +201,7 @@ class Consort:
         *,
         keep: Callable[[ArrayRecord], None] = lambda _: None,
         outcome: Outcome = told_model,
+        thread: AppThread | None = None,
         **more: Any,
     ) -> Party:
         return Party(
@@ -210,6 +212,7 @@ class Consort:
             tell=self.news.append if name == min(self.keys) else lambda _: None,
             keep=keep,
             outcome=outcome,
+            thread=thread,
         )
 
     async def dial(self, name: str, **more: Any) -> CoordinatorLink:

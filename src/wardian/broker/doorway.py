@@ -175,12 +175,11 @@ async def shake_hands(connection: socket.socket, context: ssl.SSLContext) -> Fra
         OSError, TimeoutError: the peer does not speak TLS, or not in time.
     """
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    transport, _ = await loop.connect_accepted_socket(
-        lambda: protocol,
+    stream = FrameStream()  # uvloop would return TLS's own protocol
+    await loop.connect_accepted_socket(
+        lambda: stream,
         connection,
         ssl=context,
         ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
     )
-    return FrameStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+    return stream

@@ -17,6 +17,9 @@ Array = NDArray[Any]
 
 DTYPES: Final = ("float32", "float64", "float16", "int64", "int32", "int8", "uint8", "bool")
 """Kinds of elements, little endian; their places in this list are what travels."""
+KINDS: Final = tuple(np.dtype(name).newbyteorder("<") for name in DTYPES)
+PLACES: Final = {kind: place for place, kind in enumerate(KINDS)}
+"""Of the kinds, by kind."""
 MAX_ARRAYS: Final = 4096
 MAX_DIMENSIONS: Final = 8
 MAX_ELEMENTS: Final = 2**32
@@ -120,10 +123,12 @@ def name_of(name: object, *, what: str) -> str:
 
 def _plain(name: str, array: Any) -> Array:
     name_of(name, what="arrays")
-    found = np.asarray(array)
-    if found.dtype.name not in DTYPES:
-        raise FormatError(f"arrays: {name}: elements of kind {found.dtype.name} are not accepted")
+    found: Array = np.asarray(array)
+    kind = found.dtype
+    if kind not in PLACES:  # big endian, or the platform's second name for a kind
+        if kind.name not in DTYPES:
+            raise FormatError(f"arrays: {name}: elements of kind {kind.name} are not accepted")
+        kind = KINDS[DTYPES.index(kind.name)]
     if found.ndim > MAX_DIMENSIONS or found.size > MAX_ELEMENTS:
         raise FormatError(f"arrays: {name}: too large")
-    contiguous: Array = np.ascontiguousarray(found, dtype=found.dtype.newbyteorder("<"))
-    return contiguous.reshape(found.shape)
+    return np.asarray(found, dtype=kind, order="C")

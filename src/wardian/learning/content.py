@@ -7,13 +7,13 @@ from typing import Final
 import numpy as np
 
 from wardian.errors import FormatError
-from wardian.learning.arrays import DTYPES, Array, ArrayRecord
+from wardian.learning.arrays import KINDS, PLACES, Array, ArrayRecord
 from wardian.learning.messages import CHUNK_BYTES, Arrays, ArraySpec, Config, Metrics
 from wardian.learning.records import ConfigRecord, MetricRecord, Record, RecordDict
 
 Spec = Arrays | Metrics | Config
 
-_ITEM_BYTES: Final = tuple(np.dtype(name).itemsize for name in DTYPES)
+_ITEM_BYTES: Final = tuple(kind.itemsize for kind in KINDS)
 
 
 def specs_of(content: RecordDict) -> tuple[Spec, ...]:
@@ -34,7 +34,7 @@ def _spec(name: str, record: Record) -> Spec:
 def array_specs(arrays: ArrayRecord) -> tuple[ArraySpec, ...]:
     """Return what each of `arrays` is, in their order."""
     return tuple(
-        ArraySpec(name=each, dtype=DTYPES.index(array.dtype.name), shape=array.shape)
+        ArraySpec(name=each, dtype=PLACES[array.dtype], shape=array.shape)
         for each, array in arrays.items()
     )
 
@@ -123,8 +123,8 @@ def rebuild(specs: Iterable[Spec], raw: bytes | bytearray | memoryview) -> Recor
 
 
 def _view(raw: bytes | bytearray | memoryview, at: int, spec: ArraySpec) -> Array:
-    kind = np.dtype(DTYPES[spec.dtype]).newbyteorder("<")
-    if DTYPES[spec.dtype] == "bool":
+    kind = KINDS[spec.dtype]
+    if kind.kind == "b":
         stated = np.frombuffer(raw, np.uint8, count=array_bytes(spec), offset=at)
         if stated.size and stated.max() > 1:
             raise FormatError("content: a truth value is 0 or 1")

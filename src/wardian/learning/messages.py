@@ -30,6 +30,7 @@ frames of `CHUNK_BYTES`.
 Only data here: no socket, clock or state.
 """
 
+import re
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -48,6 +49,9 @@ CHUNK_BYTES: Final = 1024**2
 HEADER_BYTES: Final = 2 * 1024**2
 """Most of a message without its content."""
 CLAIM_LABEL: Final = "wardian party claim v1"
+
+_NAMES: Final = re.compile(r"(?:[a-z0-9][a-z0-9._-]{0,63}\n)*")
+"""What `Name` is, any number of times, each with an end of line."""
 
 T = TypeVar("T")
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -186,7 +190,7 @@ class RoundLine(_Message, frozen=True):
     """What became of a round, for the parties: what they measured never goes to the host."""
 
     round: RoundNumber
-    cohort: Annotated[tuple[Name, ...], msgspec.Meta(max_length=1024)]
+    cohort: Annotated[tuple[str, ...], msgspec.Meta(max_length=1024)]
     """Whose answers made the model."""
     dropped: Annotated[dict[Name, str], msgspec.Meta(max_length=1024)]
     """Who else was asked, and why it does not count."""
@@ -200,6 +204,12 @@ class RoundLine(_Message, frozen=True):
         dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)
     ] = {}
     """What they say that the new model is worth on their own data."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no name: all at once, since every party reads the names of all."""
+        lines = "".join(f"{party}\n" for party in self.cohort)
+        if lines.count("\n") > len(self.cohort) or not _NAMES.fullmatch(lines):
+            raise ValueError("a party's name is none")
 
 
 class News(_Message, frozen=True, tag_field="say", tag="news"):

@@ -129,7 +129,9 @@ class HeldReplies:
 
 def stand_in(shape: Sequence[int], dtype: Any) -> NDArray[Any]:
     """Return an array of `shape` and `dtype` that takes no memory for its elements."""
-    return np.broadcast_to(np.zeros((), dtype), tuple(shape))
+    found = np.ndarray(tuple(shape), dtype, np.zeros((), dtype), strides=(0,) * len(shape))
+    found.flags.writeable = False
+    return found
 
 
 def parts(size: int, dtype: Any, *, parties: int = 1) -> Iterator[slice]:

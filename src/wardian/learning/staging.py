@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wardian.crypto.aead_stream import TAG_BYTES, ChunkCipher
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, SealError
-from wardian.learning.arrays import DTYPES, ArrayRecord
+from wardian.learning.arrays import KINDS, ArrayRecord
 from wardian.learning.content import Spec, array_bytes, arrays_of, content_bytes, rebuild
 from wardian.learning.messages import CHUNK_BYTES, Arrays, ArraySpec, Metrics
 from wardian.learning.records import MetricRecord, RecordDict
@@ -28,7 +28,7 @@ _LABEL: Final = b"wardian staged answer v1"
 
 
 class Staging:
-    """One answer on its way in: `write` it in order, then `finish`; then `read` any part of it."""
+    """One answer on its way in: fill `space` until nothing is `left`, then `finish` and `read`."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class Staging:
         """
         self.specs = tuple(specs)
         self.total_bytes = content_bytes(self.specs)
-        self._held = bytearray() if spill is None else None
+        self.left = self.total_bytes
+        held = self.total_bytes if spill is None else min(CHUNK_BYTES, self.total_bytes)
+        self._held = memoryview(bytearray(held))
         self._path, self._file, self._verify = spill, -1, verify
-        self._written = 0
         self._chunk: tuple[int, memoryview] = (-1, memoryview(b""))
         if spill is not None:
             self._cipher = ChunkCipher(
@@ -67,26 +68,27 @@ class Staging:
             except OSError as err:
                 raise SealError(f"cannot keep an answer on disk: {err.strerror}") from err
 
-    def write(self, chunk: bytes) -> None:
-        """Append `chunk`: `CHUNK_BYTES`, or what is left.
+    def space(self) -> memoryview:
+        """Return where the next frame of content goes, all of it; then it is `filled`."""
+        begin = self.total_bytes - self.left if self._path is None else 0
+        return self._held[begin : begin + min(CHUNK_BYTES, self.left)]
+
+    def filled(self) -> None:
+        """Keep what is in `space`.
 
         Raises:
-            FormatError: it has another length.
             SealError: the disk is full.
         """
-        if len(chunk) != min(CHUNK_BYTES, self.total_bytes - self._written) or not chunk:
-            raise FormatError("content: a frame of another length than was to come")
-        if self._held is not None:
-            self._held += chunk
-        else:
+        chunk = self.space()
+        if self._path is not None:
             sealed = bytearray(len(chunk) + TAG_BYTES)
-            index = self._written // CHUNK_BYTES
-            self._cipher.seal(index, memoryview(chunk), memoryview(sealed))
+            index = (self.total_bytes - self.left) // CHUNK_BYTES
+            self._cipher.seal(index, chunk, memoryview(sealed))
             try:
                 os.pwrite(self._file, sealed, index * (CHUNK_BYTES + TAG_BYTES))
             except OSError as err:
                 raise SealError(f"cannot keep an answer on disk: {err.strerror}") from err
-        self._written += len(chunk)
+        self.left -= len(chunk)
 
     def finish(self) -> Self:
         """Return itself, whole, verified, and with finite numbers alone.
@@ -94,11 +96,11 @@ class Staging:
         Raises:
             FormatError: something is missing, is not a number, is infinite, or is not welcome.
         """
-        if self._written != self.total_bytes:
+        if self.left:
             raise FormatError("content: shorter than its records say")
         at = 0
         for spec in arrays_of(self.specs):
-            kind = np.dtype(DTYPES[spec.dtype])
+            kind = KINDS[spec.dtype]
             if kind.kind == "f":
                 for part in parts(array_bytes(spec) // kind.itemsize, kind):
                     if not np.isfinite(self.read(at, spec, part)).all():
@@ -115,9 +117,9 @@ class Staging:
 
     def read(self, at: int, spec: ArraySpec, part: slice) -> NDArray[Any]:
         """Return the elements `part` of the array `spec`, whose content begins at byte `at`."""
-        kind = np.dtype(DTYPES[spec.dtype]).newbyteorder("<")
+        kind = KINDS[spec.dtype]
         start, stop = at + part.start * kind.itemsize, at + part.stop * kind.itemsize
-        if self._held is not None:
+        if self._path is None:
             return np.frombuffer(self._held, kind, count=part.stop - part.start, offset=start)
         raw = bytearray()
         while start < stop:
@@ -138,14 +140,14 @@ class Staging:
 
     def content(self) -> RecordDict:
         """Return all of it, in memory."""
-        if self._held is not None:
+        if self._path is None:
             return rebuild(self.specs, bytes(self._held))
         every = range(self._cipher.chunks if self.total_bytes else 0)
         return rebuild(self.specs, b"".join(self._opened(index) for index in every))
 
     def drop(self) -> None:
         """Forget it."""
-        self._held = bytearray()
+        self._held = memoryview(b"")
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -160,12 +162,13 @@ class StagedReplies:
         """Hold what each party answered: the same records, in whatever order."""
         self._answers = dict(sorted(answers.items()))
         self.parties: Final = tuple(self._answers)
+        self._metrics = {name: metrics_of(each.specs) for name, each in self._answers.items()}
         first = next(iter(self._answers.values()))
         self._arrays = {each.name: each for each in first.specs if isinstance(each, Arrays)}
 
     def metrics(self, party: str) -> MetricRecord:
         """See `Replies`."""
-        return metrics_of(self._answers[party].specs)
+        return self._metrics[party]
 
     def records(self) -> tuple[str, ...]:
         """See `Replies`."""
@@ -178,7 +181,7 @@ class StagedReplies:
     def shapes(self, record: str) -> Mapping[str, NDArray[Any]]:
         """See `Replies`."""
         return {
-            each.name: stand_in(each.shape, DTYPES[each.dtype])
+            each.name: stand_in(each.shape, KINDS[each.dtype])
             for each in self._arrays[record].arrays
         }
 
@@ -187,8 +190,9 @@ class StagedReplies:
         begins = [(each, each.begin(record)) for each in self._answers.values()]
         at = 0
         for spec in self._arrays[record].arrays:
-            size = array_bytes(spec) // np.dtype(DTYPES[spec.dtype]).itemsize
-            for part in parts(size, DTYPES[spec.dtype], parties=len(begins)):
+            kind = KINDS[spec.dtype]
+            size = array_bytes(spec) // kind.itemsize
+            for part in parts(size, kind, parties=len(begins)):
                 read = [each.read(begin + at, spec, part) for each, begin in begins]
                 yield Block(array=spec.name, start=part.start, values=np.stack(read))
             at += array_bytes(spec)

@@ -155,6 +155,26 @@ async def test_garbage_costs_the_party_its_connection(tmp_path: Path, garbage: b
     assert await beside(world, rogue) == expected(("a", "b"), 2)
 
 
+@pytest.mark.parametrize("size", [0, 1, 47, 49, 2**20])
+async def test_content_of_another_length_than_its_records_say_is_refused(
+    tmp_path: Path, size: int
+) -> None:
+    world = consort(tmp_path)
+
+    async def rogue(world: Consort) -> None:
+        link, ask = await attended(world)
+        await link.say(Answer(number=ask.number, records=specs_of(update())))
+        with contextlib.suppress(TransportError):
+            await link._stream.send(bytes(size))
+        with contextlib.suppress(TransportError):
+            said, _ = await link.hear()
+            assert isinstance(said, Unwanted)
+        link.abort()
+
+    assert await beside(world, rogue) == expected(("a", "b"), 2)
+    assert refusals(world) == [f"a frame of {size} bytes; 48 were to come"]
+
+
 async def test_who_says_much_and_sends_little_is_late(tmp_path: Path) -> None:
     world = consort(tmp_path, answer_s=1.0)
 

@@ -179,7 +179,8 @@ def test_answers_that_lie_sealed_on_disk_give_the_same(tmp_path):
         content = RecordDict({"arrays": each, "metrics": MetricRecord({"num-examples": 1})})
         staged[party] = Staging(specs_of(content), spill=tmp_path / party)
         for pieces in chunks(content):
-            staged[party].write(b"".join(pieces))
+            staged[party].space()[:] = b"".join(pieces)
+            staged[party].filled()
         staged[party].finish()
     settings = {"clip": 1.0, "noise": 1.0, "expected": 3, "random": randomness()}
     held = private_mean(replies(updates), "arrays", arrays, **settings)

@@ -5,9 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from wardian.errors import (
-    FormatError,
-)
+from wardian.errors import FormatError
 from wardian.learning.shared import csv_table
 from wardian.learning.shared.columns import Kind
 

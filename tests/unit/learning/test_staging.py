@@ -36,7 +36,8 @@ def large(seed: int, *, kind: str = "float32") -> RecordDict:
 def staged(content: RecordDict, spill: Path | None) -> Staging:
     found = Staging(specs_of(content), spill=spill)
     for pieces in chunks(content):
-        found.write(b"".join(pieces))
+        found.space()[:] = b"".join(pieces)
+        found.filled()
     return found.finish()
 
 
@@ -137,14 +138,18 @@ def test_what_lies_on_disk_is_sealed_and_cannot_be_changed(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_frames_that_were_not_to_come(tmp_path: Path, *, on_disk: bool) -> None:
-    specs = specs_of(RecordDict({"a": ArrayRecord({"x": np.zeros(3)})}))
-    for wrong in (b"", bytes(23), bytes(25)):
-        with pytest.raises(FormatError, match="another length"):
-            Staging(specs, spill=tmp_path / "a" if on_disk else None).write(wrong)
-    short = Staging(specs, spill=tmp_path / "b" if on_disk else None)
-    with pytest.raises(FormatError, match="shorter"):
-        short.finish()
+def test_an_answer_has_room_for_what_its_records_say_and_no_more(
+    tmp_path: Path, *, on_disk: bool
+) -> None:
+    specs = specs_of(RecordDict({"a": ArrayRecord({"x": np.zeros(CHUNK_BYTES // 8 + 1)})}))
+    answer = Staging(specs, spill=tmp_path / "a" if on_disk else None)
+    for size in (CHUNK_BYTES, 8):
+        assert len(answer.space()) == size
+        with pytest.raises(FormatError, match="shorter"):
+            answer.finish()
+        answer.filled()
+    assert len(answer.space()) == 0
+    answer.finish().drop()
 
 
 @pytest.mark.parametrize("at", [0, 611 * 997 - 1])

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 from wardian._internal import wire
@@ -48,8 +49,9 @@ class Door:
             ConfigError: it cannot listen there.
         """
         try:
-            self._server = await asyncio.start_server(
-                self._visit,
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                lambda: FrameStream(self._opened),
                 address,
                 port,
                 ssl=self._context,
@@ -71,21 +73,29 @@ class Door:
             visit.cancel()
         await asyncio.gather(*self._visits, return_exceptions=True)
 
-    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection to its end; whatever happens there stays there."""
-        stream, visit = FrameStream(reader, writer), asyncio.current_task()
+    def _opened(self, stream: FrameStream) -> None:
+        """Begin to serve one connection, if there is room."""
         peer = peer_of(stream.host)
         crowded = tuple(self._visits.values()).count(peer) >= MOST_OF_ONE
-        if visit is None or crowded or len(self._visits) >= MOST:
+        if crowded or len(self._visits) >= MOST:
             stream.abort()
             return
+        visit = asyncio.get_running_loop().create_task(self._visit(stream))
         self._visits[visit] = peer
+        visit.add_done_callback(partial(self._left, stream))
+
+    def _left(self, stream: FrameStream, visit: asyncio.Task[None]) -> None:
+        """Clear up after a connection: also after one that had to go before its first step."""
+        del self._visits[visit]
+        stream.abort()
+
+    async def _visit(self, stream: FrameStream) -> None:
+        """Serve one connection to its end; whatever happens there stays there."""
         try:
             await self._serve(stream)
         except asyncio.CancelledError:  # `aclose` asked for it, and nobody waits for this task
             stream.abort()
         finally:
-            self._visits.pop(visit, None)
             await stream.close()
 
     async def _serve(self, stream: FrameStream) -> None:

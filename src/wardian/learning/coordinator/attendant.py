@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
 from wardian._internal.log import event
@@ -93,6 +94,13 @@ class Attendant:
         finally:
             quiet.cancel()
 
+    def ask_at_once(self, groups: Iterable[list[bytes]]) -> bool:
+        """Ask as `ask` does, or return False: it would have to wait until the party reads."""
+        if self._turn.locked() or not self._stream.drained:
+            return False
+        self._stream.post(*self._told_first(), *chain.from_iterable(groups))
+        return True
+
     async def ask(self, groups: Iterable[list[bytes]]) -> None:
         """Ask, by the frames that say it; raises TransportError where the party is gone."""
         await self._say(groups)
@@ -132,11 +140,9 @@ class Attendant:
     async def _staged(self, question: Question, answer: Answer) -> Staging:
         staged = question.stage(answer)
         try:
-            left = staged.total_bytes
-            while left:
-                chunk = await self._stream.receive(most=CHUNK_BYTES, timeout_s=CHUNK_S)
-                staged.write(chunk)
-                left -= len(chunk)
+            while staged.left:
+                await self._stream.receive_into(staged.space(), timeout_s=CHUNK_S)
+                staged.filled()
             if staged.total_bytes > CHUNK_BYTES:
                 return await asyncio.get_running_loop().run_in_executor(None, staged.finish)
             return staged.finish()
@@ -153,10 +159,14 @@ class Attendant:
 
     async def _say(self, groups: Iterable[list[bytes]]) -> None:
         async with self._turn:
-            news, self._news = self._news, []
+            news = self._told_first()
             for group in groups:
                 await self._stream.send(*news, *group, timeout_s=CHUNK_S)
                 news = []
+
+    def _told_first(self) -> list[bytes]:
+        news, self._news = self._news, []
+        return news
 
     async def _reply(self, message: Unwanted | Still) -> None:
         await self._say([[encode(message)]])

@@ -32,6 +32,8 @@ Ending = Callable[[str], tuple[Over, RecordDict]]
 
 ONE_FOR_ALL_BYTES: Final = 1024**2
 """A question of no more is put into frames once for everybody."""
+ASKED_AT_ONCE: Final = 8
+"""Parties whose questions leave together: the first ones work while the others are asked."""
 LINGER_S: Final = 60.0
 """How long parties that are away when the run ends may take to come for the model."""
 
@@ -97,7 +99,8 @@ class Attending:
         if self._over is not None:
             await self._tell_over(attendant, self._over)
         elif self._question is not None and self._question.round.expects(attendant.party):
-            await self._ask(attendant, self._question)
+            content = self._question.contents[attendant.party]
+            await self._ask(attendant, self._said(self._question, content))
 
     def left(self, attendant: Attendant) -> None:
         """See `service.Attendance`."""
@@ -138,8 +141,13 @@ class Attending:
         """Ask `question`, and return its outcome."""
         self._question, self._head = question, head
         present = [self._here[p] for p in question.contents if p in self._here]
-        asking = [asyncio.ensure_future(self._ask(each, question)) for each in present]
+        asking: list[asyncio.Future[None]] = []
         try:
+            for place, attendant in enumerate(present, start=1):
+                if (asked := self._asked(attendant, question)) is not None:
+                    asking.append(asked)
+                if place % ASKED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             while not question.round.over(self._ticks()):
                 await self.wait(question.round.until - self._ticks())
             return question.round.close()
@@ -149,9 +157,20 @@ class Attending:
                 each.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
 
-    async def _ask(self, attendant: Attendant, question: Question) -> None:
+    def _asked(self, attendant: Attendant, question: Question) -> "asyncio.Future[None] | None":
+        """Ask at once, where what is said is little and the party reads; else return who asks."""
+        groups = self._said(question, question.contents[attendant.party])
         try:
-            await attendant.ask(self._said(question, question.contents[attendant.party]))
+            if isinstance(groups, list) and attendant.ask_at_once(groups):
+                return None
+        except TransportError:
+            attendant.abort()  # it may come back, and is then asked again
+            return None
+        return asyncio.ensure_future(self._ask(attendant, groups))
+
+    async def _ask(self, attendant: Attendant, groups: Iterable[list[bytes]]) -> None:
+        try:
+            await attendant.ask(groups)
         except BaseException as err:
             attendant.abort()  # it may come back, and is then asked again
             if not isinstance(err, TransportError):
@@ -192,8 +211,10 @@ class Attending:
     async def wait(self, timeout_s: float | None) -> None:
         """Return when something has changed, or after so long."""
         self._changed.clear()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(timeout_s, self._changed.set) if timeout_s is not None else None
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return
+            await self._changed.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()

@@ -1,5 +1,6 @@
 """A party's connection to a coordinator that it verified; before that it says its name alone."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -49,6 +50,7 @@ class CoordinatorLink:
     def __init__(self, stream: FrameStream, *, max_bytes: int) -> None:
         """Speak on `stream`, at whose other end the verified coordinator is."""
         self._stream, self._max_bytes = stream, max_bytes
+        self._turn = asyncio.Lock()
 
     @classmethod
     async def open(
@@ -107,8 +109,9 @@ class CoordinatorLink:
         Raises:
             TransportError: the coordinator is gone, or does not read.
         """
-        for group in frames(encode(message), content):
-            await self._stream.send(*group, timeout_s=CHUNK_S)
+        async with self._turn:
+            for group in frames(encode(message), content):
+                await self._stream.send(*group, timeout_s=CHUNK_S)
 
     async def hear(self) -> tuple[FromCoordinator, RecordDict]:
         """Return what the coordinator says next, with its content.
@@ -126,12 +129,9 @@ class CoordinatorLink:
         size = content_bytes(specs)
         if size > self._max_bytes:
             raise FormatError("content: larger than the consortium agreed to")
-        raw_content = bytearray()
-        while len(raw_content) < size:
-            chunk = await self._stream.receive(most=CHUNK_BYTES, timeout_s=CHUNK_S)
-            if len(chunk) != min(CHUNK_BYTES, size - len(raw_content)):
-                raise FormatError("content: a frame of another length than was to come")
-            raw_content += chunk
+        raw_content = memoryview(bytearray(size))
+        for at in range(0, size, CHUNK_BYTES):
+            await self._stream.receive_into(raw_content[at : at + CHUNK_BYTES], timeout_s=CHUNK_S)
         return said, rebuild(specs, raw_content)
 
     def abort(self) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from wardian._internal.log import event
 from wardian.errors import PeerProtocolError, WardianError
@@ -30,11 +30,10 @@ from wardian.learning.messages import (
 )
 from wardian.learning.party.link import CoordinatorLink
 from wardian.learning.party.memory import Memory, MemoryFile
+from wardian.learning.party.thread import AppThread
 from wardian.learning.records import ConfigRecord, RecordDict
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 STILL_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.2
@@ -66,6 +65,7 @@ class Party:
         tell: Callable[[RoundLine], None] = lambda _: None,
         keep: Callable[[ArrayRecord], None] = lambda _: None,
         outcome: Outcome = told_model,
+        thread: AppThread | None = None,
     ) -> None:
         """Attend as `name`.
 
@@ -80,6 +80,8 @@ class Party:
             keep: given what the party has of the run; once it returns, the coordinator need not
                 have it any more.
             outcome: returns what the party has when a run is over.
+            thread: runs the app. It was started, and may run those of other parties of this
+                process, one after the other. None: one of this party alone.
 
         Raises:
             ConfigError: its memory is damaged.
@@ -88,7 +90,7 @@ class Party:
         self._file, self._memory = memory, memory.load()
         self._run_config = run_config or ConfigRecord()
         self._node_config = node_config or ConfigRecord()
-        self._tell, self._keep, self._outcome = tell, keep, outcome
+        self._tell, self._keep, self._outcome, self._thread = tell, keep, outcome, thread
         self._under_way: tuple[int, asyncio.Future[Memory | str]] | None = None
         """What the app is at work on: one question at a time, whatever becomes of connections."""
 
@@ -101,13 +103,21 @@ class Party:
             PolicyDenied, AttestationError: the coordinator is refused, or refuses this party.
             ConfigError: the party's disk does not take its memory.
         """
+        thread = self._thread or AppThread().start()
+        try:
+            return await self._attend(thread)
+        finally:
+            if thread is not self._thread:
+                thread.end()
+
+    async def _attend(self, thread: AppThread) -> ArrayRecord | None:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 link = await self._dial()
                 pause_s = FIRST_PAUSE_S
                 try:
-                    over, content = await self._converse(link)
+                    over, content = await self._converse(link, thread)
                 except BaseException:
                     link.abort()
                     raise
@@ -124,51 +134,52 @@ class Party:
                 return None
             return self._outcome(content, self._context())
 
-    async def _converse(self, link: CoordinatorLink) -> tuple[Over, RecordDict]:
-        """Answer until the run is over."""
+    async def _converse(self, link: CoordinatorLink, thread: AppThread) -> tuple[Over, RecordDict]:
+        """Answer until the run is over, saying meanwhile that this party is there."""
         known = self._memory
         await link.say(Here(run=known.run, round=known.round, head=known.head))
-        while True:
-            said, content = await self._while_alive(link)
-            if isinstance(said, Over):
-                self._remember(self._memory.seen(said))
-                if said.failure is None:
-                    model = self._outcome(content, self._context())
-                    if model is not None:
-                        self._keep(model)
-                await link.say(Known())
-                return said, content
-            if isinstance(said, Ask):
-                self._remember(self._memory.seen(said))
-                await self._answer(link, said, content)
-            elif isinstance(said, News):
-                self._tell(said.line)
-            elif isinstance(said, Unwanted):
-                event(log, "party.unwanted", level=logging.WARNING, reason=said.reason)
-
-    async def _while_alive(self, link: CoordinatorLink) -> tuple[object, RecordDict]:
-        """Return what the coordinator says next, saying meanwhile that this party is there."""
-        heard = asyncio.ensure_future(link.hear())
+        quiet = asyncio.get_running_loop().create_task(_say_still(link))
         try:
-            return await self._meanwhile(link, heard)
+            while True:
+                said, content = await link.hear()
+                if isinstance(said, Over):
+                    self._remember(self._memory.seen(said))
+                    if said.failure is None:
+                        model = self._outcome(content, self._context())
+                        if model is not None:
+                            self._keep(model)
+                    await link.say(Known())
+                    return said, content
+                if isinstance(said, Ask):
+                    self._remember(self._memory.seen(said))
+                    await self._answer(link, said, content, thread=thread, quiet=quiet)
+                elif isinstance(said, News):
+                    self._tell(said.line)
+                elif isinstance(said, Unwanted):
+                    event(log, "party.unwanted", level=logging.WARNING, reason=said.reason)
         finally:
-            heard.cancel()
+            quiet.cancel()
 
-    async def _meanwhile(self, link: CoordinatorLink, work: "asyncio.Future[T]") -> "T":
-        while True:
-            done, _ = await asyncio.wait({work}, timeout=STILL_S)
-            if done:
-                return work.result()
-            await link.say(Still())
-
-    async def _answer(self, link: CoordinatorLink, ask: Ask, content: RecordDict) -> None:
+    async def _answer(
+        self,
+        link: CoordinatorLink,
+        ask: Ask,
+        content: RecordDict,
+        *,
+        thread: AppThread,
+        quiet: "asyncio.Task[WardianError]",
+    ) -> None:
         while self._memory.number != ask.number:
             if self._under_way is None:
-                begun = asyncio.ensure_future(asyncio.to_thread(self._work, ask, content))
+                begun = thread.run(lambda: self._work(ask, content))
                 self._under_way = ask.number, begun
             number, work = self._under_way
-            made = await self._meanwhile(link, work)  # goes on if this connection ends
+            either: set[asyncio.Future[Any]] = {work, quiet}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():  # it goes on, though this connection has ended
+                raise quiet.result()
             self._under_way = None
+            made = work.result()
             if isinstance(made, Memory):
                 self._remember(
                     replace(self._memory, number=number, answer=made.answer, state=made.state)
@@ -212,3 +223,14 @@ class Party:
         if memory is not self._memory:
             self._file.save(memory)
             self._memory = memory
+
+
+async def _say_still(link: CoordinatorLink) -> WardianError:
+    """Say again and again that this party is there; return what ended the connection."""
+    while True:
+        await asyncio.sleep(STILL_S)
+        try:
+            await link.say(Still())
+        except WardianError as err:
+            link.abort()
+            return err
