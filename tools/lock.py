@@ -5,6 +5,7 @@ requirements-dev.lock   what the tests and checks need on top of it
 requirements-ray.lock   the environment of the engine Ray: the base install, Ray, and the build
 requirements-dp.lock    the environment in which the accountant of differential privacy is tested
 requirements-mlflow.lock  the environment in which `wardian fl export` is tested
+requirements-shared.lock  the environment in which jobs of shared learning are tested
 requirements-flink.lock what `wardian[flink]` is, in an environment of its own
 requirements-flink-build.lock  what builds those of it that come as source
 requirements-spark.lock the environment of examples/ray-on-spark, likewise
@@ -59,6 +60,7 @@ if __name__ == "__main__":
     compile_lock("ray", "requirements-ray.lock", "requirements.lock")
     compile_lock("dp", "requirements-dp.lock", "requirements.lock")
     compile_lock("mlflow", "requirements-mlflow.lock", "requirements.lock")
+    compile_lock("shared", "requirements-shared.lock", "requirements.lock")
     compile_lock(None, "requirements-flink-build.lock", build=FLINK_BUILD)
     compile_lock(
         "flink", "requirements-flink.lock", "requirements-flink-build.lock", build="", bounds=""

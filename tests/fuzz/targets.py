@@ -6,6 +6,7 @@ target, with examples made from its types. The other parsers are named here, in 
 """
 
 import base64
+import io
 import json
 import pkgutil
 import random
@@ -106,6 +107,8 @@ from wardian.crypto.secret import Secret
 from wardian.crypto.signing import SigningKey
 from wardian.crypto.tls_keys import TlsKey
 from wardian.crypto.zoo_formats import ZooForm, ZooKeys, decrypt_zoo_bytes, decrypt_zoo_model
+from wardian.learning.shared.columns import Kind
+from wardian.learning.shared.csv_table import csv_batches
 from wardian.serving.sealed_content import (
     Ended,
     Told,
@@ -277,11 +280,20 @@ def _jobs() -> Iterator[Target]:
     yield Target(name="data policy", parse=load_data_policy, seeds=(policies,))
     yield Target(name="job plan", parse=load_plan, seeds=(jobs,))
     yield Target(name="canonical job plan", parse=parse_plan, seeds=(plan,))
+    yield Target(name="CSV table", parse=_table, seeds=_CSV)
     yield Target(
         name="canonical data policy",
         parse=lambda raw: parse_data_policy(SignedPolicy(policy=raw, signature="00" * 64)),
         seeds=(said,),
     )
+
+
+_CSV = (b'\xef\xbb\xbfname,age\r\n"a,""b\nc",1.5e3\r\nNA,-.5\n', b"age,other,name\n1,,x\n")
+
+
+def _table(raw: bytes) -> None:
+    for _ in csv_batches(io.BytesIO(raw), {"age": Kind.NUMBER, "name": Kind.TEXT}):
+        pass
 
 
 def _first_pem(chain: bytes) -> str:

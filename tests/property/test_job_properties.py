@@ -64,7 +64,9 @@ def rules(draw: st.DrawFn, owner: str) -> list[dict[str, Any]]:
 def tables(draw: st.DrawFn) -> TableStanding:
     return TableStanding(
         uses=draw(mostly(0, 9, 10)),
-        spent=Spent().plus(draw(mostly(None, job(privacy={"epsilon": 3.0}).privacy))),
+        spent=Spent().plus(
+            draw(mostly(None, job(privacy={"epsilon": 3.0, "delta": 1e-9}).privacy))
+        ),
         beacon=NOW - draw(mostly(0, 50, 51)),
     )
 
@@ -76,7 +78,9 @@ def plans(draw: st.DrawFn, owners: tuple[str, ...]) -> JobPlan:
         purpose=draw(mostly("readmission", "billing")),
         outputs=draw(SOME([{"model": ["hospital-a"]}, {"metrics": ["hospital-b"]}])),
         train={"algorithm": TRAINED},
-        privacy=draw(mostly({"epsilon": 0.5}, {"epsilon": 0.1}, None)),
+        privacy=draw(
+            mostly({"epsilon": 0.5, "delta": 1e-9}, {"epsilon": 0.1, "delta": 1e-9}, None)
+        ),
     )
 
 
@@ -114,7 +118,7 @@ def test_an_owner_more_never_turns_a_refusal_into_acceptance(data: st.DataObject
         purpose=wider.purpose,
         outputs={"model": sorted(wider.outputs.model), "metrics": sorted(wider.outputs.metrics)},
         train={"algorithm": TRAINED},
-        privacy=wider.privacy and {"epsilon": wider.privacy.epsilon},
+        privacy=wider.privacy and {"epsilon": wider.privacy.epsilon, "delta": 1e-9},
     )
     held = [signed(owner, allow=data.draw(rules(owner))) for owner in NAMES]
     standing = standing_of(wider, data.draw)

@@ -9,6 +9,7 @@ from wardian._internal import wire
 from wardian._internal.files import read_private
 from wardian.cli.conversion import KINDS, sealable
 from wardian.cli.progress import progress
+from wardian.cli.tables import encrypted_columns, media_type_of
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import (
     BrokerKey,
@@ -112,7 +113,8 @@ path_option = click.Path(path_type=Path, dir_okay=False)
 @click.option("--merges", type=path_option, help="With --vocab vocab.json: its merges.txt.")
 @click.option("--name", help="The name that the file opens under; default: FILE's stem.")
 @click.option("--version", "version", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--media-type", default="application/onnx", show_default=True)
+@click.option("--media-type", help="Default: of .csv and .parquet their own, else ONNX's.")
+@click.option("--parquet", is_flag=True, help="Encrypt every column of FILE by itself first.")
 @click.option("--to", multiple=True, metavar="HEX", help="A recipient's X25519 public key.")
 @click.option("--key", "key_file", type=path_option, help="A file with a 32-byte key in hex.")
 @click.option("--new-key", type=path_option, help="Make a key, write it here, seal to it.")
@@ -128,7 +130,8 @@ def seal(
     merges: Path | None,
     name: str | None,
     version: int,
-    media_type: str,
+    media_type: str | None,
+    parquet: bool,
     to: tuple[str, ...],
     key_file: Path | None,
     new_key: Path | None,
@@ -142,18 +145,24 @@ def seal(
 
     \b
     wardian seal model.onnx --name digits --new-key digits.key
-    wardian seal table.csv --media-type text/csv --to 5f0c...e1
+    wardian seal table.csv --new-key table.key
+    wardian seal table.parquet --parquet --new-key table.key
     wardian seal forest.joblib --from sklearn --new-key forest.key
     wardian seal bert.onnx --vocab vocab.txt --new-key bert.key
 
     An enclave opens ONNX and OpenVINO IR. --from makes one of them of another kind of model first,
     here; it prints the lines for wardian.toml. sklearn reads a pickle, which runs what is in it.
+    --parquet leaves FILE.encrypted, which pandas reads with the key, and seals that.
     """  # noqa: D301 (click reads the character \b, not a backslash)
     target = output or file.with_name(file.name + ".sealed")
     recipients = find_recipients(to, key_file, new_key, passphrase_file)
+    sealed_as = media_type or media_type_of(file)
+    name = name or file.stem
+    if parquet:
+        file = encrypted_columns(file, recipients, name=name)
     with (
         sealable(
-            file, kind=kind, shapes=shapes, media_type=media_type, vocab=vocab, merges=merges
+            file, kind=kind, shapes=shapes, media_type=sealed_as, vocab=vocab, merges=merges
         ) as model,
         progress(f"Sealing {file.name}", model.path.stat().st_size, err=True) as advance,
     ):
@@ -162,7 +171,7 @@ def seal(
             target,
             recipients=recipients,
             media_type=model.media_type,
-            name=name or file.stem,
+            name=name,
             version=version,
             progress=advance,
         )

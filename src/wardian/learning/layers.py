@@ -1,8 +1,6 @@
 """Dense layers as an ONNX file, without a framework: logistic and linear regression, perceptrons.
 
 What these cannot say, the framework that made the model exports (`torch.onnx`, `skl2onnx`).
-
-Source: onnx.proto (ONNX IR version 8, operators of version 17); Protocol Buffers, "Encoding".
 """
 
 from collections.abc import Sequence
@@ -12,16 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wardian.errors import FormatError
+from wardian.learning import onnx_parts as onnx
 from wardian.learning.arrays import name_of
 
 Hidden = Literal["relu", "tanh", "sigmoid"]
 Layer = tuple[ArrayLike, ArrayLike]
 
 _OPERATORS: Final = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
-_IR_VERSION, _OPERATOR_SET = 8, 17
-_FLOAT, _INT64 = 1, 7  # TensorProto.DataType
-_INT = 2  # AttributeProto.AttributeType
-_ROWS: Final = "N"
 _OUTPUTS: Final = ("probabilities", "label", "value")
 
 
@@ -60,13 +55,18 @@ def classifier(
         )
     nodes, weights, logits = _stack(plain, input_name, hidden)
     nodes += [
-        _node("Softmax", [logits], "probabilities", axis=1),
-        _node("ArgMax", ["probabilities"], "/place", axis=1, keepdims=0),
-        _node("Gather", ["/labels", "/place"], "label"),
+        onnx.node("Softmax", [logits], "probabilities", axis=1),
+        onnx.node("ArgMax", ["probabilities"], "/place", axis=1, keepdims=0),
+        onnx.node("Gather", ["/labels", "/place"], "label"),
     ]
-    weights.append(_tensor("/labels", names.astype("<i8"), _INT64))
-    outputs = [_value("probabilities", _FLOAT, classes), _value("label", _INT64)]
-    return _model(nodes, weights, _value(input_name, _FLOAT, len(plain[0][0])), outputs)
+    weights.append(onnx.tensor("/labels", names.astype("<i8"), onnx.INT64))
+    outputs = [
+        onnx.value_info("probabilities", onnx.FLOAT, classes),
+        onnx.value_info("label", onnx.INT64),
+    ]
+    return onnx.model(
+        nodes, weights, onnx.value_info(input_name, onnx.FLOAT, len(plain[0][0])), outputs
+    )
 
 
 def regressor(
@@ -86,9 +86,11 @@ def regressor(
     """
     plain = _plain(layers)
     nodes, weights, last = _stack(plain, input_name, hidden)
-    nodes.append(_node("Identity", [last], "value"))
-    outputs = [_value("value", _FLOAT, len(plain[-1][1]))]
-    return _model(nodes, weights, _value(input_name, _FLOAT, len(plain[0][0])), outputs)
+    nodes.append(onnx.node("Identity", [last], "value"))
+    outputs = [onnx.value_info("value", onnx.FLOAT, len(plain[-1][1]))]
+    return onnx.model(
+        nodes, weights, onnx.value_info(input_name, onnx.FLOAT, len(plain[0][0])), outputs
+    )
 
 
 _Plain = list[tuple[NDArray[Any], NDArray[Any]]]
@@ -121,53 +123,13 @@ def _stack(plain: _Plain, value: str, hidden: str) -> tuple[list[bytes], list[by
     nodes, weights = [], []
     for place, (weight, bias) in enumerate(plain):
         names = [f"/weight{place}", f"/bias{place}"]
-        weights += [_tensor(names[0], weight, _FLOAT), _tensor(names[1], bias, _FLOAT)]
-        nodes.append(_node("Gemm", [value, *names], f"/sum{place}"))
+        weights += [
+            onnx.tensor(names[0], weight, onnx.FLOAT),
+            onnx.tensor(names[1], bias, onnx.FLOAT),
+        ]
+        nodes.append(onnx.node("Gemm", [value, *names], f"/sum{place}"))
         value = f"/sum{place}"
         if place < len(plain) - 1:
-            nodes.append(_node(_OPERATORS[hidden], [value], f"/hidden{place}"))
+            nodes.append(onnx.node(_OPERATORS[hidden], [value], f"/hidden{place}"))
             value = f"/hidden{place}"
     return nodes, weights, value
-
-
-def _varint(value: int) -> bytes:
-    head = bytearray()
-    while value > 0x7F:
-        head.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*head, value])
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _bytes(field: int, content: bytes | str) -> bytes:
-    raw = content.encode() if isinstance(content, str) else content
-    return _varint(field << 3 | 2) + _varint(len(raw)) + raw
-
-
-def _tensor(name: str, array: NDArray[Any], kind: int) -> bytes:
-    dims = b"".join(_number(1, length) for length in array.shape)
-    return dims + _number(2, kind) + _bytes(8, name) + _bytes(9, array.tobytes())
-
-
-def _node(operator: str, inputs: Sequence[str], output: str, **settings: int) -> bytes:
-    found = b"".join(_bytes(1, name) for name in inputs) + _bytes(2, output) + _bytes(4, operator)
-    for name, value in settings.items():
-        found += _bytes(5, _bytes(1, name) + _number(3, value) + _number(20, _INT))
-    return found
-
-
-def _value(name: str, kind: int, *axes: int) -> bytes:
-    """Return what the graph says of an input or output: rows, then `axes`."""
-    dims = _bytes(1, _bytes(2, _ROWS)) + b"".join(_bytes(1, _number(1, each)) for each in axes)
-    return _bytes(1, name) + _bytes(2, _bytes(1, _number(1, kind) + _bytes(2, dims)))
-
-
-def _model(nodes: list[bytes], weights: list[bytes], given: bytes, outputs: list[bytes]) -> bytes:
-    graph = b"".join(_bytes(1, each) for each in nodes) + _bytes(2, "layers")
-    graph += b"".join(_bytes(5, each) for each in weights) + _bytes(11, given)
-    graph += b"".join(_bytes(12, each) for each in outputs)
-    versions = _bytes(8, _bytes(1, "") + _number(2, _OPERATOR_SET))
-    return _number(1, _IR_VERSION) + _bytes(2, "wardian") + _bytes(7, graph) + versions

@@ -106,10 +106,10 @@ def test_owners_who_all_do_without_noise() -> None:
 
 
 def test_ten_runs_of_a_tenth_are_exactly_the_budget() -> None:
-    plan = job(privacy={"epsilon": 0.1, "delta": 0.0})
+    plan = job(privacy={"epsilon": 0.1, "delta": 1e-9})
     spent = Spent()
     for _ in range(10):
-        held = both(budget={"epsilon": 1.0, "delta": 0.0})
+        held = both(budget={"epsilon": 1.0, "delta": 1e-8})
         decision = decide(plan, held, standing(a=TableStanding(beacon=NOW, spent=spent)))
         (debit,) = (each for each in decision.debits if each.place == policy().place)
         spent = debit.spent

@@ -1,5 +1,6 @@
 """The pages about policies and plans say what is so: examples, keys, rules, trainers."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -55,5 +56,6 @@ def test_every_rule_is_described() -> None:
 def test_every_trainer_is_described() -> None:
     for name, trainer in TRAINERS.items():
         (row,) = (line for line in JOB.splitlines() if line.startswith(f"| `{name}` |"))
-        told = dict(re.findall(r"`(\w+)` ([\d.]+)", row))
-        assert told == {key: str(value) for key, value in trainer.parameters.items()}
+        told = dict(re.findall(r'`(\w+)` ([\d.]+|"[^"]*")', row))
+        assert told == {key: json.dumps(value) for key, value in trainer.parameters.items()}
+        assert row.split(" | ")[2] == ("yes" if trainer.private else "no")

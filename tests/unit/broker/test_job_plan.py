@@ -12,6 +12,7 @@ from toy_jobs import SEALED_TO, TRAINED, WORKER, job, job_table, parties, toml
 
 from wardian.broker.jobs.plan import (
     MAX_PLAN_BYTES,
+    JobPlan,
     encode_plan,
     load_plan,
     parse_plan,
@@ -77,6 +78,7 @@ KEYLESS = {**parties(A), B: {"key": parties(B)[B]["key"]}}
         ({"seed": 7}, "the seed is"),
         ({"privacy": {"epsilon": 0.5, "delta": 1.0}}, "< 1.0"),
         ({"privacy": {"epsilon": float("nan")}}, "> 0.0"),
+        ({"privacy": {"epsilon": 0.5}}, "a delta above 0"),
         ({"purpose": "Anything at all"}, "matching regex"),
     ],
 )
@@ -87,11 +89,28 @@ def test_what_is_no_plan(changes: dict[str, Any], told: str) -> None:
 
 def test_statistics_learn_nothing() -> None:
     counted = {"train": {"algorithm": "statistics"}, "outputs": {"aggregates": [A]}}
-    assert job(**counted, **inputs(of_a={"label": None})).train.parameters == {}
+    assert job(**counted, **inputs(of_a={"label": None})).train.parameters == {
+        "by": "",
+        "largest": 1.0,
+    }
     with pytest.raises(ConfigError, match="`label` goes with learning"):
         job(**counted)
     with pytest.raises(ConfigError, match="makes no model"):
         job(train={"algorithm": "statistics"}, **inputs(of_a={"label": None}))
+
+
+def test_groups_are_of_one_column_of_the_plan_and_without_noise() -> None:
+    def grouped(by: str, **changes: Any) -> JobPlan:
+        train = {"algorithm": "statistics", "parameters": {"by": by}}
+        counted = {"train": train, "outputs": {"aggregates": [A]}, "privacy": None}
+        return job(**{**counted, **inputs(of_a={"label": None}), **changes})
+
+    assert grouped("bmi").train.parameters["by"] == "bmi"
+    for by in ("patient", "ward"):
+        with pytest.raises(ConfigError, match="`by` is one of the columns"):
+            grouped(by)
+    with pytest.raises(ConfigError, match="`by` goes without"):
+        grouped("bmi", privacy={"epsilon": 0.5, "delta": 1e-7})
 
 
 def test_tables_one_below_the_other() -> None:

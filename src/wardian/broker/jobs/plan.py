@@ -128,10 +128,13 @@ class JobPlan(Settings, frozen=True, kw_only=True):
             raise ValueError("`inputs` names one table twice")
         self._refuse_wrong_join()
         self._refuse_wrong_outputs()
+        if self.privacy and not self.privacy.delta:
+            raise ValueError("[privacy] needs a delta above 0: the noise is Gaussian")
         if self.privacy and not TRAINERS[self.train.algorithm].private:
             raise ValueError(f"{self.train.algorithm} adds no noise: leave [privacy] out")
         if self.privacy and self.seed != "derived":
             raise ValueError('with [privacy] the seed is "derived"')
+        self._refuse_wrong_groups()
 
     @property
     def places(self) -> frozenset[str]:
@@ -154,6 +157,17 @@ class JobPlan(Settings, frozen=True, kw_only=True):
         wanted = len(self.inputs) if kind == "stack" else 1
         if labels != (wanted if TRAINERS[self.train.algorithm].learns else 0):
             raise ValueError("`label` goes with learning: of one input, or of all that are stacked")
+
+    def _refuse_wrong_groups(self) -> None:
+        by = self.train.parameters.get("by")
+        if not by:
+            return
+        if self.privacy:
+            raise ValueError("`by` goes without [privacy]: which groups there are tells of rows")
+        if sum(by in each.columns for each in self.inputs) != (
+            len(self.inputs) if self.join and self.join.kind == "stack" else 1
+        ):
+            raise ValueError("`by` is one of the columns, of one table or of all that are stacked")
 
     def _refuse_wrong_outputs(self) -> None:
         refuse_keyless(self.outputs.receiving, self.parties, what="`outputs`")

@@ -34,7 +34,7 @@ class Trainer:
 
 TRAINERS: Final[Mapping[str, Trainer]] = {
     "logistic-regression": Trainer(
-        learns=True, private=True, parameters={"l2": 1.0, "max_iterations": 100}
+        learns=True, private=True, parameters={"l2": 1.0, "largest": 1.0, "max_iterations": 100}
     ),
     "linear-regression": Trainer(learns=True, private=False, parameters={"l2": 1.0}),
     "random-forest": Trainer(
@@ -47,12 +47,14 @@ TRAINERS: Final[Mapping[str, Trainer]] = {
     ),
     "perceptron": Trainer(
         learns=True,
-        private=True,
+        private=False,
         parameters={"hidden": 64, "epochs": 20, "batch": 64, "learning_rate": 0.01},
     ),
-    "statistics": Trainer(learns=False, private=True, parameters={}),
+    "statistics": Trainer(learns=False, private=True, parameters={"by": "", "largest": 1.0}),
 }
-"""`statistics` counts rows, and gives mean and standard deviation of each column."""
+"""`statistics` counts rows, and gives mean and standard deviation of each column, of all rows or
+of each group of the column `by`. `largest` counts where noise is added: beyond it, and below its
+negative, values are cut off. The code of each stands in `wardian.learning.shared.trainers`."""
 
 
 def settled(algorithm: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:

@@ -1,0 +1,16 @@
+"""Shared learning, the part that runs: inside a job's enclave, once it has the keys of its tables.
+
+    columns        what is read of a table: numbers, or texts
+    tables         a sealed table, opened in memory; `csv_table` and `parquet_table` read it
+    parquet_keys   Parquet's own encryption, with keys that come from the table's key
+    joining        several tables as one, in an order of rows that no file decides
+    seeds          what training tosses and what noise is drawn from
+    trainers       the code behind the closed table of trainers
+    outputs        what comes out, sealed to each recipient, held until it is approved
+    extra          the libraries that it trains and reads with
+    report         what was used, under whose rule, and what came out: for people
+    running        all of that, in order
+
+No part of it has a connection, and none writes anything in the clear. Nothing starts it yet: no
+role runs a job.
+"""

@@ -1,0 +1,148 @@
+"""Several tables as one, in memory. No file, and no order of rows in one, decides the order here.
+
+    inner   the rows whose identifier all tables have, in the order of their identifiers' bytes
+    stack   the rows of all tables, in the order of their values, column by column
+    alone   one table, likewise in the order of its values
+
+So a model is the same to the last digit as one that was made of the same records in one table, in
+that order: `sorted_rows` is there for who compares.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardian.broker.jobs.merge import OutputTerms
+from wardian.broker.jobs.plan import Input, JobPlan
+from wardian.crypto.secret import Secret
+from wardian.errors import FormatError
+from wardian.learning.psi.intersection import intersect, refuse_duplicates
+from wardian.learning.psi.tags import encoded, tags
+from wardian.learning.shared.columns import Columns, row_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """Rows to learn from.
+
+    Attributes:
+        names: of the columns, in the order of the plan's inputs, sorted within each. Two owners may
+            call columns alike: `OWNER.TABLE.COLUMN` is then what each is called.
+        columns: by these names.
+        label: what is learnt, float64; None where nothing is.
+        rows: how many.
+    """
+
+    names: tuple[str, ...]
+    columns: Columns
+    label: NDArray[np.float64] | None
+    rows: int
+
+    def features(self) -> NDArray[np.float64]:
+        """Return the columns as (rows, columns) float64, C order."""
+        return np.ascontiguousarray(
+            np.stack([self.columns[name] for name in self.names], axis=1), np.float64
+        )
+
+
+def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: Secret) -> Joined:
+    """Return the rows that `plan` learns from.
+
+    Args:
+        plan: the job.
+        tables: what was read of each input, in the plan's order.
+        terms: of all owners.
+        key: of this job, 32 bytes, for the tags of identifiers.
+
+    Raises:
+        PolicyDenied: the rule `join-small`.
+        FormatError: an identifier is missing, too long, or there twice in one table; a row has no
+            label. Says in whose table.
+    """
+    if plan.join is not None and plan.join.kind == "inner":
+        found = _inner(plan.inputs, tables, key=key)
+    else:
+        found = _stacked(plan.inputs[0], tables)
+    terms.refuse_small_join(found.rows)
+    if found.label is not None and np.isnan(found.label).any():
+        who = next(used for used in plan.inputs if used.label is not None)
+        raise FormatError(f"{who.owner}, table {who.table}, or one like it: a row has no label")
+    return found
+
+
+def sorted_rows(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.intp]:
+    """Return the places of the rows of `columns` in the order of their values.
+
+    The first column by name counts first; missing values come last; texts go by their code points.
+    """
+    ranks = [_ranks(columns[name]) for name in sorted(columns, reverse=True)]
+    return np.lexsort(ranks)
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype != object:
+        return values
+    missing = np.array([each is None for each in values])
+    _, ranks = np.unique(np.where(missing, "", values).astype(str), return_inverse=True)
+    return np.where(missing, len(values), ranks)
+
+
+def _inner(inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret) -> Joined:
+    identifiers = [_identifiers(used, table) for used, table in zip(inputs, tables, strict=True)]
+    sets = [tags(key, each) for each in identifiers]
+    for each in sets:
+        refuse_duplicates(each)
+    places = intersect(sets)  # (rows, tables), in an order of chance
+    first = identifiers[0]
+    order = np.array(
+        sorted(range(len(places)), key=lambda row: first[places[row, 0]]), dtype=np.intp
+    )
+    places = places[order]
+    called = _called(inputs)
+    columns: dict[str, NDArray[Any]] = {}
+    label = None
+    for at, (used, table) in enumerate(zip(inputs, tables, strict=True)):
+        rows = places[:, at]
+        columns |= {called[at, name]: table[name][rows] for name in sorted(used.columns)}
+        if used.label is not None:
+            label = table[used.label][rows]
+    return Joined(names=tuple(columns), columns=columns, label=label, rows=len(places))
+
+
+def _stacked(used: Input, tables: Sequence[Columns]) -> Joined:
+    whole = {name: np.concatenate([table[name] for table in tables]) for name in sorted(used.used)}
+    whole = {  # minus zero is zero: else the order of equal rows would be a file's
+        name: each + 0.0 if each.dtype != object else each for name, each in whole.items()
+    }
+    order = sorted_rows(whole)
+    names = tuple(sorted(used.columns))
+    return Joined(
+        names=names,
+        columns={name: whole[name][order] for name in names},
+        label=None if used.label is None else whole[used.label][order],
+        rows=row_count(whole),
+    )
+
+
+def _identifiers(used: Input, table: Columns) -> list[bytes]:
+    where = f"{used.owner}, table {used.table}"
+    values = table[str(used.identifier)]
+    if any(each is None for each in values):
+        raise FormatError(f"{where}: a row has no identifier")
+    try:
+        return encoded(values.tolist())
+    except FormatError as err:
+        raise FormatError(f"{where}: {err}") from err
+
+
+def _called(inputs: Sequence[Input]) -> dict[tuple[int, str], str]:
+    """Return what each column is called: its own name, unless two tables have it."""
+    every = [name for used in inputs for name in used.columns]
+    return {
+        (at, name): name if every.count(name) == 1 else f"{used.owner}.{used.table}.{name}"
+        for at, used in enumerate(inputs)
+        for name in used.columns
+    }

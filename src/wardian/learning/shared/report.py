@@ -1,0 +1,160 @@
+"""What a job did, for people: what was used, by which code, under whose rule, what went to whom.
+
+No value of any table is in it, no metric and no aggregate. With `[privacy]` the number of rows is
+left out as well: that would be told without noise.
+"""
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from wardian.broker.jobs.decision import Verdict
+from wardian.broker.jobs.merge import OutputTerms
+from wardian.broker.jobs.plan import JobPlan, plan_digest
+from wardian.learning.shared.outputs import HeldOutputs
+
+FORMAT: Final = "wardian job report v1"
+
+
+def report_of(
+    plan: JobPlan,
+    verdicts: Iterable[Verdict],
+    terms: OutputTerms,
+    held: HeldOutputs,
+    *,
+    rows: int,
+    measurement: str,
+) -> Mapping[str, Any]:
+    """Return the report as a table of texts, numbers and lists.
+
+    Args:
+        plan: the job.
+        verdicts: of all owners, as the decision has them: whose rule allowed it.
+        terms: what held for what came out.
+        held: that.
+        rows: of the join.
+        measurement: of the code that ran, in hex.
+    """
+    rules = {each.place: each for each in verdicts}
+    tables = []
+    for used in plan.inputs:
+        verdict = rules.get(plan.place(used))
+        tables.append(
+            {
+                "owner": used.owner,
+                "owner_key": plan.parties[used.owner].key,
+                "table": used.table,
+                "columns": sorted(used.columns),
+                "identifier": used.identifier,
+                "label": used.label,
+                "policy_serial": verdict.policy.serial if verdict and verdict.policy else None,
+                "rule": verdict.allow.name if verdict and verdict.allow else None,
+                "pin": verdict.policy.pin if verdict and verdict.policy else None,
+            }
+        )
+    return {
+        "format": FORMAT,
+        "mesh": plan.mesh,
+        "job": plan.name,
+        "purpose": plan.purpose,
+        "plan_digest": plan_digest(plan).hex(),
+        "measurement": measurement,
+        "algorithm": plan.train.algorithm,
+        "parameters": dict(sorted(plan.train.parameters.items())),
+        "join": plan.join.kind if plan.join else None,
+        "rows": None if plan.privacy else rows,
+        "tables": tables,
+        "terms": _terms(plan, terms),
+        "outputs": [
+            {
+                "output": each.output,
+                "to": each.to,
+                "sealed_to": plan.parties[each.to].seal_to if each.to in plan.parties else None,
+                "file": each.file_name,
+                "name": each.name,
+                "media_type": each.media_type,
+                "pin": str(each.pin),
+                "sealed_bytes": each.sealed_bytes,
+            }
+            for each in held.outputs
+        ],
+        "export_digest": held.digest.hex(),
+    }
+
+
+def _terms(plan: JobPlan, terms: OutputTerms) -> Mapping[str, Any]:
+    approvals = [{"needed": each.needed, "of": sorted(each.of)} for each in terms.approvals]
+    return {
+        "smallest_join": terms.smallest_join,
+        "smallest_cohort": terms.smallest_cohort,
+        "epsilon": plan.privacy.epsilon if plan.privacy else None,
+        "delta": plan.privacy.delta if plan.privacy else None,
+        "approvals": sorted(approvals, key=lambda each: (each["of"], each["needed"])),
+    }
+
+
+def as_json(report: Mapping[str, Any]) -> bytes:
+    """Return `report` as JSON to read."""
+    return (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def as_html(report: Mapping[str, Any]) -> bytes:
+    """Return `report` as one page without scripts, images or links."""
+    parts = [_lines(report, ("mesh", "purpose", "algorithm", "join", "rows"))]
+    parts.append(
+        _table(
+            "What was used",
+            report["tables"],
+            ("owner", "table", "columns", "identifier", "label", "policy_serial", "rule"),
+        )
+    )
+    parts.append(
+        _table("What came out", report["outputs"], ("output", "to", "file", "sealed_bytes", "pin"))
+    )
+    parts.append("<h2>What held</h2>" + _lines(report["terms"], tuple(report["terms"])))
+    parts.append("<h2>Parameters</h2>" + _lines(report["parameters"], tuple(report["parameters"])))
+    proof = ("measurement", "plan_digest", "export_digest")
+    parts.append("<h2>What proves it</h2>" + _lines(report, proof))
+    title = html.escape(f"Job {report['job']}")
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
+        " style-src 'unsafe-inline'\">"
+        f"<title>{title}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{title}</h1>{''.join(parts)}</body></html>\n"
+    )
+    return page.encode()
+
+
+_STYLE: Final = (
+    "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse;width:100%}th,td{border-bottom:1px solid #ccc;"
+    "padding:.3em .6em;text-align:left;vertical-align:top;overflow-wrap:anywhere}"
+)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, dict):
+        return "; ".join(f"{html.escape(key)}: {_shown(each)}" for key, each in value.items())
+    return html.escape(str(value))
+
+
+def _lines(values: Mapping[str, Any], keys: Sequence[str]) -> str:
+    rows = "".join(
+        f"<tr><th>{html.escape(key.replace('_', ' '))}</th><td>{_shown(values[key])}</td></tr>"
+        for key in keys
+    )
+    return f"<table>{rows}</table>"
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
+    head = "".join(f"<th>{html.escape(key.replace('_', ' '))}</th>" for key in keys)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_shown(row[key])}</td>" for key in keys) + "</tr>" for row in rows
+    )
+    return f"<h2>{html.escape(title)}</h2><table><tr>{head}</tr>{body}</table>"

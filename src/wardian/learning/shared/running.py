@@ -1,0 +1,105 @@
+"""A job from its opened keys to its sealed outputs. Everything it needs is an argument."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wardian.broker.jobs.decision import Verdict
+from wardian.broker.jobs.merge import OutputTerms
+from wardian.broker.jobs.plan import JobPlan
+from wardian.crypto.secret import Secret
+from wardian.errors import LocalProtocolError
+from wardian.learning.shared.columns import kinds_of
+from wardian.learning.shared.joining import Joined, join
+from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
+from wardian.learning.shared.report import report_of
+from wardian.learning.shared.seeds import Seeds
+from wardian.learning.shared.tables import SealedTable
+from wardian.learning.shared.trainers.table import FUNCTIONS
+from wardian.learning.shared.trainers.trained import Task, Trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A job that ran.
+
+    Attributes:
+        held: what came out.
+        report: what was done; see `report`.
+    """
+
+    held: HeldOutputs
+    report: Mapping[str, Any]
+
+
+def run_job(
+    plan: JobPlan,
+    verdicts: Iterable[Verdict],
+    terms: OutputTerms,
+    tables: Iterable[SealedTable],
+    *,
+    seed: Secret,
+    measurement: str,
+    serving: Secret | None = None,
+) -> Finished:
+    """Return what comes out of the job `plan`.
+
+    Args:
+        plan: whose digest the evidence of this enclave binds.
+        verdicts: of the owners, which all allow it, for the report.
+        terms: of the same decision.
+        tables: one for each input, with the key that the broker released, in any order.
+        seed: 32 bytes, the same whenever the job is run again; see `seeds.seed_of`.
+        measurement: of this code, in hex, for the report.
+        serving: a fresh broker key for the model, where the plan has it served.
+
+    Raises:
+        PolicyDenied: `join-small`, `cohort-small`, or a recipient whom the terms do not name.
+        FormatError, CryptoError: a table is not what its owner sealed, or not what the plan needs;
+            the message says whose.
+        ConfigError: a parameter is out of its range, or a library is not installed.
+        LocalProtocolError: the tables are not those of the plan's inputs.
+    """
+    seeds = Seeds(seed, plan)
+    joined = opened(plan, tables, terms, seeds)
+    if plan.privacy is None:  # else the noised count is looked at
+        terms.refuse_small_cohort(joined.rows)
+    trained = FUNCTIONS[plan.train.algorithm](
+        Task(
+            joined=joined,
+            parameters=plan.train.parameters,
+            terms=terms,
+            privacy=plan.privacy,
+            noise=seeds.noise(joined) if plan.privacy else None,
+            seed=seeds.training,
+            measured=bool(plan.outputs.metrics),
+        )
+    )
+    held = seal_outputs(plan, terms, _results(trained), serving=serving)
+    report = report_of(plan, verdicts, terms, held, rows=joined.rows, measurement=measurement)
+    return Finished(held=held, report=report)
+
+
+def opened(
+    plan: JobPlan, tables: Iterable[SealedTable], terms: OutputTerms, seeds: Seeds
+) -> Joined:
+    """Return the joined rows of `tables`; errors as `run_job`."""
+    given = {(each.owner, each.name): each for each in tables}
+    if set(given) != {(used.owner, used.table) for used in plan.inputs}:
+        raise LocalProtocolError("the tables are not those of the plan")
+    by = str(plan.train.parameters.get("by", ""))
+    read = [
+        given[used.owner, used.table].read(kinds_of(used, {by} & used.columns))
+        for used in plan.inputs
+    ]
+    return join(plan, read, terms, key=seeds.joining)
+
+
+def _results(trained: Trained) -> Mapping[str, bytes]:
+    """Return what the trainer gave, as the bytes that are sealed."""
+    found = {"model": trained.model, "aggregates": trained.aggregates}
+    if trained.metrics is not None:
+        text = json.dumps(trained.metrics, indent=2, sort_keys=True, allow_nan=False)
+        found["metrics"] = f"{text}\n".encode()
+    return {name: each for name, each in found.items() if each is not None}

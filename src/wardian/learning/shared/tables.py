@@ -1,0 +1,133 @@
+"""A sealed table, opened in memory: the one file that its owner pinned, under the key it gave.
+
+What is wrong with a table is said with the name of its owner, so that nobody looks for it at
+another's; no message has a value of it.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from numpy.typing import NDArray
+from typing_extensions import Buffer, override
+
+from wardian.crypto.recipients import BrokerKey
+from wardian.crypto.sealed_file import Pin, SealedReader, read_header
+from wardian.crypto.secret import Secret
+from wardian.errors import ConfigError, CryptoError, FormatError
+from wardian.learning.shared import csv_table, parquet_table
+from wardian.learning.shared.columns import Columns, Kind, joined_batches
+
+MEDIA_TYPES = (csv_table.MEDIA_TYPE, parquet_table.MEDIA_TYPE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedTable:
+    """One input of a job.
+
+    Attributes:
+        owner: what the plan calls whose it is.
+        name: of the table; it has to be sealed under it.
+        path: where the sealed file lies, untrusted.
+        pin: that its owner signed.
+        key: a broker key, 32 bytes.
+    """
+
+    owner: str
+    name: str
+    path: Path
+    pin: Pin
+    key: Secret
+
+    def read(self, kinds: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
+        """Return the columns `kinds`, and nothing else, of all rows.
+
+        Raises:
+            ConfigError, FormatError, AuthenticationFailed, WrongRecipient, UnsupportedAlgorithm: as
+                `batches`; or there is no row.
+        """
+        with self._named():
+            return joined_batches(self._batches(kinds), kinds)
+
+    def batches(self, kinds: Mapping[str, Kind]) -> Iterator[Columns]:
+        """Yield the columns `kinds` of up to 65536 rows at a time, in the order of the file.
+
+        Every piece was found authentic before it is parsed. The end of the file is compared with
+        the pin first, the rest as it is read.
+
+        Raises:
+            ConfigError: the file cannot be read, or pyarrow is not installed.
+            FormatError: no table, or not with these columns.
+            AuthenticationFailed: not the file that is pinned, of another name, or changed.
+            WrongRecipient: the key is another's.
+            UnsupportedAlgorithm: of a later format.
+        """
+        with self._named():
+            yield from self._batches(kinds)
+
+    def _batches(self, kinds: Mapping[str, Kind]) -> Iterator[Columns]:
+        with self.path.open("rb", buffering=0) as file:
+            header = read_header(file)  # believed once its digest met the pin, below
+            if header.media_type not in MEDIA_TYPES:
+                raise FormatError(
+                    f"sealed as {header.media_type}, not as {' or '.join(MEDIA_TYPES)}"
+                )
+            reader = SealedReader(
+                file,
+                identities=[BrokerKey(self.key)],
+                pin=self.pin,
+                media_type=header.media_type,
+                name=self.name,
+                version=header.version,
+            )
+            clear = cast("BinaryIO", io.BufferedReader(_Opened(reader), header.chunk_bytes))
+            if header.media_type == csv_table.MEDIA_TYPE:
+                yield from csv_table.csv_batches(clear, kinds)
+            else:
+                yield from parquet_table.parquet_batches(
+                    clear, kinds, key=self.key, table=self.name
+                )
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Let what is raised within say whose table it is about."""
+        where = f"{self.owner}, table {self.name}"
+        try:
+            yield
+        except (FormatError, CryptoError, ConfigError) as err:
+            raise type(err)(f"{where}: {err}") from err
+        except OSError as err:
+            raise ConfigError(f"{where}: cannot be read: {err.strerror}") from err
+
+
+class _Opened(io.RawIOBase):
+    """The content of a sealed file as a file."""
+
+    def __init__(self, reader: SealedReader) -> None:
+        super().__init__()
+        self._reader, self._at = reader, 0
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}
+        self._at = max(0, begin.get(whence, self._reader.header.total_bytes) + offset)
+        return self._at
+
+    @override
+    def readinto(self, buffer: Buffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        found = self._reader.read(self._at, len(target))
+        target[: len(found)] = found
+        self._at += len(found)
+        return len(found)

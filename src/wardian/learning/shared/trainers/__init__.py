@@ -1,0 +1,13 @@
+"""The code behind the closed table of trainers (`broker.jobs.trainers`): a function for each name.
+
+    trained     what a trainer is given, and what it gives
+    linear      logistic and linear regression
+    network     the perceptron
+    trees       random forest and gradient boosting; `grown` makes scikit-learn's trees ours
+    private     logistic regression with noise
+    tell        how good a model is, by rows that it did not see
+    statistics  counts, means and deviations; `noised` the same with noise, `grouped` by group
+    table       the table itself
+
+Nothing is pickled: models are ONNX, written by code of ours, with numbers alone in them.
+"""

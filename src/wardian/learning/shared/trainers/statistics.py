@@ -1,0 +1,77 @@
+"""Counts, means and deviations of columns: of all rows, or by group, within the smallest cohort.
+
+    column, rows, mean, deviation
+
+A column of which fewer rows than the smallest cohort have a value is left out, and where fewer
+*lack* one, how many have it is not said: the difference to another column's would tell.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from wardian.learning.shared.trainers.grouped import by_group
+from wardian.learning.shared.trainers.private import NoisySums, noise_of, within
+from wardian.learning.shared.trainers.trained import Task, Trained
+
+
+def statistics(task: Task) -> Trained:
+    """Return aggregates as CSV.
+
+    Raises:
+        PolicyDenied: the rule `cohort-small`: there are too few rows at all.
+        ConfigError: DuckDB is not installed, which groups need; the column of groups is none of the
+            plan's; groups and [privacy] together, since which groups there are would tell of rows.
+    """
+    by = str(task.parameters["by"])
+    if by:
+        return Trained(aggregates=csv_of(*by_group(task, by)))
+    if task.privacy is not None:
+        return Trained(aggregates=csv_of(_HEAD, _noised(task)))
+    task.terms.refuse_small_cohort(task.joined.rows)
+    return Trained(aggregates=csv_of(_HEAD, _plain(task)))
+
+
+_HEAD = ("column", "rows", "mean", "deviation")
+
+
+def csv_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return a table as CSV; numbers so that they read back as they are."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def _plain(task: Task) -> Iterable[Sequence[Any]]:
+    least, rows = task.terms.smallest_cohort, task.joined.rows
+    for name in task.joined.names:
+        values = task.joined.columns[name]
+        had = values[~np.isnan(values)]
+        if len(had) < least:
+            continue
+        told = "" if 0 < rows - len(had) < least else len(had)
+        deviation = float(np.std(had, ddof=1)) if len(had) > 1 else ""
+        yield name, told, float(np.mean(had)), deviation
+
+
+def _noised(task: Task) -> Iterable[Sequence[Any]]:
+    """Yield each column from one noised sum of (1, value, square) of each column of each row."""
+    privacy, noise = noise_of(task)
+    largest, names = task.number("largest"), task.joined.names
+    values = task.joined.features()
+    there = ~np.isnan(values)
+    shares = within(np.where(there, values, 0.0), largest)
+    rows = np.hstack([there.astype(np.float64), shares, np.square(shares)])
+    length = np.sqrt(rows.shape[1])
+    sums = NoisySums(privacy, noise, releases=1).sum(rows / length) * length
+    for name, (count, total, squares) in zip(names, sums.reshape(3, -1).T.tolist(), strict=True):
+        if count < task.terms.smallest_cohort:
+            continue
+        mean = min(1.0, max(-1.0, total / count))
+        variance = max(0.0, squares / count - mean**2)
+        yield name, count, mean * largest, float(np.sqrt(variance)) * largest

@@ -1,0 +1,75 @@
+"""How good a model is: trained again without a fifth of the rows, and tried on these.
+
+The model that is given out is trained on all rows. Which rows are left out is tossed from the seed.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardian.learning.shared.trainers.trained import Predict, Task
+
+Fit = Callable[[NDArray[np.float64], NDArray[Any]], Predict]
+"""Columns (rows, columns) and labels (rows,), to what predicts labels."""
+_FOLDS: Final = 5
+
+
+def held_out(task: Task, features: NDArray[np.float64], labels: NDArray[Any]) -> "Held":
+    """Return which rows are left out."""
+    order = np.random.default_rng(task.seed).permutation(len(labels))
+    tried = np.sort(order[: len(order) // _FOLDS])
+    return Held(task, features, labels, tried)
+
+
+class Held:
+    """Rows to train on, and rows to try on."""
+
+    __slots__ = ("_features", "_labels", "_task", "_tried")
+
+    def __init__(
+        self,
+        task: Task,
+        features: NDArray[np.float64],
+        labels: NDArray[Any],
+        tried: NDArray[np.intp],
+    ) -> None:
+        """Leave the rows `tried` out of training."""
+        self._task, self._features, self._labels, self._tried = task, features, labels, tried
+
+    def accuracy(self, fit: Fit) -> dict[str, Any]:
+        """Return how many rows were tried, and the share whose class was found.
+
+        Raises:
+            PolicyDenied: the rule `cohort-small`: too few rows are left to try on, or the share
+                says of fewer that they were right, or wrong.
+        """
+        found, expected = self._predict(fit)
+        right = int(np.count_nonzero(found == expected))
+        wrong = len(expected) - right
+        least = self._task.terms.smallest_cohort
+        told: dict[str, Any] = {"rows_tried": len(expected)}
+        if 0 < right < least or 0 < wrong < least:
+            # A share tells how many rows stand on its smaller side: it is told roughly instead.
+            bound = (len(expected) - least) / len(expected)
+            return {
+                **told,
+                ("accuracy_above" if wrong < right else "accuracy_below"): (
+                    bound if wrong < right else 1 - bound
+                ),
+            }
+        return {**told, "accuracy": right / len(expected)}
+
+    def error(self, fit: Fit) -> dict[str, Any]:
+        """Return how many rows were tried, and the root of the mean square error."""
+        found, expected = self._predict(fit)
+        error = float(np.sqrt(np.mean(np.square(found - expected))))
+        return {"rows_tried": len(expected), "root_mean_square_error": error}
+
+    def _predict(self, fit: Fit) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        self._task.terms.refuse_small_cohort(len(self._tried))
+        kept = np.ones(len(self._labels), bool)
+        kept[self._tried] = False
+        predict = fit(self._features[kept], self._labels[kept])
+        return predict(self._features[self._tried]), self._labels[self._tried]

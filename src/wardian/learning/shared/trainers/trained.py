@@ -1,0 +1,105 @@
+"""What a trainer is given, and what it gives."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardian.broker.jobs.merge import OutputTerms
+from wardian.broker.jobs.plan import Privacy
+from wardian.broker.jobs.trainers import Scalar
+from wardian.errors import FormatError
+from wardian.learning.privacy.noise import DiscreteGaussian
+from wardian.learning.shared.joining import Joined
+
+ONNX: Final = "application/onnx"
+Predict: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""(rows, columns) to (rows,): classes, or numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One training.
+
+    Attributes:
+        joined: the rows.
+        parameters: every one of the trainer.
+        terms: what holds for whatever comes out.
+        privacy: what the run may spend; None: without noise.
+        noise: as `privacy` asks for.
+        seed: of what training tosses, 0 to 2**32 - 1.
+        measured: whether anybody is given metrics.
+    """
+
+    joined: Joined
+    parameters: Mapping[str, Scalar]
+    terms: OutputTerms
+    privacy: Privacy | None
+    noise: DiscreteGaussian | None
+    seed: int
+    measured: bool
+
+    def number(self, name: str) -> float:
+        """Return the parameter `name`."""
+        return float(self.parameters[name])
+
+    def whole(self, name: str) -> int:
+        """Return the parameter `name`."""
+        return int(self.parameters[name])
+
+    def finite(self) -> NDArray[np.float64]:
+        """Return the columns as (rows, columns) float64.
+
+        Raises:
+            FormatError: a value is missing; names the first such column.
+        """
+        found = self.joined.features()
+        missing = np.isnan(found).any(axis=0)
+        if missing.any():
+            name = self.joined.names[int(np.argmax(missing))]
+            raise FormatError(f"column {name}: a value is missing, and this trainer takes none")
+        return found
+
+    def classes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the classes, sorted (classes,), and which of them each row has, (rows,).
+
+        Raises:
+            FormatError: the label is not of whole numbers of 32 bits, of two classes or more.
+            PolicyDenied: the rule `cohort-small`: too few rows have one of them.
+        """
+        label = self._label()
+        if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
+            raise FormatError("the label: classes are whole numbers of 32 bits")
+        found, places, counts = np.unique(
+            label.astype(np.int64), return_inverse=True, return_counts=True
+        )
+        self.terms.refuse_small_cohort(int(counts.min()))
+        if len(found) < 2:
+            raise FormatError("the label: one class alone")
+        return found, places.astype(np.int64)
+
+    def targets(self) -> NDArray[np.float64]:
+        """Return the label as numbers, (rows,)."""
+        return self._label()
+
+    def _label(self) -> NDArray[np.float64]:
+        if self.joined.label is None:
+            raise FormatError("no label")
+        return self.joined.label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What came out; what the trainer does not give is None.
+
+    Attributes:
+        model: ONNX.
+        metrics: how good it is.
+        aggregates: a table as CSV.
+    """
+
+    model: bytes | None = None
+    metrics: Mapping[str, Any] | None = None
+    aggregates: bytes | None = None
