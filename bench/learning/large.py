@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "tests")]
 import uvloop  # noqa: E402
-from round_trips import our_parties  # noqa: E402
+from round_trips import attend  # noqa: E402
 from simulators.consortium import Consort  # type: ignore[import-not-found]  # noqa: E402
 
 from wardian.learning.strategies.terms import build  # noqa: E402
@@ -42,10 +42,10 @@ def main() -> None:
         place = Path(folder)
         names = [f"p{number}" for number in range(options.parties)]
         consort = Consort(place, *names, rounds=ROUNDS, evaluate_every=0, answer_s=600.0)
-        given = {"keys": consort.keys, "platform": consort.platform}
+        given = {"keys": consort.keys, "platform": consort.platform, "port": consort.port}
         parameters = options.megabytes * 1_000_000 // 4
         other = multiprocessing.get_context("fork").Process(
-            target=our_parties, args=(place, consort.port, names, parameters, given)
+            target=attend, args=(place, names, parameters, given)
         )
         other.start()
         before, began, cpu = memory_mb("VmRSS"), time.monotonic(), time.process_time()

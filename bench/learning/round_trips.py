@@ -79,14 +79,12 @@ class Unwritten(MemoryFile):
         self.last = memory
 
 
-def our_parties(
-    place: Path, names: list[str], parameters: int, given: Any, told: Connection
-) -> None:
-    """Attend with all parties until the run is over; tell how long a round's two writes take."""
+def attend(place: Path, names: list[str], parameters: int, given: Any) -> Memory:
+    """Attend with all parties until the run is over; return what one of them remembered last."""
     consort = restored(place, given["port"], names, given)
     unwritten = Unwritten(place)
 
-    async def attend() -> None:
+    async def attend_all() -> None:
         app, thread = idle_app(parameters), AppThread().start()
         parties = [consort.party(name, app, thread=thread) for name in names]
         for party in parties:
@@ -94,10 +92,18 @@ def our_parties(
         await asyncio.gather(*(party.attend() for party in parties))
         thread.end()
 
-    uvloop.run(attend())
+    uvloop.run(attend_all())
+    return unwritten.last
+
+
+def our_parties(
+    place: Path, names: list[str], parameters: int, given: Any, told: Connection
+) -> None:
+    """Attend with all parties; tell how long a round's two writes take."""
+    last = attend(place, names, parameters, given)
     with tempfile.TemporaryDirectory(prefix="wardian-") as disk:
         file = MemoryFile(Path(disk))
-        told.send(2 * seconds(lambda: file.save(unwritten.last)))  # what is asked, and the answer
+        told.send(2 * seconds(lambda: file.save(last)))  # what is asked, and the answer
 
 
 def seconds(work: Callable[[], None]) -> float:
