@@ -37,4 +37,7 @@ What it excludes:
 - The sum itself is known to the coordinator. If the same updates were summed in two rounds over
   different lists, the difference would be an update: a party that has revealed in a round must not
   mask the same update again.
+- Masks bound what one round tells. A coordinator that asks round after round for updates of nearly
+  the same model, with other survivors each time, learns of their differences (So et al., *Securing
+  Secure Aggregation*, 2021). Against that stands the attested code, which asks for what it made.
 """
