@@ -141,6 +141,7 @@ def history(run: Consortium, name: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_masked_rounds_give_the_model_of_clear_ones(tmp_path: Path) -> None:
     """The aggregator sums what it cannot read; the model differs by rounding alone."""
     table = 'name = "fedavg"\n\n[masking]\nmetrics = ["train_loss"]'

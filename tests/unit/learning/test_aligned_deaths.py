@@ -66,22 +66,23 @@ def same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "victim"),
+    ("model", "victim", "every"),
     [
-        pytest.param(
-            model,
-            victim,
-            marks=[] if (model, victim) in BRIEFLY else [pytest.mark.slow],
-        )
-        for model in MODELS
-        for victim in ("coordinator", "a", "b")
+        *((model, victim, 7) for model, victim in BRIEFLY),
+        *(
+            pytest.param(model, victim, 1, marks=pytest.mark.slow)
+            for model in MODELS
+            for victim in ("coordinator", "a", "b")
+        ),
     ],
 )
-def test_who_dies_at_any_step_changes_nothing(tmp_path: Path, model: str, victim: str) -> None:
+def test_who_dies_at_any_step_changes_nothing(
+    tmp_path: Path, model: str, victim: str, every: int
+) -> None:
     steps = steps_of(lambda place: consort(place, model), tmp_path / "undisturbed")
     expected = asyncio.run(consort(tmp_path / "expected", model).have())
     assert expected["b"]["predictions"].shape[0] == 7
-    for at in range(len(steps)):
+    for at in range(0, len(steps), every):
         found = asyncio.run(disturbed(consort(tmp_path / f"{at}", model), at, victim))
         assert found == expected, (at, steps[at])
 

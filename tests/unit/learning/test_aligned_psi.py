@@ -51,13 +51,20 @@ async def test_none_in_common_is_an_answer_too(tmp_path: Path) -> None:
     assert common(world, found) == set()
 
 
-@pytest.mark.parametrize("victim", ["coordinator", pytest.param("a", marks=pytest.mark.slow), "b"])
+@pytest.mark.parametrize(
+    ("victim", "every"),
+    [
+        ("coordinator", 5),
+        ("b", 5),
+        *(pytest.param(each, 1, marks=pytest.mark.slow) for each in ("coordinator", "a", "b")),
+    ],
+)
 def test_who_dies_at_any_step_changes_nothing(
-    tmp_path: Path, victim: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, victim: str, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wardian.learning.coordinator.attending.LINGER_S", 1.0)
     steps = steps_of(lambda place: consort(place, "a", "b"), tmp_path / "undisturbed")
-    for at in range(len(steps)):
+    for at in range(0, len(steps), every):
         world = consort(tmp_path / f"{at}", "a", "b")
         found = asyncio.run(disturbed(world, at, victim))
         assert common(world, found) == set(people(range(25, 40))), steps[at]

@@ -172,7 +172,7 @@ def overtaken(way: Direction, number: int) -> Treat:
     "spoil",
     [
         altered,
-        twice,
+        pytest.param(twice, marks=pytest.mark.slow),
         pytest.param(of_another_kind, marks=pytest.mark.slow),
         pytest.param(again, marks=pytest.mark.slow),
         pytest.param(None, id="overtaken"),
