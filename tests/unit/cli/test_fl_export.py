@@ -67,7 +67,7 @@ def plan() -> Consortium:
 
 
 def python() -> str:
-    """An interpreter that has MLflow; skips (fails in CI) where there is none."""
+    """An interpreter that has MLflow; skips where there is none, in CI too."""
     if importlib.util.find_spec("mlflow") is not None:
         return sys.executable
     try:
