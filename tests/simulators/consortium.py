@@ -1,6 +1,7 @@
 """A consortium in one process: a coordinator on a simulated machine, and parties, all on sockets."""
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -234,3 +235,35 @@ class Consort:
         for each in await asyncio.gather(*parties):
             assert each == model
         return model
+
+
+COORDINATOR = "coordinator"
+
+
+async def killed_at(
+    consort: Consort, at: int, victim: str, party: Callable[[str], Party]
+) -> dict[str, Any]:
+    """Return what each has of a run in which `victim` is killed at step `at`, and comes again."""
+    loop, killed = asyncio.get_running_loop(), asyncio.Event()
+    tasks: dict[str, asyncio.Task[Any]] = {}
+
+    def hear(said: dict[str, object]) -> None:
+        consort.said.append(said)
+        if len(consort.said) == at + 1 and not killed.is_set():
+            killed.set()
+            loop.call_soon(tasks[victim].cancel)
+
+    def start(name: str) -> "asyncio.Task[Any]":
+        work = consort.coordinate() if name == COORDINATOR else party(name).attend()
+        return asyncio.create_task(work)
+
+    consort.heard = hear
+    for name in (COORDINATOR, *consort.keys):
+        tasks[name] = start(name)
+    async with asyncio.timeout(60):
+        await killed.wait()
+        with contextlib.suppress(asyncio.CancelledError):
+            await tasks[victim]
+        if tasks[victim].cancelled():
+            tasks[victim] = start(victim)
+        return {name: await tasks[name] for name in (*consort.keys, COORDINATOR)}

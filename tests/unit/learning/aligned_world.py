@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from simulators.consortium import Consort
+from simulators.consortium import COORDINATOR, Consort, killed_at
 
 from wardian._internal.consortium import Consortium
 from wardian.crypto.secret import Secret
@@ -97,31 +97,8 @@ class AlignedConsort(Consort):
 
 async def disturbed(consort: AlignedConsort, at: int, victim: str) -> dict[str, ArrayRecord]:
     """Return what each has of a run in which `victim` is killed at step `at`, and comes again."""
-    loop, killed = asyncio.get_running_loop(), asyncio.Event()
-    tasks: dict[str, asyncio.Task[Any]] = {}
-
-    def hear(said: dict[str, object]) -> None:
-        consort.said.append(said)
-        if len(consort.said) == at + 1 and not killed.is_set():
-            killed.set()
-            loop.call_soon(tasks[victim].cancel)
-
-    def start(name: str) -> "asyncio.Task[Any]":
-        if name == "coordinator":
-            return asyncio.create_task(consort.coordinate())
-        return asyncio.create_task(consort.resident(name).attend())
-
-    consort.heard = hear
-    for name in ("coordinator", *consort.keys):
-        tasks[name] = start(name)
-    async with asyncio.timeout(60):
-        await killed.wait()
-        with contextlib.suppress(asyncio.CancelledError):
-            await tasks[victim]
-        if tasks[victim].cancelled():
-            tasks[victim] = start(victim)
-        found = {name: await tasks[name] for name in consort.keys}
-        await tasks["coordinator"]
+    found = await killed_at(consort, at, victim, consort.resident)
+    del found[COORDINATOR]  # nobody has what is common
     assert all(isinstance(each, ArrayRecord) for each in found.values())
     return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from simulators.consortium import Consort, ToySealing, counting_app
+from simulators.consortium import Consort, ToySealing, counting_app, killed_at
 
 from wardian.errors import PolicyDenied
 from wardian.learning.arrays import ArrayRecord
@@ -56,35 +56,7 @@ def steps_of(tmp_path: Path) -> list[tuple[str, object, object]]:
 async def disturbed(tmp_path: Path, at: int, victim: str) -> ArrayRecord:
     """Return the model of a run in which `victim` is killed at step `at` and started again."""
     consort = Consort(tmp_path, "a", "b", "c", rounds=2)
-    loop = asyncio.get_running_loop()
-    killed = asyncio.Event()
-    tasks: dict[str, asyncio.Task[object]] = {}
-
-    def hear(said: dict[str, object]) -> None:
-        consort.said.append(said)
-        if len(consort.said) == at + 1 and not killed.is_set():
-            killed.set()
-            loop.call_soon(tasks[victim].cancel)
-
-    consort.heard = hear
-    tasks["coordinator"] = asyncio.create_task(consort.coordinate())
-    for name in consort.keys:
-        tasks[name] = asyncio.create_task(consort.party(name).attend())
-
-    async def revive() -> None:
-        await killed.wait()
-        with contextlib.suppress(asyncio.CancelledError):
-            await tasks[victim]
-        if tasks[victim].cancelled():
-            work = (
-                consort.coordinate() if victim == "coordinator" else consort.party(victim).attend()
-            )
-            tasks[victim] = asyncio.create_task(work)
-
-    async with asyncio.timeout(30):
-        await revive()
-        found = [await tasks[name] for name in consort.keys]
-        found.append(await tasks["coordinator"])
+    found = list((await killed_at(consort, at, victim, consort.party)).values())
     for each in found:
         assert each == found[0]
     assert isinstance(found[0], ArrayRecord)

@@ -1,14 +1,13 @@
 """Masked rounds over sockets: what they sum, who may be lost, and what is never said twice."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from simulators.consortium import Consort, counting_app
+from simulators.consortium import Consort, counting_app, killed_at
 
 from wardian._internal.consortium import MaskingTerms
 from wardian.errors import JobFailed
@@ -121,29 +120,7 @@ def steps_of(tmp_path: Path) -> list[dict[str, object]]:
 async def disturbed(tmp_path: Path, at: int, victim: str) -> ArrayRecord:
     """Return the model of a run whose `victim` is killed at step `at`, and started again."""
     consort = Masked(tmp_path, rounds=2, answer_s=5.0)
-    loop, killed = asyncio.get_running_loop(), asyncio.Event()
-    tasks: dict[str, asyncio.Task[Any]] = {}
-
-    def hear(said: dict[str, object]) -> None:
-        consort.said.append(said)
-        if len(consort.said) == at + 1 and not killed.is_set():
-            killed.set()
-            loop.call_soon(tasks[victim].cancel)
-
-    def start(name: str) -> asyncio.Task[Any]:
-        work = consort.coordinate() if name == "coordinator" else consort.party(name).attend()
-        return asyncio.create_task(work)
-
-    consort.heard = hear
-    for name in ("coordinator", *consort.keys):
-        tasks[name] = start(name)
-    async with asyncio.timeout(60):
-        await killed.wait()
-        with contextlib.suppress(asyncio.CancelledError):
-            await tasks[victim]
-        if tasks[victim].cancelled():
-            tasks[victim] = start(victim)
-        found = [await tasks[name] for name in ("coordinator", *consort.keys)]
+    found = list((await killed_at(consort, at, victim, consort.party)).values())
     assert all(each == found[0] for each in found)
     return found[0]
 
