@@ -10,7 +10,7 @@
     extra          the libraries that it trains and reads with
     report         what was used, under whose rule, and what came out: for people
     running        all of that, in order
-    keeping        what a job keeps sealed, so that it may be killed at any step; `outbox` what it shows
+    keeping        what a job keeps sealed, to be killed at any step; `outbox` what it shows
     approvals      who signed that what came out may leave
     trial          every trainer on tables that are made up
 
