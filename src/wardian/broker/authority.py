@@ -32,6 +32,7 @@ from wardian.broker.certificates import (
     chain_pem,
     parse_csr,
 )
+from wardian.broker.joint.kept import find_key, find_models
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
 from wardian.broker.refusal import refusal_for
@@ -291,11 +292,12 @@ class Authority:
         if self._manifest is None:
             return ()
         given, kept = set(self.store.keys("model-key")), set(self.store.keys(named_secrets.PLACE))
+        made = {each.file.key_id for each in find_models(self.store) if find_key(self.store, each)}
         manifest = self._manifest.manifest
         models = (
             f"{line.name} version {line.version}"
             for line in manifest.models
-            if f"{line.owner}/{line.key_id}" not in given
+            if f"{line.owner}/{line.key_id}" not in given and line.key_id not in made
         )
         return (*models, *(line.said for line in manifest.secrets if line.kept not in kept))
 

@@ -199,6 +199,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.jobs", "canonical", "conditions", "decision", "merge", "parties"),
                 *_within("broker.jobs", "plan", "policy", "rules", "signing", "standing"),
                 "wardian.broker.jobs.trainers",
+                *_within("broker.joint", "kept", "record"),
                 "wardian.broker.mesh.chain",
                 *_within(
                     "broker.owners",
