@@ -137,7 +137,8 @@ _OF_MESH = (
     *_within("broker", "certificate_form", "certificates", "lease"),
     *_within("broker.infrastructure", "certificates", "grant"),
     *_within("broker.mesh", "appraisal", "fields", "lines", "manifest", "trust", "verify"),
-    *_within("broker.release", "in_force", "protocol", "request_keys", "turns"),
+    *_within("broker.release", "in_force", "protocol", "request_keys"),
+    *_within("broker.session", "asking", "form", "shown", "turns"),
     *_within("broker.state", "audit", "merkle"),
     *_within("broker.transparency", "cosigning", "following", "heads", "proofs"),
     *_within("crypto", "aead_stream", "recipients", "sealed_header"),
@@ -145,7 +146,8 @@ _OF_MESH = (
 """What verifies evidence against a mesh's manifest: all but a keeper, which knows no mesh."""
 _ADMITTED = (
     *_OF_MESH,
-    *_within("broker.release", "admission", "client", "shown", "workload_session"),
+    *_within("broker.release", "admission", "client", "workload_session"),
+    *_within("broker.session", "client", "obtaining"),
     *_within("crypto", "hpke_context", "message", "message_header", "message_keys"),
     "wardian.crypto.sealed_request",
     *_within("inference", "dtypes", "spec"),  # the shape of tensors, no engine
@@ -213,6 +215,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.owners", "orders", "protocol", "provisioning", "visits"),
                 *_within("broker.release", "broker_session", "desk", "grants", "policy"),
                 *_within("broker.release", "in_force_desk", "releases", "terms"),
+                *_within("broker.session", "answering", "desk", "releasing"),
                 *_within(
                     "broker.recovery", "backup", "backup_desk", "dealing", "desk", "gathering"
                 ),
