@@ -201,6 +201,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.jobs", "canonical", "conditions", "decision", "merge", "parties"),
                 *_within("broker.jobs", "plan", "policy", "rules", "signing", "standing"),
                 "wardian.broker.jobs.trainers",
+                *_within("broker.exports", "broker_session", "desk", "exports", "protocol"),
+                "wardian.broker.exports.statement",
                 *_within("broker.joint", "kept", "record"),
                 "wardian.broker.mesh.chain",
                 *_within(

@@ -42,7 +42,7 @@ from wardian.broker.tables.asked import refuse_unlisted
 from wardian.broker.tables.granted import GrantedTables
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
-from wardian.errors import ConfigError, FormatError, PolicyDenied, Timeout
+from wardian.errors import ConfigError, FormatError, PolicyDenied, SealError, Timeout
 
 
 @pytest.fixture
@@ -140,6 +140,19 @@ def test_the_same_told_twice_is_answered_the_same_way(
     model = find_model(broker.store, FILE.key_id)
     assert model is not None
     assert find_key(broker.store, model) == MODEL_KEY.key
+
+
+def test_a_broker_that_is_killed_before_it_counts_is_told_again(
+    broker: ExportBroker, granted: GrantedTables
+) -> None:
+    told = statement(granted)
+    broker.counter.fails = True
+    with pytest.raises((SealError, OSError)):
+        broker.tell(told)
+    broker.counter.fails = False
+    broker.restart()
+    broker.tell(told)
+    assert broker.store.keys(RECORDS) == (FILE.key_id,)
 
 
 def test_a_job_that_runs_again_tells_of_other_pins_and_the_log_shows_it(

@@ -23,11 +23,20 @@ from toy_exports import (
 from toy_mesh import MASTER_KEY, NOW, digest
 from toy_tables import A, B
 
-from wardian.broker.joint.kept import PARTS, RECORDS, find_key, find_model, keep_model
+from wardian.broker.joint.kept import (
+    PARTS,
+    RECORDS,
+    find_key,
+    find_model,
+    keep_model,
+    narrow_models,
+)
 from wardian.broker.joint.record import JointModel, narrowed
 from wardian.broker.mesh.lines import ReleaseTerms
 from wardian.broker.mesh.trust import RoleReference
+from wardian.broker.state.audit import AuditEntry
 from wardian.broker.state.master_key import MasterKey
+from wardian.broker.state.sealer import unlock_owned
 from wardian.broker.state.store import Store
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Pin
@@ -298,9 +307,28 @@ def test_t7_a_quorum_without_one_owner_has_no_key(broker: ExportBroker) -> None:
         model = find_model(store, FILE.key_id)
         assert model is not None
         assert find_key(store, model) is None
-        assert [place for place, _ in store.locked(OWNERS[1])] == [PARTS, "table-key"]
-    broker.start()
-    assert broker.served() == KEY
+        locked = store.locked(OWNERS[1])
+        assert [place for place, _ in locked] == [PARTS, "table-key"]
+        theirs = MASTER_KEY.owner_key(OWNERS[1])
+        opened: dict[tuple[str, str], bytes | None] = {
+            at: unlock_owned(raw, *at, owner_key=theirs) for at, raw in locked.items()
+        }
+        entry = AuditEntry(event="recovery", outcome="granted", rule="unlocked")
+        store.commit(opened, audit=[entry], now=NOW)  # as the desk does once the owner came
+        assert find_key(store, model) == MODEL_KEY.key
+
+
+def test_t7_what_is_withdrawn_while_an_owner_is_away_is_erased_all_the_same(
+    broker: ExportBroker,
+) -> None:
+    alone = MasterKey.from_secret(MASTER_KEY.share_with(frozenset({OWNERS[0]})))
+    broker.close()
+    with closing(Store(broker.path, master_key=alone, counter=broker.counter.seam)) as store:
+        changes, taken = narrow_models(store, toy_jobs.policy(A, revoked=True))
+        assert [each.rule for each in taken] == ["ended"]
+        entry = AuditEntry(event="provision", outcome="granted", rule="revoked")
+        store.commit(changes, audit=[entry], now=NOW)
+        assert [place for place, _ in store.locked(OWNERS[1])] == ["table-key"]
 
 
 def test_a_job_over_tables_of_one_owner_has_its_key_whole(broker: ExportBroker) -> None:

@@ -1,4 +1,4 @@
-"""Three kinds of session have one form and no label in common (TRUST T1, T24)."""
+"""Four kinds of session have one form and no label in common (TRUST T1, T24)."""
 
 import dataclasses
 import hashlib
@@ -12,10 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from toy_tables import Ask, TableBroker, hospitals
+from toy_exports import ExportBroker, Tell, serving_hospitals
+from toy_tables import Ask, TableBroker
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence
+from wardian.broker.exports.protocol import EXPORT_SESSION
+from wardian.broker.exports.statement import ExportedTable, ExportStatement
 from wardian.broker.release.protocol import RELEASE_SESSION, Attestation
 from wardian.broker.session.answering import AnsweringEnd
 from wardian.broker.session.asking import AskingEnd
@@ -27,21 +30,27 @@ from wardian.broker.tables.protocol import JOB_SESSION
 from wardian.crypto.hpke import hpke_seal
 from wardian.errors import AuthenticationFailed, FormatError, PeerProtocolError, Timeout
 
-FORMS = (RELEASE_SESSION, JOB_SESSION, STANDBY_SESSION)
+FORMS = (RELEASE_SESSION, JOB_SESSION, STANDBY_SESSION, EXPORT_SESSION)
 LABELS = {
     RELEASE_SESSION: ("release transcript v1", "release hpke v1", "release response v1"),
     JOB_SESSION: ("job transcript v1", "job hpke v1", "job response v1"),
     STANDBY_SESSION: ("standby transcript v1", "standby hpke v1", "standby answer v1"),
+    EXPORT_SESSION: ("export transcript v1", "export hpke v1", "export response v1"),
 }
 TAGS = {
     RELEASE_SESSION: ("release challenge v1", "release attestation v1", "release response v1"),
     JOB_SESSION: ("job challenge v1", "job attestation v1", "job response v1"),
     STANDBY_SESSION: ("standby challenge v1", "standby proof v1", "standby answer v1"),
+    EXPORT_SESSION: ("export challenge v1", "export attestation v1", "export response v1"),
 }
 MESH_FIELDS = ["format", "nonce", "signed_manifest", "mesh_ca", "issuing_ca", "log", "evidence"]
 FIELDS = {
     RELEASE_SESSION: (MESH_FIELDS, ["format", "evidence", "hpke_public", "csr"]),
     JOB_SESSION: (MESH_FIELDS, ["format", "evidence", "hpke_public"]),
+    EXPORT_SESSION: (
+        MESH_FIELDS,
+        ["format", "evidence", "hpke_public", "statement", "sealed_key"],
+    ),
     STANDBY_SESSION: (
         ["format", "nonce", "signed_manifest", "mesh_ca", "evidence"],
         ["format", "evidence", "hpke_public"],
@@ -85,7 +94,7 @@ def test_t24_no_label_and_no_message_is_of_two_kinds() -> None:
         for form in FORMS
         for label in (form.transcript_label, form.info_label, form.signed_label)
     ]
-    assert len(set(labels)) == 9
+    assert len(set(labels)) == 12
     for one, other in itertools.permutations(FORMS, 2):
         sealed = wire.encode(one.response(ciphertext=b"sealed", signature=b"s" * 70))
         with pytest.raises(FormatError):
@@ -110,8 +119,8 @@ class Open:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[TableBroker]:
-    with closing(TableBroker(hospitals(), tmp_path / "broker.db")) as broker:
+def broker(tmp_path: Path) -> Iterator[ExportBroker]:
+    with closing(ExportBroker(serving_hospitals(), tmp_path / "broker.db")) as broker:
         yield broker
 
 
@@ -152,7 +161,16 @@ def standby(broker: TableBroker) -> Open:
     return Open(STANDBY_SESSION, asks, session, asks.receive_answer)
 
 
-KINDS = (release, job, standby)
+def export(broker: ExportBroker) -> Open:
+    tables = (ExportedTable(owner="f" * 64, table="any", serial=1, rule="any"),)
+    told = ExportStatement(job="0" * 64, export="0" * 64, report="0" * 64, tables=tables)
+    tell = Tell(broker, told, key=None)  # nobody decides about it here
+    tell.challenge()
+    tell.session.receive(tell.attest(), now=broker.now)
+    return Open(EXPORT_SESSION, tell.job, tell.session, tell.receive)
+
+
+KINDS = (release, job, standby, export)
 
 
 def message_4(to: Open, broker: TableBroker, **labels: str) -> bytes:

@@ -1,5 +1,6 @@
 """A mesh of hospitals whose job makes a model that a worker serves, and a broker that is told."""
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,14 @@ from toy_jobs import allow
 from toy_mesh import NOW, ToyMesh, digest
 from toy_tables import JOB, A, Ask, B, TableBroker
 
+from wardian._internal import wire
 from wardian.attestation.evidence import Purpose, bind
 from wardian.attestation.verifier import verify_evidence
-from wardian.broker.exports.exports import Exports, Recorded, Told
+from wardian.broker.exports.broker_session import BrokerExportSession
+from wardian.broker.exports.exported import Exported
+from wardian.broker.exports.exports import Exports, Told
+from wardian.broker.exports.job_session import ExportSession
+from wardian.broker.exports.protocol import ExportRequest, Recorded
 from wardian.broker.exports.statement import ExportedTable, ExportStatement
 from wardian.broker.jobs.plan import JobPlan, encode_plan
 from wardian.broker.joint.record import ModelFile
@@ -19,6 +25,7 @@ from wardian.broker.mesh.lines import ModelLine, sign_model_line
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.tables.asked import read_asked
 from wardian.broker.tables.granted import GrantedTables
+from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
@@ -173,3 +180,78 @@ class ExportBroker(TableBroker):
             self.mesh.workload("worker", (MODEL,)), self.mesh.attest("worker", **how)
         )
         return next((each.key.reveal() for each in admission.secrets if each.kind == "model"), None)
+
+
+class Tell:
+    """One job's four messages, step by step, with a hostile host on the wire."""
+
+    def __init__(
+        self,
+        broker: ExportBroker,
+        told: ExportStatement,
+        *,
+        key: Secret | None = MODEL_KEY.key,
+        of: JobPlan | None = None,
+    ) -> None:
+        self.broker, self.told = broker, told
+        self.job = ExportSession(
+            of or plan(), told, key=key, agreed=broker.mesh.agreed, nonce=secrets.token_bytes(32)
+        )
+        self.m1 = self.job.request(tee="simulated")
+
+    def challenge(self, raw: bytes | None = None) -> bytes:
+        raw = self.m1 if raw is None else raw
+        authority = self.broker.authority
+        request = wire.decode(raw, ExportRequest, what="x")
+        self.session = BrokerExportSession(
+            read_asked(request.plan, authority),
+            key=HpkePrivateKey.generate(),
+            opened_at=self.broker.now,
+        )
+        report_data = self.session.begin(
+            raw,
+            request,
+            manifest=authority.manifest,
+            ca_certificate=authority.ca.certificate,
+            issuing_certificate=authority.issuer.certificate,
+        )
+        log = authority.transparency.show(request.seen)
+        self.m2 = self.session.challenge(self.broker.attest(report_data), log=log)
+        return self.m2
+
+    def attest(self, **how: Any) -> bytes:
+        report_data = self.job.receive_challenge(self.m2, now=self.broker.authority.clock())
+        self.m3 = self.job.attestation(self.broker.mesh.attest("job", **how)(report_data))
+        return self.m3
+
+    def respond(self, raw: bytes | None = None) -> bytes:
+        broker, session = self.broker, self.session
+        proof = session.receive(self.m3 if raw is None else raw, now=broker.now)
+        result = verify_evidence(
+            proof.evidence,
+            policy=appraisal_policy(session.manifest.manifest, "job"),
+            report_data=proof.report_data,
+            now=broker.authority.clock(),
+        )
+        recorded = broker.exports.record(
+            proof.evidence,
+            told=session.told(proof),
+            asked=session.asked,
+            tee="simulated",
+            shown=session.manifest,
+            logged=session.logged,
+            result=result,
+        )
+        self.m4 = session.respond(recorded, sign=broker.authority.ca.sign, now=broker.now)
+        return self.m4
+
+    def receive(self, raw: bytes | None = None) -> Exported:
+        raw = self.m4 if raw is None else raw
+        return self.job.receive_response(raw, now=self.broker.authority.clock())
+
+    def whole(self, **how: Any) -> Exported:
+        """Carry out all of it."""
+        self.challenge()
+        self.attest(**how)
+        self.respond()
+        return self.receive()

@@ -3,6 +3,7 @@
 statement       what a job tells
 exports         what has to hold of it, its audit lines, and the model that goes to be served
 protocol        the four messages by which it is told
-broker_session  the broker's end of them; `job_session` the job's, `client` on a socket
+broker_session  the broker's end of them; `job_session` the job's, `exported` what it then holds,
+                `client` on a socket
 desk            serves it
 """

@@ -11,6 +11,7 @@ from wardian.attestation.evidence import Evidence
 from wardian.attestation.evidence_digest import evidence_digest
 from wardian.attestation.results.result import AttestationResult
 from wardian.broker.authority import Authority
+from wardian.broker.exports.protocol import Recorded
 from wardian.broker.exports.statement import ExportedTable, ExportStatement
 from wardian.broker.jobs import conditions
 from wardian.broker.jobs.merge import Agreed, merge_outputs, model_release
@@ -24,7 +25,6 @@ from wardian.broker.state.audit import AuditEntry
 from wardian.broker.tables.asked import ROLE, AskedPlan, refuse_unlisted
 from wardian.broker.tables.debits import Paid, find_root, refuse_unpaid
 from wardian.broker.tables.kept import Tables
-from wardian.broker.transparency.following import ShownLog
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied, Timeout
@@ -36,19 +36,6 @@ class Told:
 
     statement: ExportStatement
     key: Secret | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """That an export is written down.
-
-    Attributes:
-        manifest_version: in force.
-        log: the audit log after it, with the export's own lines.
-    """
-
-    manifest_version: int
-    log: ShownLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
