@@ -202,7 +202,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.jobs", "plan", "policy", "rules", "signing", "standing"),
                 "wardian.broker.jobs.trainers",
                 *_within("broker.exports", "broker_session", "desk", "exports", "protocol"),
-                "wardian.broker.exports.statement",
+                *_within("broker.exports", "statement", "used"),
                 *_within("broker.joint", "kept", "record"),
                 "wardian.broker.mesh.chain",
                 *_within(

@@ -26,6 +26,7 @@ from toy_mesh import digest
 from toy_tables import CODE, JOB, A, Ask, B
 
 from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy
+from wardian.broker.exports import exports as exports_module
 from wardian.broker.exports.statement import (
     ExportedTable,
     ExportStatement,
@@ -35,7 +36,6 @@ from wardian.broker.exports.statement import (
 )
 from wardian.broker.jobs.plan import plan_digest
 from wardian.broker.jobs.policy import DataPolicy
-from wardian.broker.joint import kept
 from wardian.broker.joint.kept import PARTS, RECORDS, find_key, find_model
 from wardian.broker.mesh.trust import RoleReference
 from wardian.broker.tables.asked import refuse_unlisted
@@ -300,6 +300,17 @@ def test_a_newer_policy_that_was_refused_ends_those_before(
     assert refused(broker, statement(granted)) == "export-policy"
 
 
+def test_an_owner_whose_beacons_stopped_may_have_withdrawn(broker: ExportBroker) -> None:
+    """T21: the host holds its visit up, and the job has everything ready."""
+    broker.consent(B, serial=2, max_beacon_age_s=50)
+    broker.order("beacon", time=broker.host_time, owner=1)
+    told = statement(broker.granted())
+    broker.host_time += 51
+    assert refused(broker, told) == "beacon-old"
+    broker.order("beacon", time=broker.host_time, owner=1)
+    broker.tell(told)
+
+
 def test_a_statement_of_another_serial(broker: ExportBroker, granted: GrantedTables) -> None:
     assert refused(broker, table(statement(granted), serial=2)) == "export-policy"
 
@@ -381,7 +392,7 @@ def test_code_that_one_owner_names_and_the_other_does_not_never_serves(
 def test_the_broker_keeps_a_bounded_number_of_keys(
     broker: ExportBroker, granted: GrantedTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "MOST_PARTS", 3)
+    monkeypatch.setattr(exports_module, "MOST_PARTS", 3)  # one for each of two owners
     broker.tell(statement(granted))
     broker.tell(statement(granted))
     other = Secret(b"k" * 32)

@@ -342,5 +342,5 @@ def test_a_job_over_tables_of_one_owner_has_its_key_whole(broker: ExportBroker) 
         job=model.job,
         export=model.export,
     )
-    changes = keep_model(broker.store, mine, key, now=NOW)
+    changes = keep_model(broker.store, mine, key, most=2, now=NOW)
     assert [value for (place, _), value in changes.items() if place == PARTS] == [key.reveal()]

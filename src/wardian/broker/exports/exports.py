@@ -12,13 +12,12 @@ from wardian.attestation.evidence_digest import evidence_digest
 from wardian.attestation.results.result import AttestationResult
 from wardian.broker.authority import Authority
 from wardian.broker.exports.protocol import Recorded
-from wardian.broker.exports.statement import ExportedTable, ExportStatement
-from wardian.broker.jobs import conditions
+from wardian.broker.exports.statement import ExportStatement
+from wardian.broker.exports.used import UsedTable, used_tables
 from wardian.broker.jobs.merge import Agreed, merge_outputs, model_release
-from wardian.broker.jobs.plan import Input, JobPlan
+from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.rules import Rule
-from wardian.broker.jobs.signing import VerifiedPolicy
-from wardian.broker.joint.kept import Changes, keep_model
+from wardian.broker.joint.kept import MOST_PARTS, Changes, keep_model
 from wardian.broker.joint.record import JointModel, TableTerms
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.state.audit import AuditEntry
@@ -36,19 +35,6 @@ class Told:
 
     statement: ExportStatement
     key: Secret | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Used:
-    """One table of the plan, and the owner's policy under which the job says that it had it."""
-
-    told: ExportedTable
-    used: Input
-    verified: VerifiedPolicy
-
-    @property
-    def who(self) -> str:
-        return f"{self.used.owner}, whose table {self.used.table} was used"
 
 
 class Exports:
@@ -88,9 +74,9 @@ class Exports:
 
         Raises:
             PolicyDenied: the manifest or an owner refuses; nothing is written or kept. Rules:
-                `role-known`, `role-measurement`, `export-tables`, `export-policy`, `job-code`,
-                `export-unpaid`, `export-rule`, `export-approvals`, `export-model`, `export-key`,
-                `memory-full`.
+                `role-known`, `role-measurement`, `export-tables`, `export-policy`,
+                `beacon-missing`, `beacon-old`, `job-code`, `export-unpaid`, `export-rule`,
+                `export-approvals`, `export-model`, `export-key`, `memory-full`.
             Timeout: the manifest changed since message 2; ask again.
             SealError: it cannot be made durable; nothing may leave.
         """
@@ -98,11 +84,12 @@ class Exports:
         if shown.digest != authority.manifest.digest:
             raise Timeout("the mesh manifest changed meanwhile: ask again")
         refuse_unlisted(shown.manifest, claims.measurement.hex())
-        used = self._used(statement, asked.plan)
+        used = used_tables(statement, asked.plan, self._tables)
         for each in used:
-            _refuse_other_code(each, claims)
+            each.refuse_cut_off(self._tables.standing(each.told.place), now=authority.clock())
+            each.refuse_other_code(claims)
         self._refuse_unpaid(statement, asked, used, claims)
-        agreed = tuple(_agreed(each, asked.plan) for each in used)
+        agreed = tuple(each.agreed(asked.plan) for each in used)
         merge_outputs(agreed).refuse_unapproved(statement.approvers)
         changes = self._model(told, asked.plan, agreed)
         about = {
@@ -122,45 +109,11 @@ class Exports:
             manifest_version=shown.manifest.version, log=authority.transparency.show(logged)
         )
 
-    def _used(self, statement: ExportStatement, plan: JobPlan) -> tuple[_Used, ...]:
-        """Return the tables of `plan` under the policies that the statement names.
-
-        Raises:
-            PolicyDenied: the rule `export-tables`: they are others than the plan's; the rule
-                `export-policy`: a policy is not the newest of its owner any more, or withdraws.
-        """
-        inputs = {plan.place(each): each for each in plan.inputs}
-        if {each.place for each in statement.tables} != inputs.keys():
-            raise PolicyDenied(
-                "the export is told of other tables than those of the plan", rule=Rule.EXPORT_TABLES
-            )
-        return tuple(
-            _Used(told=each, used=inputs[each.place], verified=self._policy(each, inputs))
-            for each in statement.tables
-        )
-
-    def _policy(self, told: ExportedTable, inputs: dict[str, Input]) -> VerifiedPolicy:
-        """Return the policy in force over a table, which is the one that was told."""
-        record, verified = self._tables.record(told.place), self._tables.policy(told.place)
-        stands = record is not None and verified is not None and record.newest == verified.mark
-        if verified is None or not stands or verified.policy.revoked:
-            same = False
-        else:
-            same = verified.policy.serial == told.serial
-        if verified is None or not same:
-            used = inputs[told.place]
-            raise PolicyDenied(
-                f"{used.owner} has changed its mind about table {used.table}, or withdrawn it, "
-                "since the job had it: nothing made of it leaves",
-                rule=Rule.EXPORT_POLICY,
-            )
-        return verified
-
     def _refuse_unpaid(
         self,
         statement: ExportStatement,
         asked: AskedPlan,
-        used: tuple[_Used, ...],
+        used: tuple[UsedTable, ...],
         claims: Claims,
     ) -> None:
         """Return if this code had these tables, under these policies, as the job that it says."""
@@ -217,7 +170,13 @@ class Exports:
             export=told.statement.export,
         )
         authority = self._authority
-        return keep_model(authority.store, model, told.key, now=authority.clock())
+        return keep_model(
+            authority.store,
+            model,
+            told.key,
+            most=MOST_PARTS // len(authority.owners),
+            now=authority.clock(),
+        )
 
     def _entries(self, statement: ExportStatement, about: dict[str, str]) -> list[AuditEntry]:
         entry = self._authority.entry
@@ -246,32 +205,3 @@ class Exports:
                 )
             )
         return entries
-
-
-def _refuse_other_code(each: _Used, claims: Claims) -> None:
-    try:
-        each.verified.policy.appraisal.demand(claims)
-    except PolicyDenied as err:
-        raise PolicyDenied(
-            f"{each.who}, does not give it to this code any more: {err.rule}: {err}",
-            rule=Rule.CODE,
-        ) from err
-
-
-def _agreed(each: _Used, plan: JobPlan) -> Agreed:
-    """Return the rule that allowed the job, which allows its plan on paper.
-
-    Whether its time is over by now is nothing: the table was had before.
-
-    Raises:
-        PolicyDenied: the rule `export-rule`.
-    """
-    policy = each.verified.policy
-    for rule in policy.allow:
-        if rule.name == each.told.rule and not any(
-            conditions.of_rule(plan, policy, rule, each.used)
-        ):
-            return Agreed(policy=policy, allow=rule)
-    raise PolicyDenied(
-        f"{each.who}, has no rule {each.told.rule} that allows this plan", rule=Rule.EXPORT_RULE
-    )

@@ -22,8 +22,9 @@ RECORDS: Final = "joint-model"
 PARTS: Final = "joint-part"
 """Likewise, of parts of keys; the key is an owner's public key in hex, and the key's id."""
 MOST_PARTS: Final = 1024
-"""That are kept at once: of 512 models of two owners each. Each is a row of the state, whose list
-is written whole at each commit."""
+"""That are kept at once, of all owners. Each is a row of the state, whose list is written whole at
+each commit; each owner of the mesh has an equal part of them, so that no owner fills it for the
+others."""
 Changes = dict[Place, bytes | None]
 
 
@@ -54,13 +55,16 @@ def find_key(store: Store, model: JointModel) -> Secret | None:
     return Secret(reduce(_xor, whole)) if len(whole) == len(parts) else None
 
 
-def keep_model(store: Store, model: JointModel, key: Secret, *, now: int) -> Changes:
+def keep_model(store: Store, model: JointModel, key: Secret, *, most: int, now: int) -> Changes:
     """Return the changes that keep `model` with its key, and erase those whose time is over.
+
+    One that was told of before, in the same words, stays as it is: owners may have narrowed it.
 
     Args:
         store: that they are for.
         model: as a job tells of it.
         key: 32 bytes, whose id is that of `model`.
+        most: models in which one owner has a part, that may be kept at once.
         now: Unix seconds.
 
     Raises:
@@ -74,19 +78,19 @@ def keep_model(store: Store, model: JointModel, key: Secret, *, now: int) -> Cha
         model.export,
     ):
         raise PolicyDenied("the key of the model is another model's", rule="export-key")
+    if known is not None:
+        return {}
     kept = find_models(store)
     ended = [each for each in kept if each.over(now)]
-    parts = sum(len(each.owners) for each in (*kept, model)) - sum(len(e.owners) for e in ended)
-    if known is None and parts > MOST_PARTS:
-        raise PolicyDenied(
-            "the broker has no room for keys of more models that jobs made: let lines of some go",
-            rule="memory-full",
-        )
-    changes = erase_models(ended)
-    changes |= keep_record(model if known is None else known)
-    if known is None:
-        changes |= _split(model, key)
-    return changes
+    alive = [each for each in kept if each not in ended]
+    for owner in model.owners:
+        if sum(owner in each.owners for each in alive) >= most:
+            raise PolicyDenied(
+                f"the broker keeps {most} models that were made of tables of owner {owner[:16]}: "
+                "let lines of some go",
+                rule="memory-full",
+            )
+    return erase_models(ended) | keep_record(model) | _split(model, key)
 
 
 def keep_record(model: JointModel) -> Changes:
