@@ -1,5 +1,6 @@
 """A job's model goes from a broker on loopback to the workers that every owner named, and no other."""
 
+import io
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "broker"))
 
 import toy_jobs
 from toy_exports import (
+    APPROVER,
     MODEL,
     MODEL_KEY,
     OTHER_WORKER,
@@ -40,8 +42,13 @@ from wardian.broker.state.audit import verify_chain
 from wardian.broker.state.store import Store
 from wardian.broker.tables.client import obtain_tables
 from wardian.broker.tables.granted import GrantedTables
+from wardian.crypto.recipients import BrokerKey
+from wardian.crypto.sealed_file import open_bytes
 from wardian.crypto.sealed_header import Pin
+from wardian.crypto.secret import Secret
 from wardian.errors import AdmissionRefused
+from wardian.learning.shared.outputs import SERVING, seal_outputs
+from wardian.learning.shared.serving import describe_served
 
 
 class Hospitals:
@@ -111,9 +118,8 @@ class Hospitals:
     async def obtain_tables(self) -> GrantedTables:
         return await obtain_tables(self.address, plan(), **self._means("job"))
 
-    async def tell(self, told: ExportStatement) -> Exported:
-        means = self._means("job")
-        return await tell_export(self.address, plan(), told, key=MODEL_KEY.key, **means)
+    async def tell(self, told: ExportStatement, key: Secret = MODEL_KEY.key) -> Exported:
+        return await tell_export(self.address, plan(), told, key=key, **self._means("job"))
 
     async def serve(self, exported: Exported, *workers: bytes) -> None:
         """Have an owner write the line of what was exported, of nothing but what the job told."""
@@ -220,3 +226,29 @@ async def test_what_one_owner_takes_back_nobody_is_given(world: Hospitals) -> No
         assert ("provision", "model", "ended") in world.events()
     async with world.running():
         assert await world.refused() == "key-given"
+
+
+async def test_a_worker_opens_what_the_job_sealed(world: Hospitals) -> None:
+    """From the job's outputs in memory to the model in a worker, with what was told alone."""
+    key, model = Secret.random(), b"a model " * 100
+    async with world.running():
+        await world.begin()
+        granted = await world.obtain_tables()
+        results = {"model": model, "metrics": b"{}"}
+        held = seal_outputs(plan(), granted.terms, results, serving=key)
+        files = held.release({APPROVER})
+        (entry,) = [each for each in held.outputs if each.to == SERVING]
+        file = describe_served(entry, files[entry.file_name], key=key)
+        told = statement(granted, export=held.digest.hex(), served=file)
+        await world.serve(await world.tell(told, key), WORKER)
+        (line,) = world.service.authority.manifest.manifest.lines(MODEL)
+        opened = open_bytes(
+            io.BytesIO(files[entry.file_name]),
+            identities=[BrokerKey(Secret(await world.key_of()))],
+            pin=line.pin,
+            media_type=line.media_type,
+            name=line.name,
+            version=line.version,
+            max_bytes=line.total_bytes,
+        )
+    assert bytes(opened) == model
