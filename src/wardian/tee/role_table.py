@@ -327,7 +327,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.jobs", "canonical", "merge", "parties", "plan", "policy", "rules"),
                 "wardian.broker.jobs.trainers",
                 "wardian.broker.keeping.sealing",
-                "wardian.broker.release.shown",
+                *_within("broker.session", "client", "obtaining"),
                 *_within("broker.tables", "client", "content", "granted", "job_session"),
                 *_within("broker.tables", "protocol", "terms"),
                 *_within("crypto", "keystream", "sealed_file", "sealed_stream"),
