@@ -7,10 +7,11 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench bench-engines bench-learning bench-peers bench-zoo capacity compare mlperf soak docs flink fuzz lock ray dp mlflow shared mpc he trace measure size spark clean
+.PHONY: help run learn test check fix bench bench-engines bench-learning bench-peers bench-zoo capacity compare mlperf soak docs flink fuzz lock ray dp mlflow mpc he trace measure size spark clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
+	@echo "make learn              three owners train one model on sealed tables, under their policies"
 	@echo "make test               every test"
 	@echo "make check              format, lint, types, layers, undeclared imports, documentation"
 	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
@@ -29,7 +30,6 @@ help:
 	@echo "make ray                the environment of the engine Ray, in $(VENV)/engines/ray"
 	@echo "make dp                 the accountant of differential privacy, in $(VENV)/engines/dp"
 	@echo "make mlflow             what \`wardian fl export\` writes with, in $(VENV)/engines/mlflow"
-	@echo "make shared             what jobs of shared learning run with, in $(VENV)/engines/shared"
 	@echo "make spark              the environment of examples/ray-on-spark, in $(VENV)/engines/spark"
 	@echo "make docs               the documentation, into site/"
 	@echo "make lock               resolve the dependencies anew"
@@ -38,6 +38,9 @@ help:
 
 run: $(VENV)/serve.installed
 	@$(BIN)/wardian up examples/digits $(ARGS)
+
+learn: $(VENV)/engines/shared.installed
+	@$(VENV)/engines/shared/bin/python examples/shared-tumours/learn_tumours.py $(ARGS)
 
 test: $(VENV)/dev.installed
 	$(BIN)/pytest $(ARGS)
@@ -114,8 +117,6 @@ ray: $(VENV)/engines/ray.installed
 dp: $(VENV)/engines/dp.installed
 
 mlflow: $(VENV)/engines/mlflow.installed
-
-shared: $(VENV)/engines/shared.installed
 
 spark: $(VENV)/engines/spark.installed
 

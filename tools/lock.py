@@ -5,7 +5,7 @@ requirements-dev.lock   what the tests and checks need on top of it
 requirements-ray.lock   the environment of the engine Ray: the base install, Ray, and the build
 requirements-dp.lock    the environment in which the accountant of differential privacy is tested
 requirements-mlflow.lock  the environment in which `wardian fl export` is tested
-requirements-shared.lock  the environment in which jobs of shared learning are tested
+requirements-shared.lock  what examples/shared-tumours runs with: `serve` and `shared`
 requirements-flink.lock what `wardian[flink]` is, in an environment of its own
 requirements-flink-build.lock  what builds those of it that come as source
 requirements-spark.lock the environment of examples/ray-on-spark, likewise
@@ -33,9 +33,9 @@ LEFT_OUT = ("openvino-telemetry",)
 
 
 def compile_lock(
-    extra: str | None, target: str, *constraints: str, build: str = BUILD, bounds: str = BOUNDS
+    extras: str, target: str, *constraints: str, build: str = BUILD, bounds: str = BOUNDS
 ) -> None:
-    """Write `target` with all that wardian[extra] and its build need; without extra: its build."""
+    """Write `target` with all that wardian[extras] and its build need; without any: its build."""
     with (
         tempfile.NamedTemporaryFile("w", suffix=".in", dir=ROOT) as built_by,
         tempfile.NamedTemporaryFile("w", suffix=".bounds", dir=ROOT) as bounded,
@@ -44,8 +44,8 @@ def compile_lock(
             file.write(text)
             file.flush()
         command = [sys.executable, "-m", "uv", "pip", "compile", built_by.name]
-        if extra is not None:
-            command += ["pyproject.toml", "--extra", extra]
+        if extras:
+            command += ["pyproject.toml", *(f"--extra={each}" for each in extras.split(","))]
         command += ["--universal", "--python-version", "3.11"]
         command += ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"]
         command += ["--no-annotate", "--no-header", "--quiet", "--output-file", target]
@@ -60,11 +60,11 @@ if __name__ == "__main__":
     compile_lock("ray", "requirements-ray.lock", "requirements.lock")
     compile_lock("dp", "requirements-dp.lock", "requirements.lock")
     compile_lock("mlflow", "requirements-mlflow.lock", "requirements.lock")
-    compile_lock("shared", "requirements-shared.lock", "requirements.lock")
-    compile_lock(None, "requirements-flink-build.lock", build=FLINK_BUILD)
+    compile_lock("serve,shared", "requirements-shared.lock", "requirements.lock")
+    compile_lock("", "requirements-flink-build.lock", build=FLINK_BUILD)
     compile_lock(
         "flink", "requirements-flink.lock", "requirements-flink-build.lock", build="", bounds=""
     )
     compile_lock("spark", "requirements-spark.lock", "requirements.lock")
-    compile_lock(None, "requirements-mpc.lock", build=MPC, bounds="")
-    compile_lock(None, "requirements-he.lock", build=HE, bounds="")
+    compile_lock("", "requirements-mpc.lock", build=MPC, bounds="")
+    compile_lock("", "requirements-he.lock", build=HE, bounds="")

@@ -23,13 +23,12 @@ from pathlib import Path
 
 import wardian
 from wardian.tee.manifest.bytecode import FOLDER
-from wardian.tee.manifest.candidates import find_candidates
+from wardian.tee.manifest.candidates import find_candidates, installed_versions
 from wardian.tee.manifest.file_lists import (
     FOLDER as LISTS,
 )
 from wardian.tee.manifest.file_lists import (
     FORMAT,
-    installed_versions,
     list_name,
 )
 from wardian.tee.role_table import ROLES
@@ -114,12 +113,11 @@ def trace(scratch: Path, only: frozenset[str]) -> None:
 def write_lists(roles: Mapping[str, list[str]]) -> None:
     """Write which files each role opens, as `file_lists` reads it."""
     TARGET.parent.mkdir(exist_ok=True)
+    used = {name for spec in ROLES.values() for name in (*spec.distributions, *spec.optional)}
     lists = {
         "format": FORMAT,
         "lock_sha256": hashlib.sha256((REPOSITORY / "requirements.lock").read_bytes()).hexdigest(),
-        "distributions": installed_versions(
-            tuple(sorted({name for spec in ROLES.values() for name in spec.distributions}))
-        ),
+        "distributions": installed_versions(tuple(sorted(used))),
         "roles": dict(sorted(roles.items())),
     }
     TARGET.write_text(json.dumps(lists, indent=1) + "\n")

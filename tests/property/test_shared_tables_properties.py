@@ -99,7 +99,7 @@ def test_rows_have_one_order_however_they_come(data) -> None:
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_are_parquet_or_refused(data) -> None:
     if importlib.util.find_spec("pyarrow") is None:
-        pytest.skip("the extra `shared` is not installed: `make shared`")
+        pytest.skip("pyarrow or duckdb is not installed: pip install 'wardian[shared]'")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -22,7 +22,7 @@ from wardian.cli.resolving import free_port, resolve
 from wardian.cli.state import StateDir
 from wardian.cli.traffic import find_traffic, traffic_file
 from wardian.errors import ConfigError
-from wardian.roles.host import Address, HostSettings
+from wardian.roles.host import Address, HostSettings, JobPlace
 from wardian.tee.launch.reach import Reach
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class Placement:
                 https, keystore=places[https.keystore], password_file=places[https.password_file]
             )
         cache = None if collateral.cache is None else f"{kept}/collateral"
+        job = self.settings.job
         return msgspec.structs.replace(
             self.settings,
             store=store and f"{kept}/{Path(store).name}",
@@ -88,10 +89,31 @@ class Placement:
             tenants=None if tenants is None else places[tenants],
             zoo=zoo,
             zoo_https=https,
+            job=None if job is None else _inside_job(job, self.files),
             traffic_file=places.get(self.settings.traffic_file or ""),
             sealed_models={key: places[path] for key, path in sealed.items() if path in places},
             collateral=msgspec.structs.replace(collateral, cache=cache),
         )
+
+
+def _inside_job(job: JobPlace, files: Mapping[str, Path]) -> JobPlace:
+    """Return where a job under Gramine finds what lies in `files`."""
+
+    def inside(place: str) -> str:
+        path = Path(place)
+        return next(
+            str(Path(name) / path.relative_to(root))
+            for name, root in files.items()
+            if path.is_relative_to(root)
+        )
+
+    return JobPlace(
+        plan=inside(job.plan),
+        tables={name: inside(place) for name, place in job.tables.items()},
+        store=inside(job.store),
+        out=inside(job.out),
+        approvals=inside(job.approvals),
+    )
 
 
 def place_broker(

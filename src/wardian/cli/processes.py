@@ -26,7 +26,7 @@ from wardian.cli.state import StateDir
 from wardian.cli.traffic import TrafficWatch
 from wardian.cli.zoo_place import place_zoo
 from wardian.errors import ConfigError
-from wardian.roles.host import HostSettings
+from wardian.roles.host import HostSettings, JobPlace
 from wardian.tee.launch.gramine import launch_gramine
 from wardian.tee.launch.launcher import launch_simulated, print_announcement
 from wardian.tee.launch.lifeline import Lifeline
@@ -68,6 +68,19 @@ def run(
     lifeline: Lifeline | None = None,
 ) -> None:
     """Run `role` in `tee`, by default the one that the operator chose, and end with its status."""
+    sys.exit(status_of(role, state, placement, tee=tee, lifeline=lifeline))
+
+
+def status_of(
+    role: str,
+    state: StateDir,
+    placement: Placement,
+    *,
+    tee: str | None = None,
+    lifeline: Lifeline | None = None,
+    told: Callable[[str, Mapping[str, Field]], None] = print_announcement,
+) -> int:
+    """Run `role` as `run` does, and return its exit status; in a simulation `told` is announced."""
     spec_of(role)
     operator = state.load_operator()
     kind = tee or operator.tee
@@ -77,16 +90,14 @@ def run(
     if kind != "simulated":
         if watch is not None:
             watch.start()
-        sys.exit(
-            launch_gramine(
-                role,
-                tool={"gramine": "gramine-sgx"}.get(kind, kind),
-                directory=state.enclave_of(role),
-                run_directory=state.root / "run" / f"{role}-{os.getpid()}",
-                host_settings=wire.encode(placement.inside()),
-                files=placement.files,
-                lifeline=lifeline,
-            )
+        return launch_gramine(
+            role,
+            tool={"gramine": "gramine-sgx"}.get(kind, kind),
+            directory=state.enclave_of(role),
+            run_directory=state.root / "run" / f"{role}-{os.getpid()}",
+            host_settings=wire.encode(placement.inside()),
+            files=placement.files,
+            lifeline=lifeline,
         )
 
     def announce(event: str, fields: Mapping[str, Field]) -> None:
@@ -94,18 +105,16 @@ def run(
             _note_address(state, placement, fields)
         if watch is not None and event == "frontend.ready":
             watch.start()  # not before: to fork beside a thread is to risk its locks
-        print_announcement(event, fields)
+        told(event, fields)
 
-    sys.exit(
-        launch_simulated(
-            role,
-            directory=state.enclave_of(role),
-            state=state.machine,
-            host_settings=wire.encode(placement.settings),
-            reach=placement.reach,
-            announce=announce,
-            lifeline=lifeline,
-        )
+    return launch_simulated(
+        role,
+        directory=state.enclave_of(role),
+        state=state.machine,
+        host_settings=wire.encode(placement.settings),
+        reach=placement.reach,
+        announce=announce,
+        lifeline=lifeline,
     )
 
 
@@ -140,6 +149,8 @@ def place(role: str, state: StateDir, *, model: str | None, port: int | None) ->
         return place_aggregator(state)
     if role == "zoo":
         return place_zoo(state)
+    if role == "job":
+        raise ConfigError("a job is run by `wardian job run DIRECTORY`")
     raise ConfigError(
         f"no role is called {role!r}; there are aggregator, broker, frontend, keeper, worker, zoo"
     )
@@ -149,12 +160,18 @@ def place_self_test(role: str, state: StateDir) -> Placement:
     """Return the settings of a `role` that only tries what it needs."""
     operator = state.load_operator()
     store, written = state.store, {"broker": (state.store.parent,)}.get(role, ())
-    if role in {"keeper", "aggregator"}:
+    if role in {"keeper", "aggregator", "job"}:
         store = state.root / "run" / f"{role}-self-test"
         store.mkdir(mode=0o700, exist_ok=True)
         written = (store,)
+    job = JobPlace(plan="", tables={}, store=str(store), out=str(store), approvals=str(store))
     return Placement(
-        settings=HostSettings(log_level=operator.log_level, store=str(store), self_test=True),
+        settings=HostSettings(
+            log_level=operator.log_level,
+            store=str(store),
+            job=job if role == "job" else None,
+            self_test=True,
+        ),
         reach=Reach(write=written),
         files={},
     )

@@ -1,10 +1,7 @@
 """How front ends and workers get into the mesh: on evidence, from a broker that they verify."""
 
-import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.clock import unix_time
@@ -13,15 +10,11 @@ from wardian.broker.lease import Lease, Moment, elapsed
 from wardian.broker.release.admission import Admission
 from wardian.broker.release.client import obtain
 from wardian.broker.release.in_force import InForce, ask_in_force
-from wardian.errors import AdmissionRefused, ConfigError, TransportError, WardianError
+from wardian.roles.asking import Addresses, patiently
 from wardian.roles.host import Address, HostSettings
 from wardian.tee.backend import Enclave
 
 log = logging.getLogger(__name__)
-
-PAUSE_S: Final = 0.2
-PATIENCE_S: Final = 60.0
-T = TypeVar("T")
 
 
 def moment() -> Moment:
@@ -35,7 +28,7 @@ def chance() -> float:
 
 
 class Brokers:
-    """The brokers of the mesh, as one process asks them: the one that answered last comes first."""
+    """The brokers of the mesh, as one process asks them for its admission."""
 
     def __init__(
         self,
@@ -58,11 +51,9 @@ class Brokers:
         Raises:
             ConfigError: `host` names no broker.
         """
-        if not host.brokers:
-            raise ConfigError("host settings: no broker address")
         self._enclave, self._names, self._agreed = enclave, host.names, agreed
         self._role, self._models = role, models
-        self._addresses = list(host.brokers)
+        self._addresses = Addresses(host.brokers)
         self._queue_access = bool(host.redis)
 
     async def admit(self, *, renews: Admission | None = None) -> tuple[Admission, Lease]:
@@ -77,11 +68,11 @@ class Brokers:
             PolicyDenied, AttestationError, CryptoError: we refuse the broker, or it us.
             TransportError: no broker answered.
         """
-        return await self._ask_each(lambda address: self._admit_at(address, renews))
+        return await self._addresses.first(lambda address: self._admit_at(address, renews))
 
     async def in_force(self, admission: Admission) -> InForce:
         """Return what is in force now; see `ask_in_force` for what it raises."""
-        return await self._ask_each(
+        return await self._addresses.first(
             lambda address: ask_in_force(address, admission=admission, now=unix_time)
         )
 
@@ -91,25 +82,15 @@ class Brokers:
         Raises:
             TransportError: nobody admitted it within a minute. For the rest see `admit`.
         """
-        loop = asyncio.get_running_loop()
-        patience = loop.time() + PATIENCE_S
-        while True:
-            try:
-                admission, lease = await self.admit()
-            except TransportError as err:
-                if not err.retryable or loop.time() > patience:
-                    raise
-                event(log, "broker.awaited", level=logging.DEBUG, reason=type(err).__name__)
-                await asyncio.sleep(PAUSE_S)
-            else:
-                event(
-                    log,
-                    "role.admitted",
-                    manifest_version=admission.manifest.manifest.version,
-                    epoch=admission.epoch,
-                    simulated=self._enclave.simulated,
-                )
-                return admission, lease
+        admission, lease = await patiently(self.admit)
+        event(
+            log,
+            "role.admitted",
+            manifest_version=admission.manifest.manifest.version,
+            epoch=admission.epoch,
+            simulated=self._enclave.simulated,
+        )
+        return admission, lease
 
     async def _admit_at(
         self, address: Address, renews: Admission | None
@@ -135,23 +116,3 @@ class Brokers:
             chance=chance(),
         )
         return admission, lease
-
-    async def _ask_each(self, ask: Callable[[Address], Awaitable[T]]) -> T:
-        """Return the first answer that a broker gives.
-
-        A refusal of this process by a broker that was verified is final. Otherwise another one may
-        answer; if none does, an error after which it may be asked again comes before the others.
-        """
-        errors: list[WardianError] = []
-        for address in tuple(self._addresses):
-            try:
-                answer = await ask(address)
-            except AdmissionRefused:
-                raise
-            except WardianError as err:
-                errors.append(err)
-            else:
-                self._addresses.remove(address)
-                self._addresses.insert(0, address)
-                return answer
-        raise min(errors, key=lambda err: not err.retryable)

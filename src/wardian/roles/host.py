@@ -39,6 +39,21 @@ class ZooHttpsPlace(wire.Message, frozen=True, kw_only=True):
     token_wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 100
 
 
+class JobPlace(wire.Message, frozen=True, kw_only=True):
+    """Where one job of shared learning finds what it works on, as the operator says."""
+
+    plan: str
+    """The file of its plan, `job.toml`: whose owners agree to it, its evidence decides."""
+    tables: Annotated[dict[str, str], msgspec.Meta(max_length=64)]
+    """Where sealed tables lie, by `OWNER/TABLE` of the plan."""
+    store: str
+    """The directory of its sealed state."""
+    out: str
+    """The directory for its report and its sealed outputs."""
+    approvals: str
+    """The directory where approvals come."""
+
+
 class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Untrusted. A role refuses to start when one that it needs is missing."""
 
@@ -93,6 +108,8 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Zoo: the Redis in which records lie in the clear."""
     zoo_https: ZooHttpsPlace | None = None
     """Zoo: the keystore under which it serves at `listen`."""
+    job: JobPlace | None = None
+    """Job: what it works on."""
     model: Name | None = None
     """Worker: the model to serve."""
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None

@@ -30,6 +30,7 @@ CHANNEL = 3
 GRAMINE = "/dev/attestation"
 """Gramine's library OS shows this directory to its process; no host can hide it or put it there."""
 
+LOADERS = ((ExtensionFileLoader, EXTENSION_SUFFIXES), (SourceFileLoader, SOURCE_SUFFIXES))
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 
@@ -70,8 +71,11 @@ class RoleFinder(FileFinder):
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:  # type: ignore[explicit-override]
         """Return how to load the module `fullname`, or None. (Python 3.11 knows no `override`)."""
         spec = super().find_spec(fullname, target)
-        if spec is None or spec.loader is None or spec.origin is None:
-            return None  # an empty directory that the host made is no package
+        if spec is None:
+            return None
+        if spec.loader is None or spec.origin is None:  # a directory without `__init__.py`
+            places = spec.submodule_search_locations or ()
+            return spec if any(_has_module(place, fullname) for place in places) else None
         compiled = isinstance(spec.loader, SourceFileLoader) and spec.cached
         try:
             os.close(os.open(compiled or spec.origin, os.O_RDONLY))
@@ -80,15 +84,19 @@ class RoleFinder(FileFinder):
         return spec
 
 
+def _has_module(place: str, package: str) -> bool:
+    """Return whether a module of the role lies in `place`: what the host made is no package."""
+    inside = RoleFinder(place, *LOADERS)
+    names = {name.partition(".")[0] for name in os.listdir(place)}  # noqa: PTH208 (no pathlib yet)
+    return any(inside.find_spec(f"{package}.{name}") for name in sorted(names) if name)
+
+
 def import_from(places: list[str]) -> None:
     """Make `places` the only ones that modules come from: no zip files, no other bytecode."""
     sys.path[:] = places
     if sys.pycache_prefix is not None:
         sys.pycache_prefix = os.path.abspath(sys.pycache_prefix)  # noqa: PTH100 (no pathlib yet)
-    hook = RoleFinder.path_hook(
-        (ExtensionFileLoader, EXTENSION_SUFFIXES), (SourceFileLoader, SOURCE_SUFFIXES)
-    )
-    sys.path_hooks[:] = [hook]
+    sys.path_hooks[:] = [RoleFinder.path_hook(*LOADERS)]
     sys.path_importer_cache.clear()
 
 

@@ -80,6 +80,9 @@ class RoleSpec:
         modules: modules and whole packages of Wardian that the role may import. The `__init__` of
             every package above one is included.
         distributions: installed distributions that it may import, by their PyPI names.
+        optional: likewise, those that it goes without where they are not installed at its build.
+        data: files of these that are no code and are read all the same, relative to where they are
+            installed.
         product_id: ISVPRODID; each role has its own, so that one never unseals another's state.
         heap_bytes: memory that the process needs beside models and requests.
         threads: threads that it starts beside those of its inference engine.
@@ -98,6 +101,8 @@ class RoleSpec:
     modules: tuple[str, ...]
     distributions: tuple[str, ...]
     product_id: int
+    optional: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
     heap_bytes: int = 256 * _MIB
     threads: int = 8
     svn: int = 1
@@ -151,7 +156,7 @@ _ADMITTED = (
     *_within("crypto", "hpke_context", "message", "message_header", "message_keys"),
     "wardian.crypto.sealed_request",
     *_within("inference", "dtypes", "spec"),  # the shape of tensors, no engine
-    *_within("roles", "admission", "membership", "queue_access"),
+    *_within("roles", "admission", "asking", "membership", "queue_access"),
     *_within("serving", "catalog", "codec", "descriptions", "rules", "sealed_pack", "shares"),
     "wardian.serving.tensors",
     *_within("serving.queue", "frames", "lease", "seam"),
@@ -234,7 +239,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 ),
                 *_within("broker.state", "sealer", "snapshot", "store"),
                 *_within("broker.tables", "asked", "broker_session", "content", "debits", "desk"),
-                *_within("broker.tables", "kept", "protocol", "releases"),
+                *_within("broker.tables", "kept", "protocol", "releases", "terms"),
                 "wardian.crypto.shamir",
                 *_within("broker.transparency", "log", "sender", "witnessing"),
                 *_within("crypto", "jose", "strict_text"),
@@ -313,6 +318,70 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             heap_bytes=2048 * _MIB,
             keeps_state=True,
             of_mesh=False,
+        ),
+        "job": RoleSpec(
+            entry="wardian.roles.job",
+            modules=(
+                *_OF_MESH,
+                "wardian._internal.files",
+                *_within("attestation.appraisal", "bit_mask", "policy_file", "policy_keys"),
+                *_within("attestation.appraisal", "policy_kinds", "rules_hardware", "rules_sgx"),
+                "wardian.attestation.appraisal.rules_tdx",
+                *_within("broker.jobs", "canonical", "merge", "parties", "plan", "policy", "rules"),
+                "wardian.broker.jobs.trainers",
+                "wardian.broker.keeping.sealing",
+                *_within("broker.session", "client", "obtaining"),
+                *_within("broker.tables", "client", "content", "granted", "job_session"),
+                *_within("broker.tables", "protocol", "terms"),
+                *_within("crypto", "keystream", "sealed_file", "sealed_stream"),
+                *_within("learning", "arrays", "layers", "message", "messages", "onnx_parts"),
+                *_within("learning", "records", "replies", "shared"),
+                *_within("learning.boosting", "forest", "onnx"),
+                *_within("learning.privacy", "accounting", "gaussian", "mean", "noise"),
+                *_within("learning.psi", "intersection", "tags"),
+                *_within("roles", "asking", "enclave_sealing", "job"),
+                "wardian.tee.sealing",
+            ),
+            distributions=(
+                *_BASE_DISTRIBUTIONS,
+                *(
+                    "cloudpickle",
+                    "joblib",
+                    "narwhals",
+                    "numpy",
+                    "scikit-learn",
+                    "scipy",
+                    "threadpoolctl",
+                ),
+            ),
+            optional=("duckdb", "pyarrow"),
+            data=tuple(
+                f"sklearn/utils/_repr_html/{name}"
+                for name in ("estimator.css", "estimator.js", "features.css", "params.css")
+            ),
+            product_id=7,
+            environment=_TENSORS,
+            heap_bytes=8192 * _MIB,
+            keeps_state=True,
+            allowed=(
+                *_SETTINGS,
+                HostFile(
+                    path="job.toml",
+                    reason="the plan: owners agree to the one whose digest the evidence binds",
+                ),
+                HostFile(
+                    path="tables/",
+                    reason="sealed tables: opened only where their owners pinned and signed them",
+                ),
+                HostFile(
+                    path="approvals/",
+                    reason="signatures of parties over what comes out: others count for nothing",
+                ),
+                HostFile(
+                    path="out/",
+                    reason="what leaves: sealed to its recipients, or told to everybody",
+                ),
+            ),
         ),
         "frontend": RoleSpec(
             entry="wardian.roles.frontend",

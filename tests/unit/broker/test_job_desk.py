@@ -130,7 +130,7 @@ def test_no_secret_is_in_messages_lines_or_reprs(broker: TableBroker) -> None:
         )
     for record in (
         content._TableRecord(
-            owner="0" * 64, table="t", serial=1, pin="x", key_id="0" * 32, key=b"k" * 32
+            owner="0" * 64, table="t", serial=1, rule="r", pin="x", key_id="0" * 32, key=b"k" * 32
         ),
         content._JobRecord(
             job_id=b"j" * 32,

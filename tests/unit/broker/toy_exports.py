@@ -106,7 +106,7 @@ def statement(granted: GrantedTables, **changes: Any) -> ExportStatement:
         "tables": tuple(
             sorted(
                 (
-                    ExportedTable(owner=t.owner, table=t.table, serial=t.serial, rule="study")
+                    ExportedTable(owner=t.owner, table=t.table, serial=t.serial, rule=t.rule)
                     for t in granted.tables
                 ),
                 key=lambda each: each.place,

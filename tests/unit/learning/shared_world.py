@@ -13,11 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "broker"))
 
 from toy_jobs import NAMES, NOW, parties, toml
 
-from wardian.broker.jobs.decision import Verdict, agreements, judge_on_paper
+from wardian.broker.jobs.decision import agreements, judge_on_paper
 from wardian.broker.jobs.merge import OutputTerms, merge_outputs
 from wardian.broker.jobs.plan import JobPlan, load_plan
 from wardian.broker.jobs.policy import load_policy
 from wardian.broker.jobs.trainers import TRAINERS
+from wardian.broker.tables.content import TableKey
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import BrokerKey, HpkeIdentity
 from wardian.crypto.sealed_file import Pin, open_bytes, seal_file
@@ -34,6 +35,7 @@ IDENTITIES = {
 }
 SEED = Secret(b"seed of a job".ljust(32))
 MEASUREMENT = "e1" * 32
+JOB_ID = b"job".ljust(32)
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 
 
@@ -172,17 +174,31 @@ def plan_of(
 
 def agreed(
     plan: JobPlan, owners: Sequence[Owner], **output: Any
-) -> tuple[tuple[Verdict, ...], OutputTerms]:
+) -> tuple[tuple[TableKey, ...], OutputTerms]:
     policies = [each.policy(plan.train.algorithm, **output) for each in owners]
     verdicts = judge_on_paper(plan, policies, time=NOW)
     assert [each.refusals for each in verdicts] == [()] * len(owners)
-    return verdicts, merge_outputs(agreements(verdicts))
+    tables = {(each.name, each.table): each for each in owners}
+    keys = tuple(
+        TableKey(
+            owner=said.owner,
+            table=said.table,
+            serial=said.policy.serial,
+            rule=said.allow.name,
+            pin=tables[said.who, said.table].pin,
+            key_id=BrokerKey(tables[said.who, said.table].key).key_id.hex(),
+            key=tables[said.who, said.table].key,
+        )
+        for said in verdicts
+        if said.policy and said.allow
+    )
+    return keys, merge_outputs(agreements(verdicts))
 
 
 def run(plan: JobPlan, owners: Sequence[Owner], *, seed: Secret = SEED, **output: Any) -> Finished:
-    verdicts, terms = agreed(plan, owners, **output)
+    keys, terms = agreed(plan, owners, **output)
     tables = [each.sealed() for each in owners]
-    return run_job(plan, verdicts, terms, tables, seed=seed, measurement=MEASUREMENT)
+    return run_job(plan, keys, terms, tables, job_id=JOB_ID, seed=seed, measurement=MEASUREMENT)
 
 
 def opened(

@@ -28,7 +28,7 @@ from wardian.learning.boosting.onnx import Scores, trees_classifier
 from wardian.learning.layers import classifier
 from wardian.learning.shared.joining import sorted_rows
 from wardian.learning.shared.running import opened as joined_rows
-from wardian.learning.shared.seeds import Seeds, seed_of
+from wardian.learning.shared.seeds import Seeds
 from wardian.learning.shared.trainers.trees import _boosted_trees
 
 NAMES = [f"c{at:02d}" for at in range(30)]
@@ -200,20 +200,6 @@ def test_a_derived_seed_is_the_same_for_the_same_job_and_no_other(split) -> None
         for seed in (SEED, SEED, Secret(b"another".ljust(32)))
     ]
     assert models[0] == models[1] != models[2]
-
-
-def test_the_seed_takes_the_key_of_every_table(split) -> None:
-    owners, _, _ = split
-    plan = plan_of(owners, COLUMNS, "logistic-regression")
-    tables = [each.sealed() for each in owners]
-    seed = seed_of(plan, tables)
-    assert len(seed) == 32
-    assert seed == seed_of(plan, reversed(tables))
-    other_plan = plan_of(owners, COLUMNS, "logistic-regression", purpose="another")
-    changed = [tables[0], owners[1].sealed(key=Secret.random())]
-    older = [tables[0], owners[1].sealed(pin=owners[0].pin)]
-    for other in (seed_of(other_plan, tables), seed_of(plan, changed), seed_of(plan, older)):
-        assert other != seed
 
 
 def test_a_join_and_a_cohort_that_are_too_small_train_nothing(split) -> None:

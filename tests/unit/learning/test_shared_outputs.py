@@ -6,7 +6,18 @@ import io
 import json
 
 import pytest
-from shared_world import IDENTITIES, MEASUREMENT, A, B, Owner, agreed, csv_text, plan_of, run
+from shared_world import (
+    IDENTITIES,
+    JOB_ID,
+    MEASUREMENT,
+    A,
+    B,
+    Owner,
+    agreed,
+    csv_text,
+    plan_of,
+    run,
+)
 from toy_jobs import KEYS, SEALED_TO, WORKER, parties
 
 from wardian.broker.jobs.plan import plan_digest
@@ -131,12 +142,12 @@ def test_a_name_in_the_report_is_no_html(tmp_path) -> None:
 
 def test_a_refused_job_leaves_nothing_on_the_disk(owners, tmp_path) -> None:
     plan = plan_for(owners)
-    verdicts, terms = agreed(plan, owners, smallest_join=101)
+    keys, terms = agreed(plan, owners, smallest_join=101)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(PolicyDenied):
         run_job(
-            plan, verdicts, terms, [each.sealed() for each in owners],
-            seed=Secret.random(), measurement=MEASUREMENT,
+            plan, keys, terms, [each.sealed() for each in owners],
+            job_id=JOB_ID, seed=Secret.random(), measurement=MEASUREMENT,
         )  # fmt: skip
     run(plan, owners)
     assert sorted(tmp_path.rglob("*")) == before

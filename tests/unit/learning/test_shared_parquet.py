@@ -20,7 +20,7 @@ CANARY = "CANARY-of-a-patient"
 @pytest.fixture
 def pa():
     if importlib.util.find_spec("pyarrow") is None:
-        pytest.skip("the extra `shared` is not installed: `make shared`")
+        pytest.skip("pyarrow or duckdb is not installed: pip install 'wardian[shared]'")
     return importlib.import_module("pyarrow")
 
 

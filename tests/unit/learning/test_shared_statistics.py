@@ -46,7 +46,7 @@ def test_means_and_deviations_of_columns(tmp_path) -> None:
 @pytest.fixture
 def groups() -> None:
     if not GROUPS:
-        pytest.skip("the extra `shared` is not installed: `make shared`")
+        pytest.skip("pyarrow or duckdb is not installed: pip install 'wardian[shared]'")
 
 
 def wards(tmp_path, sizes: dict[str, int]) -> Owner:

@@ -33,15 +33,15 @@ def owners(tmp_path):
 
 def refused(owners, kind, told: str, plan=None, **changes) -> None:
     """A job over these tables, the second changed, says that the second owner's is wrong."""
-    from shared_world import MEASUREMENT, SEED, agreed
+    from shared_world import JOB_ID, MEASUREMENT, SEED, agreed
 
     from wardian.learning.shared.running import run_job
 
     plan = plan or plan_of(owners, [["age"], ["cost"]], "logistic-regression")
-    verdicts, terms = agreed(plan, owners)
+    keys, terms = agreed(plan, owners)
     tables = [owners[0].sealed(), owners[1].sealed(**changes)]
     with pytest.raises(kind, match=told) as found:
-        run_job(plan, verdicts, terms, tables, seed=SEED, measurement=MEASUREMENT)
+        run_job(plan, keys, terms, tables, job_id=JOB_ID, seed=SEED, measurement=MEASUREMENT)
     assert str(found.value).startswith(f"{B}, table ")
     run(plan_of(owners[:1], [["age"]], "logistic-regression"), owners[:1])  # the other one works
 
@@ -93,14 +93,14 @@ def test_garbage_names_the_table_and_tells_no_value(owners, tmp_path, columns, t
 def test_the_tables_are_those_of_the_plan(owners) -> None:
     plan = plan_of(owners, [["age"], ["cost"]], "logistic-regression")
     for wrong in (owners[:1], [owners[0], owners[0]]):
-        from shared_world import MEASUREMENT, SEED, agreed
+        from shared_world import JOB_ID, MEASUREMENT, SEED, agreed
 
         from wardian.learning.shared.running import run_job
 
-        verdicts, terms = agreed(plan, owners)
+        keys, terms = agreed(plan, owners)
         tables = [each.sealed() for each in wrong]
         with pytest.raises(LocalProtocolError):
-            run_job(plan, verdicts, terms, tables, seed=SEED, measurement=MEASUREMENT)
+            run_job(plan, keys, terms, tables, job_id=JOB_ID, seed=SEED, measurement=MEASUREMENT)
 
 
 def test_keys_are_in_no_text_of_a_table(owners) -> None:

@@ -56,7 +56,9 @@ class ExportDesk(Desk[ExportRequest]):
             manifest=manifest,
             role=ROLE,
             release=partial(self._record, session),
-            refuse=partial(office.refuse_rationed, role=ROLE, plan=asked.digest_hex),
+            refuse=lambda err, evidence: office.refuse_rationed(
+                err, role=ROLE, evidence=evidence, plan=asked.digest_hex
+            ),
         )
 
     def _record(

@@ -74,15 +74,18 @@ class OutputTerms:
         if rows < self.smallest_cohort:
             raise PolicyDenied("too few rows stand behind a number", rule=Rule.COHORT)
 
+    def approved_by(self, approved: Collection[str]) -> bool:
+        """Return whether those with the keys `approved`, in hex, are enough for every owner."""
+        return all(len(each.of.intersection(approved)) >= each.needed for each in self.approvals)
+
     def refuse_unapproved(self, approved: Collection[str]) -> None:
         """Return if those with the keys `approved` are enough; rule `export-approvals`.
 
         Args:
             approved: public keys in hex, whose signatures over this export were verified.
         """
-        for terms in self.approvals:
-            if len(terms.of.intersection(approved)) < terms.needed:
-                raise PolicyDenied("too few of those who have to approve did", rule=Rule.APPROVAL)
+        if not self.approved_by(approved):
+            raise PolicyDenied("too few of those who have to approve did", rule=Rule.APPROVAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

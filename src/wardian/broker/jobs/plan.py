@@ -43,6 +43,8 @@ class Input(Settings, frozen=True, kw_only=True):
     """By which rows of several tables are joined; nothing is learnt from it."""
     label: Column | None = None
     """What is learnt."""
+    group: Name | None = None
+    """Of tables that are joined by identifier before their rows are stacked with others'."""
 
     def __post_init__(self) -> None:
         """Refuse a column in two parts, and a sign for every one: a plan names what it uses."""
@@ -62,7 +64,7 @@ class Join(Settings, frozen=True, kw_only=True):
 
     kind: Literal["inner", "stack"]
     """`inner`: the rows whose identifiers all tables have. `stack`: the rows of all, one below the
-    other, of tables that have the same columns."""
+    other, of tables that have the same columns, or of groups of joined tables that do."""
 
 
 class Train(Settings, frozen=True, kw_only=True):
@@ -151,18 +153,39 @@ class JobPlan(Settings, frozen=True, kw_only=True):
         """Return the name that the sealed file of `output` opens under."""
         return f"{self.name}.{output}"
 
+    @property
+    def groups(self) -> tuple[tuple[Input, ...], ...]:
+        """The inputs in groups: rows of one are joined by identifier, rows of several stacked."""
+        if self.join is None or self.join.kind == "inner":
+            return (self.inputs,)
+        found: dict[str | int, list[Input]] = {}
+        for at, each in enumerate(self.inputs):
+            found.setdefault(at if each.group is None else each.group, []).append(each)
+        return tuple(map(tuple, found.values()))
+
     def _refuse_wrong_join(self) -> None:
         kind = self.join.kind if self.join else None
         if (kind is None) is (len(self.inputs) > 1):
             raise ValueError("[join] goes with two inputs or more, and is needed then")
-        if any((each.identifier is None) is (kind == "inner") for each in self.inputs):
-            raise ValueError("`identifier` goes with the join `inner`, for every input")
-        if kind == "stack" and len({(each.columns, each.label) for each in self.inputs}) > 1:
+        if kind != "stack" and any(each.group is not None for each in self.inputs):
+            raise ValueError("`group` goes with the join `stack`")
+        for group in self.groups:
+            if any((each.identifier is None) is (len(group) > 1) for each in group):
+                raise ValueError("`identifier` goes with tables that are joined, for each of them")
+            if (
+                sum(each.label is not None for each in group)
+                != TRAINERS[self.train.algorithm].learns
+            ):
+                raise ValueError("`label` goes with learning: of one input, or of all stacked ones")
+        if kind == "stack" and len({self._rows_of(group) for group in self.groups}) > 1:
             raise ValueError("the join `stack` needs the same columns and label of every input")
-        labels = sum(each.label is not None for each in self.inputs)
-        wanted = len(self.inputs) if kind == "stack" else 1
-        if labels != (wanted if TRAINERS[self.train.algorithm].learns else 0):
-            raise ValueError("`label` goes with learning: of one input, or of all that are stacked")
+
+    def _rows_of(self, group: tuple[Input, ...]) -> tuple[frozenset[str], str | None]:
+        """Return columns and label of the rows of `group`."""
+        columns = frozenset(name for each in group for name in each.columns)
+        if len(self.groups) > 1 and len(columns) < sum(len(each.columns) for each in group):
+            raise ValueError("two tables of a `group` have a column of the same name")
+        return columns, next((each.label for each in group if each.label), None)
 
     def _refuse_wrong_groups(self) -> None:
         by = self.train.parameters.get("by")
@@ -170,9 +193,7 @@ class JobPlan(Settings, frozen=True, kw_only=True):
             return
         if self.privacy:
             raise ValueError("`by` goes without [privacy]: which groups there are tells of rows")
-        if sum(by in each.columns for each in self.inputs) != (
-            len(self.inputs) if self.join and self.join.kind == "stack" else 1
-        ):
+        if sum(by in each.columns for each in self.inputs) != len(self.groups):
             raise ValueError("`by` is one of the columns, of one table or of all that are stacked")
 
     def _refuse_wrong_outputs(self) -> None:

@@ -1,7 +1,6 @@
 """The desk where workloads ask for their secrets."""
 
 import secrets
-from functools import partial
 
 from typing_extensions import override
 
@@ -36,12 +35,11 @@ class ReleaseDesk(Desk[Request]):
         """
         office, role, models = self._office, first.role, first.models
         manifest = office.authority.manifest
-        refuse = partial(office.refuse_rationed, role=role, models=models)
         try:
             if not first.renewal:
                 refuse_impossible(manifest.manifest, role=role, models=models)
         except PolicyDenied as err:  # it cost no quote, hence is rationed by itself
-            refuse(err)
+            office.refuse_rationed(err, role=role, models=models)
             raise
         office.spend_quote(place.peer)
         session = BrokerSession(nonce=secrets.token_bytes(NONCE_BYTES), opened_at=office.ticks())
@@ -58,5 +56,7 @@ class ReleaseDesk(Desk[Request]):
             release=lambda proof, result: self._releases.release(
                 proof, request=first, shown=session.manifest, logged=session.logged, result=result
             ),
-            refuse=refuse,
+            refuse=lambda err, evidence: office.refuse_rationed(
+                err, role=role, models=models, evidence=evidence
+            ),
         )

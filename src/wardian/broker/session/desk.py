@@ -1,7 +1,6 @@
 """What the desks where something is released share: attest, decide, and a line of every refusal."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.results.result import AttestationResult
@@ -13,13 +12,6 @@ from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.session.answering import A, P
 from wardian.broker.session.releasing import G, R, ReleasingEnd
 from wardian.errors import TransportError
-
-
-class Refuse(Protocol):
-    """Writes the line of a refusal, within the ration of those who presented as much."""
-
-    def __call__(self, error: Exception, *, evidence: Evidence | None) -> None:
-        """Write that `error` refuses who presented `evidence`, if anything."""
 
 
 async def release_in(
@@ -34,7 +26,7 @@ async def release_in(
     manifest: VerifiedManifest,
     role: str,
     release: Callable[[P, AttestationResult], G],
-    refuse: Refuse,
+    refuse: Callable[[Exception, Evidence | None], None],
 ) -> None:
     """Carry out `session` to its end; a refusal is audited before it is told.
 
@@ -49,7 +41,8 @@ async def release_in(
         manifest: in force.
         role: what the manifest calls who asks.
         release: decides what is released, which is counted when it returns.
-        refuse: writes the line of a refusal.
+        refuse: writes the line of a refusal to whom presented that evidence, if any, within the
+            ration of those who presented as much.
 
     Raises:
         WardianError: refused.
@@ -79,6 +72,6 @@ async def release_in(
     except TransportError:
         raise  # the peer left, was slow or must ask again: nothing was decided
     except Exception as err:
-        refuse(err, evidence=session.presented)
+        refuse(err, session.presented)
         raise
     await stream.send(response)

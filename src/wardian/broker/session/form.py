@@ -1,17 +1,10 @@
-"""The four messages of a session: what each kind of them has, and which bytes are signed.
+"""What a kind of session consists of: messages 2 to 4, and what is hashed, sealed to and signed.
 
-    asks                                                     answers
-      | 1 request      what is wanted, nonce                    |
-      |-------------------------------------------------------->|
-      | 2 challenge    nonce, evidence of who answers           |
-      |<--------------------------------------------------------|
-      | 3 attestation  evidence of who asks, HPKE key           |
-      |-------------------------------------------------------->|
-      | 4 response     HPKE(what is given), CA signature        |
-      |<--------------------------------------------------------|
-
-The transcript is over the bytes of messages 1 to 3 exactly as they travelled, so nothing depends on
-how either side would encode them. In place of message 2 or 4 there may be a `refusal.Refusal`.
+1 request, 2 challenge with evidence of who answers, 3 attestation with evidence of who asks and an
+HPKE key, 4 response: HPKE under that key, and a signature of the mesh CA. The transcript is over
+the bytes of messages 1 to 3 exactly as they travelled, so nothing depends on how either side would
+encode them. In place of message 2 or 4 there may be a `refusal.Refusal`, which nobody signs:
+whoever carries it can refuse anyway.
 """
 
 import hashlib

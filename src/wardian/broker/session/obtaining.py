@@ -34,13 +34,9 @@ class ObtainingEnd(AskingEnd[MeshChallenge, A], Generic[A, G]):
         nonce: bytes,
         seen: AuditHead | None,
     ) -> None:
-        """Prepare to ask.
+        """Prepare to ask a broker that `agreed` trusts, whose audit log ended at `seen`, if at all.
 
-        Args:
-            form: the kind of session.
-            agreed: the measured `wardian.toml`, whose owners decide which broker is trusted.
-            nonce: 32 fresh random bytes.
-            seen: where the audit log ended when it was seen last; None at first.
+        `form` is the kind of session, `nonce` 32 fresh random bytes.
         """
         super().__init__(form, nonce=nonce)
         self._agreed, self._seen = agreed, seen

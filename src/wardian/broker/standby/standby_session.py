@@ -135,10 +135,7 @@ class StandbySession(AskingEnd[StandbyChallenge, StandbyProof]):
             raw: message 4, untrusted.
 
         Raises:
-            PeerProtocolError: it is neither an answer nor a refusal.
-            AuthenticationFailed: not signed by the CA key that the evidence binds, over this very
-                session; or not sealed to this standby.
-            PolicyDenied, EvidenceInvalid, TransportError: the active refuses; the text says why.
+            FormatError: what is sealed in it are no keys; else as in `AskingEnd._open`.
         """
         return decode_keys(self._open(raw))
 

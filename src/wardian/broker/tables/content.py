@@ -1,6 +1,5 @@
 """What message 4 gives a job, and its bytes: keys stand in the clear inside HPKE, nowhere else."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,13 +7,13 @@ import msgspec
 from typing_extensions import override
 
 from wardian._internal import wire
-from wardian.broker.jobs.merge import ApprovalTerms, ModelRelease, OutputTerms
-from wardian.broker.jobs.parties import MOST_PARTIES, Recipient
+from wardian.broker.jobs.merge import ModelRelease, OutputTerms
 from wardian.broker.jobs.plan import MOST_INPUTS
-from wardian.broker.jobs.policy import Delta, Epsilon, PinText, Rows
+from wardian.broker.jobs.policy import PinText
 from wardian.broker.mesh.fields import Hex16, Hex32, Name, Owner, Serial
 from wardian.broker.mesh.lines import ReleaseTerms
 from wardian.broker.message_fields import Key32
+from wardian.broker.tables.terms import TermsRecord, terms_of, terms_record
 from wardian.broker.transparency.following import ShownLog
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
@@ -26,7 +25,7 @@ class TableKey:
 
     Attributes:
         owner: public key in hex; `table` is the table's name.
-        serial: of the policy that allowed it.
+        serial: of the policy that allowed it; `rule` is the name of the rule of it that did.
         pin: which sealed file it is: an older one, or one that somebody else sealed, is refused.
         key_id: 32 hex digits, `BrokerKey.key_id` of `key`.
         key: 32 bytes, that opens the file.
@@ -35,6 +34,7 @@ class TableKey:
     owner: str
     table: str
     serial: int
+    rule: str
     pin: Pin
     key_id: str
     key: Secret
@@ -67,6 +67,7 @@ class _TableRecord(wire.Message, frozen=True):
     owner: Owner
     table: Name
     serial: Serial
+    rule: Name
     pin: PinText
     key_id: Hex16
     key: Key32
@@ -74,32 +75,6 @@ class _TableRecord(wire.Message, frozen=True):
     @override
     def __repr__(self) -> str:
         return f"_TableRecord({self.table} {self.key_id})"  # never the key
-
-
-class _RecipientRecord(wire.Message, frozen=True):
-    key: Owner
-    seal_to: Hex32
-
-
-class _ApprovalRecord(wire.Message, frozen=True):
-    needed: Annotated[int, msgspec.Meta(ge=1, le=MOST_PARTIES)]
-    of: Annotated[tuple[Owner, ...], msgspec.Meta(min_length=1, max_length=MOST_PARTIES)]
-
-
-_Recipients = Annotated[tuple[_RecipientRecord, ...], msgspec.Meta(max_length=MOST_PARTIES)]
-_Codes = Annotated[tuple[Hex32, ...], msgspec.Meta(max_length=64)]
-
-
-class _TermsRecord(wire.Message, frozen=True):
-    model: _Recipients
-    metrics: _Recipients
-    aggregates: _Recipients
-    serving: _Codes
-    smallest_join: Rows
-    smallest_cohort: Rows
-    epsilon: Epsilon | None
-    delta: Delta | None
-    approvals: Annotated[tuple[_ApprovalRecord, ...], msgspec.Meta(max_length=MOST_INPUTS)]
 
 
 class _OwnerTerms(wire.Message, frozen=True):
@@ -116,7 +91,7 @@ class _JobRecord(wire.Message, frozen=True, tag_field="format", tag="wardian job
     job_id: Key32
     noise_seed: Key32
     tables: Annotated[tuple[_TableRecord, ...], msgspec.Meta(min_length=1, max_length=MOST_INPUTS)]
-    terms: _TermsRecord
+    terms: TermsRecord
     model: _ModelRecord | None
     manifest_version: Annotated[int, msgspec.Meta(ge=1)]
     log: ShownLog
@@ -137,13 +112,14 @@ def encode_job_release(release: JobRelease) -> bytes:
                     owner=each.owner,
                     table=each.table,
                     serial=each.serial,
+                    rule=each.rule,
                     pin=str(each.pin),
                     key_id=each.key_id,
                     key=each.key.reveal(),
                 )
                 for each in release.tables
             ),
-            terms=_terms_record(release.terms),
+            terms=terms_record(release.terms),
             model=_model_record(release.model),
             manifest_version=release.manifest_version,
             log=release.log,
@@ -159,6 +135,7 @@ def decode_job_release(plaintext: bytes) -> JobRelease:
             owner=each.owner,
             table=each.table,
             serial=each.serial,
+            rule=each.rule,
             pin=Pin.parse(each.pin),
             key_id=each.key_id,
             key=Secret(each.key),
@@ -169,54 +146,11 @@ def decode_job_release(plaintext: bytes) -> JobRelease:
         job_id=record.job_id,
         noise_seed=Secret(record.noise_seed),
         tables=tables,
-        terms=_terms(record.terms),
+        terms=terms_of(record.terms),
         model=_model(record.model),
         manifest_version=record.manifest_version,
         log=record.log,
     )
-
-
-def _terms_record(terms: OutputTerms) -> _TermsRecord:
-    approvals = [
-        _ApprovalRecord(needed=each.needed, of=tuple(sorted(each.of))) for each in terms.approvals
-    ]
-    return _TermsRecord(
-        model=_recipient_records(terms.model),
-        metrics=_recipient_records(terms.metrics),
-        aggregates=_recipient_records(terms.aggregates),
-        serving=tuple(sorted(terms.serving)),
-        smallest_join=terms.smallest_join,
-        smallest_cohort=terms.smallest_cohort,
-        epsilon=terms.epsilon,
-        delta=terms.delta,
-        approvals=tuple(sorted(approvals, key=lambda each: (each.of, each.needed))),
-    )
-
-
-def _terms(record: _TermsRecord) -> OutputTerms:
-    return OutputTerms(
-        model=_recipients(record.model),
-        metrics=_recipients(record.metrics),
-        aggregates=_recipients(record.aggregates),
-        serving=frozenset(record.serving),
-        smallest_join=record.smallest_join,
-        smallest_cohort=record.smallest_cohort,
-        epsilon=record.epsilon,
-        delta=record.delta,
-        approvals=frozenset(
-            ApprovalTerms(needed=each.needed, of=frozenset(each.of)) for each in record.approvals
-        ),
-    )
-
-
-def _recipient_records(recipients: Iterable[Recipient]) -> tuple[_RecipientRecord, ...]:
-    return tuple(
-        _RecipientRecord(key=each.key, seal_to=each.seal_to) for each in sorted(recipients)
-    )
-
-
-def _recipients(records: Iterable[_RecipientRecord]) -> frozenset[Recipient]:
-    return frozenset(Recipient(key=each.key, seal_to=each.seal_to) for each in records)
 
 
 def _model_record(model: ModelRelease | None) -> _ModelRecord | None:

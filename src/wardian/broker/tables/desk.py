@@ -1,7 +1,6 @@
 """The desk where jobs ask for the keys of owners' tables."""
 
 import secrets
-from functools import partial
 
 from typing_extensions import override
 
@@ -62,5 +61,7 @@ class JobDesk(Desk[JobRequest]):
                 logged=session.logged,
                 result=result,
             ),
-            refuse=partial(office.refuse_rationed, role=ROLE, plan=asked.digest_hex),
+            refuse=lambda err, evidence: office.refuse_rationed(
+                err, role=ROLE, evidence=evidence, plan=asked.digest_hex
+            ),
         )

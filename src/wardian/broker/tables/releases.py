@@ -118,10 +118,10 @@ class TableReleases:
         Raises:
             PolicyDenied: the rule `key-given`: the broker does not have it.
         """
-        policy, record = verdict.policy, self._tables.record(verdict.place)
+        policy, allow, record = verdict.policy, verdict.allow, self._tables.record(verdict.place)
         key_id = None if record is None else record.key_id
         key = None if key_id is None else self._tables.key(verdict.owner, key_id)
-        if policy is None or policy.pin is None or key is None or key_id is None:
+        if policy is None or allow is None or policy.pin is None or key is None or key_id is None:
             raise PolicyDenied(
                 f"{verdict.who} has not given the key of table {verdict.table}", rule=Rule.KEY
             )
@@ -129,6 +129,7 @@ class TableReleases:
             owner=verdict.owner,
             table=verdict.table,
             serial=policy.serial,
+            rule=allow.name,
             pin=Pin.parse(policy.pin),
             key_id=key_id,
             key=key,

@@ -1,7 +1,8 @@
 """Several tables as one, in memory. No file, and no order of rows in one, decides the order here.
 
     inner   the rows whose identifier all tables have, in the order of their identifiers' bytes
-    stack   the rows of all tables, in the order of their values, column by column
+    stack   the rows of all tables, or of all groups of tables that were joined like that, in the
+            order of their values, column by column
     alone   one table, likewise in the order of its values
 
 So a model is the same to the last digit as one that was made of the same records in one table, in
@@ -65,7 +66,17 @@ def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: S
     if plan.join is not None and plan.join.kind == "inner":
         found = _inner(plan.inputs, tables, key=key)
     else:
-        found = _stacked(plan.inputs[0], tables)
+        read = {plan.place(used): table for used, table in zip(plan.inputs, tables, strict=True)}
+        parts = []
+        for group in plan.groups:
+            each = [read[plan.place(used)] for used in group]
+            if len(group) == 1:
+                parts.append(each[0])
+                continue
+            part = _inner(group, each, key=key)
+            terms.refuse_small_join(part.rows)
+            parts.append(_as_read(group, part))
+        found = _stacked(plan.groups[0], parts)
     terms.refuse_small_join(found.rows)
     if found.label is not None and np.isnan(found.label).any():
         who = next(used for used in plan.inputs if used.label is not None)
@@ -112,17 +123,26 @@ def _inner(inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret) -
     return Joined(names=tuple(columns), columns=columns, label=label, rows=len(places))
 
 
-def _stacked(used: Input, tables: Sequence[Columns]) -> Joined:
-    whole = {name: np.concatenate([table[name] for table in tables]) for name in sorted(used.used)}
+def _as_read(group: Sequence[Input], part: Joined) -> Columns:
+    """Return the rows of joined tables as those of one table."""
+    labels = [used.label for used in group if used.label is not None]
+    return {**part.columns, **{name: part.label for name in labels if part.label is not None}}
+
+
+def _stacked(group: Sequence[Input], tables: Sequence[Columns]) -> Joined:
+    """Return the rows of `tables`, which all have the columns and the label of `group`."""
+    names = tuple(sorted(name for used in group for name in used.columns))
+    label = next((used.label for used in group if used.label is not None), None)
+    used = sorted({*names, *([] if label is None else [label])})
+    whole = {name: np.concatenate([table[name] for table in tables]) for name in used}
     whole = {  # minus zero is zero: else the order of equal rows would be a file's
         name: each + 0.0 if each.dtype != object else each for name, each in whole.items()
     }
     order = sorted_rows(whole)
-    names = tuple(sorted(used.columns))
     return Joined(
         names=names,
         columns={name: whole[name][order] for name in names},
-        label=None if used.label is None else whole[used.label][order],
+        label=None if label is None else whole[label][order],
         rows=row_count(whole),
     )
 

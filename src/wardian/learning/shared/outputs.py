@@ -6,7 +6,7 @@ others who can; so here nobody is given what another one could have changed.
 
 import hashlib
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,14 +61,14 @@ class SealedOutput:
 class HeldOutputs:
     """Sealed outputs that nobody is given before they are approved."""
 
-    __slots__ = ("_contents", "_digest", "_terms", "outputs")
+    __slots__ = ("_contents", "_digest", "outputs", "terms")
 
     def __init__(
         self, plan: JobPlan, terms: OutputTerms, files: Mapping[SealedOutput, bytes]
     ) -> None:
         """Hold `files` of the job `plan` on `terms`."""
         self.outputs = tuple(files)
-        self._contents, self._terms = dict(files), terms
+        self._contents, self.terms = dict(files), terms
         parts = (
             part
             for each in self.outputs
@@ -81,6 +81,10 @@ class HeldOutputs:
         """What is approved, 32 bytes: plan, recipients and pins. It tells nothing of contents."""
         return self._digest
 
+    def contents(self) -> Iterable[tuple[SealedOutput, bytes]]:
+        """Return every file with its content, for whoever keeps them sealed once more."""
+        return self._contents.items()
+
     def release(self, approved: Collection[str]) -> Mapping[str, bytes]:
         """Return every sealed file by its name.
 
@@ -90,7 +94,7 @@ class HeldOutputs:
         Raises:
             PolicyDenied: the rule `export-approvals`: too few. They stay held.
         """
-        self._terms.refuse_unapproved(approved)
+        self.terms.refuse_unapproved(approved)
         return {each.file_name: content for each, content in self._contents.items()}
 
 

@@ -9,9 +9,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from wardian.broker.jobs.decision import Verdict
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import JobPlan, plan_digest
+from wardian.broker.jobs.policy import table_place
+from wardian.broker.tables.content import TableKey
 from wardian.learning.shared.outputs import HeldOutputs
 
 FORMAT: Final = "wardian job report v1"
@@ -19,27 +20,29 @@ FORMAT: Final = "wardian job report v1"
 
 def report_of(
     plan: JobPlan,
-    verdicts: Iterable[Verdict],
+    keys: Iterable[TableKey],
     terms: OutputTerms,
     held: HeldOutputs,
     *,
     rows: int,
+    job_id: bytes,
     measurement: str,
 ) -> Mapping[str, Any]:
     """Return the report as a table of texts, numbers and lists.
 
     Args:
         plan: the job.
-        verdicts: of all owners, as the decision has them: whose rule allowed it.
+        keys: of all tables, as the broker gave them: under whose policy and rule.
         terms: what held for what came out.
         held: that.
         rows: of the join.
+        job_id: of the broker's debit, 32 bytes: by it the lines of the audit log are found.
         measurement: of the code that ran, in hex.
     """
-    rules = {each.place: each for each in verdicts}
+    given = {table_place(each.owner, each.table): each for each in keys}
     tables = []
     for used in plan.inputs:
-        verdict = rules.get(plan.place(used))
+        key = given[plan.place(used)]
         tables.append(
             {
                 "owner": used.owner,
@@ -48,9 +51,9 @@ def report_of(
                 "columns": sorted(used.columns),
                 "identifier": used.identifier,
                 "label": used.label,
-                "policy_serial": verdict.policy.serial if verdict and verdict.policy else None,
-                "rule": verdict.allow.name if verdict and verdict.allow else None,
-                "pin": verdict.policy.pin if verdict and verdict.policy else None,
+                "policy_serial": key.serial,
+                "rule": key.rule,
+                "pin": str(key.pin),
             }
         )
     return {
@@ -59,6 +62,7 @@ def report_of(
         "job": plan.name,
         "purpose": plan.purpose,
         "plan_digest": plan_digest(plan).hex(),
+        "job_id": job_id.hex(),
         "measurement": measurement,
         "algorithm": plan.train.algorithm,
         "parameters": dict(sorted(plan.train.parameters.items())),
@@ -114,7 +118,7 @@ def as_html(report: Mapping[str, Any]) -> bytes:
     )
     parts.append("<h2>What held</h2>" + _lines(report["terms"], tuple(report["terms"])))
     parts.append("<h2>Parameters</h2>" + _lines(report["parameters"], tuple(report["parameters"])))
-    proof = ("measurement", "plan_digest", "export_digest")
+    proof = ("measurement", "plan_digest", "job_id", "export_digest")
     parts.append("<h2>What proves it</h2>" + _lines(report, proof))
     title = html.escape(f"Job {report['job']}")
     page = (

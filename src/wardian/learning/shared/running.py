@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wardian.broker.jobs.decision import Verdict
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import JobPlan
+from wardian.broker.tables.content import TableKey
 from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError
 from wardian.learning.shared.columns import kinds_of
@@ -35,10 +35,11 @@ class Finished:
 
 def run_job(
     plan: JobPlan,
-    verdicts: Iterable[Verdict],
+    keys: Iterable[TableKey],
     terms: OutputTerms,
     tables: Iterable[SealedTable],
     *,
+    job_id: bytes,
     seed: Secret,
     measurement: str,
     serving: Secret | None = None,
@@ -47,10 +48,11 @@ def run_job(
 
     Args:
         plan: whose digest the evidence of this enclave binds.
-        verdicts: of the owners, which all allow it, for the report.
-        terms: of the same decision.
+        keys: as the broker gave them, for the report: under whose rule.
+        terms: given with them.
         tables: one for each input, with the key that the broker released, in any order.
-        seed: 32 bytes, the same whenever the job is run again; see `seeds.seed_of`.
+        job_id: of the broker's debit, 32 bytes, for the report.
+        seed: 32 bytes, the same whenever the job is run again; of the broker.
         measurement: of this code, in hex, for the report.
         serving: a fresh broker key for the model, where the plan has it served.
 
@@ -77,7 +79,9 @@ def run_job(
         )
     )
     held = seal_outputs(plan, terms, _results(trained), serving=serving)
-    report = report_of(plan, verdicts, terms, held, rows=joined.rows, measurement=measurement)
+    report = report_of(
+        plan, keys, terms, held, rows=joined.rows, job_id=job_id, measurement=measurement
+    )
     return Finished(held=held, report=report)
 
 

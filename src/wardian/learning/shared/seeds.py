@@ -1,48 +1,21 @@
 """What a job tosses: independent uses of one seed that nobody outside of the enclave knows."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Final
 
 from wardian._internal import wire
 from wardian.broker.jobs.plan import JobPlan, plan_digest
-from wardian.broker.jobs.policy import table_place
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError
 from wardian.learning.privacy.noise import DiscreteGaussian, Randomness
 from wardian.learning.shared.joining import Joined
-from wardian.learning.shared.tables import SealedTable
 
 SEED_BYTES: Final = 32
-_SEED: Final = "wardian job seed v1"
 _TRAINING: Final = "wardian job training seed v1"
 _JOINING: Final = "wardian job joining key v1"
 _NOISE: Final = "wardian job noise v1"
-
-
-def seed_of(plan: JobPlan, tables: Iterable[SealedTable]) -> Secret:
-    """Return the seed of a job, 32 bytes, which nobody knows who lacks the key of one table.
-
-    It is the same whenever the job is run again, so that noise cannot be averaged away.
-
-    Args:
-        plan: the job.
-        tables: all of its inputs, in any order.
-
-    Raises:
-        LocalProtocolError: there is none.
-    """
-    held = sorted(
-        ((table_place(plan.parties[each.owner].key, each.name), each) for each in tables),
-        key=itemgetter(0),
-    )
-    if not held:
-        raise LocalProtocolError("a job has a table")
-    keys = Secret(b"".join(each.key.reveal() for _, each in held))
-    places = (part for place, each in held for part in (place.encode(), str(each.pin).encode()))
-    return hkdf(keys, salt=plan_digest(plan), info=wire.fields(_SEED, *places))
 
 
 class Seeds:

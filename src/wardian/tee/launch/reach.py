@@ -23,6 +23,7 @@ class Reach:
 
     Attributes:
         read: directories whose files are read.
+        files: single files that are read.
         write: directories for state.
         sockets: directories in which Unix sockets are made.
         bind: TCP ports to listen on; 0 is any that the kernel chooses.
@@ -30,6 +31,7 @@ class Reach:
     """
 
     read: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     sockets: tuple[Path, ...] = ()
     bind: tuple[int, ...] = ()
@@ -55,6 +57,7 @@ def access(manifest: VerifiedManifest, spec: RoleSpec, reach: Reach, *, director
             *(path for path in manifest.files if path not in programs),
             *(Path(path) for path in kernel if not path.endswith("/")),
             Path("/dev/urandom"),
+            *reach.files,
         ),
         tree=(*(Path(path) for path in kernel if path.endswith("/")), *reach.read),
         execute=tuple(sorted(programs)),

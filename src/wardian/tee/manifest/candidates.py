@@ -27,7 +27,7 @@ INTERPRETER = "python/interpreter"
 _STDLIB_UNUSED = frozenset(
     {
         *("distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter"),
-        *("turtledemo", "unittest", "venv", "site-packages", "dist-packages", "__pycache__"),
+        *("turtledemo", "venv", "site-packages", "dist-packages", "__pycache__"),
     }
 )
 
@@ -59,8 +59,8 @@ def find_candidates(
     spec = spec_of(role, roles)
     found = dict(_interpreter_files())
     found.update(_stdlib_files(standard_library()))
-    for distribution in spec.distributions:
-        found.update(_distribution_files(role, distribution))
+    for distribution in (*spec.distributions, *installed_versions(spec.optional)):
+        found.update(_distribution_files(role, distribution, spec.data))
     found.update(_own_files(spec.modules, (package or running_package()).resolve()))
     return found
 
@@ -110,8 +110,21 @@ def _stdlib_files(stdlib: Path) -> Iterator[tuple[str, Path]]:
                 yield str(root / name), here / name
 
 
-def _distribution_files(role: str, distribution: str) -> Iterator[tuple[str, Path]]:
-    """Yield the code of an installed distribution, and the metadata that says its version."""
+def installed_versions(distributions: tuple[str, ...]) -> dict[str, str]:
+    """Return the installed version of each of `distributions` that is installed."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _distribution_files(
+    role: str, distribution: str, data: tuple[str, ...]
+) -> Iterator[tuple[str, Path]]:
+    """Yield the code of an installed distribution, the metadata with its version, and `data`."""
     try:
         files = importlib.metadata.distribution(distribution).files
     except importlib.metadata.PackageNotFoundError:
@@ -124,7 +137,8 @@ def _distribution_files(role: str, distribution: str) -> Iterator[tuple[str, Pat
     for file in files:
         if ".." in file.parts or "tests" in file.parts:
             continue  # commands in bin/ and test suites are no part of a role
-        if file.suffix == ".py" or is_shared_object(file.name) or _is_metadata(file):
+        code = file.suffix == ".py" or is_shared_object(file.name)
+        if code or _is_metadata(file) or file.as_posix() in data:
             path = Path(str(file.locate()))
             yield str(PurePosixPath("site") / file), path.parent.resolve() / path.name
 

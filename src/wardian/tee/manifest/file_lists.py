@@ -5,7 +5,6 @@ Where it fits what is installed, a role consists of the listed files. Where none
 consists of all its candidates: larger than it needs to be, and the builder says so.
 """
 
-import importlib.metadata
 import platform
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wardian._internal import wire
+from wardian.tee.manifest.candidates import installed_versions
 from wardian.tee.role_table import RoleSpec
 
 FOLDER: Final = "lists"
@@ -39,17 +39,6 @@ class FileLists(wire.Message, frozen=True, kw_only=True):
 def list_name() -> str:
     """Return the name of the list for this interpreter, for example `cpython-311-x86_64.json`."""
     return f"{sys.implementation.cache_tag}-{platform.machine()}.json"
-
-
-def installed_versions(distributions: tuple[str, ...]) -> dict[str, str]:
-    """Return the installed version of each of `distributions` that is installed."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def narrow(
@@ -85,8 +74,9 @@ def load_lists() -> FileLists | None:
 
 def _fits(lists: FileLists, spec: RoleSpec) -> bool:
     """Return whether what is installed of the role is what was traced."""
-    traced = {name: lists.distributions.get(name) for name in spec.distributions}
-    return lists.format == FORMAT and traced == installed_versions(spec.distributions)
+    names = (*spec.distributions, *spec.optional)
+    traced = {name: lists.distributions[name] for name in names if name in lists.distributions}
+    return lists.format == FORMAT and traced == installed_versions(names)
 
 
 def _is_built_in(name: str) -> bool:

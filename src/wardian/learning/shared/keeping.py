@@ -1,0 +1,148 @@
+"""What a job keeps on the host's disk: whose debit it runs on, and what it holds until it is out.
+
+    job          the id of its debit, public: a job that died asks for the same tables by it
+    held.sealed  once it trained: every sealed output, and what has to hold before they are given
+
+A host that loses the first makes the job be debited anew; one that loses the second has it train
+again. One that puts back an older state of this directory has what that job held: the same files.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from typing_extensions import override
+
+from wardian._internal import wire
+from wardian._internal.files import replace_file, sync_directory
+from wardian.broker.jobs.plan import JobPlan, plan_digest
+from wardian.broker.keeping.sealing import Sealing
+from wardian.broker.message_fields import Key32
+from wardian.broker.tables.protocol import JOB_ID_BYTES
+from wardian.broker.tables.terms import TermsRecord, terms_of, terms_record
+from wardian.crypto.sealed_header import Pin
+from wardian.crypto.secret import Secret
+from wardian.errors import FormatError, SealError
+from wardian.learning.shared.outputs import HeldOutputs, SealedOutput
+from wardian.learning.shared.running import Finished
+
+LABEL: Final = "wardian job held v1"
+
+
+class _Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    output: str
+    to: str
+    name: str
+    media_type: str
+    pin: str
+    content: bytes
+
+
+class _Held(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    plan: Key32
+    terms: TermsRecord
+    outputs: list[_Output]
+    report: bytes
+    serving: Key32 | None
+
+    @override
+    def __repr__(self) -> str:
+        return f"_Held({self.plan.hex()})"  # never the key
+
+
+class JobKeeper:
+    """Keeps one job in a directory of its own."""
+
+    __slots__ = ("_held", "_id", "_place", "_plan", "_sealing")
+
+    def __init__(self, place: Path, *, plan: JobPlan, sealing: Sealing) -> None:
+        """Keep the job `plan` in the directory `place`, which is there."""
+        self._place, self._plan, self._sealing = place, plan, sealing
+        self._id, self._held = place / "job", place / "held.sealed"
+
+    def job_id(self) -> bytes | None:
+        """Return the id of the debit that this job runs on; None: there was none, or it is lost.
+
+        It is the host's word: a wrong one is refused by the broker, which made none like it.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            found = bytes.fromhex(self._id.read_text().strip())
+            return found if len(found) == JOB_ID_BYTES else None
+        return None
+
+    def keep_id(self, job_id: bytes) -> None:
+        """Remember that the job runs on the debit `job_id`.
+
+        Raises:
+            SealError: the disk does not take it.
+        """
+        self._write(self._id, f"{job_id.hex()}\n".encode())
+
+    def keep(self, finished: Finished, *, serving: Secret | None) -> None:
+        """Keep what came out of the job, and the key of a model that is to be served.
+
+        Raises:
+            SealError: the disk does not take it.
+        """
+        held = finished.held
+        record = _Held(
+            plan=plan_digest(self._plan),
+            terms=terms_record(held.terms),
+            outputs=[
+                _Output(
+                    output=each.output,
+                    to=each.to,
+                    name=each.name,
+                    media_type=each.media_type,
+                    pin=str(each.pin),
+                    content=content,
+                )
+                for each, content in held.contents()
+            ],
+            report=wire.encode(finished.report),
+            serving=None if serving is None else serving.reveal(),
+        )
+        sealed = self._sealing.seal(msgspec.msgpack.encode(record), label=LABEL)
+        self._write(self._held, sealed)
+
+    def load(self) -> tuple[Finished, Secret | None] | None:
+        """Return what the job holds; None: it has not trained yet.
+
+        Raises:
+            SealError: what lies there was not sealed by this code on this machine, or is of
+                another job.
+        """
+        try:
+            raw = self._sealing.unseal(self._held.read_bytes(), label=LABEL)
+            record = msgspec.msgpack.decode(raw, type=_Held)
+            report: Mapping[str, Any] = msgspec.json.decode(record.report)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, FormatError) as err:
+            raise SealError("what the job held is damaged") from err
+        if record.plan != plan_digest(self._plan):
+            raise SealError("what is held here is of another job")
+        held = HeldOutputs(self._plan, terms_of(record.terms), dict(map(_entry, record.outputs)))
+        serving = None if record.serving is None else Secret(record.serving)
+        return Finished(held=held, report=report), serving
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            replace_file(path, content, sync=True)
+            sync_directory(self._place)
+        except OSError as err:
+            raise SealError(f"the state of the job cannot be written: {err.strerror}") from err
+
+
+def _entry(kept: _Output) -> tuple[SealedOutput, bytes]:
+    entry = SealedOutput(
+        output=kept.output,
+        to=kept.to,
+        name=kept.name,
+        media_type=kept.media_type,
+        pin=Pin.parse(kept.pin),
+        sealed_bytes=len(kept.content),
+    )
+    return entry, kept.content
