@@ -48,7 +48,7 @@ from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
 from wardian.errors import AdmissionRefused
 from wardian.learning.shared.outputs import SERVING, seal_outputs
-from wardian.learning.shared.serving import describe_served
+from wardian.learning.shared.telling import describe_served
 
 
 class Hospitals:
