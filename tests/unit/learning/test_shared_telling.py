@@ -12,6 +12,7 @@ from wardian.broker.tables.content import TableKey
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError
+from wardian.learning.shared.keeping import JobKeeper
 from wardian.learning.shared.outputs import seal_outputs
 from wardian.learning.shared.report import as_json, report_of
 from wardian.learning.shared.running import Finished
@@ -84,3 +85,31 @@ def test_the_file_of_somebody_else_is_not_the_model_that_is_served(owners) -> No
     for entry in (party, served):
         with pytest.raises(LocalProtocolError, match="not the file"):
             describe_served(entry, content, key=KEY)
+
+
+class Plainly:
+    """Seals nothing: what is kept is read again by who kept it."""
+
+    def seal(self, plaintext: bytes, *, label: str) -> bytes:
+        return label.encode() + plaintext
+
+    def unseal(self, sealed: bytes, *, label: str) -> bytes:
+        return sealed.removeprefix(label.encode())
+
+
+def test_a_job_that_was_killed_tells_the_same_again(owners, tmp_path) -> None:
+    """Before it heard: with another digest of the same report it would tell of another export."""
+    job = finished(owners, serving=[WORKER])
+    plan = plan_of(
+        owners,
+        [["age"], ["cost"]],
+        "logistic-regression",
+        outputs={"model": [A], "serving": [WORKER]},
+    )
+    JobKeeper(tmp_path, plan=plan, sealing=Plainly()).keep(job, serving=KEY)
+    found = JobKeeper(tmp_path, plan=plan, sealing=Plainly()).load()
+    assert found is not None
+    again, key = found
+    assert key == KEY
+    told = export_statement(job, (), serving=KEY)
+    assert encode_statement(export_statement(again, (), serving=key)) == encode_statement(told)
