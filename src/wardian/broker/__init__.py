@@ -4,6 +4,8 @@
     release     one release: the four messages, their two ends, the policy, the desk
     jobs        shared learning: owners' policies over tables, plans of jobs, the decision
     tables      sealed tables at the broker: what it keeps of them, and their release to jobs
+    exports     what jobs tell before they give anything out
+    joint       models that jobs made of several owners' tables, which go to be served
     owners      an owner's visit: messages, the owner's end, what is accepted, the desk
     counting    counters for workloads, and quorums of brokers that keep them
     state       the store (encrypted, whole, newest) and the audit log
