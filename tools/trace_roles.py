@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import wardian
+from wardian.cli.state import StateDir
 from wardian.tee.manifest.bytecode import FOLDER
 from wardian.tee.manifest.candidates import find_candidates, installed_versions
 from wardian.tee.manifest.file_lists import (
@@ -59,8 +60,12 @@ OF_THEIR_OWN = {
         "tests/e2e/test_federated_processes.py",
     ),
     "keeper": ('service = "keeper"\n', "tests/fault/test_keepers_killed.py"),
+    "job": (
+        f'[mesh]\nname = "one"\nowners = ["{"ab" * 32}"]\n[models.m]\n',
+        "tests/e2e/test_learn_tumours.py",
+    ),
 }
-"""Roles of no mesh: what they agree to, and the tests that drive them."""
+"""Roles that `wardian up` has not: what is agreed of them, and the tests that drive them."""
 
 _EXEC = re.compile(r'execve\(".*?", \[.*?"wardian\.roles\.(\w+)"')
 _CLONE = re.compile(r"clone3?\(.*\) = (\d+)$")
@@ -102,7 +107,7 @@ def trace(scratch: Path, only: frozenset[str]) -> None:
         agreed = scratch / f"{role}.toml"
         agreed.write_text(OF_THEIR_OWN[role][0])
         run(f"build-{role}", scratch, *cli, "enclave", "build", role, "--deployment", str(agreed),
-            "-o", str(state / f"{role}-enclave"))  # fmt: skip
+            "-o", str(StateDir(state).enclave_of(role)))  # fmt: skip
     for role in only or ROLES:
         run(role, scratch, *cli, "enclave", "run", role, "--state", str(state), "--self-test")
     own = [OF_THEIR_OWN[role][1] for role in sorted(only or OF_THEIR_OWN)]

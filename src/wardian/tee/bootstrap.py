@@ -30,7 +30,8 @@ CHANNEL = 3
 GRAMINE = "/dev/attestation"
 """Gramine's library OS shows this directory to its process; no host can hide it or put it there."""
 
-LOADERS = ((ExtensionFileLoader, EXTENSION_SUFFIXES), (SourceFileLoader, SOURCE_SUFFIXES))
+SOURCES = (SourceFileLoader, SOURCE_SUFFIXES)
+LOADERS = ((ExtensionFileLoader, EXTENSION_SUFFIXES), SOURCES)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 
@@ -85,8 +86,11 @@ class RoleFinder(FileFinder):
 
 
 def _has_module(place: str, package: str) -> bool:
-    """Return whether a module of the role lies in `place`: what the host made is no package."""
-    inside = RoleFinder(place, *LOADERS)
+    """Return whether a module of the role lies in `place`: what the host made is no package.
+
+    Bytecode tells: its place is measured, wherever the host has links to a shared object.
+    """
+    inside = RoleFinder(place, SOURCES)
     names = {name.partition(".")[0] for name in os.listdir(place)}  # noqa: PTH208 (no pathlib yet)
     return any(inside.find_spec(f"{package}.{name}") for name in sorted(names) if name)
 

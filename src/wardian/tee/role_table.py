@@ -358,7 +358,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 for name in ("estimator.css", "estimator.js", "features.css", "params.css")
             ),
             product_id=7,
-            environment=_TENSORS,
+            environment=MappingProxyType({**_TENSORS, "JOBLIB_MULTIPROCESSING": "0"}),
             heap_bytes=8192 * _MIB,
             keeps_state=True,
             allowed=(
@@ -379,6 +379,13 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                     path="out/",
                     reason="what leaves: sealed to its recipients, or told to everybody",
                 ),
+            ),
+            kernel=(
+                *_PROCESSORS,
+                HostFile(path="/sys/devices/system/cpu/", reason="processors and their caches"),
+                HostFile(path="/sys/fs/cgroup/", reason="how much of the machine is granted"),
+                HostFile(path="/proc/cpuinfo", reason="which instructions libraries may use"),
+                HostFile(path="/proc/meminfo", reason="how much memory libraries may plan with"),
             ),
         ),
         "frontend": RoleSpec(

@@ -25,6 +25,7 @@ from wardian.errors import (
     WardianError,
 )
 from wardian.roles import admission as admission_module
+from wardian.roles import asking
 from wardian.roles import membership as membership_module
 from wardian.roles.admission import Brokers
 from wardian.roles.host import HostSettings
@@ -503,8 +504,8 @@ async def test_a_refusal_by_a_broker_that_was_verified_is_final(
 
 
 async def test_patience_at_the_start(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission_module, "PAUSE_S", 0)
-    monkeypatch.setattr(admission_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(asking, "PAUSE_S", 0)
+    monkeypatch.setattr(asking, "PATIENCE_S", 0.05)
     asked = Asked(monkeypatch, case, gone=LOST)
     with pytest.raises(ConnectionLost):
         await asked.brokers().admitted()

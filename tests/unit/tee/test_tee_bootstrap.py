@@ -93,8 +93,23 @@ def test_other_bytecode_is_never_read(files):
 
 def test_an_empty_directory_is_no_package(files):
     """The host can make directories beside the role's files, also under Gramine."""
-    files.add("torch/module.py", "value = 1")
+    (files.root / "torch").mkdir(parents=True)
     assert files.load("torch") is None
+    files.add("torch/module.py", "value = 1", listed=False)
+    assert files.load("torch") is None
+    lib = Path(sysconfig.get_config_var("DESTSHARED"))
+    (files.root / "torch" / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}").symlink_to(
+        next(iter(sorted(lib.glob("*.so"))), lib)
+    )
+    assert files.load("torch") is None
+
+
+def test_a_directory_with_modules_of_the_role_is_a_package(files):
+    """Some libraries have folders without `__init__.py`."""
+    files.add("namespace/deeper/module.py", "value = 1")
+    assert files.load("namespace").__path__ == [str(files.root / "namespace")]
+    assert files.load("namespace.deeper", "namespace") is not None
+    assert files.load("namespace.deeper.module", "namespace/deeper").value == 1
 
 
 def test_an_extension_module(files):
