@@ -1,6 +1,7 @@
 """RATS Relying Party: secrets are released on evidence, and on nothing else.
 
     mesh        what the owners agreed on and signed
+    session     what all sessions of four messages share: turns, transcript, both ends
     release     one release: the four messages, their two ends, the policy, the desk
     jobs        shared learning: owners' policies over tables, plans of jobs, the decision
     tables      sealed tables at the broker: what it keeps of them, and their release to jobs
@@ -12,8 +13,9 @@
     transparency  the audit log before strangers: signed heads, proofs, witnesses
     audit_log   its desks, and reading it as an auditor does
     overview    a mesh at a glance, for screens
-    here        authority (what is in force), ca and certificates, service, desk, limits and frames
-                (on sockets), status, refusal (why not)
+    here        authority (what is in force), over agreement, recording (audit lines) and mesh_keys;
+                ca and certificates, service, desk, limits and frames (on sockets), status, refusal
+                (why not)
 
 Decisions and messages are free of sockets, threads and clocks; `desk`s, `service` and the `client`s
 are not. The room never imports `tee`: whoever composes a process hands it the means to attest, to

@@ -196,7 +196,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within(
                     "broker", "authority", "ca", "desk", "doorway", "epochs", "limits", "service"
                 ),
-                *_within("broker", "certificate_builder", "status"),
+                *_within("broker", "agreement", "certificate_builder", "mesh_keys", "recording"),
+                "wardian.broker.status",
                 *_within("broker.infrastructure", "acl", "ca", "desk", "keeping", "messages"),
                 *_within("broker", "audit_log.desks", "status_desk"),
                 *_within("broker.counting", "counters", "protocol", "quorum", "remote"),
