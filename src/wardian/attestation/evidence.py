@@ -48,6 +48,8 @@ class Purpose(enum.StrEnum):
     """A keeper of counters shows itself to a broker, on the TLS connection that they speak over."""
     JOB = "wardian job v1"
     """A job asks the broker for the keys of owners' tables."""
+    EXPORT = "wardian export v1"
+    """A job tells the broker what it gives out."""
 
 
 def bind(label: str, *parts: bytes) -> bytes:

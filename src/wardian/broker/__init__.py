@@ -1,17 +1,21 @@
 """RATS Relying Party: secrets are released on evidence, and on nothing else.
 
     mesh        what the owners agreed on and signed
+    session     what all sessions of four messages share: turns, transcript, both ends
     release     one release: the four messages, their two ends, the policy, the desk
     jobs        shared learning: owners' policies over tables, plans of jobs, the decision
     tables      sealed tables at the broker: what it keeps of them, and their release to jobs
+    exports     what jobs tell before they give anything out
+    joint       models that jobs made of several owners' tables, which go to be served
     owners      an owner's visit: messages, the owner's end, what is accepted, the desk
     counting    counters for workloads, and quorums of brokers that keep them
     state       the store (encrypted, whole, newest) and the audit log
     transparency  the audit log before strangers: signed heads, proofs, witnesses
     audit_log   its desks, and reading it as an auditor does
     overview    a mesh at a glance, for screens
-    here        authority (what is in force), ca and certificates, service, desk, limits and frames
-                (on sockets), status, refusal (why not)
+    here        authority (what is in force), over agreement, recording (audit lines) and mesh_keys;
+                ca and certificates, service, desk, limits and frames (on sockets), status, refusal
+                (why not)
 
 Decisions and messages are free of sockets, threads and clocks; `desk`s, `service` and the `client`s
 are not. The room never imports `tee`: whoever composes a process hands it the means to attest, to

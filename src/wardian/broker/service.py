@@ -31,6 +31,8 @@ from wardian.broker.counting.protocol import CounterHello
 from wardian.broker.desk import Desk, Office
 from wardian.broker.doorway import Doorway, shake_hands
 from wardian.broker.epochs import EpochAge
+from wardian.broker.exports.desk import ExportDesk
+from wardian.broker.exports.protocol import ExportRequest
 from wardian.broker.frames import FIRST_FRAME_BYTES, FrameStream, server_context
 from wardian.broker.infrastructure.desk import QueueFilesDesk
 from wardian.broker.infrastructure.messages import QueueFilesRequest
@@ -79,6 +81,7 @@ DESKS: Final[Mapping[type[msgspec.Struct], Callable[[Office], Desk[Any]]]] = {
     ForceRequest: ForceDesk,
     Request: ReleaseDesk,
     JobRequest: JobDesk,
+    ExportRequest: ExportDesk,
     OwnerHello: OwnerDesk,
     ManifestLogRequest: ManifestLogDesk,
     StatusRequest: StatusDesk,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from wardian.cli.audit.source import parse_address
-from wardian.cli.host import broker_address
+from wardian.cli.broker_addresses import broker_address
 from wardian.cli.redis.files import CONF, DEFAULT_MEMORY, OWNED, ServerPlace, fetch, write_files
 from wardian.cli.state import StateDir
 from wardian.errors import ConfigError

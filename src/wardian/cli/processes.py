@@ -14,7 +14,6 @@ from wardian._internal.files import replace_file
 from wardian._internal.log import Field
 from wardian.broker.mesh.trust import UNPROTECTED
 from wardian.cli.host import (
-    Placement,
     place_aggregator,
     place_broker,
     place_frontend,
@@ -22,6 +21,7 @@ from wardian.cli.host import (
     place_worker,
 )
 from wardian.cli.lazy import LazyGroup
+from wardian.cli.placement import Placement
 from wardian.cli.state import StateDir
 from wardian.cli.traffic import TrafficWatch
 from wardian.cli.zoo_place import place_zoo

@@ -26,6 +26,18 @@ def resolve(name: str, port: int) -> tuple[Address, ...]:
     return tuple((host, port) for host in dict.fromkeys(str(info[4][0]) for info in found))
 
 
+def resolve_text(text: str) -> Address:
+    """Return the IP address and port of HOST:PORT.
+
+    Raises:
+        ConfigError: it is none, or does not resolve.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ConfigError(f"{text!r}: HOST:PORT was expected")
+    return resolve(host.strip("[]"), int(port))[0]
+
+
 def free_port(hosts: Iterable[str]) -> int:
     """Return a TCP port that is free on every one of `hosts` now.
 

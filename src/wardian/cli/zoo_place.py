@@ -11,7 +11,8 @@ from wardian._internal.agreed import Agreed, Dialects
 from wardian._internal.clock import unix_time
 from wardian._internal.operator import ZooPlace
 from wardian._internal.settings import load, read
-from wardian.cli.host import Placement, broker_addresses
+from wardian.cli.broker_addresses import broker_addresses
+from wardian.cli.placement import Placement
 from wardian.cli.queue_place import EMBEDDED, ZOO, find_queue
 from wardian.cli.resolving import free_port, resolve
 from wardian.cli.state import StateDir

@@ -142,7 +142,8 @@ _OF_MESH = (
     *_within("broker", "certificate_form", "certificates", "lease"),
     *_within("broker.infrastructure", "certificates", "grant"),
     *_within("broker.mesh", "appraisal", "fields", "lines", "manifest", "trust", "verify"),
-    *_within("broker.release", "in_force", "protocol", "request_keys", "turns"),
+    *_within("broker.release", "in_force", "protocol", "request_keys"),
+    *_within("broker.session", "asking", "form", "shown", "turns"),
     *_within("broker.state", "audit", "merkle"),
     *_within("broker.transparency", "cosigning", "following", "heads", "proofs"),
     *_within("crypto", "aead_stream", "recipients", "sealed_header"),
@@ -150,7 +151,8 @@ _OF_MESH = (
 """What verifies evidence against a mesh's manifest: all but a keeper, which knows no mesh."""
 _ADMITTED = (
     *_OF_MESH,
-    *_within("broker.release", "admission", "client", "shown", "workload_session"),
+    *_within("broker.release", "admission", "client", "workload_session"),
+    *_within("broker.session", "client", "obtaining"),
     *_within("crypto", "hpke_context", "message", "message_header", "message_keys"),
     "wardian.crypto.sealed_request",
     *_within("inference", "dtypes", "spec"),  # the shape of tensors, no engine
@@ -194,7 +196,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within(
                     "broker", "authority", "ca", "desk", "doorway", "epochs", "limits", "service"
                 ),
-                *_within("broker", "certificate_builder", "status"),
+                *_within("broker", "agreement", "certificate_builder", "mesh_keys", "recording"),
+                "wardian.broker.status",
                 *_within("broker.infrastructure", "acl", "ca", "desk", "keeping", "messages"),
                 *_within("broker", "audit_log.desks", "status_desk"),
                 *_within("broker.counting", "counters", "protocol", "quorum", "remote"),
@@ -204,6 +207,9 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.jobs", "canonical", "conditions", "decision", "merge", "parties"),
                 *_within("broker.jobs", "plan", "policy", "rules", "signing", "standing"),
                 "wardian.broker.jobs.trainers",
+                *_within("broker.exports", "broker_session", "desk", "exports", "protocol"),
+                *_within("broker.exports", "statement", "used"),
+                *_within("broker.joint", "kept", "record"),
                 "wardian.broker.mesh.chain",
                 *_within(
                     "broker.owners",
@@ -217,6 +223,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.owners", "orders", "protocol", "provisioning", "visits"),
                 *_within("broker.release", "broker_session", "desk", "grants", "policy"),
                 *_within("broker.release", "in_force_desk", "releases", "terms"),
+                *_within("broker.session", "answering", "desk", "releasing"),
                 *_within(
                     "broker.recovery", "backup", "backup_desk", "dealing", "desk", "gathering"
                 ),
@@ -324,7 +331,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.jobs", "canonical", "merge", "parties", "plan", "policy", "rules"),
                 "wardian.broker.jobs.trainers",
                 "wardian.broker.keeping.sealing",
-                "wardian.broker.release.shown",
+                *_within("broker.session", "client", "obtaining"),
                 *_within("broker.tables", "client", "content", "granted", "job_session"),
                 *_within("broker.tables", "protocol", "terms"),
                 *_within("crypto", "keystream", "sealed_file", "sealed_stream"),

@@ -12,6 +12,7 @@ from wardian.broker.ca import MeshCa
 from wardian.broker.mesh.trust import RoleReference, TrustAnchor
 from wardian.broker.release.admission import Admission
 from wardian.broker.release.protocol import (
+    RELEASE_SESSION,
     Attestation,
     Challenge,
     Release,
@@ -21,9 +22,6 @@ from wardian.broker.release.protocol import (
     decode_release,
     encode_release,
     queue_key_id,
-    release_info,
-    response_signed_bytes,
-    transcript_digest,
     workload_report_data,
 )
 from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
@@ -127,10 +125,10 @@ def forged_release(broker: ToyBroker) -> Release:
 
 def test_t1_a_relaying_host_seals_its_own_queue_key(relay: Relay) -> None:
     relay.respond()
-    transcript = transcript_digest(relay.m1, relay.m2, relay.m3)
+    transcript = RELEASE_SESSION.transcript(relay.m1, relay.m2, relay.m3)
     public = wire.decode(relay.m3, Attestation, what="x").hpke_public
     forged_secrets = encode_release(forged_release(relay.broker))
-    ciphertext = hpke_seal(public, forged_secrets, info=release_info(transcript))
+    ciphertext = hpke_seal(public, forged_secrets, info=RELEASE_SESSION.info(transcript))
     forged = tamper(relay.m4, Response, ciphertext=ciphertext)
     with pytest.raises(AuthenticationFailed, match="not signed by the broker that was attested"):
         relay.workload.receive_response(forged, now=NOW)
@@ -138,10 +136,10 @@ def test_t1_a_relaying_host_seals_its_own_queue_key(relay: Relay) -> None:
 
 def test_t1_a_response_signed_by_another_ca(relay: Relay) -> None:
     relay.respond()
-    transcript = transcript_digest(relay.m1, relay.m2, relay.m3)
+    transcript = RELEASE_SESSION.transcript(relay.m1, relay.m2, relay.m3)
     stranger = MeshCa.create(mesh="test", simulated=True, now=NOW)
     ciphertext = wire.decode(relay.m4, Response, what="x").ciphertext
-    signature = stranger.sign(response_signed_bytes(transcript, ciphertext))
+    signature = stranger.sign(RELEASE_SESSION.signed_bytes(transcript, ciphertext))
     with pytest.raises(AuthenticationFailed, match="not signed by the broker"):
         relay.workload.receive_response(tamper(relay.m4, Response, signature=signature), now=NOW)
 
@@ -174,9 +172,11 @@ def test_t1_the_transcript_covers_message_1(mesh: ToyMesh, broker: ToyBroker) ->
 def test_a_ciphertext_for_another_workload_does_not_open(relay: Relay) -> None:
     """Even if the signature were good: HPKE's info and key are this session's."""
     relay.respond()
-    transcript = transcript_digest(relay.m1, relay.m2, relay.m3)
-    ciphertext = hpke_seal(HpkePrivateKey.generate().public, b"{}", info=release_info(transcript))
-    signature = relay.broker.authority.ca.sign(response_signed_bytes(transcript, ciphertext))
+    transcript = RELEASE_SESSION.transcript(relay.m1, relay.m2, relay.m3)
+    ciphertext = hpke_seal(
+        HpkePrivateKey.generate().public, b"{}", info=RELEASE_SESSION.info(transcript)
+    )
+    signature = relay.broker.authority.ca.sign(RELEASE_SESSION.signed_bytes(transcript, ciphertext))
     forged = wire.encode(Response(ciphertext=ciphertext, signature=signature))
     with pytest.raises(AuthenticationFailed, match="HPKE"):
         relay.workload.receive_response(forged, now=NOW)
@@ -361,7 +361,7 @@ def test_t24_a_workloads_evidence_for_another_purpose_is_refused(
         relay.session._nonce,
         message.hpke_public,
         relay.workload._tls.spki,
-        relay.workload.manifest_digest,
+        relay.workload.shown.manifest.digest,
         b"worker",
         b"digits",
     )
@@ -615,18 +615,18 @@ def test_every_step_happens_once_and_in_order(mesh: ToyMesh, broker: ToyBroker) 
 
 
 def _signed_response(relay: Relay, release: Release) -> bytes:
-    transcript = transcript_digest(relay.m1, relay.m2, relay.m3)
+    transcript = RELEASE_SESSION.transcript(relay.m1, relay.m2, relay.m3)
     public = wire.decode(relay.m3, Attestation, what="x").hpke_public
-    ciphertext = hpke_seal(public, encode_release(release), info=release_info(transcript))
-    signature = relay.broker.authority.ca.sign(response_signed_bytes(transcript, ciphertext))
+    ciphertext = hpke_seal(public, encode_release(release), info=RELEASE_SESSION.info(transcript))
+    signature = relay.broker.authority.ca.sign(RELEASE_SESSION.signed_bytes(transcript, ciphertext))
     return wire.encode(Response(ciphertext=ciphertext, signature=signature))
 
 
 def _release(relay: Relay) -> Release:
     relay.respond()
-    transcript = transcript_digest(relay.m1, relay.m2, relay.m3)
+    transcript = RELEASE_SESSION.transcript(relay.m1, relay.m2, relay.m3)
     message = wire.decode(relay.m4, Response, what="x")
-    opened = relay.workload._hpke.open(message.ciphertext, info=release_info(transcript))
+    opened = relay.workload._hpke.open(message.ciphertext, info=RELEASE_SESSION.info(transcript))
     return decode_release(opened)
 
 

@@ -35,16 +35,14 @@ from wardian.broker.tables import content
 from wardian.broker.tables.content import decode_job_release, encode_job_release
 from wardian.broker.tables.kept import KEYS, POLICIES
 from wardian.broker.tables.protocol import (
+    JOB_SESSION,
     MAX_ASKED_PLAN_BYTES,
     JobAttestation,
     JobChallenge,
     JobRequest,
     JobResponse,
     broker_job_report_data,
-    job_info,
     job_report_data,
-    job_signed_bytes,
-    job_transcript,
 )
 from wardian.crypto.hpke import HpkePrivateKey, hpke_seal
 from wardian.crypto.secret import Secret
@@ -604,10 +602,10 @@ def test_t1_a_relaying_host_seals_its_own_keys(broker: TableBroker) -> None:
     ask.challenge()
     ask.attest()
     ask.respond()
-    transcript = job_transcript(ask.m1, ask.m2, ask.m3)
+    transcript = JOB_SESSION.transcript(ask.m1, ask.m2, ask.m3)
     public = wire.decode(ask.m3, JobAttestation, what="x").hpke_public
     forged = tamper(
-        ask.m4, JobResponse, ciphertext=hpke_seal(public, b"{}", info=job_info(transcript))
+        ask.m4, JobResponse, ciphertext=hpke_seal(public, b"{}", info=JOB_SESSION.info(transcript))
     )
     with pytest.raises(AuthenticationFailed, match="not signed by the broker that was attested"):
         ask.receive(forged)
@@ -631,14 +629,14 @@ def spoilt(broker: TableBroker, spoil: Any, plan: Any = None, again: bytes | Non
     ask.challenge()
     ask.attest()
     ask.respond()
-    transcript = job_transcript(ask.m1, ask.m2, ask.m3)
+    transcript = JOB_SESSION.transcript(ask.m1, ask.m2, ask.m3)
     opened = ask.job._hpke.open(
-        wire.decode(ask.m4, JobResponse, what="x").ciphertext, info=job_info(transcript)
+        wire.decode(ask.m4, JobResponse, what="x").ciphertext, info=JOB_SESSION.info(transcript)
     )
     plaintext = encode_job_release(spoil(decode_job_release(opened)))
     public = wire.decode(ask.m3, JobAttestation, what="x").hpke_public
-    ciphertext = hpke_seal(public, plaintext, info=job_info(transcript))
-    signature = broker.authority.ca.sign(job_signed_bytes(transcript, ciphertext))
+    ciphertext = hpke_seal(public, plaintext, info=JOB_SESSION.info(transcript))
+    signature = broker.authority.ca.sign(JOB_SESSION.signed_bytes(transcript, ciphertext))
     ask.receive(wire.encode(JobResponse(ciphertext=ciphertext, signature=signature)))
 
 
@@ -751,7 +749,7 @@ def test_turns_and_times(broker: TableBroker) -> None:
     with pytest.raises(LocalProtocolError, match="no broker has been verified"):
         _ = ask.job.shown
     with pytest.raises(PeerProtocolError):
-        ask.session.receive(b"", now=0)
+        ask.open(wire.decode(ask.m1, JobRequest, what="x")).receive(b"", now=broker.now)
     ask = Ask(broker)
     ask.challenge()
     ask.attest()

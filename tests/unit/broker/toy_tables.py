@@ -103,17 +103,21 @@ class Ask:
         self.job = JobSession(
             self.plan, agreed=broker.mesh.agreed, nonce=secrets.token_bytes(32), again=again
         )
-        self.session = BrokerJobSession(nonce=secrets.token_bytes(32), opened_at=broker.now)
         self.m1 = self.job.request(tee="simulated")
+
+    def open(self, request: JobRequest) -> BrokerJobSession:
+        asked = read_asked(request.plan, self.broker.authority)
+        nonce = secrets.token_bytes(32)
+        return BrokerJobSession(asked, nonce=nonce, opened_at=self.broker.now)
 
     def challenge(self, raw: bytes | None = None) -> bytes:
         raw = self.m1 if raw is None else raw
         authority = self.broker.authority
         request = wire.decode(raw, JobRequest, what="x")
+        self.session = self.open(request)
         report_data = self.session.begin(
             raw,
             request,
-            asked=read_asked(request.plan, authority),
             manifest=authority.manifest,
             ca_certificate=authority.ca.certificate,
             issuing_certificate=authority.issuer.certificate,

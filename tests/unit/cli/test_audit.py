@@ -134,6 +134,39 @@ def test_show_filters(broker: ToyBroker, desks: Desks) -> None:
     assert "REFUSED by uses-exhausted" in run("show", *BROKER, "--refused").output
 
 
+def test_what_a_job_told_and_what_an_owner_took_back_of_it() -> None:
+    told = AuditEntry(
+        event="export",
+        outcome="granted",
+        kind="table",
+        role="job",
+        secret="records",
+        plan="1" * 64,
+        job="2" * 64,
+        export="3" * 64,
+        approvers=f"{'a' * 64} {'b' * 64}",
+    )
+    of = "(job 22222222 of plan 11111111)"
+    assert lines.sentence(told) == f"gives out 33333333, made of table records, 2 approvals {of}"
+    one = msgspec.structs.replace(told, approvers="a" * 64)
+    assert lines.sentence(one).endswith(f", 1 approval {of}")
+    model = msgspec.structs.replace(
+        told, kind="model", model="study.model", version=1, key_id="4" * 32
+    )
+    assert lines.sentence(model) == f"gave key 44444444 of study.model version 1 {of}"
+    taken = AuditEntry(
+        event="provision",
+        outcome="granted",
+        kind="model",
+        owner="c" * 64,
+        secret="records",
+        model="study.model",
+        version=1,
+        rule="ended",
+    )
+    assert lines.sentence(taken) == "ended study.model version 1 by its word over table records"
+
+
 def test_every_kind_of_line_is_a_sentence() -> None:
     assert set(lines._SAID) == set(get_args(Event))
     for event in get_args(Event):

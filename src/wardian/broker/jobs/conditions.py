@@ -64,7 +64,7 @@ def at_run(
     """
     if table.newest is not None and (mark[:8] < table.newest[:8] or _another(mark, table.newest)):
         yield Rule.POLICY_SERIAL, f"serial {policy.serial} is not the newest that was seen"
-    yield from _beacon(policy, table, time=standing.time(table))
+    yield from of_beacon(policy, table, time=standing.time(table))
     try:
         policy.appraisal.demand(standing.claims)
     except PolicyDenied as err:
@@ -83,18 +83,19 @@ def of_rows(rule: Allow, *, rows: int | None) -> Iterator[Refused]:
         yield Rule.JOIN, "too few rows are in the join"
 
 
-def _another(mark: bytes, newest: bytes) -> bool:
-    """Return whether both have one serial, and are not the same policy."""
-    return mark[:8] == newest[:8] and mark != newest
-
-
-def _beacon(policy: DataPolicy, table: TableStanding, *, time: int) -> Iterator[Refused]:
+def of_beacon(policy: DataPolicy, table: TableStanding, *, time: int) -> Iterator[Refused]:
+    """Yield a refusal if the owner's beacons do not come as `policy` demands, at `time`."""
     if policy.max_beacon_age_s is None:
         return
     if table.beacon is None:
         yield Rule.BEACON_MISSING, "its owner demands time beacons and has sent none"
     elif time - table.beacon > policy.max_beacon_age_s:
         yield Rule.BEACON_OLD, "the newest time beacon of its owner is too old"
+
+
+def _another(mark: bytes, newest: bytes) -> bool:
+    """Return whether both have one serial, and are not the same policy."""
+    return mark[:8] == newest[:8] and mark != newest
 
 
 def _parties(plan: JobPlan, policy: DataPolicy, rule: Allow) -> Iterator[Refused]:

@@ -25,6 +25,13 @@ class Agreed:
     policy: DataPolicy
     allow: Allow
 
+    @property
+    def serving_terms(self) -> ReleaseTerms:
+        """How long a model of the owner's table is served: no longer than the table is given."""
+        return ReleaseTerms(
+            not_after=self.allow.expires_at, max_beacon_age_s=self.policy.max_beacon_age_s
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalTerms:
@@ -132,15 +139,7 @@ def model_release(agreed: Iterable[Agreed]) -> ModelRelease:
     measurements = _common(one.allow.output.serving for one in each)
     if not measurements:
         raise PolicyDenied("owners agree on no code that may serve the model", rule=Rule.OUTPUT)
-    terms = {
-        (
-            one.policy.owner_key,
-            ReleaseTerms(
-                not_after=one.allow.expires_at, max_beacon_age_s=one.policy.max_beacon_age_s
-            ),
-        )
-        for one in each
-    }
+    terms = {(one.policy.owner_key, one.serving_terms) for one in each}
     return ModelRelease(measurements=measurements, terms=tuple(sorted(terms, key=_by_owner)))
 
 

@@ -27,6 +27,8 @@ from wardian.broker.mesh.fields import Hex32, Name
 LABEL: Final = "wardian job plan v1"
 MAX_PLAN_BYTES: Final = 1024 * 1024
 MOST_INPUTS: Final = 64
+MOST_NAME_CHARS: Final = 64
+"""Of a model's name in a mesh (`mesh.fields.Name`)."""
 
 
 class Input(Settings, frozen=True, kw_only=True):
@@ -147,6 +149,10 @@ class JobPlan(Settings, frozen=True, kw_only=True):
         """Return where the table of this input is counted."""
         return table_place(self.parties[each.owner].key, each.table)
 
+    def output_name(self, output: str) -> str:
+        """Return the name that the sealed file of `output` opens under."""
+        return f"{self.name}.{output}"
+
     @property
     def groups(self) -> tuple[tuple[Input, ...], ...]:
         """The inputs in groups: rows of one are joined by identifier, rows of several stacked."""
@@ -194,6 +200,8 @@ class JobPlan(Settings, frozen=True, kw_only=True):
         refuse_keyless(self.outputs.receiving, self.parties, what="`outputs`")
         if not (self.outputs.receiving or self.outputs.serving):
             raise ValueError("`outputs` gives nothing to anybody")
+        if self.outputs.serving and len(self.output_name("model")) > MOST_NAME_CHARS:
+            raise ValueError("`name` is too long: with `.model` it is the name of a served model")
         learnt = self.outputs.model or self.outputs.metrics or self.outputs.serving
         if learnt and not TRAINERS[self.train.algorithm].learns:
             raise ValueError(f"{self.train.algorithm} makes no model: only `aggregates` come out")

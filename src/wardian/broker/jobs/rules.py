@@ -66,6 +66,18 @@ class Rule(enum.StrEnum):
     """The owner of a table has not given its key."""
     AGAIN = "job-again"
     """What is asked for again was another plan, other code, or under other policies."""
+    EXPORT_TABLES = "export-tables"
+    """What comes out was told of other tables than the plan's."""
+    EXPORT_POLICY = "export-policy"
+    """The policy over a table was replaced or withdrawn since the job had it."""
+    UNPAID = "export-unpaid"
+    """No job of this id had these tables."""
+    EXPORT_RULE = "export-rule"
+    """The rule that is said to have allowed the job does not."""
+    EXPORT_MODEL = "export-model"
+    """Another model is to be served than the plan's, or none where the plan has one."""
+    EXPORT_KEY = "export-key"
+    """The key of the model that is served is missing, or another one's."""
 
 
 ORDER = {rule: place for place, rule in enumerate(Rule)}

@@ -8,6 +8,7 @@ from wardian.broker.authority import Authority
 from wardian.broker.jobs.policy import DataPolicy
 from wardian.broker.jobs.rules import Rule
 from wardian.broker.jobs.signing import VerifiedPolicy, verify_policy
+from wardian.broker.joint.kept import Taken, narrow_models
 from wardian.broker.owners.offers import unsigned_receipt
 from wardian.broker.owners.protocol import PolicyInForce, Receipt
 from wardian.broker.owners.provisioning import OpenedConsent
@@ -47,7 +48,8 @@ class Consents:
 
         What was had and spent of the table stays as it is. A key that no policy in force names any
         more, because the table was sealed anew or withdrawn, is erased. A policy that is newer than
-        those before and refused nevertheless is remembered: those before count no more.
+        those before and refused nevertheless is remembered: those before count no more. What the
+        policy takes back is taken back of the models that jobs made of the table, too.
 
         Args:
             consent: message 3, its signature verified.
@@ -84,7 +86,10 @@ class Consents:
         changes |= self._erased(policy, known, key_id=key_id)
         if given is not None and key_id is not None:
             changes |= keep_key(consent.owner, key_id, given)
-        self._authority.record(self._entries(policy, given, key_id), changes)
+        entries = self._entries(policy, given, key_id)
+        narrowed, taken = narrow_models(self._authority.store, policy)
+        entries += [self._taken_entry(policy, each) for each in taken]
+        self._authority.record(entries, changes | narrowed)
         return self._receipt(policy, record)
 
     def _key_id(
@@ -148,7 +153,9 @@ class Consents:
         )
         policy = verified.policy
         entry = self._entry(policy, "refused", kind="policy", version=policy.serial, rule=rule)
-        self._authority.record([entry], keep_record(policy.place, record))
+        narrowed, taken = narrow_models(self._authority.store, policy)
+        entries = [entry, *(self._taken_entry(policy, each) for each in taken)]
+        self._authority.record(entries, keep_record(policy.place, record) | narrowed)
 
     def _entries(
         self, policy: DataPolicy, given: Secret | None, key_id: str | None
@@ -158,6 +165,19 @@ class Consents:
         if given is not None:
             entries.append(self._entry(policy, kind="table", key_id=key_id))
         return entries
+
+    def _taken_entry(self, policy: DataPolicy, taken: Taken) -> AuditEntry:
+        """Return the line of a model that is given to less code, or for less time, or to nobody."""
+        model = taken.model
+        return self._entry(
+            policy,
+            kind="model",
+            model=model.file.name,
+            version=model.file.version,
+            key_id=model.file.key_id,
+            job=model.job,
+            rule=taken.rule,
+        )
 
     def _entry(self, policy: DataPolicy, outcome: str = "granted", **more: object) -> AuditEntry:
         return self._authority.entry(

@@ -4,6 +4,7 @@ from typing import Final
 
 from wardian._internal import wire
 from wardian.broker.authority import Authority
+from wardian.broker.joint.kept import erase_models, find_model
 from wardian.broker.mesh.chain import refuse_superseded, verify_successor
 from wardian.broker.mesh.lines import SecretLine, line_mark
 from wardian.broker.mesh.manifest import MeshManifest, SignedManifest
@@ -164,6 +165,7 @@ class Offers:
             for place, named in kept.items()
             for key in self._there(place) - named
         }
+        changes |= self._models_let_go(manifest)
         changes |= authority.new_epoch(line.name for line in manifest.models)
         changes |= authority.new_issuer(offered.digest)
         for line in manifest.owned_lines:
@@ -172,6 +174,17 @@ class Offers:
         return changes | edition_change(
             offered.signed, version=manifest.version, now=authority.clock()
         )
+
+    def _models_let_go(self, manifest: MeshManifest) -> dict[Place, bytes | None]:
+        """Return the changes that erase models of jobs that lines named, and now none does.
+
+        One that no line has named yet stays: its line comes in a manifest after it.
+        """
+        before = self._authority.in_force
+        named = frozenset() if before is None else {each.key_id for each in before.manifest.models}
+        gone = named - {each.key_id for each in manifest.models}
+        found = (find_model(self._store, key_id) for key_id in sorted(gone))
+        return erase_models([each for each in found if each is not None])
 
     def _entry(self, fields: dict[str, object], **more: object) -> AuditEntry:
         return self._authority.entry(event="provision", outcome="granted", **fields, **more)

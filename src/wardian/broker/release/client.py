@@ -1,17 +1,16 @@
 """A workload obtains its certificate and its secrets from the broker."""
 
-import asyncio
 import secrets
 from collections.abc import Callable
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.clock import UnixTime
 from wardian.attestation.evidence import Evidence
-from wardian.broker.certificates import BROKER, verify_peer_certificate
-from wardian.broker.frames import FRAME_BYTES, connect
+from wardian.broker.frames import connect
 from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.release.admission import Admission
 from wardian.broker.release.workload_session import WorkloadSession
+from wardian.broker.session.client import obtain_over
 from wardian.broker.state.audit import AuditHead
 
 
@@ -31,9 +30,8 @@ async def obtain(
 ) -> Admission:
     """Return this process's admission to the mesh, from a broker that the owners trust.
 
-    The broker is verified first: its evidence against the manifest, the manifest against the owners
-    in `agreed`, and the connection's certificate against the CA that issues under that manifest.
-    Only then is this process's own evidence made and sent.
+    The broker is verified first, and only then is this process's own evidence made and sent: see
+    `session.client.obtain_over`.
 
     Args:
         address: host and port, from the operator; a lie costs service and nothing else.
@@ -67,19 +65,4 @@ async def obtain(
         queue_access=queue_access,
     )
     stream = await connect(address)
-    try:
-        await stream.send(session.request(tee=tee))
-        challenge = await stream.receive(most=FRAME_BYTES)
-        report_data = session.receive_challenge(challenge, now=now())
-        verify_peer_certificate(
-            stream.peer_certificate(),
-            issuer_spki=session.issuer_spki,
-            role=BROKER,
-            manifest_digest=session.manifest_digest,
-            now=now(),
-        )
-        evidence = await asyncio.to_thread(attest, report_data)
-        await stream.send(session.attestation(evidence))
-        return session.receive_response(await stream.receive(most=FRAME_BYTES), now=now())
-    finally:
-        await stream.close()
+    return await obtain_over(stream, session, attest=attest, tee=tee, now=now)

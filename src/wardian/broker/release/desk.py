@@ -5,15 +5,15 @@ import secrets
 from typing_extensions import override
 
 from wardian.broker.desk import Desk, Office
-from wardian.broker.frames import ATTESTATION_FRAME_BYTES, FrameStream
+from wardian.broker.frames import FrameStream
 from wardian.broker.limits import Place
-from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.release.broker_session import BrokerSession
 from wardian.broker.release.policy import refuse_impossible
 from wardian.broker.release.protocol import Request
 from wardian.broker.release.releases import Releases
-from wardian.errors import PolicyDenied, TransportError
+from wardian.broker.session.desk import release_in
+from wardian.errors import PolicyDenied
 
 
 class ReleaseDesk(Desk[Request]):
@@ -43,48 +43,20 @@ class ReleaseDesk(Desk[Request]):
             raise
         office.spend_quote(place.peer)
         session = BrokerSession(nonce=secrets.token_bytes(NONCE_BYTES), opened_at=office.ticks())
-        report_data = session.begin(
-            raw,
-            first,
+        await release_in(
+            session,
+            stream,
+            place,
+            raw=raw,
+            first=first,
+            seen=first.seen,
+            office=office,
             manifest=manifest,
-            ca_certificate=office.authority.ca.certificate,
-            issuing_certificate=office.authority.issuer.certificate,
+            role=role,
+            release=lambda proof, result: self._releases.release(
+                proof, request=first, shown=session.manifest, logged=session.logged, result=result
+            ),
+            refuse=lambda err, evidence: office.refuse_rationed(
+                err, role=role, models=models, evidence=evidence
+            ),
         )
-        try:
-            response = await self._decide(stream, place, session, report_data)
-        except TransportError:
-            raise  # the peer left, was slow or must ask again: nothing was decided
-        except Exception as err:
-            self._audit(err, session)
-            raise
-        await stream.send(response)
-
-    def _audit(self, error: Exception, session: BrokerSession) -> None:
-        """Write the line of a refusal, within the ration of those who presented as much."""
-        request = session.request
-        self._office.refuse_rationed(
-            error, role=request.role, models=request.models, evidence=session.presented
-        )
-
-    async def _decide(
-        self, stream: FrameStream, place: Place, session: BrokerSession, report_data: bytes
-    ) -> bytes:
-        """Return message 4."""
-        office, request, manifest = self._office, session.request, session.manifest
-        evidence = await office.evidence(report_data)
-        log = office.authority.transparency.show(request.seen)
-        await stream.send(session.challenge(evidence, log=log))
-        place.since = office.ticks()  # the next step is the workload's
-        proof = session.receive(
-            await stream.receive(most=ATTESTATION_FRAME_BYTES), now=office.ticks()
-        )
-        place.firm = True
-        result = await office.verify(
-            proof.evidence,
-            policy=appraisal_policy(manifest.manifest, request.role),
-            report_data=proof.report_data,
-        )
-        release = self._releases.release(
-            proof, request=request, shown=manifest, logged=session.logged, result=result
-        )
-        return session.respond(release, sign=office.authority.ca.sign, now=office.ticks())

@@ -4,15 +4,20 @@ A model of which one version may not be released now (its uses are spent, its ti
 owner has not given the key) is still served by the others, so that one owner's terms do not stop
 another's; where none is left the workload is refused, with the rule that refused the newest. A
 named secret that may not be released now is withheld. Each of these refusals has an audit line.
+
+A model that a job made of several owners' tables (`broker.joint`) has a line as every model, and
+besides the terms of each of those owners, every one of which has to hold.
 """
 
 from dataclasses import dataclass
 
+from wardian.broker.joint.kept import find_key, find_model
+from wardian.broker.joint.record import JointModel
 from wardian.broker.mesh.lines import Line, ModelLine, SecretLine
 from wardian.broker.release.policy import Entitlement
 from wardian.broker.release.protocol import ReleasedSecret, queue_key_id
 from wardian.broker.release.request_keys import public_of, request_key_id
-from wardian.broker.release.terms import Standing, refuse_over, refuse_spent
+from wardian.broker.release.terms import Standing, refuse_ended, refuse_over, refuse_spent
 from wardian.broker.state import named_secrets
 from wardian.broker.state.clock import FlooredClock
 from wardian.broker.state.store import Place, Store
@@ -71,16 +76,16 @@ class Vault:
         """Look into `store`, with the time that `clock` tells."""
         self._store, self._clock = store, clock
 
-    def grants(self, entitled: tuple[Entitlement, ...], *, epoch: int) -> Grants:
+    def grants(self, entitled: tuple[Entitlement, ...], *, epoch: int, measurement: str) -> Grants:
         """Return what an admission gets of what it is `entitled` to.
 
         Args:
             entitled: of `entitlements`.
             epoch: of the queue and request keys.
+            measurement: of the workload's code, in hex.
 
         Raises:
-            PolicyDenied: no version of a model may be released now; see `refuse_over`,
-                `refuse_spent`, and the rule `key-given`.
+            PolicyDenied: no version of a model may be released now; see `grant`.
             SealError: the store lacks a key that it must have.
         """
         granted, withheld = list[Grant](), list[Withheld]()
@@ -89,13 +94,13 @@ class Vault:
                 granted.append(self._of_epoch(each, epoch))
                 continue
             try:
-                granted.append(self.grant(each.line))
+                granted.append(self.grant(each.line, measurement=measurement))
             except PolicyDenied as err:
                 withheld.append(Withheld(line=each.line, error=err))
         _refuse_empty_handed({each.secret.model for each in granted if each.line}, withheld)
         return Grants(granted=tuple(granted), withheld=tuple(withheld))
 
-    def renewed(self, entitled: tuple[Entitlement, ...], *, epoch: int) -> Grants:
+    def renewed(self, entitled: tuple[Entitlement, ...], *, epoch: int, measurement: str) -> Grants:
         """Return what a renewal gets: the keys of the epoch, while owners still give the rest.
 
         A workload whose model no owner's line releases any more, since its time is over, gets
@@ -110,22 +115,27 @@ class Vault:
                 granted.append(self._of_epoch(each, epoch))
             elif isinstance(each.line, ModelLine):
                 try:
-                    refuse_over(each.line, self._standing(each.line))
+                    self._refuse_over(each.line, measurement=measurement)
                     alive.add(each.model)
                 except PolicyDenied as err:
                     withheld.append(Withheld(line=each.line, error=err))
         _refuse_empty_handed(alive, withheld)
         return Grants(granted=tuple(granted), withheld=())
 
-    def grant(self, line: Line) -> Grant:
+    def grant(self, line: Line, *, measurement: str) -> Grant:
         """Return what `line` names, as its next use; nothing is counted yet.
 
+        Args:
+            line: that lists `measurement`.
+            measurement: of the workload's code, in hex.
+
         Raises:
-            PolicyDenied: its terms do not allow it now, or its owner has not given it (the rule
-                `key-given`).
+            PolicyDenied: its terms do not allow it now (`refuse_over`, `refuse_spent`), or its
+                owner has not given it (the rule `key-given`); of a model that a job made,
+                the rules `joint-line` and `joint-code`, or the terms of an owner of a table.
         """
         standing = self._standing(line)
-        refuse_over(line, standing)
+        self._refuse_over(line, measurement=measurement)
         refuse_spent(line, standing)
         find = self._model_secret(line) if isinstance(line, ModelLine) else self._named(line)
         return Grant(secret=find, line=line, use=standing.uses + 1)
@@ -136,6 +146,23 @@ class Vault:
             now=self._clock(),
             beacon=self._clock.beacon_of(line.owner),
         )
+
+    def _refuse_over(self, line: Line, *, measurement: str) -> None:
+        """Return if time has ended neither `line` nor, of a model that a job made, any table."""
+        refuse_over(line, self._standing(line))
+        model = self._joint(line)
+        if model is None or not isinstance(line, ModelLine):
+            return
+        model.refuse_other_line(line)
+        model.refuse_other_code(measurement)
+        for each in model.tables:
+            standing = Standing(uses=0, now=self._clock(), beacon=self._clock.beacon_of(each.owner))
+            whose = f"owner {each.owner[:16]} of a table in {line.said}"
+            refuse_ended(each.terms, standing, whose=whose)
+
+    def _joint(self, line: Line) -> JointModel | None:
+        """Return the model that a job made, if `line` is about one."""
+        return find_model(self._store, line.key_id) if isinstance(line, ModelLine) else None
 
     def _of_epoch(self, entitled: Entitlement, epoch: int) -> Grant:
         """Return the queue or request key of a model in `epoch`."""
@@ -185,9 +212,15 @@ class Vault:
         """Return the key of a sealed model, as the owner who signed the line gave it.
 
         Keys are kept by owner and id: a line that another owner signs over the same id finds
-        nothing, whatever measurements it lists (TRUST T7).
+        nothing, whatever measurements it lists (TRUST T7). That of a model which a job made takes
+        every owner of a table in it.
         """
-        key = self._store.get("model-key", f"{line.owner}/{line.key_id}")
+        model = self._joint(line)
+        if model is None:
+            kept = self._store.get("model-key", f"{line.owner}/{line.key_id}")
+            key = None if kept is None else Secret(kept)
+        else:
+            key = find_key(self._store, model)
         if key is None:
             raise _not_given(line)
         return ReleasedSecret(
@@ -196,7 +229,7 @@ class Vault:
             version=line.version,
             epoch=None,
             key_id=line.key_id,
-            key=Secret(key),
+            key=key,
         )
 
     def _named(self, line: SecretLine) -> ReleasedSecret:

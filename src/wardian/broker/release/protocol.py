@@ -10,14 +10,11 @@
        | 4 Response     HPKE(certificate, secrets), CA signature  |
        |<---------------------------------------------------------|
 
-Each message is one frame of JSON. The transcript is over the bytes of messages 1 to 3 exactly as
-they travelled, so nothing depends on how either side would encode them. In place of message 2 or 4
-the broker may send a `refusal.Refusal`, which nobody signs: whoever carries it can refuse anyway.
+Each message is one frame of JSON. What sessions of this form have in common is in `session`.
 
 Byte forms and reasons: `docs/reference/protocol.md`. Only data here: no socket, clock or state.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -25,25 +22,20 @@ import msgspec
 from typing_extensions import override
 
 from wardian._internal import wire
-from wardian.attestation.evidence import Evidence, Purpose, bind
+from wardian.attestation.evidence import Purpose, bind
 from wardian.broker.infrastructure.grant import QueueGrant
 from wardian.broker.mesh.fields import Hex16, Name
 from wardian.broker.mesh.lines import MAX_SECRET_BYTES
-from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.message_fields import Der, Key32, Nonce
 from wardian.broker.release.request_keys import RequestKey
+from wardian.broker.session.form import SealedResponse, SessionForm, Vouching
+from wardian.broker.session.shown import MeshChallenge
 from wardian.broker.state.audit import Count
 from wardian.broker.transparency.following import ShownLog
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
 
 KEY_ID_BYTES: Final = 16
-SESSION_LIFE_S: Final = 30
-"""A session that is older answers nothing: seconds, by the broker's clock."""
-
-TRANSCRIPT_LABEL: Final = "wardian release transcript v1"
-RESPONSE_LABEL: Final = "wardian release response v1"
-RELEASE_INFO: Final = "wardian release hpke v1"
 
 Models = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=256)]
 
@@ -65,41 +57,29 @@ class Request(wire.Message, frozen=True, tag_field="format", tag="wardian releas
     """Whether its queue is a Redis, which takes a certificate and a password of its own."""
 
 
-class Challenge(wire.Message, frozen=True, tag_field="format", tag="wardian release challenge v1"):
-    """2. Who the broker is, fresh for this nonce, and under which manifest."""
-
-    nonce: Nonce
-    signed_manifest: SignedManifest
-    mesh_ca: Der
-    """The mesh CA's self-signed certificate, DER."""
-    issuing_ca: Der
-    """Of the CA that issues under this manifest, DER: signed by the mesh CA, whose key evidence
-    binds, over the manifest's digest, which evidence binds too."""
-    log: ShownLog
-    """The audit log before the release, which goes on from `Request.seen`."""
-    evidence: Evidence
-    """Binds `broker_report_data`."""
+class Challenge(MeshChallenge, frozen=True, tag_field="format", tag="wardian release challenge v1"):
+    """2. Who the broker is, fresh for this nonce; its evidence binds `broker_report_data`."""
 
 
-class Attestation(
-    wire.Message, frozen=True, tag_field="format", tag="wardian release attestation v1"
-):
-    """3. The workload's evidence and the two keys that it vouches for."""
+class Attestation(Vouching, frozen=True, tag_field="format", tag="wardian release attestation v1"):
+    """3. The workload's evidence, which binds `workload_report_data` and so its two keys."""
 
-    evidence: Evidence
-    """Binds `workload_report_data`."""
-    hpke_public: Key32
     csr: Der
     """PKCS #10 request, DER, for the TLS key whose SubjectPublicKeyInfo the evidence binds."""
 
 
-class Response(wire.Message, frozen=True, tag_field="format", tag="wardian release response v1"):
-    """4. What is released, sealed to the workload's HPKE key, signed by the mesh CA key."""
+class Response(SealedResponse, frozen=True, tag_field="format", tag="wardian release response v1"):
+    """4. A `Release`, sealed to the workload's HPKE key, signed by the mesh CA key."""
 
-    ciphertext: bytes
-    """HPKE of `Release`; `info` is `release_info(transcript)`."""
-    signature: Annotated[bytes, msgspec.Meta(min_length=8, max_length=80)]
-    """ECDSA P-256 SHA-256, DER, over `response_signed_bytes(transcript, ciphertext)`."""
+
+RELEASE_SESSION: Final = SessionForm(
+    challenge=Challenge,
+    attestation=Attestation,
+    response=Response,
+    transcript_label="wardian release transcript v1",
+    info_label="wardian release hpke v1",
+    signed_label="wardian release response v1",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,21 +215,6 @@ def workload_report_data(
         b"renewal" if renewal else b"admission",
         *(model.encode() for model in models),
     )
-
-
-def transcript_digest(request: bytes, challenge: bytes, attestation: bytes) -> bytes:
-    """Return SHA-256 (32 bytes) over messages 1 to 3, as they travelled."""
-    return hashlib.sha256(wire.fields(TRANSCRIPT_LABEL, request, challenge, attestation)).digest()
-
-
-def release_info(transcript: bytes) -> bytes:
-    """Return the HPKE `info` of message 4: it opens in this session and no other."""
-    return wire.fields(RELEASE_INFO, transcript)
-
-
-def response_signed_bytes(transcript: bytes, ciphertext: bytes) -> bytes:
-    """Return what the mesh CA key signs in message 4; HPKE base mode names no sender (T1)."""
-    return wire.fields(RESPONSE_LABEL, transcript, ciphertext)
 
 
 def queue_key_id(key: Secret) -> bytes:

@@ -65,8 +65,8 @@ class Releases:
             shown.manifest, role=request.role, models=request.models, result=result
         )
         choose = self._vault.renewed if request.renewal else self._vault.grants
-        grants = choose(entitled, epoch=authority.epoch)
         measurement = result.claims.measurement
+        grants = choose(entitled, epoch=authority.epoch, measurement=measurement.hex())
         identity = MeshIdentity(
             role=request.role, measurement=measurement, manifest_digest=shown.digest
         )
@@ -105,8 +105,10 @@ class Releases:
             SealError: it cannot be made durable; nothing is released.
         """
         line = interop_line(self._authority.manifest.manifest, name=name, result=result)
-        grants = Grants(granted=(self._vault.grant(line),), withheld=())
-        about = {"measurement": result.claims.measurement.hex(), "evidence": evidence.hex()}
+        measurement = result.claims.measurement.hex()
+        grant = self._vault.grant(line, measurement=measurement)
+        grants = Grants(granted=(grant,), withheld=())
+        about = {"measurement": measurement, "evidence": evidence.hex()}
         self._record(grants, about, tee="kbs", simulated=result.claims.simulated)
         return grants.granted[0].secret.key
 

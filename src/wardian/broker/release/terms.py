@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wardian.broker.mesh.lines import Line
+from wardian.broker.mesh.lines import Line, ReleaseTerms
 from wardian.errors import PolicyDenied
 
 
@@ -36,23 +36,32 @@ def refuse_over(line: Line, standing: Standing) -> None:
     Raises:
         PolicyDenied: the rule `line-expired`, `beacon-missing` or `beacon-old`.
     """
-    terms, time = line.terms, standing.time
+    refuse_ended(line.terms, standing, whose=f"the owner of {line.said}")
+
+
+def refuse_ended(terms: ReleaseTerms, standing: Standing, *, whose: str) -> None:
+    """Return if time has not ended what an owner gives on `terms`.
+
+    Args:
+        terms: of which the times count here, and the uses do not.
+        standing: what the broker knows of that owner.
+        whose: the owner, for people.
+
+    Raises:
+        PolicyDenied: as `refuse_over`.
+    """
+    time = standing.time
     if terms.not_after is not None and time > terms.not_after:
         raise PolicyDenied(
-            f"the owner of {line.said} does not release it any more: its time is over",
-            rule="line-expired",
+            f"{whose} does not release it any more: its time is over", rule="line-expired"
         )
     if terms.max_beacon_age_s is None:
         return
     if standing.beacon is None:
-        raise PolicyDenied(
-            f"the owner of {line.said} demands time beacons and has sent none",
-            rule="beacon-missing",
-        )
+        raise PolicyDenied(f"{whose} demands time beacons and has sent none", rule="beacon-missing")
     if time - standing.beacon > terms.max_beacon_age_s:
         raise PolicyDenied(
-            f"the newest time beacon of the owner of {line.said} is older than its terms allow",
-            rule="beacon-old",
+            f"the newest time beacon of {whose} is older than its terms allow", rule="beacon-old"
         )
 
 

@@ -22,7 +22,6 @@ the state and of the commits is under a key of the session, in its direction and
 In place of message 2 or 4 there may be a `refusal.Refusal`. Only data here.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -33,13 +32,11 @@ from wardian._internal import wire
 from wardian.attestation.evidence import Evidence, Purpose, bind
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.message_fields import Der, Key32, Nonce
+from wardian.broker.session.form import SealedResponse, SessionForm, Vouching
 from wardian.broker.state.master_key import MasterKey
 from wardian.crypto.secret import Secret
 
 SESSION_BYTES: Final = 16
-TRANSCRIPT_LABEL: Final = "wardian standby transcript v1"
-ANSWER_LABEL: Final = "wardian standby answer v1"
-ANSWER_INFO: Final = "wardian standby hpke v1"
 
 Wish: TypeAlias = Literal["follow", "take over"]
 """To copy an active broker; or to be the broker in its place, which then never decides again."""
@@ -73,21 +70,26 @@ class StandbyChallenge(
     """Binds `active_report_data`."""
 
 
-class StandbyProof(wire.Message, frozen=True, tag_field="format", tag="wardian standby proof v1"):
-    """3. The standby's evidence, and the key that it vouches for."""
-
-    evidence: Evidence
-    """Binds `standby_report_data`."""
-    hpke_public: Key32
+class StandbyProof(Vouching, frozen=True, tag_field="format", tag="wardian standby proof v1"):
+    """3. The standby's evidence, which binds `standby_report_data` and so its key."""
 
 
-class StandbyAnswer(wire.Message, frozen=True, tag_field="format", tag="wardian standby answer v1"):
+class StandbyAnswer(
+    SealedResponse, frozen=True, tag_field="format", tag="wardian standby answer v1"
+):
     """4. The keys of the state, sealed to the standby, signed by the mesh CA key."""
 
-    ciphertext: bytes
-    """HPKE of the keys; `info` is `answer_info(transcript)`."""
-    signature: Annotated[bytes, msgspec.Meta(min_length=8, max_length=80)]
-    """ECDSA P-256 SHA-256, DER, over `answer_signed_bytes(transcript, ciphertext)`."""
+
+STANDBY_SESSION: Final = SessionForm(
+    challenge=StandbyChallenge,
+    attestation=StandbyProof,
+    response=StandbyAnswer,
+    transcript_label="wardian standby transcript v1",
+    info_label="wardian standby hpke v1",
+    signed_label="wardian standby answer v1",
+    of="standby ",
+    names=("challenge", "proof", "answer"),
+)
 
 
 class CommitsHello(wire.Message, frozen=True, tag_field="format", tag="wardian commits hello v1"):
@@ -156,21 +158,6 @@ def standby_report_data(
     """
     parts = active_nonce, hpke_public, ca_spki, digest
     return bind(Purpose.STANDBY, b"standby", wish.encode(), *parts)
-
-
-def transcript_digest(hello: bytes, challenge: bytes, proof: bytes) -> bytes:
-    """Return SHA-256 (32 bytes) over messages 1 to 3, as they travelled."""
-    return hashlib.sha256(wire.fields(TRANSCRIPT_LABEL, hello, challenge, proof)).digest()
-
-
-def answer_info(transcript: bytes) -> bytes:
-    """Return the HPKE `info` of message 4: it opens in this session and no other."""
-    return wire.fields(ANSWER_INFO, transcript)
-
-
-def answer_signed_bytes(transcript: bytes, ciphertext: bytes) -> bytes:
-    """Return what the mesh CA key signs in message 4; HPKE base mode names no sender (T1)."""
-    return wire.fields(ANSWER_LABEL, transcript, ciphertext)
 
 
 def encode_keys(*, master_key: Secret, session: bytes, session_key: Secret) -> bytes:

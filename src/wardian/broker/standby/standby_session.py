@@ -8,32 +8,27 @@ against the newest one that was known here before.
 from dataclasses import dataclass
 from typing import Final
 
-from wardian._internal import wire
+from typing_extensions import override
+
 from wardian._internal.agreed import Agreed
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
 from wardian.broker.certificates import BROKER, verify_ca_certificate
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
-from wardian.broker.refusal import decode_or_raise
-from wardian.broker.release.turns import State, Turns
+from wardian.broker.session.asking import AskingEnd
 from wardian.broker.standby.messages import (
+    STANDBY_SESSION,
     Keys,
-    StandbyAnswer,
     StandbyChallenge,
     StandbyHello,
     StandbyProof,
     Wish,
     active_report_data,
-    answer_info,
-    answer_signed_bytes,
     decode_keys,
     standby_report_data,
-    transcript_digest,
 )
-from wardian.crypto.hpke import HpkePrivateKey
-from wardian.crypto.tls_keys import verify_ecdsa
-from wardian.errors import AuthenticationFailed, LocalProtocolError, PolicyDenied
+from wardian.errors import LocalProtocolError, PolicyDenied
 
 MANIFEST_RULE: Final = "standby-manifest"
 """What refuses an active under a manifest of before the one that is known here."""
@@ -52,18 +47,10 @@ class KnownManifest:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
-    """What message 2 showed and its evidence bound."""
-
-    raw: bytes
-    ca_spki: bytes
-
-
-class StandbySession:
+class StandbySession(AskingEnd[StandbyChallenge, StandbyProof]):
     """The standby's end: `hello`, `receive_challenge`, `proof`, `receive_answer`, once each."""
 
-    __slots__ = ("_agreed", "_hello", "_hpke", "_nonce", "_proof", "_shown", "_turns", "_wish")
+    __slots__ = ("_agreed", "_ca_spki", "_wish")
 
     def __init__(self, *, wish: Wish, agreed: Agreed, nonce: bytes) -> None:
         """Prepare to ask.
@@ -73,18 +60,13 @@ class StandbySession:
             agreed: the measured `wardian.toml`, whose owners decide which broker is trusted.
             nonce: 32 fresh random bytes.
         """
-        self._wish, self._agreed, self._nonce = wish, agreed, nonce
-        self._hpke = HpkePrivateKey.generate()
-        self._hello = self._proof = b""
-        self._shown: _Shown | None = None
-        self._turns = Turns()
+        super().__init__(STANDBY_SESSION, nonce=nonce)
+        self._wish, self._agreed = wish, agreed
+        self._ca_spki: bytes | None = None
 
     def hello(self, *, tee: str) -> bytes:
         """Return message 1; `tee` is the kind of TEE, for the active's log."""
-        self._turns.leave(State.FRESH)
-        self._hello = wire.encode(StandbyHello(wish=self._wish, tee=tee, nonce=self._nonce))
-        self._turns.enter(State.ASKED)
-        return self._hello
+        return self._ask(StandbyHello(wish=self._wish, tee=tee, nonce=self._nonce))
 
     def receive_challenge(self, raw: bytes, *, now: int, known: KnownManifest | None) -> bytes:
         """Take message 2 and return the report data (64 bytes) for the standby's evidence.
@@ -109,26 +91,24 @@ class StandbySession:
             AuthenticationFailed: a signature in the manifest is wrong.
             FormatError: the manifest, the CA's certificate or the evidence does not parse.
         """
-        self._turns.leave(State.ASKED)
-        message = decode_or_raise(raw, StandbyChallenge, what="standby challenge")
-        manifest = verify_manifest_for(message.signed_manifest, agreed=self._agreed)
-        ca_spki = verify_ca_certificate(message.mesh_ca)
-        verify_evidence(
-            message.evidence,
-            policy=appraisal_policy(manifest.manifest, BROKER),
-            report_data=active_report_data(
-                wish=self._wish,
-                standby_nonce=self._nonce,
-                active_nonce=message.nonce,
-                ca_spki=ca_spki,
-                digest=manifest.digest,
-                version=manifest.manifest.version,
-            ),
-            now=now,
-        )
-        _refuse_older(manifest, known)  # last: whoever carries the bytes does not bring it about
-        self._shown = _Shown(raw=raw, ca_spki=ca_spki)
-        self._turns.enter(State.CHALLENGED)
+        with self._verifying(raw) as message:
+            manifest = verify_manifest_for(message.signed_manifest, agreed=self._agreed)
+            ca_spki = verify_ca_certificate(message.mesh_ca)
+            verify_evidence(
+                message.evidence,
+                policy=appraisal_policy(manifest.manifest, BROKER),
+                report_data=active_report_data(
+                    wish=self._wish,
+                    standby_nonce=self._nonce,
+                    active_nonce=message.nonce,
+                    ca_spki=ca_spki,
+                    digest=manifest.digest,
+                    version=manifest.manifest.version,
+                ),
+                now=now,
+            )
+            _refuse_older(manifest, known)  # last: who carries the bytes does not bring it about
+            self._ca_spki = ca_spki
         return standby_report_data(
             wish=self._wish,
             active_nonce=message.nonce,
@@ -138,16 +118,15 @@ class StandbySession:
         )
 
     @property
+    @override
     def ca_spki(self) -> bytes:
-        """The mesh CA's key (DER) that the active's evidence binds."""
-        return self._verified().ca_spki
+        if self._ca_spki is None:
+            raise LocalProtocolError("no active broker has been verified in this session")
+        return self._ca_spki
 
     def proof(self, evidence: Evidence) -> bytes:
         """Return message 3 with this standby's `evidence`."""
-        self._turns.leave(State.CHALLENGED)
-        self._proof = wire.encode(StandbyProof(evidence=evidence, hpke_public=self._hpke.public))
-        self._turns.enter(State.PROVED)
-        return self._proof
+        return self.attestation(evidence)
 
     def receive_answer(self, raw: bytes) -> Keys:
         """Take message 4 and return the keys.
@@ -156,31 +135,9 @@ class StandbySession:
             raw: message 4, untrusted.
 
         Raises:
-            PeerProtocolError: it is neither an answer nor a refusal.
-            AuthenticationFailed: not signed by the CA key that the evidence binds, over this very
-                session; or not sealed to this standby.
-            PolicyDenied, EvidenceInvalid, TransportError: the active refuses; the text says why.
+            FormatError: what is sealed in it are no keys; else as in `AskingEnd._open`.
         """
-        self._turns.leave(State.PROVED)
-        shown = self._verified()
-        message = decode_or_raise(raw, StandbyAnswer, what="standby answer")
-        transcript = transcript_digest(self._hello, shown.raw, self._proof)
-        try:
-            verify_ecdsa(
-                shown.ca_spki,
-                message.signature,
-                answer_signed_bytes(transcript, message.ciphertext),
-            )
-        except AuthenticationFailed as err:
-            raise AuthenticationFailed(
-                "the answer is not signed by the broker that was attested, for this session"
-            ) from err
-        return decode_keys(self._hpke.open(message.ciphertext, info=answer_info(transcript)))
-
-    def _verified(self) -> _Shown:
-        if self._shown is None:
-            raise LocalProtocolError("no active broker has been verified in this session")
-        return self._shown
+        return decode_keys(self._open(raw))
 
 
 def _refuse_older(manifest: VerifiedManifest, known: KnownManifest | None) -> None:

@@ -32,6 +32,7 @@ Event = Literal[
     "order",
     "epoch",
     "release",
+    "export",
     "refusal",
     "counter",
     "standby",
@@ -91,6 +92,11 @@ class AuditEntry(wire.Message, frozen=True):
     """Hex id of the job that got a table's key: of one debit."""
     spent: str = ""
     """What the release of a table spent of its budget: epsilon and delta, as the plan has them."""
+    export: str = ""
+    """Hex digest of all that came out of a job; `report` is that of the job's report."""
+    report: str = ""
+    approvers: str = ""
+    """Public keys, in hex, of those whose approvals the job verified, with blanks in between."""
 
 
 class AuditLine(wire.Message, frozen=True, tag_field="format", tag="wardian audit line v1"):

@@ -21,8 +21,8 @@ from wardian.crypto.secret import Secret
 
 KEY_BYTES: Final = 32
 OWNER_KEY_LABEL: Final = "wardian owner state key v1"
-OWNED: Final = frozenset({"model-key", "secret", "table-key"})
-"""Places whose keys begin with `OWNER/`, the owner whose secret it is."""
+OWNED: Final = frozenset({"model-key", "secret", "table-key", "joint-part"})
+"""Places whose keys begin with `OWNER/`, the owner whose secret, or part of one, it is."""
 
 _Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 _Owner = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64,66}\Z")]

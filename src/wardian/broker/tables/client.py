@@ -1,16 +1,15 @@
 """A job obtains the keys of its tables from the broker."""
 
-import asyncio
 import secrets
 from collections.abc import Callable
 
 from wardian._internal.agreed import Agreed
 from wardian._internal.clock import UnixTime
 from wardian.attestation.evidence import Evidence
-from wardian.broker.certificates import BROKER, verify_peer_certificate
-from wardian.broker.frames import FRAME_BYTES, connect
+from wardian.broker.frames import connect
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.message_fields import NONCE_BYTES
+from wardian.broker.session.client import obtain_over
 from wardian.broker.state.audit import AuditHead
 from wardian.broker.tables.granted import GrantedTables
 from wardian.broker.tables.job_session import JobSession
@@ -29,8 +28,8 @@ async def obtain_tables(
 ) -> GrantedTables:
     """Return the tables of `plan`, from a broker that the owners trust; each owner allows it.
 
-    The broker is verified first, as in `release.client.obtain`. Only then is this process's own
-    evidence made and sent. Whatever comes back was debited of every table before it left.
+    The broker is verified first, and only then is this process's own evidence made and sent: see
+    `session.client.obtain_over`. Whatever comes back was debited of every table before it left.
 
     Args:
         address: host and port, from the operator; a lie costs service and nothing else.
@@ -56,19 +55,4 @@ async def obtain_tables(
         plan, agreed=agreed, nonce=secrets.token_bytes(NONCE_BYTES), again=again, seen=seen
     )
     stream = await connect(address)
-    try:
-        await stream.send(session.request(tee=tee))
-        challenge = await stream.receive(most=FRAME_BYTES)
-        report_data = session.receive_challenge(challenge, now=now())
-        verify_peer_certificate(
-            stream.peer_certificate(),
-            issuer_spki=session.shown.issuer_spki,
-            role=BROKER,
-            manifest_digest=session.shown.manifest.digest,
-            now=now(),
-        )
-        evidence = await asyncio.to_thread(attest, report_data)
-        await stream.send(session.attestation(evidence))
-        return session.receive_response(await stream.receive(most=FRAME_BYTES), now=now())
-    finally:
-        await stream.close()
+    return await obtain_over(stream, session, attest=attest, tee=tee, now=now)

@@ -7,7 +7,7 @@ from wardian.broker.jobs.parties import recipients
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.policy import table_place
 from wardian.broker.mesh.verify import VerifiedManifest
-from wardian.broker.release.shown import ShownBroker
+from wardian.broker.session.shown import ShownBroker
 from wardian.broker.tables.content import JobRelease, TableKey
 from wardian.broker.transparency.cosigning import WitnessedHead
 from wardian.broker.transparency.following import follow_log

@@ -18,22 +18,18 @@ T8); and every label is another, so nothing of a release passes for this, or the
 Byte forms and reasons: `docs/reference/protocol.md`. Only data here: no socket, clock or state.
 """
 
-import hashlib
 from typing import Annotated, Final
 
 import msgspec
 
 from wardian._internal import wire
-from wardian.attestation.evidence import Evidence, Purpose, bind
+from wardian.attestation.evidence import Purpose, bind
 from wardian.broker.mesh.fields import Hex32
-from wardian.broker.mesh.manifest import SignedManifest
-from wardian.broker.message_fields import Der, Key32, Nonce
+from wardian.broker.message_fields import Nonce
+from wardian.broker.session.form import SealedResponse, SessionForm, Vouching
+from wardian.broker.session.shown import MeshChallenge
 from wardian.broker.state.audit import Count
-from wardian.broker.transparency.following import ShownLog
 
-TRANSCRIPT_LABEL: Final = "wardian job transcript v1"
-RESPONSE_LABEL: Final = "wardian job response v1"
-RESPONSE_INFO: Final = "wardian job hpke v1"
 MAX_ASKED_PLAN_BYTES: Final = 44 * 1024
 """Of a plan's canonical form: in base64 it fits into a first message, which comes from anybody."""
 JOB_ID_BYTES: Final = 32
@@ -58,36 +54,27 @@ class JobRequest(wire.Message, frozen=True, tag_field="format", tag="wardian job
     """How many lines of the audit log it has seen."""
 
 
-class JobChallenge(wire.Message, frozen=True, tag_field="format", tag="wardian job challenge v1"):
-    """2. Who the broker is, fresh for this nonce and this plan, and under which manifest."""
-
-    nonce: Nonce
-    signed_manifest: SignedManifest
-    mesh_ca: Der
-    issuing_ca: Der
-    """As in `release.protocol.Challenge`, and so is `log`."""
-    log: ShownLog
-    evidence: Evidence
-    """Binds `broker_job_report_data`."""
+class JobChallenge(MeshChallenge, frozen=True, tag_field="format", tag="wardian job challenge v1"):
+    """2. Who the broker is, fresh for this nonce and plan: see `broker_job_report_data`."""
 
 
-class JobAttestation(
-    wire.Message, frozen=True, tag_field="format", tag="wardian job attestation v1"
-):
-    """3. The job's evidence and the key that it vouches for."""
-
-    evidence: Evidence
-    """Binds `job_report_data`."""
-    hpke_public: Key32
+class JobAttestation(Vouching, frozen=True, tag_field="format", tag="wardian job attestation v1"):
+    """3. The job's evidence, which binds `job_report_data` and so its key."""
 
 
-class JobResponse(wire.Message, frozen=True, tag_field="format", tag="wardian job response v1"):
-    """4. What is released, sealed to the job's HPKE key, signed by the mesh CA key."""
+class JobResponse(SealedResponse, frozen=True, tag_field="format", tag="wardian job response v1"):
+    """4. A `content.JobRelease`, sealed to the job's HPKE key, signed by the mesh CA key."""
 
-    ciphertext: bytes
-    """HPKE of `content.JobRelease`; `info` is `job_info(transcript)`."""
-    signature: Annotated[bytes, msgspec.Meta(min_length=8, max_length=80)]
-    """ECDSA P-256 SHA-256, DER, over `job_signed_bytes(transcript, ciphertext)`."""
+
+JOB_SESSION: Final = SessionForm(
+    challenge=JobChallenge,
+    attestation=JobAttestation,
+    response=JobResponse,
+    transcript_label="wardian job transcript v1",
+    info_label="wardian job hpke v1",
+    signed_label="wardian job response v1",
+    of="job ",
+)
 
 
 def broker_job_report_data(
@@ -136,18 +123,3 @@ def job_report_data(
     return bind(
         Purpose.JOB, broker_nonce, hpke_public, digest, plan_digest, bytes.fromhex(again or "")
     )
-
-
-def job_transcript(request: bytes, challenge: bytes, attestation: bytes) -> bytes:
-    """Return SHA-256 (32 bytes) over messages 1 to 3, as they travelled."""
-    return hashlib.sha256(wire.fields(TRANSCRIPT_LABEL, request, challenge, attestation)).digest()
-
-
-def job_info(transcript: bytes) -> bytes:
-    """Return the HPKE `info` of message 4: it opens in this session and no other."""
-    return wire.fields(RESPONSE_INFO, transcript)
-
-
-def job_signed_bytes(transcript: bytes, ciphertext: bytes) -> bytes:
-    """Return what the mesh CA key signs in message 4; HPKE base mode names no sender (T1)."""
-    return wire.fields(RESPONSE_LABEL, transcript, ciphertext)

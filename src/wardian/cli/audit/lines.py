@@ -95,6 +95,17 @@ def _release(entry: AuditEntry) -> str:
             return f"{got} {_GOT.get(entry.kind, 'a certificate')}"
 
 
+def _export(entry: AuditEntry) -> str:
+    """Return what a job told before anything left it."""
+    if entry.kind == "model":
+        what = f"gave key {short(entry.key_id)} of {_name(entry.model)} version {entry.version}"
+    else:
+        approvers = len(entry.approvers.split())
+        what = f"gives out {short(entry.export)}, made of table {_name(entry.secret)}"
+        what += f", {approvers} approval{'' if approvers == 1 else 's'}"
+    return f"{what} (job {short(entry.job)} of plan {short(entry.plan)})"
+
+
 def _refusal(entry: AuditEntry) -> str:
     if entry.count:
         return f"{entry.count} refusals without a line of their own"
@@ -108,8 +119,8 @@ def _provision(entry: AuditEntry) -> str:
     if entry.kind in {"policy", "table"}:
         return _consent(entry)
     match entry.kind, entry.rule:
-        case "model", _:
-            return f"gave key {short(entry.key_id)} of a model"
+        case "model", rule:
+            return f"gave key {short(entry.key_id)} of a model" if not rule else _taken(entry)
         case "secret", _:
             return f"secret {_name(entry.secret)} is in place"
         case _, "recovery-key":
@@ -119,6 +130,12 @@ def _provision(entry: AuditEntry) -> str:
         case _:
             epoch = f", epoch {entry.epoch}" if entry.epoch else ""
             return f"put the manifest in force{epoch}"
+
+
+def _taken(entry: AuditEntry) -> str:
+    """Return what an owner took back of a model that was made of a table of its own."""
+    model = f"{_name(entry.model)} version {entry.version}"
+    return f"{_name(entry.rule)} {model} by its word over table {_name(entry.secret)}"
 
 
 def _table_key(entry: AuditEntry) -> str:
@@ -163,6 +180,7 @@ _SAID: Final[Mapping[str, Callable[[AuditEntry], str]]] = {
     "order": _named("ordered"),
     "epoch": _epoch,
     "release": _release,
+    "export": _export,
     "refusal": _refusal,
     "counter": lambda entry: f"advanced counter {_name(entry.counter)}",
     "standby": _named("standby:"),

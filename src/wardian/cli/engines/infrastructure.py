@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wardian._internal.operator import Operator
 from wardian.broker.infrastructure.client import fetch_queue_files
-from wardian.cli.host import broker_addresses
+from wardian.cli.broker_addresses import broker_addresses
 from wardian.cli.state import StateDir
 from wardian.crypto.tls_keys import TlsKey
 from wardian.errors import ConfigError, TransportError

@@ -20,7 +20,8 @@ from typing import Final
 from wardian._internal.files import replace_file
 from wardian._internal.settings import read
 from wardian.broker.jobs.plan import JobPlan, load_plan
-from wardian.cli.host import Placement, broker_addresses
+from wardian.cli.broker_addresses import broker_addresses
+from wardian.cli.placement import Placement
 from wardian.cli.state import StateDir, demand_private
 from wardian.errors import ConfigError
 from wardian.roles.host import HostSettings, JobPlace

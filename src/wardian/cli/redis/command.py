@@ -10,7 +10,7 @@ import click
 from wardian._internal import log as logs
 from wardian._internal.log import event
 from wardian._internal.wire import printable
-from wardian.cli.host import broker_address
+from wardian.cli.broker_addresses import broker_address
 from wardian.cli.processes import close_to_others, options
 from wardian.cli.redis.files import AUTHORITY, CONF, ServerPlace, fetch, write_files
 from wardian.cli.redis.program import find_server

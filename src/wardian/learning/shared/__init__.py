@@ -7,6 +7,7 @@
     seeds          what training tosses and what noise is drawn from
     trainers       the code behind the closed table of trainers
     outputs        what comes out, sealed to each recipient, held until it is approved
+    telling        what of it the broker is told, before anything leaves
     extra          the libraries that it trains and reads with
     report         what was used, under whose rule, and what came out: for people
     running        all of that, in order

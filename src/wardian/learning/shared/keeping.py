@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgspec
 from typing_extensions import override
 
-from wardian._internal import wire
 from wardian._internal.files import replace_file, sync_directory
 from wardian.broker.jobs.plan import JobPlan, plan_digest
 from wardian.broker.keeping.sealing import Sealing
@@ -26,6 +25,7 @@ from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, SealError
 from wardian.learning.shared.outputs import HeldOutputs, SealedOutput
+from wardian.learning.shared.report import as_json
 from wardian.learning.shared.running import Finished
 
 LABEL: Final = "wardian job held v1"
@@ -101,7 +101,7 @@ class JobKeeper:
                 )
                 for each, content in held.contents()
             ],
-            report=wire.encode(finished.report),
+            report=as_json(finished.report),  # in its order: its digest is told
             serving=None if serving is None else serving.reveal(),
         )
         sealed = self._sealing.seal(msgspec.msgpack.encode(record), label=LABEL)

@@ -126,24 +126,24 @@ def seal_outputs(
             if receiver not in allowed:
                 raise PolicyDenied(f"{name} would receive {output}", rule=_REFUSING[output])
             to = HpkeRecipient(bytes.fromhex(receiver.seal_to))
-            files |= _sealed(plan.name, output, name, results, to)
+            files |= _sealed(plan, output, name, results, to)
     if plan.outputs.serving:
         if not plan.outputs.serving <= terms.serving:
             raise PolicyDenied("other code would serve the model", rule=Rule.SERVING)
         if serving is None:
             raise LocalProtocolError("a model that is served needs a key")
-        files |= _sealed(plan.name, "model", SERVING, results, BrokerKey(serving))
+        files |= _sealed(plan, "model", SERVING, results, BrokerKey(serving))
     return HeldOutputs(plan, terms, files)
 
 
 def _sealed(
-    job: str, output: str, to: str, results: Mapping[str, bytes], recipient: Recipient
+    plan: JobPlan, output: str, to: str, results: Mapping[str, bytes], recipient: Recipient
 ) -> dict[SealedOutput, bytes]:
     """Return one output for one party, and its sealed file."""
     if output not in results:
         raise LocalProtocolError(f"the trainer gave no {output}")
     content, sealed = results[output], io.BytesIO()
-    name = f"{job}.{output}"
+    name = plan.output_name(output)
     pin = seal_stream(
         io.BytesIO(content),
         sealed,

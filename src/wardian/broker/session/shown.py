@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wardian._internal import wire
 from wardian._internal.agreed import Agreed
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.verifier import verify_evidence
@@ -10,9 +11,25 @@ from wardian.broker.certificates import verify_ca_certificate, verify_issuing_ce
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
+from wardian.broker.message_fields import Der, Nonce
 from wardian.broker.state.audit import AuditHead
 from wardian.broker.transparency.following import ShownLog, demand_of, follow_log
 from wardian.errors import PolicyDenied, Timeout
+
+
+class MeshChallenge(wire.Message, frozen=True):
+    """2. Who the broker is, fresh for this nonce, and under which manifest."""
+
+    nonce: Nonce
+    signed_manifest: SignedManifest
+    mesh_ca: Der
+    """The mesh CA's self-signed certificate, DER."""
+    issuing_ca: Der
+    """Of the CA that issues under this manifest, DER: signed by the mesh CA, whose key evidence
+    binds, over the manifest's digest, which evidence binds too."""
+    log: ShownLog
+    """The audit log before the release, which goes on from what message 1 says was seen of it."""
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,24 +38,24 @@ class ShownBroker:
 
     Attributes:
         manifest: what it showed and its evidence bound.
-        ca_spki: the mesh CA's key (DER), likewise.
-        issuer_spki: the key (DER) of the CA that issues under that manifest.
+        mesh_ca: the mesh CA's certificate, DER; the evidence bound its key.
+        issuing_ca: that of the CA that issues under this manifest, DER.
+        ca_spki: the mesh CA's key (DER).
+        issuer_spki: the issuing CA's (DER).
         audit: where its log ended.
     """
 
     manifest: VerifiedManifest
+    mesh_ca: bytes
+    issuing_ca: bytes
     ca_spki: bytes
     issuer_spki: bytes
     audit: AuditHead
 
 
 def verify_broker(
+    message: MeshChallenge,
     *,
-    signed_manifest: SignedManifest,
-    mesh_ca: bytes,
-    issuing_ca: bytes,
-    log: ShownLog,
-    evidence: Evidence,
     report_data: Callable[[bytes, VerifiedManifest], bytes],
     agreed: Agreed,
     seen: AuditHead | None,
@@ -47,11 +64,7 @@ def verify_broker(
     """Return the broker of message 2: its evidence is fresh, and of what the owners signed for.
 
     Args:
-        signed_manifest: the message's, as are the next four; all untrusted.
-        mesh_ca: the mesh CA's certificate, DER.
-        issuing_ca: the issuing CA's, DER.
-        log: the audit log.
-        evidence: the broker's.
+        message: message 2, untrusted.
         report_data: what the evidence must bind, given the mesh CA's key (DER) and the manifest.
         agreed: the measured `wardian.toml`.
         seen: where the audit log ended when it was seen last; None at first.
@@ -59,21 +72,27 @@ def verify_broker(
 
     Raises:
         PolicyDenied, AttestationError, AuthenticationFailed, Timeout, FormatError: as in
-            `WorkloadSession.receive_challenge`.
+            `ObtainingEnd.receive_challenge`.
     """
-    manifest = verify_manifest_for(signed_manifest, agreed=agreed)
-    ca_spki = verify_ca_certificate(mesh_ca)
+    manifest = verify_manifest_for(message.signed_manifest, agreed=agreed)
+    ca_spki = verify_ca_certificate(message.mesh_ca)
     verify_evidence(
-        evidence,
+        message.evidence,
         policy=appraisal_policy(manifest.manifest, "broker"),
         report_data=report_data(ca_spki, manifest),
         now=now,
     )
     issuer_spki = verify_issuing_certificate(
-        issuing_ca, ca_spki=ca_spki, manifest_digest=manifest.digest, now=now
+        message.issuing_ca, ca_spki=ca_spki, manifest_digest=manifest.digest, now=now
     )
-    audit = _follow(log, ca_spki=ca_spki, agreed=agreed, seen=seen, now=now)
-    return ShownBroker(manifest=manifest, ca_spki=ca_spki, issuer_spki=issuer_spki, audit=audit)
+    return ShownBroker(
+        manifest=manifest,
+        mesh_ca=message.mesh_ca,
+        issuing_ca=message.issuing_ca,
+        ca_spki=ca_spki,
+        issuer_spki=issuer_spki,
+        audit=_follow(message.log, ca_spki=ca_spki, agreed=agreed, seen=seen, now=now),
+    )
 
 
 def _follow(

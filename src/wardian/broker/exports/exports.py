@@ -1,0 +1,207 @@
+"""What has to hold of an export, and what is written and kept of it before it may leave a job.
+
+The job itself holds what the owners' terms say of its outputs: it is their code. What the broker
+knows, and the job cannot, is whether their words still stand; besides, it counts approvals again.
+"""
+
+from dataclasses import dataclass
+
+from wardian.attestation.claims import Claims
+from wardian.attestation.evidence import Evidence
+from wardian.attestation.evidence_digest import evidence_digest
+from wardian.attestation.results.result import AttestationResult
+from wardian.broker.authority import Authority
+from wardian.broker.exports.protocol import Recorded
+from wardian.broker.exports.statement import ExportStatement
+from wardian.broker.exports.used import UsedTable, used_tables
+from wardian.broker.jobs.merge import Agreed, merge_outputs, model_release
+from wardian.broker.jobs.plan import JobPlan
+from wardian.broker.jobs.rules import Rule
+from wardian.broker.joint.kept import MOST_PARTS, Changes, keep_model
+from wardian.broker.joint.record import JointModel, TableTerms
+from wardian.broker.mesh.verify import VerifiedManifest
+from wardian.broker.state.audit import AuditEntry
+from wardian.broker.tables.asked import ROLE, AskedPlan, refuse_unlisted
+from wardian.broker.tables.debits import Paid, find_root, refuse_unpaid
+from wardian.broker.tables.kept import Tables
+from wardian.crypto.recipients import BrokerKey
+from wardian.crypto.secret import Secret
+from wardian.errors import PolicyDenied, Timeout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a job told: a statement, and the key (32 bytes) of the model in it, where one is."""
+
+    statement: ExportStatement
+    key: Secret | None
+
+
+class Exports:
+    """Judges exports with what an `Authority` holds. One thread: decide, write, then answer."""
+
+    __slots__ = ("_authority", "_tables")
+
+    def __init__(self, authority: Authority) -> None:
+        """Write down what `authority` holds."""
+        self._authority = authority
+        self._tables = Tables(authority.store, authority.clock, mesh=authority.mesh)
+
+    def record(
+        self,
+        evidence: Evidence,
+        *,
+        told: Told,
+        asked: AskedPlan,
+        tee: str,
+        shown: VerifiedManifest,
+        logged: int,
+        result: AttestationResult,
+    ) -> Recorded:
+        """Return that the export may leave, after its lines, and its model's key, are counted.
+
+        A job that did not hear the answer tells the same again: it is answered the same way, and
+        has its lines again. A model that is kept already stays as owners left it since.
+
+        Args:
+            evidence: of message 3.
+            told: what the job tells.
+            asked: the plan of message 1.
+            tee: the kind of TEE, for the log.
+            shown: the manifest of message 2.
+            logged: how many lines of the audit log message 2 showed.
+            result: of `evidence`, which binds digests of plan and statement; appraised as a job's.
+
+        Raises:
+            PolicyDenied: the manifest or an owner refuses; nothing is written or kept. Rules:
+                `role-known`, `role-measurement`, `export-tables`, `export-policy`,
+                `beacon-missing`, `beacon-old`, `job-code`, `export-unpaid`, `export-rule`,
+                `export-approvals`, `export-model`, `export-key`, `memory-full`.
+            Timeout: the manifest changed since message 2; ask again.
+            SealError: it cannot be made durable; nothing may leave.
+        """
+        authority, statement, claims = self._authority, told.statement, result.claims
+        if shown.digest != authority.manifest.digest:
+            raise Timeout("the mesh manifest changed meanwhile: ask again")
+        refuse_unlisted(shown.manifest, claims.measurement.hex())
+        used = used_tables(statement, asked.plan, self._tables)
+        for each in used:
+            each.refuse_cut_off(self._tables.standing(each.told.place), now=authority.clock())
+            each.refuse_other_code(claims)
+        self._refuse_unpaid(statement, asked, used, claims)
+        agreed = tuple(each.agreed(asked.plan) for each in used)
+        merge_outputs(agreed).refuse_unapproved(statement.approvers)
+        changes = self._model(told, asked.plan, agreed)
+        about = {
+            "role": ROLE,
+            "measurement": claims.measurement.hex(),
+            "evidence": evidence_digest(evidence).hex(),
+            "plan": asked.digest_hex,
+            "job": statement.job,
+            "export": statement.export,
+            "report": statement.report,
+            "approvers": " ".join(statement.approvers),
+        }
+        authority.record(
+            self._entries(statement, about), changes, tee=tee, simulated=claims.simulated
+        )
+        return Recorded(
+            manifest_version=shown.manifest.version, log=authority.transparency.show(logged)
+        )
+
+    def _refuse_unpaid(
+        self,
+        statement: ExportStatement,
+        asked: AskedPlan,
+        used: tuple[UsedTable, ...],
+        claims: Claims,
+    ) -> None:
+        """Return if this code had these tables, under these policies, as the job that it says."""
+        root, _ = find_root(self._authority.store)
+        paid = Paid(
+            plan_digest=asked.digest,
+            measurement=claims.measurement,
+            policies=tuple(each.verified for each in used),
+        )
+        try:
+            refuse_unpaid(bytes.fromhex(statement.job), paid, root)
+        except PolicyDenied as err:
+            raise PolicyDenied(
+                "no job of this id had these tables for this plan, in this code, under the "
+                "policies of now",
+                rule=Rule.UNPAID,
+            ) from err
+
+    def _model(self, told: Told, plan: JobPlan, agreed: tuple[Agreed, ...]) -> Changes:
+        """Return the changes that keep the model which goes to be served, if one does.
+
+        Raises:
+            PolicyDenied: the rule `export-model`: the plan has none, or another; the rule
+                `export-key`: its key is missing, or another; `memory-full`.
+        """
+        file = told.statement.served
+        if (file is not None) is not bool(plan.outputs.serving):
+            raise PolicyDenied(
+                "a model is to be served that the plan does not name, or none is and it does",
+                rule=Rule.EXPORT_MODEL,
+            )
+        if file is None:
+            if told.key is not None:
+                raise PolicyDenied("a key came, and no model is served", rule=Rule.EXPORT_KEY)
+            return {}
+        if file.name != plan.output_name("model"):
+            raise PolicyDenied(
+                f"the model {file.name} is not what comes out of job {plan.name}",
+                rule=Rule.EXPORT_MODEL,
+            )
+        if told.key is None or BrokerKey(told.key).key_id.hex() != file.key_id:
+            raise PolicyDenied(
+                "the key of the model that is served is missing, or not the one that its id names",
+                rule=Rule.EXPORT_KEY,
+            )
+        tables = {one.policy.place: one.serving_terms for one in agreed}
+        model = JointModel(
+            file=file,
+            measurements=tuple(sorted(model_release(agreed).measurements)),
+            tables=tuple(
+                TableTerms(place=place, terms=terms) for place, terms in sorted(tables.items())
+            ),
+            job=told.statement.job,
+            export=told.statement.export,
+        )
+        authority = self._authority
+        return keep_model(
+            authority.store,
+            model,
+            told.key,
+            most=MOST_PARTS // len(authority.owners),
+            now=authority.clock(),
+        )
+
+    def _entries(self, statement: ExportStatement, about: dict[str, str]) -> list[AuditEntry]:
+        entry = self._authority.entry
+        entries = [
+            entry(
+                event="export",
+                outcome="granted",
+                kind="table",
+                owner=each.owner,
+                secret=each.table,
+                version=each.serial,
+                **about,
+            )
+            for each in statement.tables
+        ]
+        if statement.served is not None:
+            entries.append(
+                entry(
+                    event="export",
+                    outcome="granted",
+                    kind="model",
+                    model=statement.served.name,
+                    version=statement.served.version,
+                    key_id=statement.served.key_id,
+                    **about,
+                )
+            )
+        return entries

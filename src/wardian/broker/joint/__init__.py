@@ -1,0 +1,5 @@
+"""Models that jobs made of several owners' tables, and gave the broker the keys of, to be served.
+
+record   what the broker knows of such a model, and what an owner's newest word leaves of it: pure
+kept     where the broker keeps both, record and key
+"""

@@ -1,0 +1,145 @@
+"""Where the broker keeps models that jobs made: a record of each, and its key in parts.
+
+Nobody alone owns such a key. So it lies in as many parts as there are owners of tables in it, each
+under its owner's own key (`MasterKey`), all of which it takes: a broker that came by the state with
+the help of some owners has nothing of it before the others come, as with what they gave themselves
+(TRUST T7). All parts but one are random, the last is the key with all of them added to it (XOR).
+"""
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Final, Literal
+
+from wardian._internal import wire
+from wardian.broker.jobs.policy import DataPolicy
+from wardian.broker.joint.record import JointModel, narrowed
+from wardian.broker.state.store import Place, Store
+from wardian.crypto.secret import Secret
+from wardian.errors import PolicyDenied
+
+RECORDS: Final = "joint-model"
+"""The store's table of records; the key is the id of the model's key."""
+PARTS: Final = "joint-part"
+"""Likewise, of parts of keys; the key is an owner's public key in hex, and the key's id."""
+MOST_PARTS: Final = 1024
+"""That are kept at once, of all owners. Each is a row of the state, whose list is written whole at
+each commit; each owner of the mesh has an equal part of them, so that no owner fills it for the
+others."""
+Changes = dict[Place, bytes | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A model of which an owner took something back: all of it, or some code or time."""
+
+    model: JointModel
+    rule: Literal["ended", "narrowed"]
+
+
+def find_model(store: Store, key_id: str) -> JointModel | None:
+    """Return the model whose key has this id, if a job told of one and it is not over."""
+    raw = store.get(RECORDS, key_id)
+    return None if raw is None else wire.decode(raw, JointModel, what="joint model")
+
+
+def find_models(store: Store) -> tuple[JointModel, ...]:
+    """Return every model that is kept, by the id of its key."""
+    found = (find_model(store, key_id) for key_id in store.keys(RECORDS))
+    return tuple(each for each in found if each is not None)
+
+
+def find_key(store: Store, model: JointModel) -> Secret | None:
+    """Return the key of `model`; None while an owner of a table in it has not come."""
+    parts = [store.get(PARTS, _place(owner, model)) for owner in model.owners]
+    whole = [part for part in parts if part is not None]
+    return Secret(reduce(_xor, whole)) if len(whole) == len(parts) else None
+
+
+def keep_model(store: Store, model: JointModel, key: Secret, *, most: int, now: int) -> Changes:
+    """Return the changes that keep `model` with its key, and erase those whose time is over.
+
+    One that was told of before, in the same words, stays as it is: owners may have narrowed it.
+
+    Args:
+        store: that they are for.
+        model: as a job tells of it.
+        key: 32 bytes, whose id is that of `model`.
+        most: models in which one owner has a part, that may be kept at once.
+        now: Unix seconds.
+
+    Raises:
+        PolicyDenied: the rule `export-key`: another model, or another telling, has this key; the
+            rule `memory-full`.
+    """
+    known = find_model(store, model.file.key_id)
+    if known is not None and (known.file, known.job, known.export) != (
+        model.file,
+        model.job,
+        model.export,
+    ):
+        raise PolicyDenied("the key of the model is another model's", rule="export-key")
+    if known is not None:
+        return {}
+    kept = find_models(store)
+    ended = [each for each in kept if each.over(now)]
+    alive = [each for each in kept if each not in ended]
+    for owner in model.owners:
+        if sum(owner in each.owners for each in alive) >= most:
+            raise PolicyDenied(
+                f"the broker keeps {most} models that were made of tables of owner {owner[:16]}: "
+                "let lines of some go",
+                rule="memory-full",
+            )
+    return erase_models(ended) | keep_record(model) | _split(model, key)
+
+
+def keep_record(model: JointModel) -> Changes:
+    """Return the change that makes `model` what is known of it; its key stays as it is."""
+    return {(RECORDS, model.file.key_id): wire.encode(model)}
+
+
+def erase_models(models: list[JointModel]) -> Changes:
+    """Return the changes that erase `models` and their keys."""
+    changes: Changes = {(RECORDS, each.file.key_id): None for each in models}
+    return changes | {
+        (PARTS, _place(owner, each)): None for each in models for owner in each.owners
+    }
+
+
+def narrow_models(store: Store, policy: DataPolicy) -> tuple[Changes, tuple[Taken, ...]]:
+    """Return the changes that a newer word of an owner over a table makes to models of that table.
+
+    Args:
+        store: that they are for.
+        policy: that the table's owner signed, in force or refused.
+
+    Returns:
+        The changes, and each model that changes, as it was.
+    """
+    changes: Changes = {}
+    taken: list[Taken] = []
+    for model in find_models(store):
+        left = narrowed(model, policy)
+        if left is None:
+            changes |= erase_models([model])
+            taken.append(Taken(model=model, rule="ended"))
+        elif left != model:
+            changes |= keep_record(left)
+            taken.append(Taken(model=model, rule="narrowed"))
+    return changes, tuple(taken)
+
+
+def _split(model: JointModel, key: Secret) -> Changes:
+    """Return the changes that keep `key` in parts, one for each owner of a table."""
+    *others, last = model.owners
+    parts = {owner: Secret.random(len(key)).reveal() for owner in others}
+    parts[last] = reduce(_xor, parts.values(), key.reveal())
+    return {(PARTS, _place(owner, model)): part for owner, part in parts.items()}
+
+
+def _place(owner: str, model: JointModel) -> str:
+    return f"{owner}/{model.file.key_id}"
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))

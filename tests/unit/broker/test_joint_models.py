@@ -1,0 +1,346 @@
+"""A model that a job made is served on the word of every owner of a table in it, or not at all."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import toy_jobs
+from toy_exports import (
+    FILE,
+    MODEL,
+    MODEL_KEY,
+    OTHER_WORKER,
+    PIN,
+    WORKER,
+    ExportBroker,
+    rule,
+    serving_hospitals,
+    statement,
+)
+from toy_mesh import MASTER_KEY, NOW, digest
+from toy_tables import A, B
+
+from wardian.broker.joint.kept import (
+    PARTS,
+    RECORDS,
+    find_key,
+    find_model,
+    keep_model,
+    narrow_models,
+)
+from wardian.broker.joint.record import JointModel, narrowed
+from wardian.broker.mesh.lines import ReleaseTerms
+from wardian.broker.mesh.trust import RoleReference
+from wardian.broker.state.audit import AuditEntry
+from wardian.broker.state.master_key import MasterKey
+from wardian.broker.state.sealer import unlock_owned
+from wardian.broker.state.store import Store
+from wardian.crypto.recipients import BrokerKey
+from wardian.crypto.sealed_header import Pin
+from wardian.crypto.secret import Secret
+from wardian.errors import PolicyDenied
+
+KEY = MODEL_KEY.key.reveal()
+OWNERS = [toy_jobs.KEYS[each].public.hex() for each in (A, B)]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[ExportBroker]:
+    """A broker that was told of the model."""
+    with closing(ExportBroker(serving_hospitals(), tmp_path / "broker.db")) as broker:
+        broker.tell(statement(broker.granted()))
+        yield broker
+
+
+def refused(broker: ExportBroker, **how: Any) -> str:
+    with pytest.raises(PolicyDenied) as caught:
+        broker.served(**how)
+    return str(caught.value.rule)
+
+
+def line(broker: ExportBroker, owner: str = A, **changes: Any) -> Any:
+    return broker.mesh.joint_line(owner, **changes)
+
+
+def roles(broker: ExportBroker, *workers: bytes) -> dict[str, Any]:
+    named = RoleReference(measurements=tuple(each.hex() for each in workers))
+    return {"roles": dict(broker.mesh.manifest().roles) | {"worker": named}}
+
+
+def gone(broker: ExportBroker) -> bool:
+    return broker.store.keys(RECORDS) == broker.store.keys(PARTS) == ()
+
+
+# Straight to serving
+
+
+def test_nobody_has_it_before_a_line_names_it(broker: ExportBroker) -> None:
+    assert refused(broker) == "model-known"
+
+
+@pytest.mark.parametrize("owner", [A, B])
+def test_the_workers_that_all_name_are_given_it(broker: ExportBroker, owner: str) -> None:
+    broker.serve(line(broker, owner))
+    assert broker.authority.missing() == ()
+    assert broker.served() == KEY
+    broker.restart()
+    assert broker.served() == KEY
+    uses = [
+        each.use
+        for each in broker.entries()
+        if (each.event, each.kind, each.model) == ("release", "model", MODEL)
+    ]
+    assert uses == [1, 2]
+
+
+def test_code_of_the_line_that_an_owner_did_not_name_is_refused(broker: ExportBroker) -> None:
+    """A majority writes a line with a trojan; the record of the job has what all agreed to."""
+    trojan = digest("trojan")
+    broker.serve(line(broker, measurements=[WORKER, trojan]), **roles(broker, WORKER, trojan))
+    assert refused(broker, measurement=trojan) == "joint-code"
+    assert broker.served() == KEY
+
+
+def test_code_that_all_owners_named_and_the_line_does_not_is_refused(broker: ExportBroker) -> None:
+    broker.serve(line(broker), **roles(broker, WORKER, OTHER_WORKER))
+    assert refused(broker, measurement=OTHER_WORKER) == "owner-policy"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"pin": Pin(header_digest=PIN.header_digest, last_tag=b"x" * 16)},
+        {"total_bytes": 999},
+    ],
+)
+def test_a_line_about_another_file_is_refused(
+    broker: ExportBroker, changes: dict[str, Any]
+) -> None:
+    broker.serve(line(broker, **changes))
+    assert refused(broker) == "joint-line"
+
+
+def test_a_line_of_an_owner_of_the_mesh_who_has_no_table_in_it(tmp_path: Path) -> None:
+    mesh = serving_hospitals()
+    mesh.owners.append(toy_jobs.KEYS["hospital-c"])
+    with closing(ExportBroker(mesh, tmp_path / "b.db")) as broker:
+        broker.tell(statement(broker.granted()))
+        broker.serve(line(broker, "hospital-c"))
+        assert refused(broker) == "joint-line"
+
+
+def test_a_name_of_another_model_over_its_key(broker: ExportBroker) -> None:
+    digits = broker.mesh.joint_line(name="digits", serial=2)
+    broker.provision(broker.mesh.signed(version=2, models=(digits,)))
+    with pytest.raises(PolicyDenied) as caught:
+        broker.admit(broker.mesh.workload("worker"), broker.mesh.attest("worker"))
+    assert caught.value.rule == "joint-line"
+
+
+def test_a_worker_of_another_model_is_not_given_it(broker: ExportBroker) -> None:
+    broker.serve(line(broker))
+    admission = broker.admit(broker.mesh.workload("worker"), broker.mesh.attest("worker"))
+    assert KEY not in {each.key.reveal() for each in admission.secrets}
+
+
+# Every owner's terms, at every release
+
+
+def test_when_the_time_of_one_owner_is_over_nobody_is_given_it(broker: ExportBroker) -> None:
+    broker.serve(line(broker))
+    admission = broker.admit(broker.mesh.workload("worker", (MODEL,)), broker.mesh.attest("worker"))
+    broker.host_time = NOW + 100
+    assert broker.served() == KEY
+    broker.host_time = NOW + 101
+    assert refused(broker) == "line-expired"
+    renewal = broker.mesh.workload(
+        "worker", (MODEL,), renewal=True, seen=admission.witnessed.head.audit
+    )
+    with pytest.raises(PolicyDenied) as caught:
+        broker.admit(renewal, broker.mesh.attest("worker"))
+    assert caught.value.rule == "line-expired"
+
+
+def test_an_owner_s_own_beacon_ends_it(broker: ExportBroker) -> None:
+    broker.serve(line(broker))
+    broker.order("beacon", time=NOW + 101, owner=1)
+    assert refused(broker) == "line-expired"
+
+
+def test_beacons_of_every_owner_have_to_come(tmp_path: Path) -> None:
+    with closing(ExportBroker(serving_hospitals(), tmp_path / "b.db")) as broker:
+        broker.consent(B, serial=2, max_beacon_age_s=50)
+        broker.order("beacon", time=NOW, owner=1)
+        broker.tell(statement(broker.granted()))
+        broker.serve(line(broker, A))
+        assert broker.served() == KEY
+        broker.host_time = NOW + 60
+        broker.order("beacon", time=NOW + 60, owner=0)
+        assert refused(broker) == "beacon-old"
+        broker.order("beacon", time=NOW + 60, owner=1)
+        assert broker.served() == KEY
+
+
+def test_the_terms_of_the_line_hold_as_well(broker: ExportBroker) -> None:
+    broker.serve(line(broker, terms=ReleaseTerms(max_uses=1)))
+    assert broker.served() == KEY
+    assert refused(broker) == "uses-exhausted"
+
+
+# What owners take back
+
+
+@pytest.mark.parametrize("owner", [A, B])
+def test_a_withdrawn_table_ends_the_model_and_erases_its_key(
+    broker: ExportBroker, owner: str
+) -> None:
+    broker.serve(line(broker))
+    broker.consent(owner, serial=2, revoked=True, keys=())
+    assert gone(broker)
+    assert refused(broker) == "key-given"
+    (taken,) = [each for each in broker.entries() if each.rule == "ended"]
+    assert (taken.event, taken.kind, taken.model) == ("provision", "model", MODEL)
+    assert taken.owner == toy_jobs.KEYS[owner].public.hex()
+    broker.consent(owner, serial=3)  # the table comes back, what was made of it does not
+    assert refused(broker) == "key-given"
+
+
+def test_a_newer_policy_takes_back_code_for_good(broker: ExportBroker) -> None:
+    both = {"measurements": [WORKER, OTHER_WORKER]}
+    broker.serve(line(broker, **both), **roles(broker, WORKER, OTHER_WORKER))
+    broker.consent(B, serial=2, allow=[rule(B, output={"serving": [OTHER_WORKER.hex()]})])
+    assert refused(broker) == "joint-code"
+    assert broker.served(measurement=OTHER_WORKER) == KEY
+    assert [each.rule for each in broker.entries() if each.kind == "model" and each.owner][-1:] == [
+        "narrowed"
+    ]
+    broker.consent(B, serial=3)
+    assert refused(broker) == "joint-code"
+    broker.consent(B, serial=4, allow=[rule(B, output={"serving": [WORKER.hex()]})])
+    assert gone(broker)
+
+
+def test_a_newer_policy_that_is_refused_takes_back_as_well(broker: ExportBroker) -> None:
+    broker.serve(line(broker))
+    pin = f"wardian-pin-v1:{'2' * 64}:{'3' * 32}"
+    mine = [rule(B, output={"serving": []})]
+    with pytest.raises(PolicyDenied):
+        broker.consent(B, serial=2, pin=pin, keys=(), allow=mine)
+    assert gone(broker)
+
+
+def test_a_newer_policy_that_takes_nothing_back_leaves_the_model(broker: ExportBroker) -> None:
+    """The table of next month is sealed anew: what was made of this month's is served on."""
+    broker.serve(line(broker))
+    before = find_model(broker.store, FILE.key_id)
+    pin = f"wardian-pin-v1:{'2' * 64}:{'3' * 32}"
+    broker.consent(A, serial=2, pin=pin)
+    broker.consent(A, serial=2, pin=pin, keys=())
+    assert find_model(broker.store, FILE.key_id) == before
+    assert broker.served() == KEY
+
+
+def test_a_newer_policy_shortens_and_never_lengthens(broker: ExportBroker) -> None:
+    def terms(owner: str) -> ReleaseTerms:
+        model = find_model(broker.store, FILE.key_id)
+        assert model is not None
+        key = toy_jobs.KEYS[owner].public.hex()
+        return next(each.terms for each in model.tables if each.owner == key)
+
+    broker.consent(A, serial=2, allow=[rule(A, expires=NOW + 50)], max_beacon_age_s=40)
+    assert terms(A) == ReleaseTerms(not_after=NOW + 50, max_beacon_age_s=40)
+    assert terms(B) == ReleaseTerms(not_after=NOW + 100)
+    broker.consent(A, serial=3, allow=[rule(A, expires=NOW + 500)], max_beacon_age_s=400)
+    assert terms(A) == ReleaseTerms(not_after=NOW + 50, max_beacon_age_s=40)
+
+
+def test_telling_again_does_not_bring_back_what_was_taken(broker: ExportBroker) -> None:
+    granted = broker.granted()
+    broker.consent(A, serial=2, revoked=True, keys=())
+    with pytest.raises(PolicyDenied) as caught:
+        broker.tell(statement(granted))
+    assert caught.value.rule == "export-policy"
+    assert gone(broker)
+
+
+def test_a_policy_over_another_table_is_nothing_to_it(broker: ExportBroker) -> None:
+    model = find_model(broker.store, FILE.key_id)
+    assert model is not None
+    other = toy_jobs.policy(A, table="other", revoked=True)
+    assert narrowed(model, other) is model
+
+
+# Keys that are let go
+
+
+def test_a_line_that_goes_takes_the_key_with_it(broker: ExportBroker) -> None:
+    broker.provision(broker.mesh.signed(version=2))
+    assert not gone(broker)  # no line has named it yet
+    broker.serve(line(broker), version=3)
+    broker.provision(broker.mesh.signed(version=4))
+    assert gone(broker)
+    broker.serve(line(broker, serial=2), version=5)
+    assert refused(broker) == "key-given"
+    assert f"{MODEL} version 1" in broker.authority.missing()
+
+
+# T7: the key takes every owner
+
+
+def test_t7_the_key_lies_in_a_part_for_each_owner(broker: ExportBroker) -> None:
+    parts = {owner: broker.store.get(PARTS, f"{owner}/{FILE.key_id}") for owner in OWNERS}
+    assert len({*parts.values()} - {None, KEY}) == 2
+    a, b = (part or b"" for part in parts.values())
+    assert bytes(x ^ y for x, y in zip(a, b, strict=True)) == KEY
+
+
+def test_t7_a_quorum_without_one_owner_has_no_key(broker: ExportBroker) -> None:
+    """Other code takes the state over, with the keys of the one owner who signed for it."""
+    broker.serve(line(broker))
+    alone = MasterKey.from_secret(MASTER_KEY.share_with(frozenset({OWNERS[0]})))
+    broker.close()
+    with closing(Store(broker.path, master_key=alone, counter=broker.counter.seam)) as store:
+        model = find_model(store, FILE.key_id)
+        assert model is not None
+        assert find_key(store, model) is None
+        locked = store.locked(OWNERS[1])
+        assert [place for place, _ in locked] == [PARTS, "table-key"]
+        theirs = MASTER_KEY.owner_key(OWNERS[1])
+        opened: dict[tuple[str, str], bytes | None] = {
+            at: unlock_owned(raw, *at, owner_key=theirs) for at, raw in locked.items()
+        }
+        entry = AuditEntry(event="recovery", outcome="granted", rule="unlocked")
+        store.commit(opened, audit=[entry], now=NOW)  # as the desk does once the owner came
+        assert find_key(store, model) == MODEL_KEY.key
+
+
+def test_t7_what_is_withdrawn_while_an_owner_is_away_is_erased_all_the_same(
+    broker: ExportBroker,
+) -> None:
+    alone = MasterKey.from_secret(MASTER_KEY.share_with(frozenset({OWNERS[0]})))
+    broker.close()
+    with closing(Store(broker.path, master_key=alone, counter=broker.counter.seam)) as store:
+        changes, taken = narrow_models(store, toy_jobs.policy(A, revoked=True))
+        assert [each.rule for each in taken] == ["ended"]
+        entry = AuditEntry(event="provision", outcome="granted", rule="revoked")
+        store.commit(changes, audit=[entry], now=NOW)
+        assert [place for place, _ in store.locked(OWNERS[1])] == ["table-key"]
+
+
+def test_a_job_over_tables_of_one_owner_has_its_key_whole(broker: ExportBroker) -> None:
+    model = find_model(broker.store, FILE.key_id)
+    assert model is not None
+    key = Secret(b"x" * 32)
+    mine = JointModel(
+        file=msgspec.structs.replace(FILE, key_id=BrokerKey(key).key_id.hex()),
+        measurements=model.measurements,
+        tables=model.tables[:1],
+        job=model.job,
+        export=model.export,
+    )
+    changes = keep_model(broker.store, mine, key, most=2, now=NOW)
+    assert [value for (place, _), value in changes.items() if place == PARTS] == [key.reveal()]
