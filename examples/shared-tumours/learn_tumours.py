@@ -4,27 +4,30 @@ Every step is a command that an owner or the operator would type; here one proce
 SIMULATED: no hardware protects anything on this machine, and all keys lie on it.
 """
 
-import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import mean
+from typing import Any
 
+import numpy as np
 import plans
-from clear_models import accuracy, trained
-from tumour_tables import TABLES, Tumours, load_tumours
+from clear_models import compare
+from tumour_tables import TABLES, load_tumours
 
+import wardian
+from wardian.cli.mesh.files import read_manifest
 from wardian.cli.state import StateDir
+from wardian.cli.up.owner import write_client_policy
 from wardian.errors import JobFailed
 from wardian.tee.launch.simulation import open_platform
 
 OWNERS = tuple(TABLES)
 WARDIAN = (sys.executable, "-m", "wardian.cli")
 PATIENCE_S = 60.0
-SHUFFLES = 20
 
 
 class Play:
@@ -34,7 +37,9 @@ class Play:
         self.place, self.state = place, place / "mesh"
         self.tumours = load_tumours()
         self.keys: dict[str, tuple[str, str]] = {}
-        self.measurement = self.root = ""
+        self.measured: dict[str, str] = {}
+        self.root = ""
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def wardian(self, *words: object, said: bool = True) -> str:
         """Run a command and return what it prints."""
@@ -57,7 +62,7 @@ class Play:
         return path
 
     def make_mesh(self) -> None:
-        """Owners make keys, and agree on code: a broker's and a job's."""
+        """Owners make keys, and agree on code: of a broker, a job, and who serves what it made."""
         step("Every owner makes its keys; all sign which code the mesh runs")
         for owner in OWNERS:
             public = self.wardian("owner", "keygen", "--out", self.file(f"{owner}.key"))
@@ -66,10 +71,10 @@ class Play:
         state = StateDir.open(self.state)
         agreed = plans.agreed({owner: key for owner, (key, _) in self.keys.items()})
         state.agreed.write_text(agreed)
-        for role in ("broker", "job"):
+        for role in ("broker", "job", "frontend", "worker"):
             built = self.wardian("enclave", "build", role, "--deployment", state.agreed,
                                  "-o", state.enclave, "--json")  # fmt: skip
-            self.measurement = json.loads(built)["simulated_mr_enclave"]
+            self.measured[role] = json.loads(built)["simulated_mr_enclave"]
         values = self.file("reference-values.toml")
         manifests = sorted(state.enclave.glob("*.manifest"))
         self.wardian("enclave", "measure", *manifests, "-o", values, said=False)
@@ -79,14 +84,6 @@ class Play:
         for owner in OWNERS:
             self.wardian("mesh", "sign", state.manifest, "--agreed", state.agreed,
                          "--key", self.file(f"{owner}.key"))  # fmt: skip
-
-    def await_broker(self) -> None:
-        """Wait until the operator's broker listens."""
-        late = time.monotonic() + PATIENCE_S
-        while not StateDir(self.state).broker_address.exists():
-            if time.monotonic() > late:
-                raise JobFailed(f"the broker does not listen; see {self.file('broker.log')}")
-            time.sleep(0.1)
 
     def give_tables(self) -> None:
         """Every owner seals its table, signs a policy, and gives both to the attested broker."""
@@ -101,8 +98,9 @@ class Play:
                                              self.file(f"{name}.key"), "--json"))  # fmt: skip
             clear.unlink()
             draft = plans.policy(owner, tumours=self.tumours, parties=self.parties,
-                                 pin=sealed["pin"], measurement=self.measurement,
-                                 root=self.root, names=OWNERS)  # fmt: skip
+                                 pin=sealed["pin"], measurement=self.measured["job"],
+                                 worker=self.measured["worker"], root=self.root,
+                                 names=OWNERS)  # fmt: skip
             signed = self.file(f"{name}.policy")
             self.wardian("policy", "sign", self.file(f"{name}.toml", draft), "--key", key,
                          "-o", signed, said=False)  # fmt: skip
@@ -117,7 +115,8 @@ class Play:
     def run_job(self) -> dict[str, bytes]:
         """One plans a job; the operator runs it; two approve; each opens what is its own."""
         step("A job is planned; the operator submits it; it is held until two approve")
-        text = plans.job(tumours=self.tumours, parties=self.parties, names=OWNERS)
+        text = plans.job(tumours=self.tumours, parties=self.parties,
+                         worker=self.measured["worker"], names=OWNERS)  # fmt: skip
         plan, job = self.file("job.toml", text), self.place / "job"
         policies = [f"--policy={self.file(f'{TABLES[owner]}.policy')}" for owner in OWNERS]
         self.wardian("job", "plan", plan, *policies)
@@ -140,6 +139,66 @@ class Play:
             found[output] = out.read_bytes()
         return found
 
+    def serve(self) -> None:
+        """One owner writes the line of the model that the job made; all sign; workers serve it."""
+        step("The model goes straight to be served: its key never left the broker and the job")
+        state, out = StateDir(self.state), self.place / "job" / "out"
+        sealed = out / "model.serving.sealed"
+        line, newer = self.file("model.line"), self.file("manifest-2.json")
+        owner = self.file(f"{OWNERS[0]}.key")
+        self.wardian("owner", "model", sealed, "--export", out / "exported.json", "--agreed",
+                     state.agreed, "--key", owner, "--measurement", self.measured["worker"],
+                     "-o", line)  # fmt: skip
+        self.wardian("mesh", "new", "--agreed", state.agreed, "--previous", state.manifest,
+                     "--line", line, "-o", newer)  # fmt: skip
+        for name in OWNERS:
+            self.wardian("mesh", "sign", newer, "--agreed", state.agreed, "--previous",
+                         state.manifest, "--key", self.file(f"{name}.key"), said=False)  # fmt: skip
+        self.wardian("mesh", "propose", newer, "--state", self.state, "--key", owner)
+        shutil.copy(newer, state.manifest)
+        shutil.copy(sealed, state.sealed_model(plans.MODEL, 1))
+        ready = self.start("frontend", "--port", "0", until="frontend.ready")
+        self.start("worker", "--model", plans.MODEL, until="worker.ready")
+        signed, _ = read_manifest(state.manifest)
+        write_client_policy(
+            state.client_policy,
+            signed=signed,
+            frontend=bytes.fromhex(self.measured["frontend"]),
+            simulation_root_sha256=bytes.fromhex(self.root),
+        )
+        tried = self.tumours.tried
+        values = self.tumours.values_of(tried, self.tumours.features()).astype(np.float32)
+        url = f"https://{ready['address']}:{ready['port']}"
+        with wardian.connect(url, policy=state.client_policy) as client:
+            answer = client.infer(plans.MODEL, {"input": values})
+        right = (np.ravel(answer["label"]) == self.tumours.labels[tried]).mean()
+        print(f"  {len(tried)} tumours asked over HTTPS, after evidence: {right:.4f} right")
+
+    def start(self, *words: str, until: str) -> dict[str, Any]:
+        """Start a process of the mesh and return what it announces as the event `until`."""
+        log = self.file(f"{words[0]}.log")
+        command = [*WARDIAN, *words, "--state", str(self.state)]
+        print(f"  $ wardian {' '.join(words)} &")
+        with log.open("wb") as output:
+            self.processes.append(
+                subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            )
+        late = time.monotonic() + PATIENCE_S
+        while time.monotonic() < late:
+            for line in log.read_text().splitlines():
+                told: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
+                if told.get("event") == until:
+                    return told
+            time.sleep(0.1)
+        raise JobFailed(f"{words[0]} is not there after {PATIENCE_S:.0f} s; see {log}")
+
+    def stop(self) -> None:
+        """End every process that was started."""
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
     def until(self, job: Path, state: str) -> None:
         """Wait until the job is in `state`."""
         late = time.monotonic() + PATIENCE_S
@@ -156,33 +215,6 @@ def step(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def compare(tumours: Tumours, model: bytes) -> None:
-    """Try the joint model and that of the pooled clear table; and who is how good on the whole."""
-    step(f"On {len(tumours.tried)} tumours that nobody had")
-    pooled = trained(tumours, tumours.joint, tumours.names)
-    print(f"  pooled, in the clear {accuracy(tumours, pooled, tumours.names):.4f}")
-    print(f"  joint, sealed        {accuracy(tumours, model, tumours.names):.4f}")
-    if hashlib.sha256(model).digest() != hashlib.sha256(pooled).digest():
-        raise JobFailed("the joint model is not the one of the pooled table")
-    print("  the two are the same, byte by byte")
-    step(
-        f"Owners alone and together, on {SHUFFLES} other ways to deal the tumours out, in the clear"
-    )
-    others = [load_tumours(shuffle=1 + number) for number in range(SHUFFLES)]
-    for owner in OWNERS:
-        print(f"  {owner:10} alone {mean(alone(each, owner) for each in others):.4f}")
-    together = (
-        accuracy(each, trained(each, each.joint, each.names), each.names) for each in others
-    )
-    print(f"  together         {mean(together):.4f}")
-
-
-def alone(tumours: Tumours, owner: str) -> float:
-    """Return how good the model is that `owner` learns from its own table."""
-    columns = tumours.columns[owner]
-    return accuracy(tumours, trained(tumours, tumours.rows(owner), columns), columns)
-
-
 def main() -> None:
     """Play all of it in a directory of its own, or in the one that is named."""
     began = time.monotonic()
@@ -191,17 +223,13 @@ def main() -> None:
         place.mkdir(mode=0o700, exist_ok=True)
         play = Play(place)
         play.make_mesh()
-        broker = subprocess.Popen(
-            [*WARDIAN, "broker", "--state", str(play.state)],
-            stdout=(place / "broker.log").open("wb"), stderr=subprocess.STDOUT,
-        )  # fmt: skip
         try:
-            play.await_broker()
+            play.start("broker", until="broker.listening")
             play.give_tables()
             found = play.run_job()
+            play.serve()
         finally:
-            broker.terminate()
-            broker.wait()
+            play.stop()
         print(found["metrics"].decode())
         compare(play.tumours, found["model"])
     print(f"\n{time.monotonic() - began:.0f} s. SIMULATED: the enclaves were processes.")

@@ -6,7 +6,9 @@ from tumour_tables import IDENTIFIER, LABEL, TABLES, Tumours
 
 from wardian.broker.jobs.trainers import Scalar
 
-MESH, MODEL = "tumours", "tumours"
+MESH, JOB = "tumours", "diagnosis-1"
+MODEL = f"{JOB}.model"
+"""What the model that is served is called."""
 GROUPS = {"clinic": "region", "laboratory": "region"}
 """Whose rows are joined by identifier before they are stacked with others'."""
 PARAMETERS: Mapping[str, Scalar] = {"l2": 1.0, "largest": 1.0, "max_iterations": 1000}
@@ -21,7 +23,7 @@ def agreed(owners: Mapping[str, str]) -> str:
 name = "{MESH}"
 owners = [{keys}]
 threshold = {len(owners)}
-[models.{MODEL}]
+[models."{MODEL}"]
 """
 
 
@@ -32,6 +34,7 @@ def policy(
     parties: str,
     pin: str,
     measurement: str,
+    worker: str,
     root: str,
     names: Sequence[str],
 ) -> str:
@@ -66,6 +69,7 @@ max_iterations = {{ max = 1000 }}
 [allow.output]
 model = {listed(names)}
 metrics = {listed(names)}
+serving = ["{worker}"]
 smallest_join = 100
 smallest_cohort = 10
 without_noise = "risk accepted"
@@ -73,7 +77,7 @@ approvals = {{ needed = 2, of = {listed(names)} }}
 """
 
 
-def job(*, tumours: Tumours, parties: str, names: Sequence[str]) -> str:
+def job(*, tumours: Tumours, parties: str, worker: str, names: Sequence[str]) -> str:
     """Return the plan: the clinic's and the laboratory's rows joined, the hospital's below them."""
     inputs = []
     for owner in names:
@@ -90,7 +94,7 @@ def job(*, tumours: Tumours, parties: str, names: Sequence[str]) -> str:
         inputs.append("\n".join(lines))
     return f"""\
 mesh = "{MESH}"
-name = "diagnosis-1"
+name = "{JOB}"
 purpose = "diagnosis"
 {parties}
 {chr(10).join(inputs)}
@@ -105,6 +109,7 @@ parameters = {{ l2 = {PARAMETERS["l2"]}, max_iterations = {PARAMETERS["max_itera
 [outputs]
 model = {listed(names)}
 metrics = {listed(names)}
+serving = ["{worker}"]
 """
 
 

@@ -39,6 +39,10 @@ class Tumours:
             "hospital": self.names,
         }
 
+    def features(self) -> tuple[str, ...]:
+        """Return the columns in the order of the joint model: of stacked rows, by name."""
+        return tuple(sorted(self.names))
+
     def rows(self, owner: str) -> NDArray[np.intp]:
         """Return which tumours `owner` has."""
         return np.arange(len(self.labels))[HELD[owner]]

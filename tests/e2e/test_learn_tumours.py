@@ -19,6 +19,7 @@ def test_three_owners_learn_one_model(tmp_path: Path) -> None:
     assert "the two are the same, byte by byte" in done.stdout
     assert "SIMULATED, as the owners' manifest lists" in done.stdout
     assert "approvals   0 of 2 (nobody)" in done.stdout
+    assert "142 tumours asked over HTTPS, after evidence" in done.stdout
     page = (tmp_path / "play" / "report.html").read_text()
     assert "laboratory" in page
     assert "<script" not in page

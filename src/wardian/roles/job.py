@@ -7,14 +7,16 @@ of the debit that it had; after that it goes on from what it sealed, and asks fo
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from wardian._internal import settings
 from wardian._internal.agreed import Agreed
 from wardian._internal.clock import unix_time
 from wardian.attestation.quotes.quote import parse_quote
+from wardian.broker.exports.client import tell_export
+from wardian.broker.exports.exported import Exported
 from wardian.broker.jobs.plan import load_plan
 from wardian.broker.tables.client import obtain_tables
 from wardian.broker.tables.granted import GrantedTables
@@ -25,6 +27,7 @@ from wardian.learning.shared.keeping import JobKeeper
 from wardian.learning.shared.outbox import Outbox, report_evidence_data
 from wardian.learning.shared.running import Finished, run_job
 from wardian.learning.shared.tables import SealedTable
+from wardian.learning.shared.telling import export_statement
 from wardian.learning.shared.trial import try_job
 from wardian.roles import start
 from wardian.roles.asking import Addresses, patiently
@@ -35,6 +38,7 @@ from wardian.tee.backend import Enclave
 ROLE: Final = "job"
 POLL_S: Final = 0.5
 """How often it looks for approvals."""
+T = TypeVar("T")
 MOST_APPROVALS: Final = 1024
 """Files that it looks at; parties are 64 at most."""
 
@@ -73,7 +77,7 @@ class _Job:
         """Do all of it.
 
         Raises:
-            AdmissionRefused: an owner refuses the job.
+            AdmissionRefused: an owner refuses the job, or what comes out of it.
             PolicyDenied: the join or a cohort is too small.
             WardianError: see `run_job` and `obtain_tables`.
         """
@@ -81,10 +85,10 @@ class _Job:
         if held is None:
             held = self._trained()
             self._keeper.keep(held[0], serving=held[1])
-        finished, _ = held
+        finished, serving = held
         self._outbox.show_report(finished, attest=self._enclave.evidence)
         approved = self._approved(finished)
-        self._outbox.give(finished, approved)
+        self._outbox.give(finished, approved, told=self._told(finished, approved, serving))
         self._enclave.announce("job.exported", export=finished.held.digest.hex())
 
     def _trained(self) -> tuple[Finished, Secret | None]:
@@ -112,9 +116,8 @@ class _Job:
     def _granted(self) -> GrantedTables:
         """Return the tables' keys, once a broker is there and has a manifest."""
         again = self._keeper.job_id()
-
-        def ask(address: Address) -> Awaitable[GrantedTables]:
-            return obtain_tables(
+        return self._asked(
+            lambda address: obtain_tables(
                 address,
                 self._plan,
                 agreed=self._agreed,
@@ -123,11 +126,33 @@ class _Job:
                 now=unix_time,
                 again=again,
             )
+        )
 
-        async def granted() -> GrantedTables:
+    def _told(
+        self, finished: Finished, approved: frozenset[str], serving: Secret | None
+    ) -> Exported:
+        """Return that the broker has written down what leaves; before that nothing does."""
+        statement = export_statement(finished, approved, serving=serving)
+        return self._asked(
+            lambda address: tell_export(
+                address,
+                self._plan,
+                statement,
+                key=serving,
+                agreed=self._agreed,
+                attest=self._enclave.evidence,
+                tee=self._enclave.name,
+                now=unix_time,
+            )
+        )
+
+    def _asked(self, ask: Callable[[Address], Awaitable[T]]) -> T:
+        """Return what a broker answers, once one is there."""
+
+        async def answer() -> T:
             return await patiently(lambda: self._addresses.first(ask))
 
-        return asyncio.run(granted())
+        return asyncio.run(answer())
 
     def _tables(self, granted: GrantedTables) -> list[SealedTable]:
         """Return where each table of the plan lies, as the host says, with its key and pin."""

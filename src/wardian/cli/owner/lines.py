@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+from wardian._internal import wire
 from wardian._internal.agreed import Agreed
-from wardian._internal.settings import load
+from wardian._internal.settings import load, read
 from wardian.broker.mesh.lines import ModelLine, ReleaseTerms, SecretLine, sign_line
 from wardian.cli.files import path_option, read_secret
 from wardian.cli.owner.files import well_formed, write_line_file
@@ -81,14 +82,27 @@ def line_options(command: F) -> F:
 @click.option("--pin", help="The pin, or the file that holds it; default: SEALED.pin.")
 @click.option("--broker-key", type=existing, help="The key that opens SEALED; only its id is used.")
 @click.option("--key-id", metavar="HEX", help="Instead: the key's id.")
+@click.option("--export", type=existing, help="Instead: exported.json of the job that made SEALED.")
 @line_options
 def model(
-    *, sealed: Path, pin: str | None, broker_key: Path | None, key_id: str | None, **line: Any
+    *,
+    sealed: Path,
+    pin: str | None,
+    broker_key: Path | None,
+    key_id: str | None,
+    export: Path | None,
+    **line: Any,
 ) -> ModelLine:
     """Say who may open the sealed model SEALED, and sign it.
 
-    Name, version, media type and length are those in the file's header, which the pin names.
+    Name, version, media type and length are those in the file's header, which the pin names. A
+    model that a job made to be served has its key at the broker alone: --export names its pin and
+    the key's id.
     """
+    if export is not None:
+        if pin or key_id:
+            raise ConfigError("--export names pin and key id: leave --pin and --key-id out")
+        pin, key_id = _of_export(export)
     named = _read_pin(sealed, pin)
     header = _read_header(sealed, named)
     if (broker_key is None) is (key_id is None):
@@ -132,6 +146,16 @@ def _of_roles(roles: tuple[str, ...], reference_values: Path | None) -> tuple[st
     if unknown := [role for role in roles if role not in known]:
         raise ConfigError(f"{reference_values}: has no role {', '.join(unknown)}")
     return tuple(value for role in roles for value in known[role])
+
+
+def _of_export(path: Path) -> tuple[str, str]:
+    """Return pin and key id of the model that a job gave to be served."""
+    from wardian.learning.shared.outbox import ExportRecord  # noqa: PLC0415
+
+    served = wire.decode(read(path), ExportRecord, what=str(path)).statement.served
+    if served is None:
+        raise ConfigError(f"{path}: the job gave no model to be served")
+    return served.pin, served.key_id
 
 
 def _read_pin(sealed: Path, pin: str | None) -> Pin:

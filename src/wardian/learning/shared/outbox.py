@@ -13,7 +13,10 @@ from typing import Any, Final, Literal
 from wardian._internal import wire
 from wardian._internal.files import replace_file, sync_directory
 from wardian.attestation.evidence import Evidence, Purpose, bind
+from wardian.broker.exports.exported import Exported
+from wardian.broker.exports.statement import ExportStatement
 from wardian.broker.jobs.plan import JobPlan, plan_digest
+from wardian.broker.transparency.cosigning import WitnessedHead
 from wardian.errors import SealError
 from wardian.learning.shared.report import as_html, as_json
 from wardian.learning.shared.running import Finished
@@ -21,10 +24,19 @@ from wardian.learning.shared.running import Finished
 STATUS: Final = "status.json"
 REPORT: Final = "report.json"
 REPORT_PAGE: Final = "report.html"
+EXPORTED: Final = "exported.json"
 EVIDENCE: Final = "report.evidence"
 FORMAT: Final = "wardian job status v1"
 State = Literal["asking", "running", "held", "exported"]
 _USE: Final = b"report"
+
+
+class ExportRecord(wire.Message, frozen=True, tag_field="format", tag="wardian job export v1"):
+    """What the broker has written down of what came out, for owners."""
+
+    statement: ExportStatement
+    log: WitnessedHead
+    """The audit log with the export's own lines."""
 
 
 def report_evidence_data(report: bytes) -> bytes:
@@ -100,8 +112,16 @@ class Outbox:
         self._write(EVIDENCE, wire.encode(attest(report_evidence_data(raw))))
         self._write(REPORT_PAGE, as_html(finished.report))
 
-    def give(self, finished: Finished, approved: frozenset[str]) -> None:
-        """Write every sealed output, once `approved` are enough; see `HeldOutputs.release`."""
+    def give(self, finished: Finished, approved: frozenset[str], *, told: Exported) -> None:
+        """Write every sealed output, once `approved` are enough; see `HeldOutputs.release`.
+
+        Args:
+            finished: a job that ran.
+            approved: who approved what came out: public keys in hex.
+            told: that the broker knows of it.
+        """
+        record = ExportRecord(statement=told.statement, log=told.witnessed)
+        self._write(EXPORTED, wire.encode(record) + b"\n")
         for name, content in finished.held.release(approved).items():
             self._write(name, content)
         self.say("exported", finished=finished, approved=approved)
