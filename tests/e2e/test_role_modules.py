@@ -58,6 +58,10 @@ NOT_LOADED = {
 }
 
 
+ELSEWHERE = {"zoo", "job"}
+"""Roles of which `test_zoo_redis_on_mesh.py` and `test_learn_tumours.py` find out the same."""
+
+
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     mesh = RunningMesh(state=tmp_path_factory.mktemp("roles") / "state").start()
@@ -90,7 +94,7 @@ def packages_above(modules: set[str]) -> set[str]:
     return above
 
 
-@pytest.mark.parametrize("role", sorted(ROLES.keys() - {"zoo"}))  # see test_zoo_redis_on_mesh.py
+@pytest.mark.parametrize("role", sorted(ROLES.keys() - ELSEWHERE))
 def test_a_role_loads_what_the_table_says(loaded: dict[str, set[str]], role: str) -> None:
     named = set(ROLES[role].modules)
     expected = (named | packages_above(named - NOT_LOADED)) - NOT_LOADED

@@ -129,7 +129,7 @@ _EVERY_PROCESS = (
 )
 _AGREED = _within("_internal", "agreed", "steps", "zoo_redis")
 """What a mesh, or a keeper, agrees to; a consortium has settings of its own."""
-_OF_MESH = (
+_VERIFYING = (
     *_EVERY_PROCESS,
     *_AGREED,
     *_within("attestation", "claims", "verifier"),
@@ -139,16 +139,21 @@ _OF_MESH = (
     *_within("attestation.quotes", "quote", "sgx", "tdx"),
     "wardian.attestation.results.result",
     *_within("attestation.verification", "dcap", "issuers", "refusal", "statements"),
-    *_within("broker", "certificate_form", "certificates", "lease"),
-    *_within("broker.infrastructure", "certificates", "grant"),
+    *_within("broker", "certificate_form", "certificates"),
     *_within("broker.mesh", "appraisal", "fields", "lines", "manifest", "trust", "verify"),
-    *_within("broker.release", "in_force", "protocol", "request_keys"),
     *_within("broker.session", "asking", "form", "shown", "turns"),
     *_within("broker.state", "audit", "merkle"),
     *_within("broker.transparency", "cosigning", "following", "heads", "proofs"),
     *_within("crypto", "aead_stream", "recipients", "sealed_header"),
 )
 """What verifies evidence against a mesh's manifest: all but a keeper, which knows no mesh."""
+_OF_MESH = (
+    *_VERIFYING,
+    "wardian.broker.lease",
+    *_within("broker.infrastructure", "certificates", "grant"),
+    *_within("broker.release", "in_force", "protocol", "request_keys"),
+)
+"""What is given keys of models, or gives them."""
 _ADMITTED = (
     *_OF_MESH,
     *_within("broker.release", "admission", "client", "workload_session"),
@@ -326,7 +331,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
         "job": RoleSpec(
             entry="wardian.roles.job",
             modules=(
-                *_OF_MESH,
+                *_VERIFYING,
                 "wardian._internal.files",
                 *_within("attestation.appraisal", "bit_mask", "policy_file", "policy_keys"),
                 *_within("attestation.appraisal", "policy_kinds", "rules_hardware", "rules_sgx"),
