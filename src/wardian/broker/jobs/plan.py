@@ -155,7 +155,7 @@ class JobPlan(Settings, frozen=True, kw_only=True):
             raise ValueError("the join `stack` needs the same columns and label of every input")
         labels = sum(each.label is not None for each in self.inputs)
         wanted = len(self.inputs) if kind == "stack" else 1
-        if labels != (wanted if TRAINERS[self.train.algorithm].learns else 0):
+        if labels != (wanted if TRAINERS[self.train.algorithm].labelled else 0):
             raise ValueError("`label` goes with learning: of one input, or of all that are stacked")
 
     def _refuse_wrong_groups(self) -> None:

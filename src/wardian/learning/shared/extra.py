@@ -1,4 +1,7 @@
-"""Libraries of the extra `shared`, imported where they are used and nowhere else."""
+"""Libraries that jobs train and read with, imported where they are used and nowhere else.
+
+PyTorch is in no extra: how it is built for which machine is for those who set up jobs to choose.
+"""
 
 import importlib
 from typing import Any
@@ -7,7 +10,7 @@ from wardian.errors import ConfigError
 
 
 def extra(module: str) -> Any:
-    """Return `module` of pyarrow, duckdb or scikit-learn.
+    """Return `module` of pyarrow, duckdb, scikit-learn, xgboost or torch.
 
     Raises:
         ConfigError: it is not installed.
@@ -16,4 +19,5 @@ def extra(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as err:
         library = module.partition(".")[0]
-        raise ConfigError(f"{library} is not installed: pip install 'wardian[shared]'") from err
+        wanted = library if library == "torch" else "'wardian[shared]'"
+        raise ConfigError(f"{library} is not installed: pip install {wanted}") from err
