@@ -74,7 +74,7 @@ def _numbers(name: str, found: Any) -> NDArray[Any]:
         raise FormatError(f"column {name}: a number does not fit 64 bits") from err
     if np.isinf(values).any():
         raise FormatError(f"column {name}: a number is not finite")
-    return values.astype(np.float64)
+    return values.astype(np.float64, copy=False)
 
 
 def _texts(name: str, found: Any) -> NDArray[Any]:

@@ -78,27 +78,16 @@ def linear_regression(task: Task) -> Trained:
     if strength < 0:
         raise ConfigError("a parameter is out of its range: `l2` is 0 or more")
     survey = surveyed(task, classes=False)
-    ends = _ends(task)
-    halves = measured(task, survey, label=ends)
+    ends = survey.ends
+    if ends is None:
+        raise FormatError("no label")
+    halves = measured(task, survey, with_label=True)
     weight, bias = _ridge(halves.whole, strength)
     model = regressor([(weight[:, None], np.array([ends[0] + bias - survey.lowest @ weight]))])
     if halves.kept is None:
         return Trained(model=model)
     error = _error(task, survey, ends, _ridge(halves.kept, strength))
     return Trained(model=model, metrics=error)
-
-
-def _ends(task: Task) -> tuple[float, float]:
-    """Return the lowest and the highest label."""
-    low, high = np.inf, -np.inf
-    for batch in task.rows.batches():
-        if batch.label is None:
-            raise FormatError("no label")
-        low, high = min(low, float(batch.label.min())), max(high, float(batch.label.max()))
-    with np.errstate(over="ignore"):
-        if not np.isfinite(np.float64(high) - low):
-            raise FormatError("columns or label: not of numbers that this trainer takes")
-    return low, high
 
 
 def _ridge(moments: Moments, strength: float) -> tuple[NDArray[np.float64], float]:

@@ -32,12 +32,14 @@ class Survey:
     Attributes:
         rows: how many.
         lowest, highest: of each column, (columns,); 0 of one without any value.
+        ends: the lowest and the highest label; None without one.
         classes: sorted, (classes,), and `counts`, how many rows have each; empty without classes.
     """
 
     rows: int
     lowest: Floats
     highest: Floats
+    ends: tuple[float, float] | None
     classes: NDArray[np.int64]
     counts: NDArray[np.int64]
 
@@ -120,12 +122,16 @@ def surveyed(
     looked = tuple(task.rows.names if names is None else names)
     lowest, highest = np.full(len(looked), np.inf), np.full(len(looked), -np.inf)
     found: dict[int, int] = {}
+    ends: tuple[float, float] | None = None
     rows = 0
     for batch in task.rows.batches():
         rows += batch.rows
         for place, name in enumerate(looked):
             low, high = _extent(name, batch.columns[name], missing=missing)
             lowest[place], highest[place] = min(lowest[place], low), max(highest[place], high)
+        if batch.label is not None:
+            low, high = ends or (np.inf, -np.inf)
+            ends = min(low, float(batch.label.min())), max(high, float(batch.label.max()))
         if classes:
             _count(found, batch.label)
     task.terms.refuse_small_join(rows)
@@ -140,10 +146,12 @@ def surveyed(
             rows=rows,
             lowest=np.where(had, lowest, 0.0),
             highest=np.where(had, highest, 0.0),
+            ends=ends,
             classes=np.array(sorted(found), np.int64),
             counts=np.array([found[each] for each in sorted(found)], np.int64),
         )
-        if not np.isfinite(survey.highest - survey.lowest).all():
+        reach = np.append(survey.highest - survey.lowest, ends[1] - ends[0] if ends else 0.0)
+        if not np.isfinite(reach).all():
             raise FormatError("columns or label: not of numbers that this trainer takes")
     return survey
 
@@ -180,25 +188,25 @@ class Halves:
     kept: Moments | None
 
 
-def measured(task: Task, survey: Survey, *, label: tuple[float, float] | None = None) -> Halves:
+def measured(task: Task, survey: Survey, *, with_label: bool = False) -> Halves:
     """Return the moments of columns, by one pass.
 
     Args:
         task: the training.
         survey: of it.
-        label: the lowest and highest label, where it is a number that moments are wanted of.
+        with_label: whether moments of the label, a number, are wanted too.
 
     Raises:
         FormatError: numbers are so large that no moments are.
     """
-    exponents = survey.exponents
-    if label is not None:
-        exponents = np.append(exponents, exponents_of([label[1] - label[0]]))
+    exponents, (low, high) = survey.exponents, survey.ends or (0.0, 0.0)
+    if with_label:
+        exponents = np.append(exponents, exponents_of([high - low]))
     grids = np.concatenate([[0], exponents])
     sums = [Products(len(grids), len(grids)) for _ in range(2)]
     for block in blocks(task):
         ones, values = np.ones((1, block.rows)), survey.shifted(block.values)
-        rows = [ones, values, *([(block.label - label[0])[None, :]] if label is not None else [])]
+        rows = [ones, values, *([(block.label - low)[None, :]] if with_label else [])]
         parts = split(np.concatenate(rows), grids)
         tried = fifth(task, block.begin, block.rows, survey.rows)
         for chosen, found in ((~tried, sums[0]), (tried, sums[1])):
