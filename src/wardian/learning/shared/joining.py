@@ -5,7 +5,8 @@
     alone   one table, likewise in the order of its values
 
 So a model is the same to the last digit as one that was made of the same records in one table, in
-that order: `sorted_rows` is there for who compares.
+that order: `sorted_rows` is there for who compares. Stacked tables of which a trainer needs no more
+than passes are not joined here: see `rows`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
