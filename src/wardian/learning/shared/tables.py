@@ -137,5 +137,5 @@ class OpenedTable(io.RawIOBase):
         """Return the next `length` bytes, or as many as there are, as Arrow takes them at once."""
         left = max(0, self._reader.header.total_bytes - self._at)
         found = np.empty(min(length, left), np.uint8)  # not cleared first: it is filled
-        self.readinto(memoryview(found))
+        self.readinto(found.data)
         return extra("pyarrow").py_buffer(found)
