@@ -3,13 +3,16 @@
     coordinates  a constant, and the columns at mean 0 and deviation 1
     a pass       loss, gradient, and curvature at given weights: sums over rows, nothing else
     a step       that of Newton; one that made the loss larger is halved until it does not
-    wide models  have the bound of Boehning for curvature, which needs no pass of its own
+    wide models  are not curved that way: they begin with the bound of Boehning, which needs no
+                 pass of its own, and learn their curvature from the gradients they met (L-BFGS)
 
 Of two classes one output says the log odds of the second, of more each has one.
 
-Source: Boehning, "Multinomial logistic regression algorithm" (1992), for the bound.
+Sources: Boehning, "Multinomial logistic regression algorithm" (1992); Nocedal and Wright,
+"Numerical Optimization", algorithm 7.4.
 """
 
+from collections import deque
 from typing import Final
 
 import numpy as np
@@ -23,15 +26,30 @@ from wardian.learning.shared.trainers.trained import Task
 TOLERANCE: Final = 1e-8
 """Of the gradient of the mean loss: below it nothing is left to do."""
 MOST_CURVED: Final = 1024
-"""Weights of which the curvature is summed up; with more it is bounded."""
+"""Weights, and"""
+MOST_OUTPUTS: Final = 16
+"""outputs, of which the curvature is summed up."""
+_REMEMBERED: Final = 10
 _CURVED_PARTS: Final = 2
 _SMALLEST_STEP: Final = 1e-12
+_ROUNDING: Final = 1e-12
+"""Of the loss: what is larger by less is not larger."""
 
 
 class Logistic:
     """One logistic regression over the rows of a task, or four fifths of them."""
 
-    __slots__ = ("_bound", "_grids", "_kept", "_l2", "_moments", "_outputs", "_survey", "_task")
+    __slots__ = (
+        "_bound",
+        "_grids",
+        "_kept",
+        "_l2",
+        "_met",
+        "_moments",
+        "_outputs",
+        "_survey",
+        "_task",
+    )
 
     def __init__(
         self, task: Task, survey: Survey, moments: Moments, *, l2: float, kept: bool
@@ -55,6 +73,7 @@ class Logistic:
         bound = np.zeros((len(alike) + 1, len(alike) + 1))
         bound[0, 0], bound[1:, 1:] = 1.0, alike
         self._bound = bound * moments.rows * (0.25 if self._outputs == 1 else 0.5)
+        self._met: deque[tuple[Floats, Floats]] = deque(maxlen=_REMEMBERED)
 
     @property
     def start(self) -> Floats:
@@ -63,18 +82,23 @@ class Logistic:
 
     def descended(self, weights: Floats, *, steps: int) -> tuple[Floats, int]:
         """Return the weights after at most so many steps, and how many there were."""
-        best, least, taken = weights, np.inf, 0
+        best, least, before, taken = weights, np.inf, None, 0
         for taken in range(1, steps + 1):
             loss, gradient, curvature = self._pass(weights)
-            if loss > least:
+            if loss > least + _ROUNDING * abs(least):
                 weights = (weights + best) / 2
                 if np.abs(weights - best).max() <= _SMALLEST_STEP:
                     return best, taken
                 continue
-            best, least = weights, loss
+            if before is not None:
+                self._met.append((weights - best, gradient - before))
+            best, least, before = weights, loss, gradient
             if np.abs(gradient).max() <= TOLERANCE * self._moments.rows:
                 return best, taken
-            weights = best - self._step(gradient, curvature)
+            step = self._step(gradient, curvature)
+            if np.abs(step).max() <= _SMALLEST_STEP:
+                return best, taken
+            weights = best - step
         return weights, taken
 
     def tried(self, weights: Floats) -> tuple[int, int]:
@@ -103,7 +127,8 @@ class Logistic:
         grids = np.append(exponents_of([furthest]), np.zeros(outputs, np.int64))
         sums = Products(outputs + 1, width)
         pairs = [(one, other) for one in range(outputs) for other in range(one + 1)]
-        curved = {pair: Products(width, width) for pair in pairs if outputs * width <= MOST_CURVED}
+        narrow = outputs * width <= MOST_CURVED and outputs <= MOST_OUTPUTS
+        curved = {pair: Products(width, width) for pair in pairs} if narrow else {}
         for block in blocks(self._task):
             some = block
             if self._kept:
@@ -142,11 +167,21 @@ class Logistic:
         return np.append(0.0, np.full(width - 1, self._l2))
 
     def _step(self, gradient: Floats, curvature: Floats | None) -> Floats:
-        if curvature is None:
-            bound = self._bound + np.diag(self._shrinking(len(self._grids)))
-            return gradient @ np.linalg.pinv(bound, rcond=1e-12, hermitian=True)
-        inverse = np.linalg.pinv(curvature, rcond=1e-12, hermitian=True)
-        return (inverse @ gradient.ravel()).reshape(gradient.shape)
+        if curvature is not None:
+            inverse = np.linalg.pinv(curvature, rcond=1e-12, hermitian=True)
+            return (inverse @ gradient.ravel()).reshape(gradient.shape)
+        bound = self._bound + np.diag(self._shrinking(len(self._grids)))
+        found, shares = gradient, []
+        met = [each for each in self._met if (each[0] * each[1]).sum() > 0]
+        for moved, turned in reversed(met):
+            share = (moved * found).sum() / (moved * turned).sum()
+            shares.append(share)
+            found = found - share * turned
+        found = found @ np.linalg.pinv(bound, rcond=1e-12, hermitian=True)
+        for (moved, turned), share in zip(met, reversed(shares), strict=True):
+            back = (turned * found).sum() / (moved * turned).sum()
+            found = found + (share - back) * moved
+        return found
 
 
 def _chances(scores: Floats, places: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
