@@ -301,7 +301,10 @@ def child(folder: Path, kind: str, what: str) -> None:
 def measure(folder: Path, kind: str, what: str) -> dict[str, float]:
     """Return what a process of its own measures."""
     command = [sys.executable, __file__, "--folder", str(folder), "--child", kind, what]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # as in a job, which is measured
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **one}
+    )
     if done.returncode:
         sys.exit(done.stderr)
     found: dict[str, float] = json.loads(done.stdout)
