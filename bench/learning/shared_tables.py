@@ -325,7 +325,8 @@ def compared(folder: Path, what: str, rounds: int, kinds: tuple[str, ...]) -> di
         name: medians["sealed"][name] / max(1e-9, medians["clear"][name])
         for name in medians["clear"]
     }
-    return {"what": what, **medians, "times": times}
+    least = {kind: min(each["seconds"] for each in found) for kind, found in measured.items()}
+    return {"what": what, **medians, "times": times, "least_s": least}
 
 
 def main() -> None:

@@ -133,9 +133,14 @@ class OpenedTable(io.RawIOBase):
         self._at += found
         return found
 
-    def read_buffer(self, length: int) -> Any:
-        """Return the next `length` bytes, or as many as there are, as Arrow takes them at once."""
+    @override
+    def read(self, size: int = -1, /) -> Any:
+        """Return the next `size` bytes, or as many as there are, in memory that nobody cleared."""
         left = max(0, self._reader.header.total_bytes - self._at)
-        found = np.empty(min(length, left), np.uint8)  # not cleared first: it is filled
+        found = np.empty(left if size < 0 else min(size, left), np.uint8)
         self.readinto(found.data)
-        return extra("pyarrow").py_buffer(found)
+        return found.data
+
+    def read_buffer(self, length: int) -> Any:
+        """Return the next `length` bytes, or as many as there are, as Arrow keeps them."""
+        return extra("pyarrow").py_buffer(self.read(length))
