@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run learn test check fix bench bench-engines bench-learning bench-peers bench-zoo capacity compare mlperf soak docs flink fuzz lock ray dp mlflow mpc he trace measure size spark clean
+.PHONY: help run learn test check fix bench bench-engines bench-learning bench-shared bench-peers bench-zoo capacity compare mlperf soak docs flink fuzz lock ray dp mlflow mpc he trace measure size spark clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench              requests a second, latency and CPU: sealed, clear, FastAPI"
 	@echo "make bench-engines      the same mesh on the local engine, Flink and Ray"
 	@echo "make bench-learning     rounds, masks, set intersection, vertical models, memory: what they cost"
+	@echo "make bench-shared       a job over sealed tables beside the same training in the clear"
 	@echo "make bench-peers        the same beside MLServer, KServe, LitServe, BentoML and PyTriton"
 	@echo "make bench-zoo          the Redis dialect of Cluster Serving, with its own client"
 	@echo "make compare            clear text, TEE, MPC and HE: time, bytes, errors of the same networks"
@@ -67,6 +68,10 @@ bench-learning: $(VENV)/dev.installed
 	$(BIN)/python bench/learning/vertical.py
 	$(BIN)/python bench/learning/columns.py
 	$(BIN)/python bench/learning/large.py
+
+# 10 million rows of three owners: 6 GB of disk in a scratch directory (--folder), half an hour.
+bench-shared: $(VENV)/engines/shared.installed
+	$(VENV)/engines/shared/bin/python bench/learning/shared_tables.py $(ARGS)
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python bench/serving.py $(ARGS)

@@ -35,7 +35,7 @@ def trained(tumours: Tumours, rows: NDArray[np.intp], columns: Sequence[str]) ->
         rows=len(rows),
     )
     task = Task(
-        joined=joined, parameters=PARAMETERS, terms=_NOBODY_ASKS, privacy=None, noise=None,
+        rows=joined, parameters=PARAMETERS, terms=_NOBODY_ASKS, privacy=None, noise=None,
         seed=0, measured=False,
     )  # fmt: skip
     model = FUNCTIONS["logistic-regression"](task).model

@@ -150,7 +150,7 @@ class SealedReader:
     file cut short or grown is refused before the first read.
     """
 
-    __slots__ = ("_cipher", "_header", "_sealed", "_source")
+    __slots__ = ("_chunk", "_cipher", "_header", "_held", "_sealed", "_source")
 
     def __init__(
         self,
@@ -175,6 +175,8 @@ class SealedReader:
         self._header = header
         self._cipher = payload_cipher(header, unwrap_file_key(header, identities))
         self._source = source
+        self._held: int | None = None  # the chunk whose plaintext is in `_chunk`
+        self._chunk = bytearray(min(header.chunk_bytes, header.total_bytes))
         self._sealed = bytearray(min(header.chunk_bytes, header.total_bytes) + TAG_BYTES)
         last = self._cipher.chunks - 1
         source.seek(self._offset(last))
@@ -196,22 +198,47 @@ class SealedReader:
         """
         if offset < 0 or length < 0:
             raise LocalProtocolError("offset and length are not negative")
-        end = min(offset + length, self._header.total_bytes)
-        out = bytearray()
-        while offset < end:
-            index, skip = divmod(offset, self._header.chunk_bytes)
-            piece = self._read_chunk(index)[skip : skip + end - offset]
-            out += piece
-            offset += len(piece)
+        out = bytearray(max(0, min(length, self._header.total_bytes - offset)))
+        self.read_into(offset, memoryview(out))
         return out
 
-    def _read_chunk(self, index: int) -> bytearray:
-        plaintext = bytearray(self._cipher.plain_bytes(index))
-        sealed = memoryview(self._sealed)[: len(plaintext) + TAG_BYTES]
+    def read_into(self, offset: int, target: memoryview) -> int:
+        """Fill `target`, of bytes, with the plaintext from `offset` on; return how many there are.
+
+        A chunk that `target` has room for is opened right there; the one that was last opened in
+        part is kept, so that whoever reads on in it does not open it anew.
+
+        Raises:
+            LocalProtocolError: a negative offset.
+            FormatError, AuthenticationFailed: the file changed since it was opened; what is in
+                `target` is then no plaintext.
+        """
+        if offset < 0:
+            raise LocalProtocolError("offset and length are not negative")
+        end = min(offset + len(target), self._header.total_bytes)
+        at = offset
+        while at < end:
+            index, skip = divmod(at, self._header.chunk_bytes)
+            plain = self._cipher.plain_bytes(index)
+            into = target[at - offset : at - offset + plain]
+            if skip == 0 and end - at >= plain:
+                self._open_chunk(index, into)
+                at += plain
+                continue
+            if self._held != index:
+                self._held = None
+                self._open_chunk(index, memoryview(self._chunk)[:plain])
+                self._held = index
+            piece = min(plain - skip, end - at)
+            into[:piece] = memoryview(self._chunk)[skip : skip + piece]
+            at += piece
+        return max(0, end - offset)
+
+    def _open_chunk(self, index: int, target: memoryview) -> None:
+        sealed = memoryview(self._sealed)[: len(target) + TAG_BYTES]
         self._source.seek(self._offset(index))
         read_exactly(self._source, sealed, what="chunks")
-        self._cipher.open(index, sealed, plaintext)
-        return plaintext
+        self._cipher.open(index, sealed, target)
 
     def _offset(self, index: int) -> int:
         return self._header.header_bytes + index * (self._header.chunk_bytes + TAG_BYTES)

@@ -366,7 +366,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                     "threadpoolctl",
                 ),
             ),
-            optional=("duckdb", "pyarrow"),
+            optional=("duckdb", "pyarrow", "xgboost-cpu"),
             data=tuple(
                 f"sklearn/utils/_repr_html/{name}"
                 for name in ("estimator.css", "estimator.js", "features.css", "params.css")

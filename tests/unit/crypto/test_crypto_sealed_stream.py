@@ -19,7 +19,7 @@ from wardian.crypto.sealed_file import (
     seal_stream,
 )
 from wardian.crypto.secret import Secret
-from wardian.errors import ConfigError, FormatError, LocalProtocolError
+from wardian.errors import AuthenticationFailed, ConfigError, FormatError, LocalProtocolError
 
 LENGTHS = [0, 1, 4095, 4096, 4097, 8191, 8192, 8193, 20000]
 
@@ -46,6 +46,32 @@ def test_any_part_is_read(length):
         for size in (0, 1, 2, 4096, 4097, 10**6):
             if offset >= 0:
                 assert reader.read(offset, size) == plaintext[offset : offset + size]
+
+
+def test_parts_are_opened_where_they_are_wanted():
+    plaintext = bytes(i * 7 % 251 for i in range(3 * 4096 + 100))
+    sealed = seal(plaintext)
+    source = io.BytesIO(sealed.raw)
+    reader = SealedReader(source, identities=[sealed.key], pin=sealed.pin, **AS_DIGITS)
+    whole = bytearray(len(plaintext) + 50)
+    assert reader.read_into(0, memoryview(whole)) == len(plaintext)
+    assert whole == plaintext + bytes(50)
+    for offset, size in ((4000, 4300), (8192, 4096), (8200, 10), (8210, 10), (12_380, 9)):
+        piece = bytearray(size)
+        found = reader.read_into(offset, memoryview(piece))
+        assert piece[:found] == plaintext[offset : offset + size]
+    assert reader.read_into(len(plaintext) + 1, memoryview(whole)) == 0
+    raw = bytearray(sealed.raw)
+    raw[-4200] ^= 1  # within the chunk before the last
+    source.seek(0)
+    source.write(raw)
+    for _ in range(2):  # what did not open is not kept as if it had
+        with pytest.raises(AuthenticationFailed):
+            reader.read_into(8200, memoryview(bytearray(10)))
+        with pytest.raises(AuthenticationFailed):
+            reader.read_into(8192, memoryview(bytearray(4096)))
+    with pytest.raises(LocalProtocolError):
+        reader.read_into(-1, memoryview(whole))
 
 
 def test_negative_parts_are_our_own_mistake():

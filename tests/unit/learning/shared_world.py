@@ -17,16 +17,19 @@ from wardian.broker.jobs.decision import agreements, judge_on_paper
 from wardian.broker.jobs.merge import OutputTerms, merge_outputs
 from wardian.broker.jobs.plan import JobPlan, load_plan
 from wardian.broker.jobs.policy import load_policy
-from wardian.broker.jobs.trainers import TRAINERS
+from wardian.broker.jobs.trainers import TRAINERS, settled
 from wardian.broker.tables.content import TableKey
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import BrokerKey, HpkeIdentity
 from wardian.crypto.sealed_file import Pin, open_bytes, seal_file
 from wardian.crypto.secret import Secret
 from wardian.errors import CryptoError
+from wardian.learning.shared.joining import Joined
 from wardian.learning.shared.outputs import HeldOutputs
 from wardian.learning.shared.running import Finished, run_job
 from wardian.learning.shared.tables import SealedTable
+from wardian.learning.shared.trainers.table import FUNCTIONS
+from wardian.learning.shared.trainers.trained import Task, Trained
 
 A, B, C = NAMES
 IDENTITIES = {
@@ -199,6 +202,47 @@ def run(plan: JobPlan, owners: Sequence[Owner], *, seed: Secret = SEED, **output
     keys, terms = agreed(plan, owners, **output)
     tables = [each.sealed() for each in owners]
     return run_job(plan, keys, terms, tables, job_id=JOB_ID, seed=seed, measurement=MEASUREMENT)
+
+
+def trained(
+    algorithm: str,
+    data: np.ndarray,
+    label: np.ndarray | None,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    measured: bool = True,
+    smallest_cohort: int = 5,
+) -> Trained:
+    """The same code on a table that lies in memory, in the clear."""
+    names = tuple(f"c{at:02d}" for at in range(data.shape[1]))
+    terms = OutputTerms(
+        model=frozenset(),
+        metrics=frozenset(),
+        aggregates=frozenset(),
+        serving=frozenset(),
+        smallest_join=10,
+        smallest_cohort=smallest_cohort,
+        epsilon=None,
+        delta=None,
+        approvals=frozenset(),
+    )
+    pooled = Joined(
+        names=names,
+        columns={name: data[:, at].astype(np.float64) for at, name in enumerate(names)},
+        label=None if label is None else label.astype(np.float64),
+        rows=len(data),
+    )
+    return FUNCTIONS[algorithm](
+        Task(
+            rows=pooled,
+            parameters=settled(algorithm, parameters or {}),
+            terms=terms,
+            privacy=None,
+            noise=None,
+            seed=5,
+            measured=measured,
+        )
+    )
 
 
 def opened(

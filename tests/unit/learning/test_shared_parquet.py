@@ -240,3 +240,33 @@ def test_wardian_seal_encrypts_the_columns_of_a_file_and_a_job_reads_it(pa, tmp_
         assert refused.exit_code != 0
     assert pq.read_table(encrypted_file, decryption_properties=keys.decrypting()).num_rows == 200
     assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith(".")) == []
+
+
+def test_a_group_of_rows_as_large_as_the_file_is_read_piece_by_piece(pa, tmp_path) -> None:
+    """What is held is a buffer of each column, however large its owner made the groups."""
+    from wardian.learning.shared.parquet_table import parquet_batches
+
+    rows = 300_000
+    values = np.random.default_rng(1).normal(size=(4, rows))
+    raw = written(
+        pa,
+        pa.table(dict(zip("abcd", values, strict=True))),
+        row_group_size=rows,
+        compression="none",
+        use_dictionary=False,
+    )
+
+    class Watched(io.BytesIO):
+        longest = 0
+
+        def read(self, size: int = -1, /) -> bytes:
+            found = super().read(size)
+            Watched.longest = max(Watched.longest, len(found))
+            return found
+
+    kinds = dict.fromkeys("abcd", Kind.NUMBER)
+    found = list(parquet_batches(Watched(raw), kinds, key=KEY, table="records"))
+    assert sum(len(each["a"]) for each in found) == rows
+    assert max(len(each["a"]) for each in found) == 2**16
+    assert (np.concatenate([each["d"] for each in found]) == values[3]).all()
+    assert Watched.longest <= 2**20 + 2**16 < rows * 8

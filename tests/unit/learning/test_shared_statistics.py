@@ -31,9 +31,8 @@ def test_means_and_deviations_of_columns(tmp_path) -> None:
     owner = Owner(A, tmp_path, csv_text({"x": values, "few": few, "most": most}))
     finished = run(counted(owner, ["x", "few", "most"]), [owner])
     most_told, x_told = told(finished)
-    assert (x_told["column"], x_told["rows"], float(x_told["mean"])) == (
-        "x", "100", np.mean(np.sort(values))
-    )  # fmt: skip
+    assert (x_told["column"], x_told["rows"]) == ("x", "100")
+    assert float(x_told["mean"]) == pytest.approx(np.mean(values), abs=1e-15)
     assert float(x_told["deviation"]) == pytest.approx(np.std(values, ddof=1), abs=1e-12)
     assert (most_told["column"], most_told["rows"]) == ("most", "")  # 4 lack one: not said
     assert opened(finished.held, "aggregates", C, to=A) is None

@@ -174,7 +174,7 @@ class JobPlan(Settings, frozen=True, kw_only=True):
                 raise ValueError("`identifier` goes with tables that are joined, for each of them")
             if (
                 sum(each.label is not None for each in group)
-                != TRAINERS[self.train.algorithm].learns
+                != TRAINERS[self.train.algorithm].labelled
             ):
                 raise ValueError("`label` goes with learning: of one input, or of all stacked ones")
         if kind == "stack" and len({self._rows_of(group) for group in self.groups}) > 1:

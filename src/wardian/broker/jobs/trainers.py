@@ -6,7 +6,7 @@ canonical form says so; so the digest that evidence binds covers every one of th
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -22,14 +22,18 @@ class Trainer:
     """One entry.
 
     Attributes:
-        learns: whether a model comes out, for which it needs a label; else only aggregates do.
+        learns: whether a model comes out; else only aggregates do.
         private: whether it can add the noise that an epsilon asks for.
         parameters: by name, each with its default, whose type is the parameter's.
+        labelled: whether it needs a label.
+        ranges: of a parameter that is a number the least and the largest that code of it takes.
     """
 
     learns: bool
     private: bool
     parameters: Mapping[str, Scalar]
+    labelled: bool = True
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 TRAINERS: Final[Mapping[str, Trainer]] = {
@@ -50,7 +54,48 @@ TRAINERS: Final[Mapping[str, Trainer]] = {
         private=False,
         parameters={"hidden": 64, "epochs": 20, "batch": 64, "learning_rate": 0.01},
     ),
-    "statistics": Trainer(learns=False, private=True, parameters={"by": "", "largest": 1.0}),
+    "dense-network": Trainer(
+        learns=True,
+        private=False,
+        parameters={"hidden": 64, "layers": 2, "epochs": 20, "batch": 256, "learning_rate": 0.001},
+        ranges={
+            "hidden": (1, 4096),
+            "layers": (1, 8),
+            "epochs": (1, 10_000),
+            "batch": (1, 65_536),
+            "learning_rate": (1e-9, 10),
+        },
+    ),
+    "k-means": Trainer(
+        learns=True,
+        private=False,
+        labelled=False,
+        parameters={"clusters": 8, "max_iterations": 100},
+        ranges={"clusters": (1, 1024), "max_iterations": (1, 10_000)},
+    ),
+    "xgboost": Trainer(
+        learns=True,
+        private=False,
+        parameters={
+            "trees": 100,
+            "depth": 6,
+            "learning_rate": 0.3,
+            "l2": 1.0,
+            "min_leaf_rows": 20,
+            "bins": 256,
+        },
+        ranges={
+            "trees": (1, 10_000),
+            "depth": (1, 16),
+            "learning_rate": (1e-9, 1),
+            "l2": (0, 1e9),
+            "min_leaf_rows": (1, 2**31),
+            "bins": (2, 4096),
+        },
+    ),
+    "statistics": Trainer(
+        learns=False, private=True, labelled=False, parameters={"by": "", "largest": 1.0}
+    ),
 }
 """`statistics` counts rows, and gives mean and standard deviation of each column, of all rows or
 of each group of the column `by`. `largest` counts where noise is added: beyond it, and below its
@@ -65,17 +110,22 @@ def settled(algorithm: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         given: a whole number will do where a parameter is a fraction.
 
     Raises:
-        ValueError: no such trainer, no such parameter of it, or a value of another type.
+        ValueError: no such trainer, no such parameter of it, a value of another type, or one that
+            the trainer has no use for.
     """
     trainer = TRAINERS.get(algorithm)
     if trainer is None:
         raise ValueError(f"`algorithm` is none of {', '.join(sorted(TRAINERS))}")
     if unknown := sorted(given.keys() - trainer.parameters.keys()):
         raise ValueError(f"{algorithm} has no parameter `{unknown[0]}`")
-    return {
+    found = {
         name: _typed(name, given.get(name, default), like=default)
         for name, default in sorted(trainer.parameters.items())
     }
+    for name, (least, largest) in trainer.ranges.items():
+        if not least <= float(found[name]) <= largest:
+            raise ValueError(f"parameter `{name}` is between {least:g} and {largest:g}")
+    return found
 
 
 def is_number(value: float) -> bool:

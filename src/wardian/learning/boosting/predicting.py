@@ -35,13 +35,35 @@ def margins(forest: ArrayRecord, records: Array, *, outputs: int = 1) -> NDArray
     return found
 
 
+def leaf_records(forest: ArrayRecord, records: Array) -> NDArray[np.int64]:
+    """Return how many of `records` end in each node, (nodes,): 0 in those that are no leaves.
+
+    Args:
+        forest: verified; see `forest`.
+        records: (records, columns), with as many columns as the trees ask about.
+    """
+    values = records.astype(np.float32)
+    found = np.zeros(len(forest["feature"]), np.int64)
+    root = 0
+    for size in forest["size"].tolist():
+        tree = {name: forest[name][root : root + size] for name in NODES}
+        found[root : root + size] = np.bincount(_nodes(tree, values), minlength=size)
+        root += size
+    return found
+
+
 def _leaves(tree: dict[str, Array], values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what each record's leaf of one tree adds, (records,)."""
+    leaves: NDArray[np.float32] = tree["value"][_nodes(tree, values)]
+    return leaves
+
+
+def _nodes(tree: dict[str, Array], values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the leaf of one tree that each record ends in, (records,)."""
     rows = np.arange(len(values))
     node = np.zeros(len(values), np.int64)
     while (asked := tree["feature"][node]).max(initial=LEAF) > LEAF:
         value = values[rows, asked]  # of a leaf the last column, which is then of no account
         left = np.where(np.isnan(value), tree["missing_left"][node], value < tree["value"][node])
         node = np.where(asked > LEAF, tree["left"][node] + ~left, node)
-    leaves: NDArray[np.float32] = tree["value"][node]
-    return leaves
+    return node

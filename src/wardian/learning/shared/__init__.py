@@ -3,6 +3,8 @@
     columns        what is read of a table: numbers, or texts
     tables         a sealed table, opened in memory; `csv_table` and `parquet_table` read it
     parquet_keys   Parquet's own encryption, with keys that come from the table's key
+    rows           rows in passes: of tables that are opened anew for each, or of memory
+    exact          sums over rows that no order of them changes
     joining        several tables as one, in an order of rows that no file decides
     seeds          what training tosses and what noise is drawn from
     trainers       the code behind the closed table of trainers

@@ -1,4 +1,7 @@
-"""Libraries of the extra `shared`, imported where they are used and nowhere else."""
+"""Libraries that jobs train and read with, imported where they are used and nowhere else.
+
+PyTorch is in no extra: how it is built for which machine is for those who set up jobs to choose.
+"""
 
 import importlib
 from typing import Any
@@ -7,7 +10,7 @@ from wardian.errors import ConfigError
 
 
 def extra(module: str) -> Any:
-    """Return `module` of pyarrow, duckdb or scikit-learn.
+    """Return `module` of pyarrow, duckdb, scikit-learn, xgboost or torch.
 
     Raises:
         ConfigError: it is not installed, or lacks something that it needs.
@@ -17,6 +20,6 @@ def extra(module: str) -> Any:
     except ImportError as err:
         library = module.partition(".")[0]
         if err.name == library:
-            advice = f"{library} is not installed: pip install 'wardian[shared]'"
-            raise ConfigError(advice) from err
+            wanted = library if library == "torch" else "'wardian[shared]'"
+            raise ConfigError(f"{library} is not installed: pip install {wanted}") from err
         raise ConfigError(f"{library} cannot be imported: {err}") from err

@@ -6,10 +6,11 @@
     alone   one table, likewise in the order of its values
 
 So a model is the same to the last digit as one that was made of the same records in one table, in
-that order: `sorted_rows` is there for who compares.
+that order: `sorted_rows` is there for who compares. Stacked tables of which a trainer needs no more
+than passes are not joined here: see `rows`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ from wardian.crypto.secret import Secret
 from wardian.errors import FormatError
 from wardian.learning.psi.intersection import intersect, refuse_duplicates
 from wardian.learning.psi.tags import encoded, tags
-from wardian.learning.shared.columns import Columns, row_count
+from wardian.learning.shared.columns import BATCH_ROWS, Columns, row_count
+from wardian.learning.shared.rows import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,12 @@ class Joined:
         return np.ascontiguousarray(
             np.stack([self.columns[name] for name in self.names], axis=1), np.float64
         )
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield all rows, up to 65536 at a time; see `rows.Rows`."""
+        whole = Batch(columns=self.columns, label=self.label, rows=self.rows)
+        for begin in range(0, self.rows, BATCH_ROWS):
+            yield whole.part(begin, begin + BATCH_ROWS)
 
 
 def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: Secret) -> Joined:

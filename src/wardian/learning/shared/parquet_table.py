@@ -19,6 +19,8 @@ from wardian.learning.shared.parquet_keys import TableKeys
 
 MEDIA_TYPE: Final = "application/vnd.apache.parquet"
 _ENCRYPTED_FOOTER: Final = b"PARE"
+_LEAST_BUFFER, _MOST_BUFFER, _BUFFERS = 2**16, 2**20, 2**26
+"""Bytes: of a column, and of all columns together, but for the least of each."""
 
 
 def parquet_batches(
@@ -43,7 +45,11 @@ def parquet_batches(
     opening = {"decryption_properties": keys.decrypting()} if keys is not None else {}
     try:
         file = pq.ParquetFile(
-            pa.PythonFile(source, mode="r"), memory_map=False, pre_buffer=False, **opening
+            pa.PythonFile(source, mode="r"),
+            memory_map=False,
+            pre_buffer=False,
+            buffer_size=_buffer_bytes(len(kinds)),
+            **opening,
         )
         names_of(file.schema_arrow.names, kinds)
         if file.metadata.num_rows > MOST_ROWS:
@@ -61,6 +67,11 @@ def parquet_batches(
         raise FormatError("not a Parquet file that can be read") from err
 
 
+def _buffer_bytes(columns: int) -> int:
+    """Return how much of each column is read ahead: whole groups of rows may be all of the file."""
+    return max(_LEAST_BUFFER, min(_MOST_BUFFER, _BUFFERS // columns))
+
+
 def _numbers(name: str, found: Any) -> NDArray[Any]:
     pa, types = extra("pyarrow"), extra("pyarrow.types")
     kind = found.type
@@ -74,7 +85,7 @@ def _numbers(name: str, found: Any) -> NDArray[Any]:
         raise FormatError(f"column {name}: a number does not fit 64 bits") from err
     if np.isinf(values).any():
         raise FormatError(f"column {name}: a number is not finite")
-    return values.astype(np.float64)
+    return values.astype(np.float64, copy=False)
 
 
 def _texts(name: str, found: Any) -> NDArray[Any]:

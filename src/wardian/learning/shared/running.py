@@ -14,9 +14,10 @@ from wardian.learning.shared.columns import kinds_of
 from wardian.learning.shared.joining import Joined, join
 from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
 from wardian.learning.shared.report import report_of
+from wardian.learning.shared.rows import Rows, SealedRows
 from wardian.learning.shared.seeds import Seeds
 from wardian.learning.shared.tables import SealedTable
-from wardian.learning.shared.trainers.table import FUNCTIONS
+from wardian.learning.shared.trainers.table import FUNCTIONS, STREAMING
 from wardian.learning.shared.trainers.trained import Task, Trained
 
 
@@ -64,34 +65,61 @@ def run_job(
         LocalProtocolError: the tables are not those of the plan's inputs.
     """
     seeds = Seeds(seed, plan)
-    joined = opened(plan, tables, terms, seeds)
-    if plan.privacy is None:  # else the noised count is looked at
-        terms.refuse_small_cohort(joined.rows)
+    rows = source(plan, tables, terms, seeds)
     trained = FUNCTIONS[plan.train.algorithm](
         Task(
-            joined=joined,
+            rows=rows,
             parameters=plan.train.parameters,
             terms=terms,
             privacy=plan.privacy,
-            noise=seeds.noise(joined) if plan.privacy else None,
+            noise=seeds.noise(rows) if plan.privacy and isinstance(rows, Joined) else None,
             seed=seeds.training,
             measured=bool(plan.outputs.metrics),
         )
     )
+    terms.refuse_small_join(rows.rows)  # of rows that were read pass by pass known only now
     held = seal_outputs(plan, terms, _results(trained), serving=serving)
     report = report_of(
-        plan, keys, terms, held, rows=joined.rows, job_id=job_id, measurement=measurement
+        plan, keys, terms, held, rows=rows.rows, job_id=job_id, measurement=measurement
     )
     return Finished(held=held, report=report)
+
+
+def source(plan: JobPlan, tables: Iterable[SealedTable], terms: OutputTerms, seeds: Seeds) -> Rows:
+    """Return the rows to learn from; errors as `run_job`.
+
+    Of stacked tables, or of one, a trainer that goes through its rows reads them anew each time.
+    Rows that are matched by identifiers, or that noise is made for, are in memory.
+    """
+    matched = any(len(group) > 1 for group in plan.groups)
+    if plan.train.algorithm not in STREAMING or matched or plan.privacy is not None:
+        joined = opened(plan, tables, terms, seeds)
+        if plan.privacy is None:  # else the noised count is looked at
+            terms.refuse_small_cohort(joined.rows)
+        return joined
+    given, used = _given(plan, tables), plan.inputs[0]
+    return SealedRows(
+        used,
+        [
+            (f"{each.owner}, table {each.name}", each.batches)
+            for each in (given[used.owner, used.table] for used in plan.inputs)
+        ],
+        kinds_of(used, {str(plan.train.parameters.get("by", ""))} & used.columns),
+    )
+
+
+def _given(plan: JobPlan, tables: Iterable[SealedTable]) -> Mapping[tuple[str, str], SealedTable]:
+    given = {(each.owner, each.name): each for each in tables}
+    if set(given) != {(used.owner, used.table) for used in plan.inputs}:
+        raise LocalProtocolError("the tables are not those of the plan")
+    return given
 
 
 def opened(
     plan: JobPlan, tables: Iterable[SealedTable], terms: OutputTerms, seeds: Seeds
 ) -> Joined:
-    """Return the joined rows of `tables`; errors as `run_job`."""
-    given = {(each.owner, each.name): each for each in tables}
-    if set(given) != {(used.owner, used.table) for used in plan.inputs}:
-        raise LocalProtocolError("the tables are not those of the plan")
+    """Return the joined rows of `tables`, in memory; errors as `run_job`."""
+    given = _given(plan, tables)
     by = str(plan.train.parameters.get("by", ""))
     read = [
         given[used.owner, used.table].read(kinds_of(used, {by} & used.columns))

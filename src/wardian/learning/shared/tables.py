@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
@@ -20,6 +21,7 @@ from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, CryptoError, FormatError
 from wardian.learning.shared import csv_table, parquet_table
 from wardian.learning.shared.columns import Columns, Kind, joined_batches
+from wardian.learning.shared.extra import extra
 
 MEDIA_TYPES = (csv_table.MEDIA_TYPE, parquet_table.MEDIA_TYPE)
 
@@ -83,12 +85,13 @@ class SealedTable:
                 name=self.name,
                 version=header.version,
             )
-            clear = cast("BinaryIO", io.BufferedReader(_Opened(reader), header.chunk_bytes))
+            clear = OpenedTable(reader)
             if header.media_type == csv_table.MEDIA_TYPE:
-                yield from csv_table.csv_batches(clear, kinds)
+                buffered = io.BufferedReader(clear, header.chunk_bytes)
+                yield from csv_table.csv_batches(cast("BinaryIO", buffered), kinds)
             else:
                 yield from parquet_table.parquet_batches(
-                    clear, kinds, key=self.key, table=self.name
+                    cast("BinaryIO", clear), kinds, key=self.key, table=self.name
                 )
 
     @contextlib.contextmanager
@@ -103,7 +106,7 @@ class SealedTable:
             raise ConfigError(f"{where}: cannot be read: {err.strerror}") from err
 
 
-class _Opened(io.RawIOBase):
+class OpenedTable(io.RawIOBase):
     """The content of a sealed file as a file."""
 
     def __init__(self, reader: SealedReader) -> None:
@@ -126,8 +129,18 @@ class _Opened(io.RawIOBase):
 
     @override
     def readinto(self, buffer: Buffer, /) -> int:
-        target = memoryview(buffer).cast("B")
-        found = self._reader.read(self._at, len(target))
-        target[: len(found)] = found
-        self._at += len(found)
-        return len(found)
+        found = self._reader.read_into(self._at, memoryview(buffer).cast("B"))
+        self._at += found
+        return found
+
+    @override
+    def read(self, size: int = -1, /) -> Any:
+        """Return the next `size` bytes, or as many as there are, in memory that nobody cleared."""
+        left = max(0, self._reader.header.total_bytes - self._at)
+        found = np.empty(left if size < 0 else min(size, left), np.uint8)
+        self.readinto(found.data)
+        return found.data
+
+    def read_buffer(self, length: int) -> Any:
+        """Return the next `length` bytes, or as many as there are, as Arrow keeps them."""
+        return extra("pyarrow").py_buffer(self.read(length))

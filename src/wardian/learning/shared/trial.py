@@ -66,7 +66,7 @@ def _tried(algorithm: str, tables: Sequence[SealedTable], party: Party) -> str:
         inputs=(
             Input(
                 table="left", owner=_OWNER, columns=frozenset({"x"}), identifier="id",
-                label="y" if learns else None,
+                label="y" if TRAINERS[algorithm].labelled else None,
             ),
             Input(table="right", owner=_OWNER, columns=frozenset({"z", "g"}), identifier="id"),
         ),

@@ -5,18 +5,25 @@ network, extensions nor settings, and sees the columns of this query and nothing
 are left out at least where leaving out one would tell it by the difference to the whole: what is
 left out together is never smaller than the smallest cohort. Differences between *runs* over other
 rows are not seen here: that is what owners' `uses`, and epsilon, are for.
+
+Rows are handed to DuckDB batch by batch, as whole numbers of 45 bits below each column's largest,
+and it sums these up in 128 bits. So sums are exact, and those of the pooled table to the last bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from wardian.errors import ConfigError, FormatError, LocalProtocolError
+from wardian.errors import ConfigError, FormatError, LocalProtocolError, WardianError
 from wardian.learning.shared.extra import extra
+from wardian.learning.shared.rows import Batch
+from wardian.learning.shared.trainers.survey import Survey, parts_of, surveyed
 from wardian.learning.shared.trainers.trained import Task
 
 MOST_GROUPS: Final = 10_000
+_GRID_BITS: Final = 45
+"""The squares of 2**37 rows have room in 127 bits."""
 
 
 def connection() -> Any:
@@ -66,9 +73,10 @@ def asked(database: Any, sql: str) -> Any:
 
 
 def query(values: Sequence[str], by: str) -> str:
-    """Return the one statement: rows, and of each column in `values` count, mean and deviation."""
+    """Return the one statement: rows, and of each of `values` count, sum and sum of squares."""
     told = "".join(
-        f", count({name}), avg({name}), stddev_samp({name})" for name in map(quoted, values)
+        f", count({name}), sum({name}), sum({name}::HUGEINT * {name}::HUGEINT)"
+        for name in map(quoted, values)
     )
     return f"SELECT {quoted(by)}, count(*){told} FROM joined GROUP BY 1 ORDER BY 2 DESC, 1"  # noqa: S608  quoted
 
@@ -81,38 +89,77 @@ def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]
         ConfigError: DuckDB is not installed; `by` is no column, or the only one; with [privacy].
         FormatError: there are more than 10,000 groups.
     """
-    values = [name for name in task.joined.names if name != by]
-    if by not in task.joined.names or not values:
+    values = [name for name in task.rows.names if name != by]
+    if by not in task.rows.names or not values:
         raise ConfigError("`by` is one of the columns, and there is another")
     if task.privacy is not None:
         raise ConfigError("`by` goes without [privacy]: which groups there are tells of rows")
-    task.terms.refuse_small_cohort(task.joined.rows)
-    groups = _asked(task, values, by)
+    extra("duckdb")
+    survey = surveyed(task, classes=False, missing=True, names=values)
+    groups = _asked(task, values, by, survey)
     least = task.terms.smallest_cohort
     told: list[tuple[Any, ...]] = []
     for group, rows, *numbers in _large(groups, least):
         for at, name in enumerate(values):
-            count, mean, deviation = numbers[3 * at : 3 * at + 3]
+            count, total, squares = numbers[3 * at : 3 * at + 3]
             if count >= least:
                 shown = "" if 0 < rows - count < least else count
-                told.append((group, name, shown, mean, "" if deviation is None else deviation))
+                told.append((group, name, shown, *_moments(survey, at, count, total, squares)))
     return (by, "column", "rows", "mean", "deviation"), told
 
 
-def _asked(task: Task, values: Sequence[str], by: str) -> list[tuple[Any, ...]]:
+def _moments(
+    survey: Survey, at: int, count: int, total: int, squares: int
+) -> tuple[float, float | str]:
+    """Return mean and deviation of what was summed on the grid of column `at`."""
+    scale = 2.0 ** int(survey.exponents[at])
+    mean = float(survey.lowest[at]) + total / (count << _GRID_BITS) * scale
+    if count < 2:
+        return mean, ""
+    spread = (count * squares - total * total) / (count * (count - 1) << 2 * _GRID_BITS)
+    return mean, spread**0.5 * scale
+
+
+def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> list[tuple[Any, ...]]:
     pa = extra("pyarrow")
-    columns = {by: task.joined.columns[by]} | {name: task.joined.columns[name] for name in values}
-    arrays = {
-        name: pa.array(each, from_pandas=each.dtype != object) for name, each in columns.items()
-    }
+    schema = pa.schema([(by, pa.string()), *((name, pa.int64()) for name in values)])
+    failed: list[WardianError] = []
+
+    def gone_through() -> Iterator[Any]:
+        try:
+            for batch in task.rows.batches():
+                for part in parts_of(batch):
+                    yield _on_grid(part, values, by, survey, schema)
+        except WardianError as err:  # DuckDB would put it into words of its own
+            failed.append(err)
+            raise
+
     with connection() as database:
-        database.register("joined", pa.table(arrays))
-        groups: list[tuple[Any, ...]] = asked(database, query(values, by)).fetchmany(
-            MOST_GROUPS + 1
-        )
+        reader = pa.RecordBatchReader.from_batches(schema, gone_through())
+        database.register("joined", reader)
+        try:
+            groups: list[tuple[Any, ...]] = asked(database, query(values, by)).fetchmany(
+                MOST_GROUPS + 1
+            )
+        except extra("duckdb").Error as err:
+            if failed:
+                raise failed[0] from err
+            raise FormatError("columns: not of numbers that this trainer takes") from err
     if len(groups) > MOST_GROUPS:
         raise FormatError(f"column {by}: more than {MOST_GROUPS} groups")
     return groups
+
+
+def _on_grid(part: Batch, values: Sequence[str], by: str, survey: Survey, schema: Any) -> Any:
+    """Return the rows of `part` as Arrow has them, in whole numbers."""
+    pa = extra("pyarrow")
+    arrays = [pa.array(part.columns[by], pa.string())]
+    for at, name in enumerate(values):
+        shifted = part.columns[name] - survey.lowest[at]
+        missing = np.isnan(shifted)
+        whole = np.ldexp(np.where(missing, 0.0, shifted), _GRID_BITS - int(survey.exponents[at]))
+        arrays.append(pa.array(np.rint(whole).astype(np.int64), mask=missing))
+    return pa.record_batch(arrays, schema=schema)
 
 
 def _large(groups: list[tuple[Any, ...]], least: int) -> list[tuple[Any, ...]]:

@@ -1,8 +1,12 @@
-"""Logistic and linear regression, by scikit-learn, as ONNX that workers serve.
+"""Logistic and linear regression, by passes over the rows, as ONNX that workers serve.
 
 Columns are brought to mean 0 and deviation 1 first, and the model takes them as they were: the
 scale is folded into its coefficients. `l2` is what the squares of the coefficients, but for the
 constant, count in the loss summed over rows (halved, in logistic regression).
+
+All sums are exact (`shared.exact`), so the model is that of the pooled table to the last bit, in
+whatever order and in how many pieces its rows come. `fitting`, `folded` and `scale_of` serve
+trainers that have their rows in memory.
 """
 
 import warnings
@@ -13,10 +17,13 @@ from numpy.typing import NDArray
 
 from wardian.errors import ConfigError, FormatError
 from wardian.learning.layers import classifier, regressor
+from wardian.learning.shared.exact import Moments, Products, dot, exponents_of, split
 from wardian.learning.shared.extra import extra
+from wardian.learning.shared.trainers.newton import Logistic
 from wardian.learning.shared.trainers.private import private_logistic
-from wardian.learning.shared.trainers.tell import held_out
-from wardian.learning.shared.trainers.trained import Predict, Task, Trained
+from wardian.learning.shared.trainers.survey import Survey, blocks, measured, surveyed
+from wardian.learning.shared.trainers.tell import fifth, told_accuracy
+from wardian.learning.shared.trainers.trained import Task, Trained
 
 
 def scale_of(features: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -40,58 +47,79 @@ def logistic_regression(task: Task) -> Trained:
 
     Raises:
         FormatError: a value is missing; the label is not of classes.
-        PolicyDenied: the rule `cohort-small`.
-        ConfigError: scikit-learn is not installed, or a parameter is out of its range.
+        PolicyDenied: the rules `join-small` and `cohort-small`.
+        ConfigError: a parameter is out of its range.
     """
     if task.privacy is not None:
         return private_logistic(task)
-    features = task.finite()
-    classes, places = task.classes()
-    scale = scale_of(features)
-    fitted = _logistic(task, (features - scale[0]) / scale[1], places)
-    layer = folded(fitted.coef_.T, fitted.intercept_, scale)
-    model = classifier([layer], labels=classes.tolist())
-    if not task.measured:
+    strength, steps = task.number("l2"), task.whole("max_iterations")
+    if strength < 0 or steps < 1:
+        raise ConfigError("a parameter is out of its range: `l2` 0 or more, `max_iterations` 1")
+    survey = surveyed(task, classes=True)
+    halves = measured(task, survey)
+    whole = Logistic(task, survey, halves.whole, l2=strength, kept=False)
+    weights, iterations = whole.descended(whole.start, steps=steps)
+    moments = halves.whole
+    scale = (survey.lowest + moments.mean, moments.deviation)
+    layer = folded(weights[:, 1:].T, weights[:, 0], scale)
+    model = classifier([layer], labels=survey.classes.tolist())
+    if halves.kept is None:
         return Trained(model=model)
-
-    def fit(some: NDArray[Any], labels: NDArray[Any]) -> Predict:
-        mean, deviation = scale_of(some)
-        found = _logistic(task, (some - mean) / deviation, labels)
-        return lambda tried: np.asarray(found.predict((tried - mean) / deviation))
-
-    metrics = held_out(task, features, places).accuracy(fit)
-    return Trained(model=model, metrics={**metrics, "iterations": int(fitted.n_iter_.max())})
+    some = Logistic(task, survey, halves.kept, l2=strength, kept=True)
+    tried_with, _ = some.descended(some.start, steps=steps)
+    right, tried = some.tried(tried_with)
+    told = told_accuracy(task, right=right, tried=tried)
+    return Trained(model=model, metrics={**told, "iterations": iterations})
 
 
 def linear_regression(task: Task) -> Trained:
     """Return a model of one number; errors as `logistic_regression`."""
-    features, targets = task.finite(), task.targets()
-    scale = scale_of(features)
-    fitted = _ridge(task, (features - scale[0]) / scale[1], targets)
-    layer = folded(np.reshape(fitted.coef_, (-1, 1)), np.reshape(fitted.intercept_, 1), scale)
-    model = regressor([layer])
-    if not task.measured:
-        return Trained(model=model)
-
-    def fit(some: NDArray[Any], labels: NDArray[Any]) -> Predict:
-        mean, deviation = scale_of(some)
-        found = _ridge(task, (some - mean) / deviation, labels)
-        return lambda tried: np.asarray(found.predict((tried - mean) / deviation))
-
-    return Trained(model=model, metrics=held_out(task, features, targets).error(fit))
-
-
-def _logistic(task: Task, scaled: NDArray[np.float64], places: NDArray[Any]) -> Any:
-    linear_model = extra("sklearn.linear_model")
     strength = task.number("l2")
-    inverse = np.inf if strength == 0 else 1 / strength
-    fitted = linear_model.LogisticRegression(C=inverse, max_iter=task.whole("max_iterations"))
-    return fitting(fitted, scaled, places)
+    if strength < 0:
+        raise ConfigError("a parameter is out of its range: `l2` is 0 or more")
+    survey = surveyed(task, classes=False)
+    ends = survey.ends
+    if ends is None:
+        raise FormatError("no label")
+    halves = measured(task, survey, with_label=True)
+    weight, bias = _ridge(halves.whole, strength)
+    model = regressor([(weight[:, None], np.array([ends[0] + bias - survey.lowest @ weight]))])
+    if halves.kept is None:
+        return Trained(model=model)
+    error = _error(task, survey, ends, _ridge(halves.kept, strength))
+    return Trained(model=model, metrics=error)
 
 
-def _ridge(task: Task, scaled: NDArray[np.float64], targets: NDArray[Any]) -> Any:
-    fitted = extra("sklearn.linear_model").Ridge(alpha=task.number("l2"), solver="svd")
-    return fitting(fitted, scaled, targets)
+def _ridge(moments: Moments, strength: float) -> tuple[NDArray[np.float64], float]:
+    """Return the coefficients, (columns,), and the constant, of columns that are not scaled."""
+    deviation = moments.deviation[:-1]
+    alike = moments.covariance[:-1, :-1] / np.outer(deviation, deviation)
+    with_label = moments.covariance[:-1, -1] / deviation
+    values, vectors = np.linalg.eigh(alike)
+    held = values + strength / moments.rows
+    small = held <= values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
+    inverse = np.where(small, 0.0, 1 / np.where(small, 1.0, held))
+    weight = (vectors * inverse) @ (vectors.T @ with_label) / deviation
+    return weight, float(moments.mean[-1] - moments.mean[:-1] @ weight)
+
+
+def _error(
+    task: Task, survey: Survey, ends: tuple[float, float], layer: tuple[NDArray[np.float64], float]
+) -> dict[str, Any]:
+    """Return how many rows were tried, and the root of their mean square error."""
+    weight, bias = layer
+    grids, rows = survey.exponents, 0
+    furthest = np.abs(weight) @ np.ldexp(1.0, grids) + abs(bias) + ends[1] - ends[0]
+    grid, squares = exponents_of([2 * furthest]), Products(1, 1)
+    for block in blocks(task):
+        some = block.chosen(fifth(task, block.begin, block.rows, survey.rows))
+        found = dot(weight[None, :], grids, split(survey.shifted(some.values), grids)) + bias
+        parts = split(found - (some.label - ends[0])[None, :], grid)
+        squares.add(parts, parts)
+        rows += some.rows
+    task.terms.refuse_small_cohort(rows)
+    error = float(np.sqrt(squares.floats(grid, grid)[0, 0] / rows))
+    return {"rows_tried": rows, "root_mean_square_error": error}
 
 
 def fitting(estimator: Any, features: NDArray[Any], labels: NDArray[Any]) -> Any:

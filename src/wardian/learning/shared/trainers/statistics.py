@@ -4,6 +4,8 @@
 
 A column of which fewer rows than the smallest cohort have a value is left out, and where fewer
 *lack* one, how many have it is not said: the difference to another column's would tell.
+
+Sums without noise are exact (`shared.exact`): they are those of the pooled table to the last bit.
 """
 
 import csv
@@ -13,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from wardian.learning.shared.exact import Powers, split
 from wardian.learning.shared.trainers.grouped import by_group
 from wardian.learning.shared.trainers.private import NoisySums, noise_of, within
+from wardian.learning.shared.trainers.survey import blocks, surveyed
 from wardian.learning.shared.trainers.trained import Task, Trained
 
 
@@ -31,7 +35,6 @@ def statistics(task: Task) -> Trained:
         return Trained(aggregates=csv_of(*by_group(task, by)))
     if task.privacy is not None:
         return Trained(aggregates=csv_of(_HEAD, _noised(task)))
-    task.terms.refuse_small_cohort(task.joined.rows)
     return Trained(aggregates=csv_of(_HEAD, _plain(task)))
 
 
@@ -48,15 +51,17 @@ def csv_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def _plain(task: Task) -> Iterable[Sequence[Any]]:
-    least, rows = task.terms.smallest_cohort, task.joined.rows
-    for name in task.joined.names:
-        values = task.joined.columns[name]
-        had = values[~np.isnan(values)]
-        if len(had) < least:
+    survey, least = surveyed(task, classes=False, missing=True), task.terms.smallest_cohort
+    powers, grids = Powers(len(task.rows.names)), survey.exponents
+    for block in blocks(task):
+        there = ~np.isnan(block.values)
+        powers.add(there, split(np.where(there, survey.shifted(block.values), 0.0), grids))
+    found = zip(task.rows.names, survey.lowest.tolist(), powers.moments(grids), strict=True)
+    for name, lowest, (had, mean, deviation) in found:
+        if had < least:
             continue
-        told = "" if 0 < rows - len(had) < least else len(had)
-        deviation = float(np.std(had, ddof=1)) if len(had) > 1 else ""
-        yield name, told, float(np.mean(had)), deviation
+        told = "" if 0 < survey.rows - had < least else had
+        yield name, told, lowest + mean, "" if deviation is None else deviation
 
 
 def _noised(task: Task) -> Iterable[Sequence[Any]]:

@@ -1,6 +1,7 @@
 """How good a model is: trained again without a fifth of the rows, and tried on these.
 
-The model that is given out is trained on all rows. Which rows are left out is tossed from the seed.
+The model that is given out is trained on all rows. Which rows are left out is tossed from the seed:
+of rows that a trainer goes through, one of every five that follow one another.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,49 @@ from wardian.learning.shared.trainers.trained import Predict, Task
 Fit = Callable[[NDArray[np.float64], NDArray[Any]], Predict]
 """Columns (rows, columns) and labels (rows,), to what predicts labels."""
 _FOLDS: Final = 5
+
+
+def fifth(task: Task, begin: int, count: int, rows: int) -> NDArray[np.bool_]:
+    """Return which of the `count` rows from `begin` on are left out, (count,), of `rows` in all.
+
+    None, where nobody is given metrics.
+    """
+    if not task.measured:
+        return np.zeros(count, bool)
+    place = np.arange(begin, begin + count, dtype=np.uint64)
+    five = place // np.uint64(_FOLDS)
+    tossed = mixed(five ^ np.uint64(task.seed << 32)) % np.uint64(_FOLDS)
+    tried: NDArray[np.bool_] = (place % np.uint64(_FOLDS) == tossed) & (five < rows // _FOLDS)
+    return tried
+
+
+def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return each of `values` as a number that looks as if it were tossed.
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
+    """
+    found = values + np.uint64(0x9E3779B97F4A7C15)
+    found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return found ^ (found >> np.uint64(31))
+
+
+def told_accuracy(task: Task, *, right: int, tried: int) -> dict[str, Any]:
+    """Return how many rows were tried, and the share of them whose class was found.
+
+    Raises:
+        PolicyDenied: the rule `cohort-small`: too few rows were tried.
+    """
+    least, wrong = task.terms.smallest_cohort, tried - right
+    task.terms.refuse_small_cohort(tried)
+    told: dict[str, Any] = {"rows_tried": tried}
+    if 0 < right < least or 0 < wrong < least:
+        # A share tells how many rows stand on its smaller side: it is told roughly instead.
+        bound = (tried - least) / tried
+        if wrong < right:
+            return {**told, "accuracy_above": bound}
+        return {**told, "accuracy_below": 1 - bound}
+    return {**told, "accuracy": right / tried}
 
 
 def held_out(task: Task, features: NDArray[np.float64], labels: NDArray[Any]) -> "Held":
@@ -47,19 +91,7 @@ class Held:
         """
         found, expected = self._predict(fit)
         right = int(np.count_nonzero(found == expected))
-        wrong = len(expected) - right
-        least = self._task.terms.smallest_cohort
-        told: dict[str, Any] = {"rows_tried": len(expected)}
-        if 0 < right < least or 0 < wrong < least:
-            # A share tells how many rows stand on its smaller side: it is told roughly instead.
-            bound = (len(expected) - least) / len(expected)
-            return {
-                **told,
-                ("accuracy_above" if wrong < right else "accuracy_below"): (
-                    bound if wrong < right else 1 - bound
-                ),
-            }
-        return {**told, "accuracy": right / len(expected)}
+        return told_accuracy(self._task, right=right, tried=len(expected))
 
     def error(self, fit: Fit) -> dict[str, Any]:
         """Return how many rows were tried, and the root of the mean square error."""

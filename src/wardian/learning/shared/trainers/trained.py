@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import Privacy
 from wardian.broker.jobs.trainers import Scalar
-from wardian.errors import FormatError
+from wardian.errors import FormatError, LocalProtocolError
 from wardian.learning.privacy.noise import DiscreteGaussian
 from wardian.learning.shared.joining import Joined
+from wardian.learning.shared.rows import Rows
 
 ONNX: Final = "application/onnx"
 Predict: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -24,7 +25,7 @@ class Task:
     """One training.
 
     Attributes:
-        joined: the rows.
+        rows: to learn from.
         parameters: every one of the trainer.
         terms: what holds for whatever comes out.
         privacy: what the run may spend; None: without noise.
@@ -33,13 +34,24 @@ class Task:
         measured: whether anybody is given metrics.
     """
 
-    joined: Joined
+    rows: Rows
     parameters: Mapping[str, Scalar]
     terms: OutputTerms
     privacy: Privacy | None
     noise: DiscreteGaussian | None
     seed: int
     measured: bool
+
+    @property
+    def joined(self) -> Joined:
+        """The rows, for a trainer that has them in memory, all of them and in one order.
+
+        Raises:
+            LocalProtocolError: they are read pass by pass.
+        """
+        if not isinstance(self.rows, Joined):
+            raise LocalProtocolError("this trainer takes its rows from memory")
+        return self.rows
 
     def number(self, name: str) -> float:
         """Return the parameter `name`."""

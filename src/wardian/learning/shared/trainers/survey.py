@@ -1,0 +1,225 @@
+"""The first pass over the rows: how many, from where to where columns go, and which classes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardian.errors import FormatError
+from wardian.learning.shared.exact import (
+    BLOCK_ROWS,
+    Floats,
+    Moments,
+    Products,
+    exponents_of,
+    moments_of,
+    plus,
+    split,
+)
+from wardian.learning.shared.rows import Batch
+from wardian.learning.shared.trainers.tell import fifth
+from wardian.learning.shared.trainers.trained import Task
+
+MOST_CLASSES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What the first pass found.
+
+    Attributes:
+        rows: how many.
+        lowest, highest: of each column, (columns,); 0 of one without any value.
+        ends: the lowest and the highest label; None without one.
+        classes: sorted, (classes,), and `counts`, how many rows have each; empty without classes.
+    """
+
+    rows: int
+    lowest: Floats
+    highest: Floats
+    ends: tuple[float, float] | None
+    classes: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @property
+    def exponents(self) -> NDArray[np.int64]:
+        """Of the grids of what `shifted` gives, (columns,)."""
+        return exponents_of(self.highest - self.lowest)
+
+    def shifted(self, values: Floats) -> Floats:
+        """Return `values`, (columns, rows), from the lowest on: a constant column is 0."""
+        return values - self.lowest[:, None]
+
+    def places(self, label: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return which of the classes each row has, (rows,)."""
+        return np.searchsorted(self.classes, label.astype(np.int64)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """At most `BLOCK_ROWS` rows.
+
+    Attributes:
+        begin: how many rows are before them.
+        values: (columns, rows).
+        label: (rows,); NaN where nothing is learnt.
+    """
+
+    begin: int
+    values: Floats
+    label: Floats
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return int(self.values.shape[1])
+
+    def chosen(self, mask: NDArray[np.bool_]) -> "Block":
+        """Return the rows of `mask`."""
+        return Block(begin=self.begin, values=self.values[:, mask], label=self.label[mask])
+
+
+def blocks(task: Task) -> Iterator[Block]:
+    """Yield all rows of `task`, which are of numbers, in blocks."""
+    begin = 0
+    for batch in task.rows.batches():
+        for part in parts_of(batch):
+            yield _block(part, task.rows.names, begin)
+            begin += part.rows
+
+
+def parts_of(batch: Batch) -> Iterator[Batch]:
+    """Yield the rows of `batch` in pieces as large as a block."""
+    for at in range(0, batch.rows, BLOCK_ROWS):
+        yield batch.part(at, at + BLOCK_ROWS)
+
+
+def _block(part: Batch, names: Sequence[str], begin: int) -> Block:
+    values = np.empty((len(names), part.rows))
+    for place, name in enumerate(names):
+        values[place] = part.columns[name]
+    label = np.full(part.rows, np.nan) if part.label is None else part.label
+    return Block(begin=begin, values=values, label=label)
+
+
+def surveyed(
+    task: Task, *, classes: bool, missing: bool = False, names: Sequence[str] | None = None
+) -> Survey:
+    """Return what a pass over the rows finds; nothing is to be trained before.
+
+    Args:
+        task: the training.
+        classes: whether the label is of classes.
+        missing: whether values may be missing.
+        names: of the columns that are looked at, if not of all.
+
+    Raises:
+        PolicyDenied: the rules `join-small` and `cohort-small`: too few rows, or of one class.
+        FormatError: a value is missing; the label is not of classes; there is no label.
+    """
+    looked = tuple(task.rows.names if names is None else names)
+    lowest, highest = np.full(len(looked), np.inf), np.full(len(looked), -np.inf)
+    found: dict[int, int] = {}
+    ends: tuple[float, float] | None = None
+    rows = 0
+    for batch in task.rows.batches():
+        rows += batch.rows
+        for place, name in enumerate(looked):
+            low, high = _extent(name, batch.columns[name], missing=missing)
+            lowest[place], highest[place] = min(lowest[place], low), max(highest[place], high)
+        if batch.label is not None:
+            low, high = ends or (np.inf, -np.inf)
+            ends = min(low, float(batch.label.min())), max(high, float(batch.label.max()))
+        if classes:
+            _count(found, batch.label)
+    task.terms.refuse_small_join(rows)
+    task.terms.refuse_small_cohort(rows)
+    if classes:
+        task.terms.refuse_small_cohort(min(found.values()))
+        if len(found) < 2:
+            raise FormatError("the label: one class alone")
+    had = lowest <= highest
+    with np.errstate(over="ignore"):
+        survey = Survey(
+            rows=rows,
+            lowest=np.where(had, lowest, 0.0),
+            highest=np.where(had, highest, 0.0),
+            ends=ends,
+            classes=np.array(sorted(found), np.int64),
+            counts=np.array([found[each] for each in sorted(found)], np.int64),
+        )
+        reach = np.append(survey.highest - survey.lowest, ends[1] - ends[0] if ends else 0.0)
+        if not np.isfinite(reach).all():
+            raise FormatError("columns or label: not of numbers that this trainer takes")
+    return survey
+
+
+def _extent(name: str, values: NDArray[Any], *, missing: bool) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    if np.isnan(low):
+        if not missing:
+            raise FormatError(f"column {name}: a value is missing, and this trainer takes none")
+        values = values[~np.isnan(values)]
+        low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+    return low, high
+
+
+def _count(found: dict[int, int], label: NDArray[np.float64] | None) -> None:
+    if label is None:
+        raise FormatError("no label")
+    if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
+        raise FormatError("the label: classes are whole numbers of 32 bits")
+    for each, count in zip(*np.unique(label.astype(np.int64), return_counts=True), strict=True):
+        found[int(each)] = found.get(int(each), 0) + int(count)
+    if len(found) > MOST_CLASSES:
+        raise FormatError(f"the label: more than {MOST_CLASSES} classes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halves:
+    """Moments of all rows and, where somebody is given metrics, of those that are trained on then.
+
+    Their columns are those of `Survey.shifted`, and the label behind them where it is a number.
+    """
+
+    whole: Moments
+    kept: Moments | None
+
+
+def measured(task: Task, survey: Survey, *, with_label: bool = False) -> Halves:
+    """Return the moments of columns, by one pass.
+
+    Args:
+        task: the training.
+        survey: of it.
+        with_label: whether moments of the label, a number, are wanted too.
+
+    Raises:
+        FormatError: numbers are so large that no moments are.
+    """
+    exponents, (low, high) = survey.exponents, survey.ends or (0.0, 0.0)
+    if with_label:
+        exponents = np.append(exponents, exponents_of([high - low]))
+    grids = np.concatenate([[0], exponents])
+    sums = [Products(len(grids), len(grids)) for _ in range(2)]
+    for block in blocks(task):
+        ones, values = np.ones((1, block.rows)), survey.shifted(block.values)
+        rows = [ones, values, *([(block.label - low)[None, :]] if with_label else [])]
+        parts = split(np.concatenate(rows), grids)
+        tried = fifth(task, block.begin, block.rows, survey.rows)
+        for chosen, found in ((~tried, sums[0]), (tried, sums[1])):
+            if chosen.all():
+                found.add(parts, parts)
+            elif chosen.any():
+                some = [each[:, chosen] for each in parts]
+                found.add(some, some)
+    with np.errstate(over="ignore"):
+        halves = Halves(
+            whole=moments_of(plus(*sums), exponents),
+            kept=moments_of(sums[0], exponents) if task.measured else None,
+        )
+    if not np.isfinite(halves.whole.covariance).all():
+        raise FormatError("columns or label: not of numbers that this trainer takes")
+    return halves
