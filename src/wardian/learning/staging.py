@@ -194,7 +194,7 @@ class StagedReplies:
             size = array_bytes(spec) // kind.itemsize
             for part in parts(size, kind, parties=len(begins)):
                 read = [each.read(begin + at, spec, part) for each, begin in begins]
-                yield Block(array=spec.name, start=part.start, values=np.stack(read))
+                yield Block(array=spec.name, start=part.start, values=np.array(read))
             at += array_bytes(spec)
 
 
