@@ -1,5 +1,6 @@
 """A vertical run of processes: an aggregator in a simulated enclave, a clinic and a laboratory."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,23 @@ def test_each_has_its_own_part_and_the_clinic_the_predictions(undisturbed: Conso
     assert len(clinic["splits"]) > 0
     assert len(laboratory["splits"]) > 0
     assert ((clinic["predictions"] > 0.5) == truth(clinic)).mean() > 0.9
+
+
+def test_each_has_the_story_of_what_it_was_asked_and_a_page_of_it(undisturbed: Consortium) -> None:
+    asked, bins = {}, "learn.bins"
+    for name in NAMES:
+        lines = (undisturbed.place / f"party-{name}" / "history.jsonl").read_text().splitlines()
+        story = [json.loads(line) for line in lines]
+        asked[name] = [each["step"] for each in story]
+        (aligned,) = [each for each in story if each["step"] == "learn.positions"]
+        assert aligned["metrics"]["records"] == len(undisturbed.models()[0]["positions"])
+        assert [each["cohort"] for each in story if each["step"] == bins] == [list(NAMES)]
+        assert {each["bytes"] for each in story} == {None}
+    alone = {"learn.labels", "predict.predictions"}
+    assert set(asked["clinic"]) - set(asked["laboratory"]) >= alone
+    place = undisturbed.place / "party-laboratory"
+    subprocess.run(wardian("fl", "report", place), check=True, capture_output=True)
+    assert f"<td>{bins}</td>" in (place / "report.html").read_text()
 
 
 def test_the_host_sees_no_identifier_column_or_label(undisturbed: Consortium) -> None:

@@ -1,7 +1,8 @@
 """Named arrays: a model's parameters, an update, statistics. Numbers alone; nothing unpickles."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -25,6 +26,7 @@ MAX_DIMENSIONS: Final = 8
 MAX_ELEMENTS: Final = 2**32
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")
 """Of an array, a metric, a setting or a record."""
+_names = lru_cache(maxsize=4096)(NAME.match)  # the same ones in every round
 
 
 class ArrayRecord(Mapping[str, Array]):
@@ -68,6 +70,14 @@ class ArrayRecord(Mapping[str, Array]):
     @override
     def __len__(self) -> int:
         return len(self._arrays)
+
+    @override
+    def items(self) -> ItemsView[str, Array]:
+        return self._arrays.items()
+
+    @override
+    def values(self) -> ValuesView[Array]:
+        return self._arrays.values()
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -114,9 +124,14 @@ class ArrayRecord(Mapping[str, Array]):
         )
 
 
+def all_finite(array: Array) -> bool:
+    """Return whether no element of `array` is NaN or infinite."""
+    return bool(np.count_nonzero(np.isfinite(array)) == array.size)
+
+
 def name_of(name: object, *, what: str) -> str:
     """Return `name` if it may be one; raises FormatError else."""
-    if not isinstance(name, str) or not NAME.match(name):
+    if not isinstance(name, str) or not _names(name):
         raise FormatError(f"{what}: a name is 1 to 128 of A-Z a-z 0-9 _ . / -")
     return name
 

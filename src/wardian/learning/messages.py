@@ -187,15 +187,18 @@ class Over(_Message, frozen=True, tag_field="say", tag="over"):
 
 
 class RoundLine(_Message, frozen=True):
-    """What became of a round, for the parties: what they measured never goes to the host."""
+    """What became of a round, for the parties: what they measured never goes to the host.
+
+    Of a run over columns: what became of a step, for those who were asked it.
+    """
 
     round: RoundNumber
     cohort: Annotated[tuple[str, ...], msgspec.Meta(max_length=1024)]
     """Whose answers made the model."""
     dropped: Annotated[dict[Name, str], msgspec.Meta(max_length=1024)]
     """Who else was asked, and why it does not count."""
-    bytes: int
-    """Of all answers."""
+    bytes: int | None
+    """Of all answers. None of a step: it would tell how many columns or records others have."""
     seconds: float
     """From the question to the model, as the coordinator's clock says."""
     metrics: Annotated[dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)]
@@ -204,10 +207,12 @@ class RoundLine(_Message, frozen=True):
         dict[Label, int | float | Numbers], msgspec.Meta(max_length=MAX_ENTRIES)
     ] = {}
     """What they say that the new model is worth on their own data."""
+    step: Label | None = None
+    """Of a run over columns: of which records, and what was asked, as "learn.sums"."""
 
     def __post_init__(self) -> None:
         """Refuse what is no name: all at once, since every party reads the names of all."""
-        lines = "".join(f"{party}\n" for party in self.cohort)
+        lines = "\n".join((*self.cohort, ""))
         if lines.count("\n") > len(self.cohort) or not _NAMES.fullmatch(lines):
             raise ValueError("a party's name is none")
 

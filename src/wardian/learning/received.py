@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
-from wardian.learning.arrays import ArrayRecord
+from wardian.learning.arrays import ArrayRecord, all_finite
 from wardian.learning.records import ConfigRecord, RecordDict
 
 T = TypeVar("T", int, float, bytes, str)
@@ -39,7 +39,7 @@ def array_of(
     ):
         wanted = " x ".join("any" if size is None else str(size) for size in shape)
         raise FormatError(f"{record}: {name} is {array.shape}, not {wanted}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not all_finite(array):
         raise FormatError(f"{record}: {name} holds what is no finite number")
     return array
 

@@ -1,6 +1,6 @@
 """Metrics, settings, and records of all kinds by name: what a message carries beside arrays."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -50,6 +50,10 @@ class _Record(Mapping[str, V], Generic[V]):
     @override
     def __len__(self) -> int:
         return len(self._entries)
+
+    @override
+    def items(self) -> ItemsView[str, V]:
+        return self._entries.items()
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -110,6 +114,10 @@ class RecordDict(Mapping[str, Record]):
     @override
     def __len__(self) -> int:
         return len(self._records)
+
+    @override
+    def items(self) -> ItemsView[str, Record]:
+        return self._records.items()
 
     @override
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError, JobFailed
-from wardian.learning.arrays import Array, ArrayRecord
+from wardian.learning.arrays import Array, ArrayRecord, all_finite
 from wardian.learning.records import Metric, MetricRecord
 from wardian.learning.replies import Block, Replies
 
@@ -61,7 +61,7 @@ def mean_of(values: Array, weights: Sequence[float]) -> Floats:
     """Return the weighted mean of `values`, (parties, coordinates); see `weighted_mean`."""
     total = sum(weights)
     return _sum(
-        (weight / total) * row.astype(np.float64)
+        np.multiply(row, weight / total, dtype=np.float64)
         for weight, row in zip(weights, values, strict=True)
         if weight
     )
@@ -158,11 +158,11 @@ def reduce(replies: Replies, record: str, reduction: Reduction) -> ArrayRecord:
     """
     shapes = replies.shapes(record)
     found = {name: np.empty(like.size, like.dtype) for name, like in shapes.items()}
-    for block in replies.blocks(record):
-        with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in replies.blocks(record):
             reduced = reduction(block)
-        part = slice(block.start, block.start + reduced.size)
-        found[block.array][part] = as_kind(block.array, reduced, block.values.dtype)
+            part = slice(block.start, block.start + reduced.size)
+            found[block.array][part] = as_kind(block.array, reduced, block.values.dtype)
     return ArrayRecord({name: array.reshape(shapes[name].shape) for name, array in found.items()})
 
 
@@ -173,7 +173,7 @@ def as_kind(name: str, values: Floats, dtype: Any) -> Array:
         FormatError: one is no finite number there; names the array.
     """
     kind = np.dtype(dtype)
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise FormatError(f"{name}: the sum is no finite number")
     if kind.kind == "b":
         truths: Array = np.rint(values) != 0
@@ -182,7 +182,7 @@ def as_kind(name: str, values: Floats, dtype: Any) -> Array:
         return _whole(np.rint(values), kind)
     with np.errstate(over="ignore"):
         found: Array = values.astype(kind)
-    if not np.isfinite(found).all():
+    if not all_finite(found):
         raise FormatError(f"{name}: larger than {kind.name} can hold")
     return found
 

@@ -123,7 +123,7 @@ class HeldReplies:
         for name, array in of_party[0].items():
             flat = [each[name].reshape(-1) for each in of_party]
             for part in parts(array.size, array.dtype, parties=len(flat)):
-                values = np.stack([each[part] for each in flat])
+                values = np.array([each[part] for each in flat])
                 yield Block(array=name, start=part.start, values=values)
 
 

@@ -35,13 +35,14 @@ class Outcome:
 class Round:
     """Who was asked, and what became of it."""
 
-    __slots__ = ("_quorum", "_reasons", "_standings", "until")
+    __slots__ = ("_quorum", "_reasons", "_standings", "_useful", "_waited", "until")
 
     def __init__(self, cohort: Iterable[str], *, quorum: int, until: float) -> None:
         """Ask `cohort`, of whom `quorum` have to answer before the time `until`."""
         self._standings: dict[str, Standing] = dict.fromkeys(sorted(cohort), "asked")
         self._reasons: dict[str, str] = {}
         self._quorum = quorum
+        self._waited = self._useful = len(self._standings)  # asked; asked or answered
         self.until = until
 
     def standing(self, party: str) -> Standing | None:
@@ -56,6 +57,7 @@ class Round:
         """Count the answer of `party`; return whether it counts, now or since before."""
         if self.expects(party):
             self._standings[party] = "answered"
+            self._waited -= 1
         return self._standings.get(party) == "answered"
 
     def refuse(self, party: str, reason: str) -> None:
@@ -63,6 +65,8 @@ class Round:
         if self.expects(party):
             self._standings[party] = "refused"
             self._reasons[party] = reason
+            self._waited -= 1
+            self._useful -= 1
 
     def over(self, now: float) -> bool:
         """Return whether nobody is waited for any more at `now`."""
@@ -71,9 +75,7 @@ class Round:
     @property
     def hopeful(self) -> bool:
         """Whether anybody is waited for whose answer could matter."""
-        standings = list(self._standings.values())
-        waited, answered = standings.count("asked"), standings.count("answered")
-        return waited > 0 and waited + answered >= self._quorum
+        return self._waited > 0 and self._useful >= self._quorum
 
     def close(self) -> Outcome:
         """Return the outcome; who has not answered is late from now on."""
@@ -81,6 +83,8 @@ class Round:
             if standing == "asked":
                 self._standings[party] = "late"
                 self._reasons[party] = "it did not answer in time"
+                self._waited -= 1
+                self._useful -= 1
         answered = tuple(p for p, standing in self._standings.items() if standing == "answered")
         dropped = {p: self._reasons[p] for p in self._standings if p in self._reasons}
         return Outcome(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wardian.crypto.aead_stream import TAG_BYTES, ChunkCipher
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, SealError
-from wardian.learning.arrays import KINDS, ArrayRecord
+from wardian.learning.arrays import KINDS, ArrayRecord, all_finite
 from wardian.learning.content import Spec, array_bytes, arrays_of, content_bytes, rebuild
 from wardian.learning.messages import CHUNK_BYTES, Arrays, ArraySpec, Metrics
 from wardian.learning.records import MetricRecord, RecordDict
@@ -103,7 +103,7 @@ class Staging:
             kind = KINDS[spec.dtype]
             if kind.kind == "f":
                 for part in parts(array_bytes(spec) // kind.itemsize, kind):
-                    if not np.isfinite(self.read(at, spec, part)).all():
+                    if not all_finite(self.read(at, spec, part)):
                         raise FormatError(f"content: {spec.name} holds what is no finite number")
             at += array_bytes(spec)
         if self._verify is not None:
@@ -194,7 +194,7 @@ class StagedReplies:
             size = array_bytes(spec) // kind.itemsize
             for part in parts(size, kind, parties=len(begins)):
                 read = [each.read(begin + at, spec, part) for each, begin in begins]
-                yield Block(array=spec.name, start=part.start, values=np.stack(read))
+                yield Block(array=spec.name, start=part.start, values=np.array(read))
             at += array_bytes(spec)
 
 

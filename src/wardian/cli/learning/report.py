@@ -22,6 +22,8 @@ th:last-child,td:last-child{text-align:left}tr:nth-child(even){background:#f1f4f
 @media (prefers-color-scheme:dark){body{color:#e4e8ef;background:#14181f}
 tr:nth-child(even){background:#1c222b}}
 """
+OF_STEPS: Final = ("records", "error")
+"""What is known of steps of a run over columns."""
 _UNDRAWN: Final = frozenset({BUDGET, DELTA})
 """The same in every round: they stand in the picture of epsilon."""
 
@@ -33,14 +35,15 @@ def report(*, run: Path, out: Path | None) -> None:
     """Write a page about RUN: a party's state directory, or one of `wardian fl simulate`.
 
     It shows by round what the parties measured, who took part, who did not count and why, bytes
-    and seconds, and of a private run what privacy was spent, and of how much. It is one file that
-    asks nothing of a network.
+    and seconds, and of a private run what privacy was spent, and of how much; of a run over columns
+    the steps that the party was asked. It is one file that asks nothing of a network.
     """
     source = run / HISTORY if run.is_dir() else run
     lines = read_history(source)
     target = out or source.with_name("report.html")
-    replace_file(target, page(lines, title=f"Run of {lines[-1].round} rounds").encode())
-    click.echo(f"{target}: {len(lines)} rounds")
+    unit = _unit(lines[-1])
+    replace_file(target, page(lines, title=f"Run of {lines[-1].round} {unit}s").encode())
+    click.echo(f"{target}: {len(lines)} {unit}s")
 
 
 def page(lines: Sequence[RoundLine], *, title: str) -> str:
@@ -67,12 +70,18 @@ def page(lines: Sequence[RoundLine], *, title: str) -> str:
 """
 
 
+def _unit(line: RoundLine) -> str:
+    return "step" if line.step else "round"
+
+
 def _summary(last: RoundLine) -> str:
     """Return where the run stands after `last`."""
     found, spent = figures(last), spent_of(last)
     parts = [f"{name} {found[name]:.4g}" for name in FIRST if name in found]
     parts += [f"privacy spent: epsilon {spent}"] if spent else []
-    return f"After round {last.round}: {', '.join([f'{len(last.cohort)} parties', *parts])}."
+    return (
+        f"After {_unit(last)} {last.round}: {', '.join([f'{len(last.cohort)} parties', *parts])}."
+    )
 
 
 def _named(name: str, last: RoundLine) -> str:
@@ -89,12 +98,13 @@ def _columns(lines: Sequence[RoundLine]) -> dict[str, Callable[[RoundLine], str]
         return lambda line: f"{found[name]:.4g}" if name in (found := figures(line)) else ""
 
     measured = {name for line in lines for name in figures(line)}
-    first = [name for name in FIRST if name in measured]
+    first = [name for name in (OF_STEPS if lines[-1].step else FIRST) if name in measured]
     return {
-        "round": lambda line: str(line.round),
+        _unit(lines[-1]): lambda line: str(line.round),
+        **({"asked": lambda line: line.step or ""} if lines[-1].step else {}),
         "parties": lambda line: str(len(line.cohort)),
         **{name: figure(name) for name in first},
-        "bytes": lambda line: f"{line.bytes:,}",
+        **({} if lines[-1].bytes is None else {"bytes": lambda line: f"{line.bytes or 0:,}"}),
         "seconds": lambda line: f"{line.seconds:.2f}",
         **({EPSILON: figure(EPSILON)} if EPSILON in measured else {}),
     }
@@ -102,7 +112,7 @@ def _columns(lines: Sequence[RoundLine]) -> dict[str, Callable[[RoundLine], str]
 
 def _row(line: RoundLine, columns: Sequence[Callable[[RoundLine], str]]) -> str:
     dropped = "; ".join(f"{name}: {reason}" for name, reason in line.dropped.items())
-    cells = "".join(f"<td>{text_of(line)}</td>" for text_of in columns)
+    cells = "".join(f"<td>{escape(text_of(line))}</td>" for text_of in columns)
     return f"<tr>{cells}<td>{escape(dropped)}</td></tr>"
 
 
@@ -122,9 +132,11 @@ def all_series(lines: Sequence[RoundLine]) -> dict[str, Series]:
     drawn = {name: found[name] for name in ordered}
     of_round: dict[str, Callable[[RoundLine], float]] = {
         "parties": lambda line: float(len(line.cohort)),
-        "bytes of answers": lambda line: float(line.bytes),
+        "bytes of answers": lambda line: float(line.bytes or 0),
         "seconds": lambda line: line.seconds,
     }
     for name, value_of in of_round.items():
         drawn[name] = [(line.round, value_of(line)) for line in lines]
+    if lines[-1].bytes is None:
+        del drawn["bytes of answers"]
     return drawn

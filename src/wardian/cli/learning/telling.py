@@ -36,14 +36,15 @@ def told(line: RoundLine, *, rounds: int | None = None) -> list[str]:
     parts = [
         f"{len(line.cohort)} parties",
         *first,
-        f"{line.bytes:,} bytes",
+        *([] if line.bytes is None else [f"{line.bytes:,} bytes"]),
         f"{line.seconds:.2f} s",
         *([f"epsilon {spent}"] if spent else []),
     ]
     rest = "".join(f"  {name} {value:.4g}" for name, value in found.items())
-    of = "" if rounds is None else f" of {rounds}"
+    of = "" if rounds is None or line.step else f" of {rounds}"
+    what = f"step {line.round}, {line.step}" if line.step else f"round {line.round}{of}"
     dropped = [f"  {party} does not count: {why}" for party, why in line.dropped.items()]
-    return [f"round {line.round}{of}: {', '.join(parts)}{rest}", *dropped]
+    return [f"{what}: {', '.join(parts)}{rest}", *dropped]
 
 
 def spent_of(line: RoundLine) -> str:

@@ -18,7 +18,6 @@ from wardian.learning.messages import (
     Ask,
     FromParty,
     Known,
-    News,
     Over,
     Still,
     Unwanted,
@@ -114,9 +113,9 @@ class Attendant:
         """Say that the run is over."""
         await self._say(frames(encode(message), content))
 
-    def tell_news(self, message: News) -> None:
-        """Say what became of a round, together with whatever is said next."""
-        self._news.append(encode(message))
+    def tell_news(self, said: bytes) -> None:
+        """Say what became of a round, a `News`, together with whatever is said next."""
+        self._news.append(said)
 
     def abort(self) -> None:
         """Cut the connection."""

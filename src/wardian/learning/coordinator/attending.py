@@ -119,7 +119,14 @@ class Attending:
             if staged is not None:
                 staged.drop()
             return False
-        self._changed.set()
+        counts = self._counted(party, question, answer, staged)
+        if not question.round.hopeful:  # the round is over
+            self._changed.set()
+        return counts
+
+    def _counted(
+        self, party: str, question: Question, answer: Answer, staged: Staging | None
+    ) -> bool:
         if staged is None:
             reason = answer.error or "it answered with nothing"
             question.round.refuse(party, reason)
@@ -189,10 +196,12 @@ class Attending:
             return groups
         return question.said.setdefault(id(content), list(groups))
 
-    def tell_news(self, line: RoundLine) -> None:
-        """Tell those who are here what became of a round, with whatever they are told next."""
-        for each in self._here.values():
-            each.tell_news(News(line=line))
+    def tell_news(self, line: RoundLine, parties: Iterable[str] | None = None) -> None:
+        """Tell `parties`, or all, if they are here: with what each is told next, a round's end."""
+        said = encode(News(line=line))
+        for party in self._here if parties is None else parties:
+            if party in self._here:
+                self._here[party].tell_news(said)
 
     async def finish(self, over: Ending, *, parties: int) -> None:
         """Return when all `parties` know that the run is over, or had time enough to come."""

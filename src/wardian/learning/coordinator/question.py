@@ -74,6 +74,8 @@ class Wanted:
 
     def _welcome(self, found: Mapping[str, tuple[ArraySpec, ...]]) -> bool:
         arrays = self.arrays or {}
+        if found == arrays:
+            return True
         if set(found) != set(arrays):
             return False
         fits = _fits if self.shorter else ArraySpec.__eq__

@@ -35,6 +35,7 @@ from wardian.learning.coordinator.stages.predicting import Predicting
 from wardian.learning.coordinator.stages.stage import NOTHING, Asking, Kept, Stage, World
 from wardian.learning.coordinator.stages.trees import BinsStage
 from wardian.learning.message import MessageType
+from wardian.learning.messages import RoundLine
 from wardian.learning.records import ConfigRecord, RecordDict
 from wardian.learning.vertical.script import ASK, OF, STEP, Of, Step
 
@@ -98,6 +99,7 @@ class VerticalCourse:
             raise SealError("the state of the run is damaged")
         if asking.tells and not self._seen:
             return await self._see(standing)
+        began = self._run.ticks()
         size = await self._ask(standing, asking, stage.take)
         try:
             await asyncio.to_thread(stage.advance)
@@ -110,7 +112,26 @@ class VerticalCourse:
             self._stage = self._begun()
         if self._stage is None:  # nobody needs any of it again
             self._world.kept.drop(*list(self._world.kept.records))
-        return await self._done(standing, asking, size)
+        kept = await self._done(standing, asking, size)
+        self._tell(kept.round, asking, seconds=self._run.ticks() - began)
+        return kept
+
+    def _tell(self, number: int, asking: Asking, *, seconds: float) -> None:
+        """Tell those who were asked what became of it: who they were, and what they know anyway.
+
+        Not how much others answered, which says how many columns or records they have, and nothing
+        of the errors or the model but what `asking` told them: that is all that the plan lets out.
+        """
+        line = RoundLine(
+            round=number,
+            cohort=tuple(asking.contents),
+            dropped={},
+            bytes=None,
+            seconds=seconds,
+            metrics=dict(asking.metrics),
+            step=f"{asking.of}.{asking.step}",
+        )
+        self._run.attending.tell_news(line, asking.contents)
 
     async def _done(self, standing: Standing, asking: Asking, size: int) -> Standing:
         """Return the standing after the step, sealed and told the host: it sees as much anyway."""

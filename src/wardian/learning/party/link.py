@@ -42,6 +42,7 @@ DIAL_S: Final = 10.0
 CHUNK_S: Final = 30.0
 SILENT_S: Final = 60.0
 _JSON: Final = b"{"
+_NOTHING: Final = RecordDict()
 
 
 class CoordinatorLink:
@@ -125,14 +126,15 @@ class CoordinatorLink:
         if raw.startswith(_JSON):
             raise error_of(wire.decode(raw, Refusal, what="refusal"))
         said = from_coordinator(raw)
-        specs = said.records if isinstance(said, Ask | Over) else ()
-        size = content_bytes(specs)
+        if not isinstance(said, Ask | Over):
+            return said, _NOTHING
+        size = content_bytes(said.records)
         if size > self._max_bytes:
             raise FormatError("content: larger than the consortium agreed to")
-        raw_content = memoryview(bytearray(size))
+        content = memoryview(bytearray(size))
         for at in range(0, size, CHUNK_BYTES):
-            await self._stream.receive_into(raw_content[at : at + CHUNK_BYTES], timeout_s=CHUNK_S)
-        return said, rebuild(specs, raw_content)
+            await self._stream.receive_into(content[at : at + CHUNK_BYTES], timeout_s=CHUNK_S)
+        return said, rebuild(said.records, content)
 
     def abort(self) -> None:
         """Cut the connection."""

@@ -5,11 +5,11 @@ party that is killed at any moment either answers the same once more, or works i
 state of before.
 """
 
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from wardian._internal.files import replace_file
 from wardian.errors import ConfigError, FormatError, PolicyDenied
@@ -32,8 +32,7 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     content: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """What a party knows.
 
     Attributes:
@@ -49,8 +48,8 @@ class Memory:
     round: int = 0
     head: bytes | None = None
     number: int = 0
-    answer: RecordDict = field(default_factory=RecordDict)
-    state: dict[str, Record] = field(default_factory=dict)
+    answer: RecordDict = msgspec.field(default_factory=RecordDict)
+    state: dict[str, Record] = msgspec.field(default_factory=dict)
 
     def seen(self, message: Ask | Over) -> "Memory":
         """Return what is known after `message`.

@@ -8,8 +8,9 @@ meanwhile that it is there.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from wardian._internal.log import event
 from wardian.errors import PeerProtocolError, WardianError
@@ -174,8 +175,7 @@ class Party:
                 begun = thread.run(lambda: self._work(ask, content))
                 self._under_way = ask.number, begun
             number, work = self._under_way
-            either: set[asyncio.Future[Any]] = {work, quiet}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await _first(work, quiet)
             if not work.done():  # it goes on, though this connection has ended
                 raise quiet.result()
             self._under_way = None
@@ -223,6 +223,23 @@ class Party:
         if memory is not self._memory:
             self._file.save(memory)
             self._memory = memory
+
+
+async def _first(one: "asyncio.Future[Any]", other: "asyncio.Future[Any]") -> None:
+    """Return when either is done, as `asyncio.wait` does, at a third of what that costs."""
+    either = asyncio.get_running_loop().create_future()
+
+    def wake(_: object) -> None:
+        if not either.done():
+            either.set_result(None)
+
+    for each in (one, other):
+        each.add_done_callback(wake)
+    try:
+        await either
+    finally:
+        for each in (one, other):
+            each.remove_done_callback(wake)
 
 
 async def _say_still(link: CoordinatorLink) -> WardianError:

@@ -28,6 +28,8 @@ _RUNS: Final = "psi-runs"
 _TAG_BYTES: Final = 16
 _POINT_BYTES: Final = 64
 """Of a blinded identifier, with what the library puts around it; it has 33."""
+RECORDS: Final = "records"
+"""The metric that says how many all have: every party is told the position of each."""
 
 
 class Aligning(Stage):
@@ -139,7 +141,8 @@ class AligningTags(Aligning):
                 max_bytes=_TAG_BYTES * max(self._terms.caps.values()),
             )
         contents = {party: self._psi.positions(party) for party in self._terms.parties}
-        return Asking(step=step, of=self._of, contents=contents, tells=True)
+        records = {RECORDS: len(self._psi.found)}
+        return Asking(step=step, of=self._of, contents=contents, tells=True, metrics=records)
 
     @override
     def _take(self, party: str, content: RecordDict) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
@@ -32,6 +33,8 @@ COMMON: Final = "common"
 """The settings that are the coordinator's part of a finished model."""
 _TOLD: Final = "told"
 """What every party is told next, noised, sealed before."""
+ERROR: Final = "error"
+"""The metric that says how large the errors are, as they were told: with the noise in them."""
 _NOISE: Final = b"wardian label noise of a run v1"
 
 
@@ -109,12 +112,18 @@ class EmbeddingsStage(Learning):
                 if name.startswith(f"{_TOLD}.")
             }
         )
+        metrics = {ERROR: _size(told.array_records[ERRORS][ERRORS])} if ERRORS in told else {}
         if step is Step.END:
-            return self._ask(step, told, tells=True)
+            return self._ask(step, told, tells=True, metrics=metrics)
         rows = len(self._labels)
-        arrays = {PARTIAL: spec(PARTIAL, "float64", rows)}
-        tells = f"{_TOLD}.{ERRORS}" in self._world.kept
-        return self._ask(step, told, arrays=arrays, max_bytes=8 * rows, tells=tells)
+        return self._ask(
+            step,
+            told,
+            arrays={PARTIAL: spec(PARTIAL, "float64", rows)},
+            max_bytes=8 * rows,
+            tells=ERRORS in told,
+            metrics=metrics,
+        )
 
     @override
     def _take(self, party: str, content: RecordDict) -> None:
@@ -140,6 +149,11 @@ class EmbeddingsStage(Learning):
 
     def _told(self) -> list[str]:
         return [name for name in self._world.kept.records if name.startswith(f"{_TOLD}.")]
+
+
+def _size(errors: NDArray[Any]) -> float:
+    """Return the root of the mean square of `errors`."""
+    return float(np.sqrt(np.mean(np.square(errors)))) if errors.size else 0.0
 
 
 def linear_model(world: World) -> LinearModel:

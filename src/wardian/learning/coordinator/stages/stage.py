@@ -38,6 +38,7 @@ class Asking:
         max_bytes: of its arrays.
         tells: whether something that was made of what several parties sent leaves with it: then
             all have seen the standing that it is of before.
+        metrics: numbers that follow from what everybody who is asked is told, for these alone.
     """
 
     step: Step
@@ -47,6 +48,7 @@ class Asking:
     settings: frozenset[str] = frozenset()
     max_bytes: int = 0
     tells: bool = False
+    metrics: Mapping[str, int | float] = field(default_factory=dict)
 
 
 class Kept:
