@@ -347,8 +347,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.tables", "protocol", "terms"),
                 *_within("crypto", "keystream", "sealed_file", "sealed_stream"),
                 *_within("learning", "arrays", "layers", "message", "messages", "onnx_parts"),
-                *_within("learning", "records", "replies", "shared"),
-                *_within("learning.boosting", "forest", "onnx"),
+                *_within("learning", "centres", "records", "replies", "shared"),
+                *_within("learning.boosting", "boosters", "forest", "onnx", "predicting"),
                 *_within("learning.privacy", "accounting", "gaussian", "mean", "noise"),
                 *_within("learning.psi", "intersection", "tags"),
                 *_within("roles", "asking", "enclave_sealing", "job"),
@@ -367,9 +367,12 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 ),
             ),
             optional=("duckdb", "pyarrow", "xgboost-cpu"),
-            data=tuple(
-                f"sklearn/utils/_repr_html/{name}"
-                for name in ("estimator.css", "estimator.js", "features.css", "params.css")
+            data=(
+                "xgboost/VERSION",
+                *(
+                    f"sklearn/utils/_repr_html/{name}"
+                    for name in ("estimator.css", "estimator.js", "features.css", "params.css")
+                ),
             ),
             product_id=7,
             environment=MappingProxyType({**_TENSORS, "JOBLIB_MULTIPROCESSING": "0"}),
@@ -398,6 +401,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_PROCESSORS,
                 HostFile(path="/sys/devices/system/cpu/", reason="processors and their caches"),
                 HostFile(path="/sys/fs/cgroup/", reason="how much of the machine is granted"),
+                HostFile(path="/proc/self/maps", reason="which of its libraries have threads"),
                 HostFile(path="/proc/cpuinfo", reason="which instructions libraries may use"),
                 HostFile(path="/proc/meminfo", reason="how much memory libraries may plan with"),
             ),
