@@ -34,7 +34,8 @@ class Steps:
         for module, called in ((keeping, "keep"), (outbox, "show")):
             monkeypatch.setattr(module, "replace_file", self._writing(called))
             monkeypatch.setattr(module, "sync_directory", self._calling("sync"))
-        monkeypatch.setattr(role, "obtain_tables", self._asking())
+        for name in ("obtain_tables", "tell_export"):
+            monkeypatch.setattr(role, name, self._asking(name))
         monkeypatch.setattr(role, "run_job", self._calling("run_job", role.run_job))
 
     def step(self, name: str) -> None:
@@ -51,13 +52,13 @@ class Steps:
 
         return call
 
-    def _asking(self) -> Any:
-        obtain = role.obtain_tables
+    def _asking(self, name: str) -> Any:
+        send = getattr(role, name)
 
         async def ask(*args: Any, **more: Any) -> Any:
-            self.step("obtain_tables before")
-            found = await obtain(*args, **more)
-            self.step("obtain_tables after")
+            self.step(f"{name} before")
+            found = await send(*args, **more)
+            self.step(f"{name} after")
             return found
 
         return ask
