@@ -187,6 +187,9 @@ def approve(
     to the operator, unless the directory is on this machine.
     """
     signer = read_owner_key(key, passphrase_file)
+    asked = {each for terms in found.report["terms"]["approvals"] for each in terms["of"]}
+    if signer.public.hex() not in asked:
+        raise ConfigError(f"{key}: nobody asks for the approval of this key")
     export = bytes.fromhex(found.said.export_digest)
     approval = sign_approval(export, signer, mesh=found.said.mesh)
     target = output or found.job.approvals / f"{signer.public.hex()}.approval"
