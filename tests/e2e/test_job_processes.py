@@ -75,11 +75,11 @@ def test_killed_at_each_step_and_gone_on(tables_mesh: TablesMesh, tmp_path: Path
     def counted() -> list[tuple[int, str]]:
         return [tables_mesh.counted(study, owner, rule=RULE) for owner in (A, B)]
 
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody has decided anything yet
-        with tables_mesh.by_way_of(silent.getsockname()[1]):
-            process = tables_mesh.run(job)
-            until(lambda: said(job) == "asking", process)
-            process.kill()
+    silent = socket.create_server(("127.0.0.1", 0))  # nobody has decided anything yet
+    with silent, tables_mesh.by_way_of(silent.getsockname()[1]):
+        process = tables_mesh.run(job)
+        until(lambda: said(job) == "asking", process)
+        process.kill()
     assert counted() == [(0, "0")] * 2
 
     stopping = Stopping(process)
