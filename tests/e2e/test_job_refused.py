@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hospital_study import PRIVATE, A, B, C, outputs, status
+from hospital_study import PRIVATE, A, B, C, approval, outputs, status
 from job_room import Job, JobRoom, Killed
 from toy_jobs import NAMES, parties
 
@@ -245,6 +245,22 @@ def test_withdrawn_after_the_grant_the_run_ends_and_is_not_had_again(room: JobRo
     assert (code, why.rule) == (3, "job-again")
     assert "under the policies of now" in str(why)
     assert room.uses(study) == [1, 1, 0]
+
+
+def test_withdrawn_while_it_is_held_nothing_leaves(room: JobRoom) -> None:
+    """All approved. The broker is told of the export first, and its owner's word of now counts."""
+    study = room.study("held-back", given=False)
+    for owner in NAMES:
+        room.give(study, owner, rule={"output": {"approvals": {"needed": 1, "of": [B]}}})
+    job = room.job(study)
+    job.killed_at("job.held")
+    give(room, study, A, {**NEWER, "revoked": True})
+    (job.approvals / "b").write_bytes(approval(job.out, B))
+    code, why = job.refused()
+    assert isinstance(why, AdmissionRefused)
+    assert (code, outputs(job.out)) == (3, set())
+    assert status(job.out)["state"] == "held"
+    assert not (job.out / "exported.json").exists()
 
 
 def test_the_manifest_lists_no_job(own_room: JobRoom) -> None:

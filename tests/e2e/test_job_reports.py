@@ -118,7 +118,7 @@ class Copy:
 
 
 def left(place: Path) -> set[str]:
-    return set(os.listdir(place))
+    return {path.name for path in place.iterdir()}
 
 
 @pytest.fixture
