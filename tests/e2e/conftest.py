@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from mesh import RunningMesh
 from probe import Probe, builder_of
 
 from wardian.tee.manifest.builder import Builder
+
+if TYPE_CHECKING:
+    from tables_mesh import TablesMesh
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +21,18 @@ def shared_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMes
         yield mesh
     finally:
         assert mesh.stop() == 0, mesh.screen
+
+
+@pytest.fixture(scope="session")
+def tables_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator["TablesMesh"]:
+    """Return a broker that keeps owners' tables, and whose mesh lists the code of jobs."""
+    from tables_mesh import TablesMesh
+
+    mesh = TablesMesh(tmp_path_factory.mktemp("tables"))
+    try:
+        yield mesh
+    finally:
+        mesh.end()
 
 
 @pytest.fixture

@@ -141,8 +141,8 @@ class Relay:
 class RelayThread:
     """A relay beside a test that is not asynchronous."""
 
-    def __init__(self, target: int) -> None:
-        self.relay = Relay(target)
+    def __init__(self, target: int, *, treat: Treat = carry) -> None:
+        self.relay = Relay(target, treat=treat)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

@@ -7,7 +7,7 @@ of the debit that it had; after that it goes on from what it sealed, and asks fo
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,6 +25,7 @@ from wardian.errors import ConfigError
 from wardian.learning.shared.approvals import MAX_APPROVAL_BYTES, verify_approvals
 from wardian.learning.shared.keeping import JobKeeper
 from wardian.learning.shared.outbox import Outbox, report_evidence_data
+from wardian.learning.shared.ready import refuse_unready
 from wardian.learning.shared.running import Finished, run_job
 from wardian.learning.shared.tables import SealedTable
 from wardian.learning.shared.telling import export_statement
@@ -92,6 +93,8 @@ class _Job:
         self._enclave.announce("job.exported", export=finished.held.digest.hex())
 
     def _trained(self) -> tuple[Finished, Secret | None]:
+        files = {name: Path(path) for name, path in self._place.tables.items()}
+        refuse_unready(self._plan, files)
         self._outbox.say("asking")
         granted = self._granted()
         self._keeper.keep_id(granted.job_id)
@@ -103,7 +106,7 @@ class _Job:
                 self._plan,
                 granted.tables,
                 granted.terms,
-                self._tables(granted),
+                self._tables(granted, files),
                 job_id=granted.job_id,
                 seed=granted.noise_seed,
                 measurement=self._measurement(),
@@ -154,19 +157,16 @@ class _Job:
 
         return asyncio.run(answer())
 
-    def _tables(self, granted: GrantedTables) -> list[SealedTable]:
+    def _tables(self, granted: GrantedTables, files: Mapping[str, Path]) -> list[SealedTable]:
         """Return where each table of the plan lies, as the host says, with its key and pin."""
         found = []
         for used in self._plan.inputs:
-            name = f"{used.owner}/{used.table}"
-            if name not in self._place.tables:
-                raise ConfigError(f"host settings: where does table {name} lie?")
             key = granted.table(self._plan.parties[used.owner].key, used.table)
             found.append(
                 SealedTable(
                     owner=used.owner,
                     name=used.table,
-                    path=Path(self._place.tables[name]),
+                    path=files[f"{used.owner}/{used.table}"],
                     pin=key.pin,
                     key=key.key,
                 )

@@ -17,6 +17,24 @@ LARGEST: Final = 2**53
 """Whole numbers up to here are the same in every format that a plan travels in."""
 
 
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "batch": (1, 65_536),
+    "bins": (2, 4096),
+    "clusters": (1, 1024),
+    "depth": (1, 64),
+    "epochs": (1, 10_000),
+    "hidden": (1, 4096),
+    "l2": (0, 1e9),
+    "largest": (1e-9, 1e9),
+    "layers": (1, 8),
+    "learning_rate": (1e-9, 10),
+    "max_iterations": (1, 10_000),
+    "min_leaf_rows": (1, 2**31),
+    "trees": (1, 10_000),
+}
+"""Of parameters that are numbers, by name: in every trainer that says nothing else."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
     """One entry.
@@ -26,14 +44,20 @@ class Trainer:
         private: whether it can add the noise that an epsilon asks for.
         parameters: by name, each with its default, whose type is the parameter's.
         labelled: whether it needs a label.
-        ranges: of a parameter that is a number the least and the largest that code of it takes.
+        narrower: ranges of parameters that are not those of `RANGES`.
     """
 
     learns: bool
     private: bool
     parameters: Mapping[str, Scalar]
     labelled: bool = True
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    narrower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Of each parameter that is a number, the least and the largest that its code takes."""
+        whole = {**RANGES, **self.narrower}
+        return {name: whole[name] for name in self.parameters if name in whole}
 
 
 TRAINERS: Final[Mapping[str, Trainer]] = {
@@ -58,20 +82,12 @@ TRAINERS: Final[Mapping[str, Trainer]] = {
         learns=True,
         private=False,
         parameters={"hidden": 64, "layers": 2, "epochs": 20, "batch": 256, "learning_rate": 0.001},
-        ranges={
-            "hidden": (1, 4096),
-            "layers": (1, 8),
-            "epochs": (1, 10_000),
-            "batch": (1, 65_536),
-            "learning_rate": (1e-9, 10),
-        },
     ),
     "k-means": Trainer(
         learns=True,
         private=False,
         labelled=False,
         parameters={"clusters": 8, "max_iterations": 100},
-        ranges={"clusters": (1, 1024), "max_iterations": (1, 10_000)},
     ),
     "xgboost": Trainer(
         learns=True,
@@ -84,14 +100,7 @@ TRAINERS: Final[Mapping[str, Trainer]] = {
             "min_leaf_rows": 20,
             "bins": 256,
         },
-        ranges={
-            "trees": (1, 10_000),
-            "depth": (1, 16),
-            "learning_rate": (1e-9, 1),
-            "l2": (0, 1e9),
-            "min_leaf_rows": (1, 2**31),
-            "bins": (2, 4096),
-        },
+        narrower={"depth": (1, 16), "learning_rate": (1e-9, 1)},
     ),
     "statistics": Trainer(
         learns=False, private=True, labelled=False, parameters={"by": "", "largest": 1.0}

@@ -12,6 +12,7 @@ job.jsonl           what it logs
 
 import contextlib
 import fcntl
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from wardian.errors import ConfigError
 from wardian.roles.host import HostSettings, JobPlace
 from wardian.tee.launch.reach import Reach
 
+LOCK_TRIES, LOCK_PAUSE_S = 20, 0.05
 _MADE: Final = ("tables", "approvals", "state", "out")
 
 
@@ -121,26 +123,30 @@ class JobDir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this job for one process.
+        """Hold this job for one process. Who only looks whether it runs is waited for.
 
         Raises:
             ConfigError: it runs already.
         """
         with (self.root / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
-                raise ConfigError(f"{self.root}: this job runs already") from err
+            for _ in range(LOCK_TRIES):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(LOCK_PAUSE_S)
+            else:
+                raise ConfigError(f"{self.root}: this job runs already")
             yield
 
     @property
     def running(self) -> bool:
         """Whether a process runs it now."""
-        try:
-            with self.locked():
-                return False
-        except ConfigError:
-            return True
+        with (self.root / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
     def placement(self) -> Placement:
         """Return where its process finds what it needs."""

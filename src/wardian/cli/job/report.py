@@ -28,7 +28,7 @@ from wardian.cli.owner.keys import read_owner_key
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import HpkeIdentity
 from wardian.crypto.sealed_file import Pin, open_file
-from wardian.errors import ConfigError, EvidenceInvalid, FormatError
+from wardian.errors import AttestationError, ConfigError, EvidenceInvalid, FormatError
 from wardian.learning.shared.approvals import sign_approval
 from wardian.learning.shared.outbox import EVIDENCE, REPORT, report_evidence_data
 from wardian.learning.shared.report import FORMAT, as_html
@@ -99,12 +99,15 @@ def vouched(job: JobDir, *, agreed: Path, manifest: Path) -> Vouched:
     _, settings = read_agreed(agreed)
     signed, _ = read_manifest(manifest)
     verified = verify_manifest_for(signed, agreed=settings)
-    result = verify_evidence(
-        evidence,
-        policy=appraisal_policy(verified.manifest, ROLE),
-        report_data=report_evidence_data(raw),
-        now=unix_time(),
-    )
+    try:
+        result = verify_evidence(
+            evidence,
+            policy=appraisal_policy(verified.manifest, ROLE),
+            report_data=report_evidence_data(raw),
+            now=unix_time(),
+        )
+    except AttestationError as err:
+        raise type(err)(f"{job.out / EVIDENCE} does not vouch for the report: {err}") from err
     said = wire.decode(raw, _Said, what="report of a job")
     plan = job.plan
     if said.format != FORMAT or said.mesh != settings.mesh.name:
@@ -187,6 +190,9 @@ def approve(
     to the operator, unless the directory is on this machine.
     """
     signer = read_owner_key(key, passphrase_file)
+    asked = {each for terms in found.report["terms"]["approvals"] for each in terms["of"]}
+    if signer.public.hex() not in asked:
+        raise ConfigError(f"{key}: nobody asks for the approval of this key")
     export = bytes.fromhex(found.said.export_digest)
     approval = sign_approval(export, signer, mesh=found.said.mesh)
     target = output or found.job.approvals / f"{signer.public.hex()}.approval"

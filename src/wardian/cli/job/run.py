@@ -17,8 +17,9 @@ from wardian.broker.jobs.plan import load_plan
 from wardian.cli import processes
 from wardian.cli.engines.command_line import passed_on
 from wardian.cli.job.directory import JobDir
+from wardian.cli.main import exit_status
 from wardian.cli.mesh.files import existing
-from wardian.errors import ConfigError
+from wardian.errors import ConfigError, WardianError
 from wardian.tee.launch.launcher import print_announcement
 from wardian.tee.launch.lifeline import Lifeline
 
@@ -102,11 +103,20 @@ def status_of(job: JobDir, *, lifeline: Lifeline | None = None) -> int:
             print_announcement(event, fields)
 
         job.ended.unlink(missing_ok=True)
-        status = processes.status_of(ROLE, job.mesh, job.placement(), lifeline=lifeline, told=told)
+        try:
+            placement = job.placement()
+            status = processes.status_of(ROLE, job.mesh, placement, lifeline=lifeline, told=told)
+        except WardianError as err:  # it did not even begin
+            _write_ended(job, exit_status(err), str(err))
+            raise
         if status:
-            said = {"exit_status": status, "reason": reason[0] if reason else None}
-            replace_file(job.ended, wire.encode(said) + b"\n")
+            _write_ended(job, status, reason[0] if reason else None)
         return status
+
+
+def _write_ended(job: JobDir, status: int, reason: str | None) -> None:
+    said = {"exit_status": status, "reason": reason}
+    replace_file(job.ended, wire.encode(said) + b"\n")
 
 
 def _start(job: JobDir) -> None:

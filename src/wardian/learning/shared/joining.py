@@ -79,12 +79,12 @@ def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: S
         for group in plan.groups:
             each = [read[plan.place(used)] for used in group]
             if len(group) == 1:
-                parts.append(each[0])
+                parts.append(_alone(group[0], each[0]))
                 continue
             part = _inner(group, each, key=key)
             terms.refuse_small_join(part.rows)
-            parts.append(_as_read(group, part))
-        found = _stacked(plan.groups[0], parts)
+            parts.append(part)
+        found = _stacked(parts, label=next((used.label for used in plan.inputs if used.label), ""))
     terms.refuse_small_join(found.rows)
     if found.label is not None and np.isnan(found.label).any():
         who = next(used for used in plan.inputs if used.label is not None)
@@ -131,18 +131,24 @@ def _inner(inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret) -
     return Joined(names=tuple(columns), columns=columns, label=label, rows=len(places))
 
 
-def _as_read(group: Sequence[Input], part: Joined) -> Columns:
-    """Return the rows of joined tables as those of one table."""
-    labels = [used.label for used in group if used.label is not None]
-    return {**part.columns, **{name: part.label for name in labels if part.label is not None}}
+def _alone(used: Input, table: Columns) -> Joined:
+    """Return the rows of one table, in the order of its file."""
+    return Joined(
+        names=tuple(sorted(used.columns)),
+        columns={name: table[name] for name in used.columns},
+        label=None if used.label is None else table[used.label],
+        rows=row_count(table),
+    )
 
 
-def _stacked(group: Sequence[Input], tables: Sequence[Columns]) -> Joined:
-    """Return the rows of `tables`, which all have the columns and the label of `group`."""
-    names = tuple(sorted(name for used in group for name in used.columns))
-    label = next((used.label for used in group if used.label is not None), None)
-    used = sorted({*names, *([] if label is None else [label])})
-    whole = {name: np.concatenate([table[name] for table in tables]) for name in used}
+def _stacked(parts: Sequence[Joined], *, label: str) -> Joined:
+    """Return the rows of `parts`, which all have the same columns, and the same `label` or none."""
+    names = tuple(sorted(parts[0].names))
+    whole = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
+    last = f"{label}\0"  # sorted as it is called, and apart from a column that is called so, too
+    labels = [part.label for part in parts if part.label is not None]
+    if labels:
+        whole[last] = np.concatenate(labels)
     whole = {  # minus zero is zero: else the order of equal rows would be a file's
         name: each + 0.0 if each.dtype != object else each for name, each in whole.items()
     }
@@ -150,8 +156,8 @@ def _stacked(group: Sequence[Input], tables: Sequence[Columns]) -> Joined:
     return Joined(
         names=names,
         columns={name: whole[name][order] for name in names},
-        label=None if label is None else whole[label][order],
-        rows=row_count(whole),
+        label=whole[last][order] if labels else None,
+        rows=len(order),
     )
 
 

@@ -13,12 +13,14 @@ What that costs is counted by `privacy.gaussian`, and the least noise within `[p
 Labels are 0 and 1: which classes there are would tell of rows.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wardian.broker.jobs.plan import Privacy
+from wardian.broker.jobs.trainers import Scalar
 from wardian.errors import ConfigError, FormatError, LocalProtocolError
 from wardian.learning.layers import classifier
 from wardian.learning.privacy.gaussian import noise_within
@@ -69,6 +71,17 @@ class NoisySums:
         return float(self.sum(chosen.astype(np.float64)[:, None])[0])
 
 
+def releases_of(parameters: Mapping[str, Scalar], *, measured: bool) -> int:
+    """Return how many noised sums a trainer with these `parameters` tells.
+
+    Args:
+        parameters: every one of the trainer. One that takes no steps tells one sum.
+        measured: whether anybody is given metrics.
+    """
+    steps = parameters.get("max_iterations")
+    return 1 if steps is None else int(steps) + 1 + measured
+
+
 def noise_of(task: Task) -> tuple[Privacy, DiscreteGaussian]:
     """Return what the run may spend, and its noise.
 
@@ -109,7 +122,8 @@ def private_logistic(task: Task) -> Trained:
     shares = within(task.finite(), largest)
     length = np.sqrt(shares.shape[1] + 1.0)
     rows = np.hstack([shares, np.ones((len(shares), 1))]) / length
-    sums = NoisySums(privacy, noise, releases=steps + 1 + task.measured)
+    releases = releases_of(task.parameters, measured=task.measured)
+    sums = NoisySums(privacy, noise, releases=releases)
     count = max(1.0, sums.count(np.ones(len(rows), bool)))
     task.terms.refuse_small_cohort(int(count))
     weights = _descended(rows, targets, sums, steps=steps, count=count, l2=task.number("l2"))
