@@ -366,16 +366,26 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                     "threadpoolctl",
                 ),
             ),
-            optional=("duckdb", "pyarrow", "xgboost-cpu"),
+            optional=("duckdb", "pyarrow", "torch", "xgboost-cpu"),
             data=(
                 "xgboost/VERSION",
+                *(
+                    f"torch/{name}/config.py"  # which read their own comments
+                    for name in (
+                        *("_dynamo", "_export", "_functorch", "_inductor", "compiler"),
+                        *("distributed", "utils/serialization"),
+                    )
+                ),
+                "torch/fx/experimental/_config.py",
                 *(
                     f"sklearn/utils/_repr_html/{name}"
                     for name in ("estimator.css", "estimator.js", "features.css", "params.css")
                 ),
             ),
             product_id=7,
-            environment=MappingProxyType({**_TENSORS, "JOBLIB_MULTIPROCESSING": "0"}),
+            environment=MappingProxyType(
+                {**_TENSORS, "JOBLIB_MULTIPROCESSING": "0", "PYTORCH_JIT": "0"}
+            ),
             heap_bytes=8192 * _MIB,
             keeps_state=True,
             allowed=(

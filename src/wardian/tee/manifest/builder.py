@@ -122,7 +122,7 @@ class Builder:
         objects = [path for path in chosen.values() if is_shared_object(path.name)]
         linked = shared_objects(chosen[INTERPRETER], objects)
         native = [linked.loader, *linked.libraries, *self._gramine.runtime_files]
-        trusted = self._trusted(chosen, native)
+        trusted = self._trusted(chosen, native, data=spec.data)
         contents = Contents(
             role=role,
             entrypoint=str(interpreter()),
@@ -165,15 +165,21 @@ class Builder:
         return None
 
     def _trusted(
-        self, chosen: Mapping[str, Path], native: Iterable[Path]
+        self, chosen: Mapping[str, Path], native: Iterable[Path], *, data: tuple[str, ...]
     ) -> tuple[TrustedFile, ...]:
-        """Return every trusted file: sources as the bytecode that runs, all else as it is."""
+        """Return every trusted file: sources as the bytecode that runs, all else as it is.
+
+        A source that is among `data` is there both ways: a library reads it as well.
+        """
         sources, as_is = [], list(native)
         for name, path in chosen.items():
-            if name.endswith(".py") and name != BOOTSTRAP:
-                sources.append(path)
-            else:
+            read = name.removeprefix("site/") in data
+            if not name.endswith(".py") or name == BOOTSTRAP or read:
                 as_is.append(path)
+            if not name.endswith(".py") or name == BOOTSTRAP:
+                continue
+            if not name.startswith("site/") or self._compiles(path):
+                sources.append(path)
         uris = {f"file:{path}": path for path in as_is}
         fresh = [uri for uri in uris if uri not in self._known]
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
@@ -181,6 +187,16 @@ class Builder:
             self._known.update(zip(fresh, digests, strict=True))
         found = [*uris, *(self._compiled(source) for source in sources), f"file:{AGREED}"]
         return tuple(TrustedFile(uri=uri, sha256=self._known[uri][0]) for uri in sorted(found))
+
+    def _compiles(self, source: Path) -> bool:
+        """Return whether a library's file can run at all: some are for other versions of Python."""
+        try:
+            self._compiled(source)
+        except ConfigError as err:
+            if isinstance(err.__cause__, SyntaxError):
+                return False
+            raise
+        return True
 
     def _compiled(self, source: Path) -> str:
         """Return the URI of the bytecode of `source`, written if this build has not done so yet."""
