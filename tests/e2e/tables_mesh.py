@@ -105,6 +105,7 @@ class TablesMesh:
         self.state.broker_address.unlink()
         self.broker.start()
         self.await_broker()
+        self.state.operator.unlink()  # jobs find it by what it wrote down
 
     @contextlib.contextmanager
     def by_way_of(self, port: int) -> Iterator[None]:
