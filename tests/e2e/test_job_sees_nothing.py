@@ -163,8 +163,8 @@ def test_nothing_in_what_the_broker_keeps(seen: Seen) -> None:
 
 
 def test_all_of_it_was_looked_at(seen: Seen) -> None:
-    """Two releases and one word about the export were carried; every file is in the vault."""
-    assert len(seen.wire.relay.wires) >= 3
+    """A release and the word about the export were carried; every file is in the vault."""
+    assert len(seen.wire.relay.wires) >= 2  # three, where it was killed before it had trained
     assert len(seen.wire.relay.seen) > 20_000
     names = {Path(name).name for name in seen.files.names}
     assert {"status.json", "report.json", "report.evidence", "held.sealed", *COUNTS} <= {

@@ -7,9 +7,10 @@ import click
 import msgspec
 
 from wardian._internal import wire
+from wardian._internal.settings import read
 from wardian.cli.job.directory import JobDir
 from wardian.cli.job.run import directory_argument
-from wardian.errors import FormatError, JobFailed
+from wardian.errors import ConfigError, FormatError, JobFailed
 from wardian.learning.shared.outbox import STATUS
 
 
@@ -94,6 +95,6 @@ def _failure(job: JobDir, ended: Ended | None) -> str:
 def _read(path: Path, kind: Any) -> Any:
     """Return what the file says; None if there is none, or it says nothing that can be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError, FormatError):
+        return wire.decode(read(path), kind, what=path.name)
+    except (ConfigError, FormatError):
         return None
