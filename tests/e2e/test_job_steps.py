@@ -4,6 +4,7 @@ The role runs in this process, at a broker on loopback, so that it is killed exa
 while a file is written, of which half is left. SIGKILL to its processes: `test_job_processes`.
 """
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -148,6 +149,54 @@ def test_killed_at_every_step(room: JobRoom, monkeypatch: pytest.MonkeyPatch) ->
             1 if "keep held.sealed after" in whole[: at + 1] or at < before_the_grant(whole) else 2
         )
         assert room.uses(study) == [asked, asked, 0], name
+
+
+SERVED_STEPS = (
+    "keep held.sealed after",
+    "tell_export before",
+    "tell_export after",
+    "show exported.json within",
+    "show model.serving.sealed before",
+)
+
+
+def test_a_model_that_goes_to_be_served_is_one_model(
+    room: JobRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key is made once: the broker is told the same model again, and one file is left."""
+    steps = Steps(monkeypatch)
+    worker = room.mesh.measurements["worker"].hex()
+    study = room.study("served", given=False)
+    for owner in NAMES:
+        room.give(study, owner, rule={"output": {"serving": [worker]}})
+    job = room.job(study, study.plan(outputs={"model": [A], "serving": [worker]}))
+    job.run()
+    whole, models = steps.names, [(job.out / "model.serving.sealed").read_bytes()]
+    assert set(SERVED_STEPS) <= set(whole)
+    for name in SERVED_STEPS:
+        job = room.job(study, study.plan(outputs={"model": [A], "serving": [worker]}), name=name)
+        steps.names, steps.fatal = [], whole.index(name)
+        with pytest.raises(Killed):
+            job.run()
+        export = (
+            json.loads((job.out / "report.json").read_text())["export_digest"]
+            if (job.out / "report.json").exists()
+            else None
+        )
+        steps.fatal = None
+        job.run()
+        assert export in {None, status(job.out)["export_digest"]}
+        assert outputs(job.out) == {f"model.{A}.sealed", "model.serving.sealed"}
+        models.append((job.out / "model.serving.sealed").read_bytes())
+        told = json.loads((job.out / "exported.json").read_text())["statement"]
+        assert told["export"] == status(job.out)["export_digest"]
+        pins = {
+            each["to"]: each["pin"]
+            for each in json.loads((job.out / "report.json").read_text())["outputs"]
+        }
+        assert told["served"]["pin"] == pins["serving"]
+    assert len(set(models)) == len(models)
+    assert room.uses(study) == [len(models), len(models), 0]
 
 
 def before_the_grant(whole: list[str]) -> int:
