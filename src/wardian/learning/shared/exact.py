@@ -10,6 +10,7 @@ Source: Ozaki, Ogita, Oishi and Rump, "Error-free transformations of matrix mult
 fast routines of matrix multiplication", Numerical Algorithms 59 (2012), for the splitting.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -157,11 +158,11 @@ class Powers:
         for count, total, squares, grid in zip(
             self._counts, self._sums, self._squares, exponents, strict=True
         ):
-            scale = 2.0 ** int(grid)
-            mean = total / (count * unit) * scale if count else 0.0
+            mean = math.ldexp(total / (count * unit), int(grid)) if count else 0.0
             apart = count * squares - total * total  # exact
             spread = apart / (count * (count - 1) * unit * unit) if count > 1 else None
-            found.append((count, mean, None if spread is None else spread**0.5 * scale))
+            deviation = None if spread is None else math.ldexp(spread**0.5, int(grid))
+            found.append((count, mean, deviation))
         return found
 
 
