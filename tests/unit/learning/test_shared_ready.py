@@ -104,6 +104,20 @@ def test_a_library_that_is_not_installed(
         refuse_unready(plan(owner, algorithm), places(owner))
 
 
+@pytest.mark.parametrize("algorithm", sorted(TRAINERS.keys() - LIBRARIES.keys()))
+def test_the_others_need_none(
+    owner: Owner, algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = {module.partition(".")[0] for each in LIBRARIES.values() for module in each}
+    for library in (*every - {"torch"}, "duckdb", "pyarrow"):
+        for module in [name for name in sys.modules if name.partition(".")[0] == library]:
+            monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, library, None)
+    wanted = plan(owner, algorithm)
+    refuse_unready(wanted, places(owner))
+    run(wanted, [owner])
+
+
 @pytest.mark.parametrize("library", ["duckdb", "pyarrow"])
 def test_groups_need_libraries_that_sums_do_not(
     tmp_path: Path, library: str, monkeypatch: pytest.MonkeyPatch

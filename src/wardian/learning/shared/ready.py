@@ -23,7 +23,7 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "random-forest": ("sklearn.ensemble",),
     "gradient-boosting": ("sklearn.ensemble",),
     "perceptron": ("sklearn.neural_network",),
-    "k-means": ("sklearn.cluster",),
+    "k-means": ("sklearn.cluster", "threadpoolctl"),
     "xgboost": ("xgboost",),
     "dense-network": ("torch",),
 }
