@@ -319,7 +319,7 @@ def test_a_parameter_that_no_trainer_takes_costs_no_use(
     code, why = room.job(study, plan).refused()
     assert isinstance(why, ConfigError)
     assert code == 2
-    assert f"parameter {next(iter(train))} is " in str(why)
+    assert f"parameter `{next(iter(train))}` is between" in str(why)
     assert room.uses(study) == [0, 0, 0]
 
 

@@ -6,6 +6,7 @@ where it may make temporary ones, kills the job twice, and reads logs, arguments
 
 import io
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,9 @@ def seen(tables_mesh: TablesMesh, tmp_path_factory: pytest.TempPathFactory) -> S
         process.announced("job.granted")
         process.kill()
         process.start()
-        around = surroundings(pids_of(process))
+        around, until = b"", time.monotonic() + 30
+        while b"bootstrap" not in around and time.monotonic() < until:  # the enclave's own process
+            around += surroundings(pids_of(process))
         process.announced("job.held")
         around += surroundings(pids_of(process))
         told = said_of(job)

@@ -120,6 +120,7 @@ def read(job: Job, who: str = A) -> bytes | None:
     return opened(job.out, f"aggregates.{who}.sealed", PRIVATE[who])
 
 
+@pytest.mark.slow
 def test_killed_at_every_step(room: JobRoom, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps(monkeypatch)
     study, plan = noisy(room, "whole")
