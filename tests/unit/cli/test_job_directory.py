@@ -16,6 +16,7 @@ from toy_jobs import KEYS, NAMES, TABLES, job_table, toml
 
 from wardian.cli.job.directory import JobDir
 from wardian.cli.main import cli
+from wardian.cli.state import StateDir
 from wardian.errors import ConfigError, JobFailed
 
 A, B, C = NAMES
@@ -94,6 +95,17 @@ def test_one_process_holds_a_job_and_those_who_look_hold_it_for_none(job: JobDir
     with job.locked():
         pass
     assert not job.running
+
+
+def test_links_that_lead_in_a_circle(job: JobDir, tables: dict[str, Path], tmp_path: Path) -> None:
+    StateDir.open(tmp_path / "mesh").broker_address.write_text("127.0.0.1:7443\n")
+    assert set(tables.values()) < set(job.placement().reach.files)
+    for path in tables.values():
+        path.unlink()
+        path.symlink_to(path)
+    if sys.version_info < (3, 13):  # later ones resolve it, and the launcher cannot open it
+        with pytest.raises(ConfigError, match="links lead in a circle"):
+            job.placement()
 
 
 def status(job: JobDir) -> tuple[str, str]:

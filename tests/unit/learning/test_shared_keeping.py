@@ -122,6 +122,14 @@ def test_an_id_that_is_none_is_as_if_it_were_lost(ran: Any, place: Path, raw: by
     assert keeper(ran, place).job_id() is None
 
 
+def test_a_pipe_is_not_waited_for(ran: Any, place: Path) -> None:
+    os.mkfifo(place / "job")
+    os.mkfifo(place / "held.sealed")
+    assert keeper(ran, place).job_id() is None
+    with pytest.raises(SealError, match="damaged"):
+        keeper(ran, place).load()
+
+
 def test_only_this_code_on_this_machine_reads_it(ran: Any, place: Path) -> None:
     keeper(ran, place).keep(ran[1], serving=SERVING)
     with pytest.raises(SealError, match="sealed by another measurement or on another platform"):

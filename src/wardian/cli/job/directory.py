@@ -176,9 +176,21 @@ class JobDir:
             ),
             reach=Reach(
                 read=(self.approvals,),
-                files=(files["job.toml"], *(link.resolve() for link in links.values())),
+                files=(files["job.toml"], *map(_behind, links.values())),
                 write=(files["state"], self.out),
                 connect=tuple(port for _, port in brokers),
             ),
             files=files,
         )
+
+
+def _behind(link: Path) -> Path:
+    """Return where the sealed table really lies.
+
+    Raises:
+        ConfigError: links lead in a circle.
+    """
+    try:
+        return link.resolve()
+    except (OSError, RuntimeError) as err:
+        raise ConfigError(f"{link}: links lead in a circle") from err

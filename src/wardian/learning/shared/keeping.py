@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from typing_extensions import override
 
-from wardian._internal.files import replace_file, sync_directory
+from wardian._internal.files import open_regular, replace_file, sync_directory
 from wardian.broker.jobs.plan import JobPlan, plan_digest
 from wardian.broker.keeping.sealing import Sealing
 from wardian.broker.message_fields import Key32
@@ -68,7 +68,7 @@ class JobKeeper:
         It is the host's word: a wrong one is refused by the broker, which made none like it.
         """
         with contextlib.suppress(OSError, ValueError):
-            found = bytes.fromhex(self._id.read_text().strip())
+            found = bytes.fromhex(_read(self._id).decode().strip())
             return found if len(found) == JOB_ID_BYTES else None
         return None
 
@@ -115,7 +115,7 @@ class JobKeeper:
                 another job.
         """
         try:
-            raw = self._sealing.unseal(self._held.read_bytes(), label=LABEL)
+            raw = self._sealing.unseal(_read(self._held), label=LABEL)
             record = msgspec.msgpack.decode(raw, type=_Held)
             report: Mapping[str, Any] = msgspec.json.decode(record.report)
         except FileNotFoundError:
@@ -134,6 +134,11 @@ class JobKeeper:
             sync_directory(self._place)
         except OSError as err:
             raise SealError(f"the state of the job cannot be written: {err.strerror}") from err
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
 
 
 def _entry(kept: _Output) -> tuple[SealedOutput, bytes]:

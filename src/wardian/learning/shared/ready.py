@@ -4,12 +4,11 @@ Which file is the one that an owner pinned is known only once the broker answere
 to be there, and sealed as a table of that name.
 """
 
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from wardian._internal.files import open_regular
 from wardian.broker.jobs.plan import JobPlan
 from wardian.crypto.sealed_file import read_header
 from wardian.errors import ConfigError, CryptoError, FormatError
@@ -72,11 +71,8 @@ def _libraries(plan: JobPlan) -> tuple[str, ...]:
 
 def _refuse_file(path: Path, *, name: str, where: str) -> None:
     """Return if `path` is a regular file that begins as a sealed table of this `name`."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        with open(path, "rb", opener=lambda found, _: os.open(found, flags)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigError(f"{where}: is no regular file")
+        with open_regular(path) as file:
             header = read_header(file)
     except OSError as err:
         raise ConfigError(f"{where}: cannot be read: {err.strerror}") from err
