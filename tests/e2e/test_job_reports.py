@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hospital_study import KEYS, A, B, C, Study, identity_file, key_file
+from hospital_study import KEYS, A, B, C, HospitalMesh, Study, identity_file, key_file
 from tables_mesh import Said, TablesMesh, command
 from toy_mesh import ToyMesh, digest
 
@@ -23,6 +23,7 @@ from wardian.attestation.evidence import Purpose, bind
 from wardian.broker.mesh.manifest import sign_manifest
 from wardian.broker.mesh.trust import RoleReference
 from wardian.cli.job.directory import JobDir
+from wardian.cli.state import StateDir
 from wardian.crypto.owner_key import encode_owner_key
 from wardian.crypto.signing import SigningKey
 from wardian.learning.shared.approvals import Approval
@@ -236,6 +237,37 @@ def test_a_manifest_that_nobody_signed(copy: Copy) -> None:
     path.write_bytes(wire.encode(sign_manifest(mesh.manifest(), [SigningKey.generate()])))
     copy.options = ("--manifest", path)
     copy.refused(3, "sign")
+
+
+def forged(copy: Copy, place: Path) -> None:
+    """Make a whole mesh of the host's own at `place`, whose job vouches for another report."""
+    state, platform = StateDir.open(place), generate_platform()
+    mesh = HospitalMesh(platform, copy.ran.mesh.mesh.measurements)
+    state.agreed.write_bytes(mesh.agreed_toml)
+    state.manifest.write_bytes(wire.encode(mesh.signed()))
+    copy.show(copy.changed(rows=4_000_000), platform, mesh.measurements["job"])
+
+
+@pytest.mark.parametrize("way", ["inside", "relative", "link", "nowhere", "file", "nul", "binary"])
+def test_a_mesh_that_came_along_with_the_job(
+    copy: Copy, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is sent a job's directory has to say itself whom it trusts."""
+    monkeypatch.chdir(copy.place)
+    own = copy.root / "state" / "mesh"
+    forged(copy, own)
+    said = {
+        "inside": os.fsencode(own),
+        "relative": b"job/state/mesh",
+        "link": os.fsencode(copy.root / "m"),
+        "nowhere": b"/nowhere/at/all",
+        "file": b"/dev/null",
+        "nul": b"/tmp\0/x",
+        "binary": b"\xff\xfe",
+    }[way]
+    (copy.root / "m").symlink_to("state/mesh")
+    (copy.root / "mesh").write_bytes(said)
+    copy.refused(2, "name your own wardian.toml and manifest with --agreed and --manifest")
 
 
 @pytest.mark.parametrize("name", ["report.json", "report.evidence"])

@@ -12,6 +12,7 @@ job.jsonl           what it logs
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -98,8 +99,24 @@ class JobDir:
 
     @property
     def mesh(self) -> StateDir:
-        """The state directory of its mesh."""
-        return StateDir.open(Path(read(self.root / "mesh").decode().strip()))
+        """The state directory of its mesh, on this machine.
+
+        Raises:
+            ConfigError: there is none, or only one that came along with the job: what lies in a
+                copy of a job's directory is its host's word, and no owner's.
+        """
+        place = Path(os.fsdecode(read(self.root / "mesh").strip()))
+        try:
+            known = place.is_absolute() and place.is_dir()
+            own = place.resolve().is_relative_to(self.root)
+        except (OSError, ValueError, RuntimeError):
+            known, own = False, False
+        if not known or own:
+            raise ConfigError(
+                f"{self.root}: the mesh's state directory is not on this machine; name your own "
+                "wardian.toml and manifest with --agreed and --manifest"
+            )
+        return StateDir.open(place)
 
     @property
     def out(self) -> Path:

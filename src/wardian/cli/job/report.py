@@ -67,6 +67,7 @@ class Vouched:
         report: all of it, to show.
         said: the part that is used.
         result: of its evidence.
+        manifest: by which that was appraised.
     """
 
     job: JobDir
@@ -74,6 +75,7 @@ class Vouched:
     report: Mapping[str, Any]
     said: _Said
     result: AttestationResult
+    manifest: Path
 
 
 def vouched(job: JobDir, *, agreed: Path, manifest: Path) -> Vouched:
@@ -120,6 +122,7 @@ def vouched(job: JobDir, *, agreed: Path, manifest: Path) -> Vouched:
         report=wire.decode(raw, dict[str, Any], what="report of a job"),
         said=said,
         result=result,
+        manifest=manifest,
     )
 
 
@@ -199,6 +202,7 @@ def approve(
     replace_file(target, wire.encode(approval))
     for each in found.said.outputs:
         click.echo(wire.printable(f"{each.output} to {each.to}: {each.file}"))
+    click.echo(f"verified against {found.manifest}")
     click.echo(f"{target}: approves export {export.hex()}")
 
 
