@@ -4,9 +4,11 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,34 @@ def test_killed_at_each_step_and_gone_on(tables_mesh: TablesMesh, tmp_path: Path
     read = [opened(job.out, f"aggregates.{who}.sealed", PRIVATE[who]) for who in (A, B)]
     assert read[0] == read[1] is not None
     assert command("job", "status", job.root).status == 0
+
+
+@pytest.mark.slow
+def test_killed_at_moments_spread_over_a_run(tables_mesh: TablesMesh) -> None:
+    """Wherever they fall: the outputs are whole, one for each, and no debit is without its line."""
+    study = tables_mesh.study("spread")
+    rule = {"output": {"without_noise": None, "epsilon": 0.5, "delta": 1e-6}}
+    budget = {"budget": {"epsilon": 100.0, "delta": 1e-3}, "uses": 100, "rule": rule}
+    for owner in (A, B):
+        tables_mesh.give(study, owner, **budget)
+    job = tables_mesh.job(study, study.counting(**NOISY))
+    process, kills = tables_mesh.run(job), 0
+    for step in range(24):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.process.wait(0.3 + 0.04 * step)
+            break
+        process.kill()
+        process.start()
+        kills += 1
+    assert process.ended() == 0, process.text
+    assert kills > 2
+    assert (said(job), outputs(job.out)) == ("exported", OUT)
+    uses, epsilon = tables_mesh.counted(study, A, **budget)
+    assert (uses, epsilon) == tables_mesh.counted(study, B, **budget)
+    assert 1 <= uses <= kills + 1
+    assert Fraction(1, 2) <= Fraction(epsilon) <= uses * Fraction(1, 2)
+    read = [opened(job.out, f"aggregates.{who}.sealed", PRIVATE[who]) for who in (A, B)]
+    assert read[0] == read[1] is not None
 
 
 def test_the_broker_is_killed_while_a_job_asks(tables_mesh: TablesMesh) -> None:
