@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ COUNTS = [f"aggregates.{A}.sealed", f"aggregates.{B}.sealed"]
 RULE = {"output": {"approvals": {"needed": 2, "of": list(NAMES)}}}
 
 
-def tables() -> dict[str, dict[str, list[object]]]:
+def tables() -> dict[str, dict[str, list[Any]]]:
     """Return the tables with identifiers and a column of text that nothing else is like."""
     found = records(seed=20)
     for owner in (A, B):
@@ -122,8 +123,9 @@ def seen(tables_mesh: TablesMesh, tmp_path_factory: pytest.TempPathFactory) -> S
 def said_of(job: JobDir) -> bytes:
     words = [("status",), ("status", "--json"), ("report",), ("report", "--json")]
     said = [command("job", name, job.root, *more) for name, *more in words]
-    page = (job.out / "report.html").read_text()
-    return "".join([each.output + each.error for each in said] + [page]).encode()
+    page = job.out / "report.html"
+    shown = [page.read_text()] if page.exists() else []
+    return "".join([each.output + each.error for each in said] + shown).encode()
 
 
 def canaries_of(study: Study, job: JobDir) -> dict[str, Canary]:
@@ -248,3 +250,27 @@ def test_what_is_told_is_what_may_be_told(seen: Seen) -> None:
     }
     used = {column for table in report["tables"] for column in table["columns"]}
     assert used == {"age", "bmi", "cost"}
+
+
+def test_nothing_where_a_job_fails_because_of_a_value(
+    tables_mesh: TablesMesh, tmp_path: Path
+) -> None:
+    """A text stands among B's numbers: it is said where, and nothing else."""
+    columns = tables()
+    columns[B]["cost"][30] = "VALUE-CANARY-of-patient-4711"
+    study = tables_mesh.study("failing", A, B, columns=columns)
+    job = tables_mesh.job(study)
+    with WatchedDirectory(job.root, tmp_path / "vault") as files:
+        process = tables_mesh.run(job)
+        assert process.ended() == 1
+        told = said_of(job)
+    where = "what is no number stands within 48 rows up to line 49"
+    assert where in process.text
+    assert where in told.decode()
+    wanted: dict[str, Canary] = {
+        "value": columns[B]["cost"][30],
+        "patient": columns[B]["patient"][30],
+        "note": columns[A]["note"][0],
+        "age": np.array(columns[A]["age"]),
+    }
+    assert leaks(process.log.read_bytes() + told + files.contents(), wanted) == set()

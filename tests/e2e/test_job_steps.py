@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hospital_study import PRIVATE, A, B, C, Study, approval, opened, outputs, status
 from job_room import Job, JobRoom, Killed
-from toy_jobs import NAMES
+from toy_jobs import KEYS, NAMES
 
 from wardian.learning.shared import keeping, outbox
 from wardian.roles import job as role
@@ -322,3 +322,47 @@ def test_a_broker_that_dies_after_its_commit_has_made_a_debit_that_nobody_had(
     assert room.uses(study) == [2, 2, 0]
     assert outputs(job.out) == OUT
     room.close()
+
+
+def test_other_approvers_after_the_broker_was_told(
+    room: JobRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever approved by the time it is out stands in the log, beside those of before."""
+    Steps(monkeypatch)
+    study, plan = noisy(room, "others")
+    job = room.job(study, plan)
+    job.killed_at("job.held")
+    approve(job, A, C)
+    monkeypatch.setattr(Steps, "step", _kill_after("tell_export after"))
+    with pytest.raises(Killed):
+        job.run()
+    monkeypatch.undo()
+    (job.approvals / f"{C}.approval").unlink()
+    approve(job, B)
+    job.run()
+    assert outputs(job.out) == OUT
+    told = json.loads((job.out / "exported.json").read_text())["statement"]
+    assert told["approvers"] == sorted(KEYS[name].public.hex() for name in (A, B))
+
+
+def _kill_after(fatal: str) -> Callable[[Steps, str], None]:
+    def step(_self: Steps, name: str) -> None:
+        if name == fatal:
+            raise Killed
+
+    return step
+
+
+def test_a_clone_of_a_job_has_the_same_result(room: JobRoom) -> None:
+    """Each is sealed for itself and approved for itself; the noise is of the one debit."""
+    study, plan = noisy(room, "clone")
+    jobs = [room.job(study, plan, name=name) for name in ("one", "two")]
+    jobs[0].killed_at("job.granted")
+    shutil.copy(jobs[0].state / "job", jobs[1].state / "job")
+    for job in jobs:
+        job.run(approving(job))
+    assert read(jobs[0]) == read(jobs[1]) is not None
+    exports = {status(job.out)["export_digest"] for job in jobs}
+    assert len(exports) == 2
+    assert room.record(study, A).spent.epsilon == EPSILON
+    assert room.uses(study) == [3, 3, 0]
