@@ -72,6 +72,32 @@ def test_what_is_no_plan_makes_no_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "job").exists()
 
 
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        (("a/t=x", "a/t=y"), "--table a/t: is named twice"),
+        (("a=x",), "OWNER/TABLE=FILE was expected"),
+        (("a/b/c=x",), "OWNER/TABLE=FILE was expected"),
+        (("a/b=",), "OWNER/TABLE=FILE was expected"),
+        ((), "where does the sealed table"),
+    ],
+)
+def test_what_submit_is_told_of_tables(tmp_path: Path, tables: tuple[str, ...], said: str) -> None:
+    (tmp_path / "job.toml").write_bytes(PLAN)
+    options = [part for each in tables for part in ("--table", each)]
+    place = tmp_path / "new"
+    done = CliRunner().invoke(
+        cli,
+        [
+            *("job", "submit", str(tmp_path / "job.toml"), *options),
+            *("--state", str(tmp_path), "-d", str(place)),
+        ],
+    )
+    assert isinstance(done.exception, ConfigError)
+    assert said in str(done.exception)
+    assert not place.exists()
+
+
 def test_every_job_has_a_directory_of_its_own(job: JobDir, tables: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match="is there already"):
         JobDir.make(job.root, plan=PLAN, tables=tables, mesh=job.root)

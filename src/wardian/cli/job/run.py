@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -68,7 +68,7 @@ def submit(
     raw = read(plan)
     name = _name_of(raw, plan)
     place = directory or state / "jobs" / name
-    made = JobDir.make(place, plan=raw, tables=dict(map(_table, tables)), mesh=state)
+    made = JobDir.make(place, plan=raw, tables=_by_place(tables), mesh=state)
     click.echo(f"{made.root}: submitted")
     if wait:
         sys.exit(status_of(made))
@@ -136,6 +136,15 @@ def _start(job: JobDir) -> None:
 
 def _name_of(raw: bytes, path: Path) -> str:
     return load_plan(raw, name=str(path)).name
+
+
+def _by_place(tables: Iterable[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for name, path in map(_table, tables):
+        if name in found:
+            raise ConfigError(f"--table {name}: is named twice")
+        found[name] = path
+    return found
 
 
 def _table(text: str) -> tuple[str, Path]:
