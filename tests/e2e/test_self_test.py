@@ -15,6 +15,7 @@ TRIALS = {
     "broker": {"kbs", "store"},
     "frontend": {"http", "event loop", "metrics"},
     "aggregator": {"columns", "keeping"},
+    "job": {"trainers"},
     "keeper": {"ledger"},
     "worker": {"image", "tokens", "model"},
     "zoo": {"record", "event loop"},
@@ -31,12 +32,12 @@ def self_test(state: Path, role: str, *more: str) -> "subprocess.CompletedProces
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_a_role_passes_its_self_test(shared_mesh: RunningMesh, tmp_path: Path, role: str) -> None:
     state = shared_mesh.state
-    if role in {"aggregator", "keeper", "zoo"}:  # not in a mesh of the example
+    if role in {"aggregator", "job", "keeper", "zoo"}:  # not in a mesh of the example
         state, agreed = tmp_path / "state", shared_mesh.state / "wardian.toml"
         if role in AGREED:
             agreed = tmp_path / f"{role}.toml"
             agreed.write_text(AGREED[role])
-        place = str(state / ("enclave" if role == "zoo" else f"{role}-enclave"))
+        place = str(state / (f"{role}-enclave" if role in AGREED else "enclave"))
         built = [sys.executable, "-m", "wardian.cli", "enclave", "build", role, "-o", place]
         state.mkdir(mode=0o700)
         subprocess.run([*built, "--deployment", str(agreed)], check=True)

@@ -135,6 +135,8 @@ def test_groups_need_libraries_that_sums_do_not(
 def test_parquet_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which kind of table it is stands in the file's head, in the clear."""
     owner = Owner(A, tmp_path, b"no matter", media_type=PARQUET)
+    for module in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match="pyarrow"):
         refuse_unready(plan(owner), places(owner))

@@ -60,6 +60,11 @@ def _wide(uri: str) -> str:
     return "a pattern" if _GLOB.search(path) else ""
 
 
+_OWN_FOLDER: Final = re.compile(r"file:[a-z][a-z0-9_-]{0,63}/")
+"""A folder in the role's own directory, for files whose names nobody knows when it is built. It may
+be allowed, with a reason, if nothing else lies in it: no code is looked for there."""
+
+
 def _allowed(found: Manifest) -> Iterator[tuple[Path, str]]:
     """Yield place and URI of every entry of `sgx.allowed_files` that is text."""
     for index, uri in enumerate(_entries(found, "allowed_files")):
@@ -73,7 +78,7 @@ def _trusted_paths(found: Manifest) -> set[str]:
 
 def _wildcards(found: Manifest) -> Iterator[Finding]:
     for path, uri in (*trusted_files(found), *_allowed(found)):
-        wide = _wide(uri)
+        wide = "" if path[1] == "allowed_files" and _OWN_FOLDER.fullmatch(uri) else _wide(uri)
         if wide:
             yield found.refusal(path, "wildcard", f"{uri} is {wide}", "one entry for each file")
         schemes = ("file:",) if path[1] == "trusted_files" else ("file:", "dev:")
@@ -89,7 +94,8 @@ def _directories(found: Manifest) -> Iterator[Finding]:
     known = sorted({*map(_path_of, uris), *(host for _, _, host in allowed)})
     for path, uri, host in allowed:
         at = bisect.bisect_left(known, f"{host}/")
-        if not _wide(uri) and at < len(known) and known[at].startswith(f"{host}/"):
+        single = not _wide(uri) or _OWN_FOLDER.fullmatch(uri)
+        if single and at < len(known) and known[at].startswith(f"{host}/"):
             yield found.refusal(
                 path,
                 "wildcard",
