@@ -37,7 +37,7 @@ from wardian.tee.manifest.builder import Builder, BuiltRole
 def build(
     *, role: str, deployment: Path, directory: Path, edmm: bool, gramine: Path | None, as_json: bool
 ) -> None:
-    """Write the manifest of ROLE (broker, frontend or worker) as it is installed here.
+    """Write the manifest of ROLE (broker, frontend, worker, job, ...) as it is installed here.
 
     The manifest lists every file that runs by its SHA-256, Wardian's own and every library's as
     bytecode that is compiled anew. The same installation and the same wardian.toml give the same
