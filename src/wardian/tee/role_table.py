@@ -83,6 +83,7 @@ class RoleSpec:
         optional: likewise, those that it goes without where they are not installed at its build.
         data: files of these that are no code and are read all the same, relative to where they are
             installed.
+        stdlib: parts of the standard library that other roles go without: a library imports them.
         product_id: ISVPRODID; each role has its own, so that one never unseals another's state.
         heap_bytes: memory that the process needs beside models and requests.
         threads: threads that it starts beside those of its inference engine.
@@ -103,6 +104,7 @@ class RoleSpec:
     product_id: int
     optional: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    stdlib: tuple[str, ...] = ()
     heap_bytes: int = 256 * _MIB
     threads: int = 8
     svn: int = 1
@@ -379,6 +381,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                     for name in ("estimator.css", "estimator.js", "features.css", "params.css")
                 ),
             ),
+            stdlib=("unittest",),  # SciPy takes all names of numpy, numpy.testing among them
             product_id=7,
             environment=MappingProxyType(
                 {**_TENSORS, "JOBLIB_MULTIPROCESSING": "0", "PYTORCH_JIT": "0"}

@@ -27,7 +27,7 @@ INTERPRETER = "python/interpreter"
 _STDLIB_UNUSED = frozenset(
     {
         *("distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter"),
-        *("turtledemo", "venv", "site-packages", "dist-packages", "__pycache__"),
+        *("turtledemo", "unittest", "venv", "site-packages", "dist-packages", "__pycache__"),
     }
 )
 
@@ -58,7 +58,7 @@ def find_candidates(
     """
     spec = spec_of(role, roles)
     found = dict(_interpreter_files())
-    found.update(_stdlib_files(standard_library()))
+    found.update(_stdlib_files(standard_library(), also=spec.stdlib))
     for distribution in (*spec.distributions, *installed_versions(spec.optional)):
         found.update(_distribution_files(role, distribution, spec.data))
     found.update(_own_files(spec.modules, (package or running_package()).resolve()))
@@ -95,8 +95,9 @@ def _interpreter_files() -> Iterator[tuple[str, Path]]:
             yield f"python/{number}-{path.name}", path
 
 
-def _stdlib_files(stdlib: Path) -> Iterator[tuple[str, Path]]:
-    """Yield every module of the standard library but those that no program needs."""
+def _stdlib_files(stdlib: Path, *, also: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Yield every module of the standard library but those that no program needs, and `also`."""
+    unused = _STDLIB_UNUSED.difference(also)
     for folder, subfolders, names in os.walk(stdlib):
         here = Path(folder)
         relative = here.relative_to(stdlib)
@@ -104,7 +105,7 @@ def _stdlib_files(stdlib: Path) -> Iterator[tuple[str, Path]]:
             root = PurePosixPath("dynload")
         else:
             root = PurePosixPath("stdlib", relative)
-        subfolders[:] = [name for name in subfolders if name not in _STDLIB_UNUSED]
+        subfolders[:] = [name for name in subfolders if name not in unused]
         for name in names:
             if name.endswith(".py") or is_shared_object(name):
                 yield str(root / name), here / name
