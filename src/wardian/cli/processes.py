@@ -164,12 +164,14 @@ def place_self_test(role: str, state: StateDir) -> Placement:
         store = state.root / "run" / f"{role}-self-test"
         store.mkdir(mode=0o700, exist_ok=True)
         written = (store,)
-    job = JobPlace(plan="", tables={}, store=str(store), out=str(store), approvals=str(store))
+    job = None
+    if role == "job":
+        job = JobPlace(plan="", tables={}, store=str(store), out=str(store), approvals=str(store))
     return Placement(
         settings=HostSettings(
             log_level=operator.log_level,
             store=str(store),
-            job=job if role == "job" else None,
+            job=job,
             self_test=True,
         ),
         reach=Reach(write=written),

@@ -383,9 +383,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
             ),
             stdlib=("unittest",),  # SciPy takes all names of numpy, numpy.testing among them
             product_id=7,
-            environment=MappingProxyType(
-                {**_TENSORS, "JOBLIB_MULTIPROCESSING": "0", "PYTORCH_JIT": "0"}
-            ),
+            environment=MappingProxyType({**_TENSORS, "JOBLIB_MULTIPROCESSING": "0"}),
             heap_bytes=8192 * _MIB,
             keeps_state=True,
             allowed=(

@@ -206,6 +206,7 @@ def test_a_directory_of_the_system_is_known(path):
         (("app/",), {"trusted": ("/usr/bin/python3", "./app/main")}),
         (("out/", "out/log"), {}),
         (("state/",), {"mounts": ('path = "/m", uri = "file:state/inner"',)}),
+        (("state/",), {"mounts": ('path = "/m", uri = "file:state"',)}),
         (("../out/",), {}),
         (("out/in/",), {}),
         (("/usr/bin/../bin/.",), {}),

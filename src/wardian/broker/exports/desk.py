@@ -12,9 +12,9 @@ from wardian.broker.exports.protocol import ExportRequest, Recorded
 from wardian.broker.frames import FrameStream
 from wardian.broker.limits import Place
 from wardian.broker.session.desk import release_in
-from wardian.broker.tables.asked import ROLE, read_asked
+from wardian.broker.tables.asked import ROLE
+from wardian.broker.tables.desk import plan_for_a_quote
 from wardian.crypto.hpke import HpkePrivateKey
-from wardian.errors import FormatError, PolicyDenied
 
 
 class ExportDesk(Desk[ExportRequest]):
@@ -36,12 +36,7 @@ class ExportDesk(Desk[ExportRequest]):
         No owner's policy is looked at before the job has shown evidence.
         """
         office, manifest = self._office, self._office.authority.manifest
-        try:
-            asked = read_asked(first.plan, office.authority)
-        except (PolicyDenied, FormatError) as err:  # it cost no quote, hence is rationed by itself
-            office.refuse_rationed(err, role=ROLE)
-            raise
-        office.spend_quote(place.peer)
+        asked = plan_for_a_quote(first.plan, office, place)
         session = BrokerExportSession(
             asked, key=HpkePrivateKey.generate(), opened_at=office.ticks()
         )

@@ -121,8 +121,8 @@ class JobPlan(Settings, frozen=True, kw_only=True):
     outputs: Outputs
     privacy: Privacy | None = None
     seed: Literal["derived"] | Annotated[int, msgspec.Meta(ge=0, le=2**53)] = "derived"
-    """Of what training tosses: `derived` inside from the tables' keys and this plan, so that nobody
-    knows it and a run made again is the same; or a number. Noise is always derived."""
+    """Of what training tosses: `derived` inside from a seed of the broker's and this plan, so that
+    nobody knows it and a job that asks again is the same; or a number. Noise is always derived."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself, or what nobody could run."""

@@ -9,7 +9,7 @@ from wardian.broker.frames import FrameStream
 from wardian.broker.limits import Place
 from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.session.desk import release_in
-from wardian.broker.tables.asked import ROLE, read_asked
+from wardian.broker.tables.asked import ROLE, AskedPlan, read_asked
 from wardian.broker.tables.broker_session import BrokerJobSession
 from wardian.broker.tables.protocol import JobRequest
 from wardian.broker.tables.releases import TableReleases
@@ -34,12 +34,7 @@ class JobDesk(Desk[JobRequest]):
         what is in them.
         """
         office, manifest = self._office, self._office.authority.manifest
-        try:
-            asked = read_asked(first.plan, office.authority)
-        except (PolicyDenied, FormatError) as err:  # it cost no quote, hence is rationed by itself
-            office.refuse_rationed(err, role=ROLE)
-            raise
-        office.spend_quote(place.peer)
+        asked = plan_for_a_quote(first.plan, office, place)
         session = BrokerJobSession(
             asked, nonce=secrets.token_bytes(NONCE_BYTES), opened_at=office.ticks()
         )
@@ -65,3 +60,20 @@ class JobDesk(Desk[JobRequest]):
                 err, role=ROLE, evidence=evidence, plan=asked.digest_hex
             ),
         )
+
+
+def plan_for_a_quote(raw: bytes, office: Office, place: Place) -> AskedPlan:
+    """Return the plan in message 1, for which a quote of the broker's is spent.
+
+    Raises:
+        PolicyDenied, FormatError: see `read_asked`; they have their audit line.
+        TransportError: no manifest is in force.
+        QueueFull: the peer had quotes enough; see `Office.spend_quote`.
+    """
+    try:
+        asked = read_asked(raw, office.authority)
+    except (PolicyDenied, FormatError) as err:  # it cost no quote, hence is rationed by itself
+        office.refuse_rationed(err, role=ROLE)
+        raise
+    office.spend_quote(place.peer)
+    return asked

@@ -91,15 +91,18 @@ def _directories(found: Manifest) -> Iterator[Finding]:
     allowed = [(path, uri, _path_of(uri)) for path, uri in _allowed(found)]
     uris = [uri for _, uri in trusted_files(found)]
     uris += [mount["uri"] for _, mount in _mount_tables(found) if _is_text(mount.get("uri"))]
-    known = sorted({*map(_path_of, uris), *(host for _, _, host in allowed)})
+    listed = set(map(_path_of, uris))
+    known = sorted({*listed, *(host for _, _, host in allowed)})
     for path, uri, host in allowed:
+        own = _OWN_FOLDER.fullmatch(uri)
         at = bisect.bisect_left(known, f"{host}/")
-        single = not _wide(uri) or _OWN_FOLDER.fullmatch(uri)
-        if single and at < len(known) and known[at].startswith(f"{host}/"):
+        beneath = at < len(known) and known[at].startswith(f"{host}/")
+        if (own and host in listed) or (beneath and (own or not _wide(uri))):
+            inside = known[at] if beneath else host
             yield found.refusal(
                 path,
                 "wildcard",
-                f"{uri} is a directory: {known[at]} lies in it, and all that the host puts there",
+                f"{uri} is a directory: {inside} lies in it, and all that the host puts there",
                 "one entry for each file",
             )
 
