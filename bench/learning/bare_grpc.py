@@ -1,4 +1,8 @@
-"""A bare loop over grpc.aio with mutual TLS: bytes to every party, bytes back, and their mean."""
+"""A bare loop over grpc.aio with mutual TLS: bytes to every party, bytes back, and their mean.
+
+Its parties answer at once, on the thread of their connections; or in a thread apart, as a party has
+to that trains for longer than its connection may be silent.
+"""
 
 import asyncio
 import datetime as dt
@@ -91,12 +95,12 @@ async def bare_coordinator(
     return took
 
 
-def bare_parties(folder: str, parties: int, ready: Connection) -> None:
+def bare_parties(folder: str, parties: int, ready: Connection, *, apart: bool) -> None:
     """Answer everything with itself, as so many parties, until the coordinator has enough."""
-    asyncio.run(_bare_parties(Path(folder), parties, ready))
+    asyncio.run(_bare_parties(Path(folder), parties, ready, apart=apart))
 
 
-async def _bare_parties(place: Path, parties: int, ready: Connection) -> None:
+async def _bare_parties(place: Path, parties: int, ready: Connection, *, apart: bool) -> None:
     port = ready.recv()
     key, certificate = (place / "key.pem").read_bytes(), (place / "certificate.pem").read_bytes()
     credentials = grpc.ssl_channel_credentials(certificate, key, certificate)
@@ -107,6 +111,6 @@ async def _bare_parties(place: Path, parties: int, ready: Connection) -> None:
         async with grpc.aio.secure_channel(f"localhost:{port}", credentials, options) as channel:
             call = channel.stream_stream(METHOD)()
             while (message := await call.read()) is not grpc.aio.EOF:
-                await call.write(message)
+                await call.write(await asyncio.to_thread(bytes, message) if apart else message)
 
     await asyncio.gather(*(one() for _ in range(parties)))
