@@ -7,7 +7,7 @@ from typing_extensions import override
 from wardian._internal.agreed import Agreed
 from wardian._internal.settings import parse
 from wardian.broker.certificates import NO_MANIFEST
-from wardian.broker.joint.kept import find_key, find_models
+from wardian.broker.joint.kept import has_key
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
 from wardian.broker.recording import Recorder
@@ -75,6 +75,12 @@ class Agreement(Recorder):
         return b"" if self._manifest is None else self._manifest.digest
 
     @property
+    def named_keys(self) -> frozenset[str]:
+        """The ids of the models' keys that the manifest in force names; none without one."""
+        lines = () if self._manifest is None else self._manifest.manifest.models
+        return frozenset(line.key_id for line in lines)
+
+    @property
     def lease_s(self) -> int:
         """How long a certificate is valid, seconds; see `[mesh] lease_s`."""
         return self._agreed.mesh.lease_s
@@ -93,12 +99,11 @@ class Agreement(Recorder):
         if self._manifest is None:
             return ()
         given, kept = set(self.store.keys("model-key")), set(self.store.keys(named_secrets.PLACE))
-        made = {each.file.key_id for each in find_models(self.store) if find_key(self.store, each)}
         manifest = self._manifest.manifest
         models = (
             f"{line.name} version {line.version}"
             for line in manifest.models
-            if f"{line.owner}/{line.key_id}" not in given and line.key_id not in made
+            if f"{line.owner}/{line.key_id}" not in given and not has_key(self.store, line.key_id)
         )
         return (*models, *(line.said for line in manifest.secrets if line.kept not in kept))
 

@@ -16,18 +16,21 @@ from toy_exports import (
     PIN,
     WORKER,
     ExportBroker,
+    plan,
     rule,
     serving_hospitals,
     statement,
 )
 from toy_mesh import MASTER_KEY, NOW, digest
-from toy_tables import A, B
+from toy_tables import A, Ask, B
 
+from wardian._internal import wire
 from wardian.broker.joint.kept import (
     PARTS,
     RECORDS,
     find_key,
     find_model,
+    find_models,
     keep_model,
     narrow_models,
 )
@@ -70,8 +73,24 @@ def roles(broker: ExportBroker, *workers: bytes) -> dict[str, Any]:
     return {"roles": dict(broker.mesh.manifest().roles) | {"worker": named}}
 
 
+def renew(broker: ExportBroker, measurement: bytes = WORKER) -> None:
+    """Have a worker that was given the model renew its certificate."""
+    renewal = broker.mesh.workload(
+        "worker", (MODEL,), renewal=True, seen=broker.authority.transparency.head().audit
+    )
+    broker.admit(renewal, broker.mesh.attest("worker", measurement=measurement))
+
+
+def not_renewed(broker: ExportBroker, measurement: bytes = WORKER) -> str:
+    with pytest.raises(PolicyDenied) as caught:
+        renew(broker, measurement)
+    return str(caught.value.rule)
+
+
 def gone(broker: ExportBroker) -> bool:
-    return broker.store.keys(RECORDS) == broker.store.keys(PARTS) == ()
+    """Whether no key is left, nor a model that is not ended."""
+    left = [each for each in find_models(broker.store) if not each.ended]
+    return not left and broker.store.keys(PARTS) == ()
 
 
 # Straight to serving
@@ -152,17 +171,12 @@ def test_a_worker_of_another_model_is_not_given_it(broker: ExportBroker) -> None
 
 def test_when_the_time_of_one_owner_is_over_nobody_is_given_it(broker: ExportBroker) -> None:
     broker.serve(line(broker))
-    admission = broker.admit(broker.mesh.workload("worker", (MODEL,)), broker.mesh.attest("worker"))
+    renew(broker)
     broker.host_time = NOW + 100
     assert broker.served() == KEY
     broker.host_time = NOW + 101
     assert refused(broker) == "line-expired"
-    renewal = broker.mesh.workload(
-        "worker", (MODEL,), renewal=True, seen=admission.witnessed.head.audit
-    )
-    with pytest.raises(PolicyDenied) as caught:
-        broker.admit(renewal, broker.mesh.attest("worker"))
-    assert caught.value.rule == "line-expired"
+    assert not_renewed(broker) == "line-expired"
 
 
 def test_an_owner_s_own_beacon_ends_it(broker: ExportBroker) -> None:
@@ -209,11 +223,29 @@ def test_a_withdrawn_table_ends_the_model_and_erases_its_key(
     assert refused(broker) == "key-given"
 
 
-def test_a_newer_policy_takes_back_code_for_good(broker: ExportBroker) -> None:
+def test_code_that_all_owners_name_and_the_plan_does_not_is_refused(broker: ExportBroker) -> None:
+    """Approvers signed for a plan; the rules would allow more."""
     both = {"measurements": [WORKER, OTHER_WORKER]}
     broker.serve(line(broker, **both), **roles(broker, WORKER, OTHER_WORKER))
+    assert refused(broker, measurement=OTHER_WORKER) == "joint-code"
+    assert broker.served() == KEY
+
+
+def test_a_newer_policy_takes_back_code_for_good(tmp_path: Path) -> None:
+    workers = [WORKER.hex(), OTHER_WORKER.hex()]
+    both = plan(outputs={"model": [A], "metrics": [B], "serving": workers})
+    with closing(ExportBroker(serving_hospitals(), tmp_path / "both.db")) as broker:
+        broker.tell(statement(Ask(broker, both).whole()), plan=both)
+        takes_back_code(broker)
+
+
+def takes_back_code(broker: ExportBroker) -> None:
+    broker.serve(
+        line(broker, measurements=[WORKER, OTHER_WORKER]), **roles(broker, WORKER, OTHER_WORKER)
+    )
+    renew(broker)
     broker.consent(B, serial=2, allow=[rule(B, output={"serving": [OTHER_WORKER.hex()]})])
-    assert refused(broker) == "joint-code"
+    assert refused(broker) == not_renewed(broker) == "joint-code"
     assert broker.served(measurement=OTHER_WORKER) == KEY
     assert [each.rule for each in broker.entries() if each.kind == "model" and each.owner][-1:] == [
         "narrowed"
@@ -222,6 +254,37 @@ def test_a_newer_policy_takes_back_code_for_good(broker: ExportBroker) -> None:
     assert refused(broker) == "joint-code"
     broker.consent(B, serial=4, allow=[rule(B, output={"serving": [WORKER.hex()]})])
     assert gone(broker)
+
+
+def test_a_worker_that_has_what_was_taken_back_is_not_renewed(broker: ExportBroker) -> None:
+    """The record was erased, so its line looked like an owner's own: it was renewed for ever."""
+    broker.serve(line(broker), line(broker, version=2, key_id=bytes(16)))
+    assert broker.served() == KEY
+    renew(broker)
+    broker.consent(B, serial=2, revoked=True, keys=())
+    assert not_renewed(broker) == "key-given"  # whatever a line of another version says
+    broker.restart()
+    assert not_renewed(broker) == "key-given"
+    broker.provision(broker.mesh.signed(version=3))
+    assert broker.store.keys(RECORDS) == ()  # no line names it: nobody holds it
+
+
+def test_a_host_s_clock_erases_nothing(broker: ExportBroker) -> None:
+    """It was put forward for one export of another job, and back: keys were gone for ever."""
+    model = find_model(broker.store, FILE.key_id)
+    assert model is not None
+    key = Secret(b"y" * 32)
+    other = msgspec.structs.replace(
+        model, file=msgspec.structs.replace(FILE, key_id=BrokerKey(key).key_id.hex())
+    )
+    for floor, ends in ((NOW + 100, False), (NOW + 101, True)):
+        changes = keep_model(
+            broker.store, other, key, most=9, floor=floor, named=frozenset({FILE.key_id})
+        )
+        assert ((PARTS, f"{OWNERS[0]}/{FILE.key_id}") in changes) is ends
+    left = changes[RECORDS, FILE.key_id]
+    assert left is not None
+    assert wire.decode(left, JointModel, what="x").ended
 
 
 def test_a_newer_policy_that_is_refused_takes_back_as_well(broker: ExportBroker) -> None:
@@ -324,7 +387,8 @@ def test_t7_what_is_withdrawn_while_an_owner_is_away_is_erased_all_the_same(
     alone = MasterKey.from_secret(MASTER_KEY.share_with(frozenset({OWNERS[0]})))
     broker.close()
     with closing(Store(broker.path, master_key=alone, counter=broker.counter.seam)) as store:
-        changes, taken = narrow_models(store, toy_jobs.policy(A, revoked=True))
+        revoked = toy_jobs.policy(A, revoked=True)
+        changes, taken = narrow_models(store, revoked, named=())
         assert [each.rule for each in taken] == ["ended"]
         entry = AuditEntry(event="provision", outcome="granted", rule="revoked")
         store.commit(changes, audit=[entry], now=NOW)
@@ -342,5 +406,5 @@ def test_a_job_over_tables_of_one_owner_has_its_key_whole(broker: ExportBroker) 
         job=model.job,
         export=model.export,
     )
-    changes = keep_model(broker.store, mine, key, most=2, now=NOW)
+    changes = keep_model(broker.store, mine, key, most=2, floor=NOW, named=())
     assert [value for (place, _), value in changes.items() if place == PARTS] == [key.reveal()]

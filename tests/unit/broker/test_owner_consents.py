@@ -249,6 +249,9 @@ def test_one_owner_fills_its_own_part_of_the_memory(
     broker.consent(A, serial=2)
     monkeypatch.setattr(consents, "MOST_POLICY_BYTES", 100)
     assert rule_of(broker, A, serial=3) == "memory-full"
+    monkeypatch.undo()
+    assert rule_of(broker, A, serial=2) == "policy-serial"  # the one that was too large ended it
+    broker.consent(A, serial=4)
 
 
 def test_without_a_manifest_there_is_nothing_to_consent_to(tmp_path: Path) -> None:

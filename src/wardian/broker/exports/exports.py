@@ -162,7 +162,7 @@ class Exports:
         tables = {one.policy.place: one.serving_terms for one in agreed}
         model = JointModel(
             file=file,
-            measurements=tuple(sorted(model_release(agreed).measurements)),
+            measurements=tuple(sorted(model_release(agreed).measurements & plan.outputs.serving)),
             tables=tuple(
                 TableTerms(place=place, terms=terms) for place, terms in sorted(tables.items())
             ),
@@ -175,7 +175,8 @@ class Exports:
             model,
             told.key,
             most=MOST_PARTS // len(authority.owners),
-            now=authority.clock(),
+            floor=authority.clock.floor,
+            named=authority.named_keys,
         )
 
     def _entries(self, statement: ExportStatement, about: dict[str, str]) -> list[AuditEntry]:

@@ -6,9 +6,12 @@ the help of some owners has nothing of it before the others come, as with what t
 (TRUST T7). All parts but one are random, the last is the key with all of them added to it (XOR).
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Final, Literal
+
+import msgspec
 
 from wardian._internal import wire
 from wardian.broker.jobs.policy import DataPolicy
@@ -37,7 +40,7 @@ class Taken:
 
 
 def find_model(store: Store, key_id: str) -> JointModel | None:
-    """Return the model whose key has this id, if a job told of one and it is not over."""
+    """Return the model whose key has this id, if a job told of one and it is not forgotten."""
     raw = store.get(RECORDS, key_id)
     return None if raw is None else wire.decode(raw, JointModel, what="joint model")
 
@@ -49,14 +52,30 @@ def find_models(store: Store) -> tuple[JointModel, ...]:
 
 
 def find_key(store: Store, model: JointModel) -> Secret | None:
-    """Return the key of `model`; None while an owner of a table in it has not come."""
+    """Return the key of `model`; None if it ended, or while an owner of a table in it is away."""
     parts = [store.get(PARTS, _place(owner, model)) for owner in model.owners]
     whole = [part for part in parts if part is not None]
     return Secret(reduce(_xor, whole)) if len(whole) == len(parts) else None
 
 
-def keep_model(store: Store, model: JointModel, key: Secret, *, most: int, now: int) -> Changes:
-    """Return the changes that keep `model` with its key, and erase those whose time is over.
+def has_key(store: Store, key_id: str) -> bool:
+    """Return whether a model whose key has this id has it, from all owners; see `find_key`."""
+    model = find_model(store, key_id)
+    return model is not None and all(
+        store.get(PARTS, _place(owner, model)) is not None for owner in model.owners
+    )
+
+
+def keep_model(
+    store: Store,
+    model: JointModel,
+    key: Secret,
+    *,
+    most: int,
+    floor: int,
+    named: Collection[str],
+) -> Changes:
+    """Return the changes that keep `model` with its key, and end those whose time is over.
 
     One that was told of before, in the same words, stays as it is: owners may have narrowed it.
 
@@ -65,7 +84,8 @@ def keep_model(store: Store, model: JointModel, key: Secret, *, most: int, now: 
         model: as a job tells of it.
         key: 32 bytes, whose id is that of `model`.
         most: models in which one owner has a part, that may be kept at once.
-        now: Unix seconds.
+        floor: Unix seconds that are past for certain: a host's clock erases nothing.
+        named: ids of the keys that lines of the manifest in force name.
 
     Raises:
         PolicyDenied: the rule `export-key`: another model, or another telling, has this key; the
@@ -80,9 +100,9 @@ def keep_model(store: Store, model: JointModel, key: Secret, *, most: int, now: 
         raise PolicyDenied("the key of the model is another model's", rule="export-key")
     if known is not None:
         return {}
-    kept = find_models(store)
-    ended = [each for each in kept if each.over(now)]
-    alive = [each for each in kept if each not in ended]
+    kept = [each for each in find_models(store) if not each.ended]
+    over = [each for each in kept if each.over(floor)]
+    alive = [each for each in kept if each not in over]
     for owner in model.owners:
         if sum(owner in each.owners for each in alive) >= most:
             raise PolicyDenied(
@@ -90,7 +110,7 @@ def keep_model(store: Store, model: JointModel, key: Secret, *, most: int, now: 
                 "let lines of some go",
                 rule="memory-full",
             )
-    return erase_models(ended) | keep_record(model) | _split(model, key)
+    return end_models(over, named=named) | keep_record(model) | _split(model, key)
 
 
 def keep_record(model: JointModel) -> Changes:
@@ -98,20 +118,31 @@ def keep_record(model: JointModel) -> Changes:
     return {(RECORDS, model.file.key_id): wire.encode(model)}
 
 
-def erase_models(models: list[JointModel]) -> Changes:
-    """Return the changes that erase `models` and their keys."""
-    changes: Changes = {(RECORDS, each.file.key_id): None for each in models}
-    return changes | {
-        (PARTS, _place(owner, each)): None for each in models for owner in each.owners
-    }
+def end_models(models: Iterable[JointModel], *, named: Collection[str]) -> Changes:
+    """Return the changes that erase the keys of `models`, and the records of those not `named`.
+
+    While a line names a key, workers may have it: they are refused by the record that is left.
+    """
+    changes: Changes = {}
+    for each in models:
+        left = msgspec.structs.replace(each, ended=True)
+        if each.file.key_id in named:
+            changes |= keep_record(left)
+        else:
+            changes[RECORDS, each.file.key_id] = None
+        changes |= {(PARTS, _place(owner, each)): None for owner in each.owners}
+    return changes
 
 
-def narrow_models(store: Store, policy: DataPolicy) -> tuple[Changes, tuple[Taken, ...]]:
+def narrow_models(
+    store: Store, policy: DataPolicy, *, named: Collection[str]
+) -> tuple[Changes, tuple[Taken, ...]]:
     """Return the changes that a newer word of an owner over a table makes to models of that table.
 
     Args:
         store: that they are for.
         policy: that the table's owner signed, in force or refused.
+        named: ids of the keys that lines of the manifest in force name.
 
     Returns:
         The changes, and each model that changes, as it was.
@@ -119,9 +150,9 @@ def narrow_models(store: Store, policy: DataPolicy) -> tuple[Changes, tuple[Take
     changes: Changes = {}
     taken: list[Taken] = []
     for model in find_models(store):
-        left = narrowed(model, policy)
+        left = model if model.ended else narrowed(model, policy)
         if left is None:
-            changes |= erase_models([model])
+            changes |= end_models([model], named=named)
             taken.append(Taken(model=model, rule="ended"))
         elif left != model:
             changes |= keep_record(left)

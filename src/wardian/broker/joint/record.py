@@ -1,7 +1,8 @@
 """What the broker knows of a model that a job made, and what owners' words leave of it. Pure.
 
 A record only ever narrows. What an owner takes back of one table, by a newer policy, is taken back
-of every model that was made of it, and no later policy gives it again.
+of every model that was made of it, and no later policy gives it again. One that is taken back whole
+is `ended`: workers that have its key are to be renewed no more, so it is remembered as such.
 """
 
 from typing import Annotated
@@ -52,6 +53,8 @@ class JointModel(wire.Message, frozen=True, tag_field="format", tag="wardian joi
     job: Hex32
     """The id of the job; `export` is the digest of all that came out of it."""
     export: Hex32
+    ended: bool = False
+    """Whether it was taken back: its key is erased, and nobody is given or keeps anything."""
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -88,8 +91,10 @@ class JointModel(wire.Message, frozen=True, tag_field="format", tag="wardian joi
         """Return if all owners let `measurement`, in hex, serve it.
 
         Raises:
-            PolicyDenied: the rule `joint-code`.
+            PolicyDenied: the rule `joint-code`; `key-given` if it was taken back.
         """
+        if self.ended:
+            raise PolicyDenied(f"{self.said} was taken back, its key is erased", rule="key-given")
         if measurement not in self.measurements:
             raise PolicyDenied(
                 f"not every owner of a table in {self.said} gives it to measurement {measurement}",

@@ -73,12 +73,13 @@ class Consents:
             )
         known = self._tables.record(policy.place)
         _refuse_older(verified, known)
-        self._refuse_beyond_memory(consent, policy, known)
         try:
+            self._refuse_beyond_memory(consent, policy, known)
             given = _given(consent, policy)
             key_id = self._key_id(given, policy, known)
         except PolicyDenied as err:
-            self._remember(verified, known, rule=err.rule)
+            if known is not None or err.rule != "memory-full":  # a new table would be a new row
+                self._remember(verified, known, rule=err.rule)
             raise
         record = _renewed(verified, known, key_id=key_id)
         changes = keep_record(policy.place, record)
@@ -87,10 +88,15 @@ class Consents:
         if given is not None and key_id is not None:
             changes |= keep_key(consent.owner, key_id, given)
         entries = self._entries(policy, given, key_id)
-        narrowed, taken = narrow_models(self._authority.store, policy)
+        narrowed, taken = self._narrowed(policy)
         entries += [self._taken_entry(policy, each) for each in taken]
         self._authority.record(entries, changes | narrowed)
         return self._receipt(policy, record)
+
+    def _narrowed(self, policy: DataPolicy) -> tuple[Changes, tuple[Taken, ...]]:
+        """Return what `policy` takes back of models; see `narrow_models`."""
+        authority = self._authority
+        return narrow_models(authority.store, policy, named=authority.named_keys)
 
     def _key_id(
         self, given: Secret | None, policy: DataPolicy, known: TableRecord | None
@@ -153,7 +159,7 @@ class Consents:
         )
         policy = verified.policy
         entry = self._entry(policy, "refused", kind="policy", version=policy.serial, rule=rule)
-        narrowed, taken = narrow_models(self._authority.store, policy)
+        narrowed, taken = self._narrowed(policy)
         entries = [entry, *(self._taken_entry(policy, each) for each in taken)]
         self._authority.record(entries, keep_record(policy.place, record) | narrowed)
 

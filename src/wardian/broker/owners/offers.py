@@ -4,7 +4,7 @@ from typing import Final
 
 from wardian._internal import wire
 from wardian.broker.authority import Authority
-from wardian.broker.joint.kept import erase_models, find_model
+from wardian.broker.joint.kept import end_models, find_model
 from wardian.broker.mesh.chain import refuse_superseded, verify_successor
 from wardian.broker.mesh.lines import SecretLine, line_mark
 from wardian.broker.mesh.manifest import MeshManifest, SignedManifest
@@ -180,11 +180,9 @@ class Offers:
 
         One that no line has named yet stays: its line comes in a manifest after it.
         """
-        before = self._authority.in_force
-        named = frozenset() if before is None else {each.key_id for each in before.manifest.models}
-        gone = named - {each.key_id for each in manifest.models}
+        gone = self._authority.named_keys - {each.key_id for each in manifest.models}
         found = (find_model(self._store, key_id) for key_id in sorted(gone))
-        return erase_models([each for each in found if each is not None])
+        return end_models((each for each in found if each is not None), named=())
 
     def _entry(self, fields: dict[str, object], **more: object) -> AuditEntry:
         return self._authority.entry(event="provision", outcome="granted", **fields, **more)

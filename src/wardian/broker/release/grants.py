@@ -104,10 +104,12 @@ class Vault:
         """Return what a renewal gets: the keys of the epoch, while owners still give the rest.
 
         A workload whose model no owner's line releases any more, since its time is over, gets
-        nothing: so it ends with its lease. Uses are not asked for, because none is made.
+        nothing: so it ends with its lease. So does one that may have a model which a job made and
+        an owner took back, whatever other lines say: it is started anew, without that. Uses are
+        not asked for, because none is made.
 
         Raises:
-            PolicyDenied: time has ended every line of a model.
+            PolicyDenied: time has ended every line of a model, or an owner one that a job made.
         """
         granted, alive, withheld = list[Grant](), set[str](), list[Withheld]()
         for each in entitled:
@@ -118,6 +120,8 @@ class Vault:
                     self._refuse_over(each.line, measurement=measurement)
                     alive.add(each.model)
                 except PolicyDenied as err:
+                    if self._joint(each.line) is not None and err.rule != "joint-line":
+                        raise  # it may have the key; by a line about another file nobody ever had
                     withheld.append(Withheld(line=each.line, error=err))
         _refuse_empty_handed(alive, withheld)
         return Grants(granted=tuple(granted), withheld=())
