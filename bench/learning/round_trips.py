@@ -198,7 +198,7 @@ def main() -> None:
             plain.append(bare(parties, parameters, options.rounds, apart=False))
             mine.append(ours(parties, parameters, options.rounds))
             apart.append(bare(parties, parameters, options.rounds, apart=True))
-        line = {
+        line: dict[str, Any] = {
             "case": name,
             "bare_ms": statistics.median(plain),
             "apart_ms": statistics.median(apart),

@@ -38,6 +38,7 @@ from wardian.broker.owners.goods import Goods, goods_of
 from wardian.broker.owners.session import Demands
 from wardian.broker.release.client import obtain
 from wardian.broker.service import BrokerService
+from wardian.broker.session.shown import KnownBroker
 from wardian.broker.state.audit import verify_chain
 from wardian.broker.state.store import Store
 from wardian.broker.tables.client import obtain_tables
@@ -59,6 +60,7 @@ class Hospitals:
         self.now, self.version = NOW, 1
         self.service: BrokerService
         self.address: tuple[str, int]
+        self.known: KnownBroker
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -116,10 +118,13 @@ class Hospitals:
         )
 
     async def obtain_tables(self) -> GrantedTables:
-        return await obtain_tables(self.address, plan(), **self._means("job"))
+        granted = await obtain_tables(self.address, plan(), **self._means("job"))
+        self.known = granted.broker
+        return granted
 
     async def tell(self, told: ExportStatement, key: Secret = MODEL_KEY.key) -> Exported:
-        return await tell_export(self.address, plan(), told, key=key, **self._means("job"))
+        means = self._means("job")
+        return await tell_export(self.address, plan(), told, key=key, known=self.known, **means)
 
     async def serve(self, exported: Exported, *workers: bytes) -> None:
         """Have an owner write the line of what was exported, of nothing but what the job told."""

@@ -23,7 +23,7 @@ from wardian.broker.tables.granted import GrantedTables
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
 from wardian.learning.shared.approvals import MAX_APPROVAL_BYTES, verify_approvals
-from wardian.learning.shared.keeping import JobKeeper
+from wardian.learning.shared.keeping import Held, JobKeeper
 from wardian.learning.shared.outbox import Outbox, report_evidence_data
 from wardian.learning.shared.ready import refuse_unready
 from wardian.learning.shared.running import Finished, run_job
@@ -85,14 +85,14 @@ class _Job:
         held = self._keeper.load()
         if held is None:
             held = self._trained()
-            self._keeper.keep(held[0], serving=held[1])
-        finished, serving = held
+            self._keeper.keep(held)
+        finished = held.finished
         self._outbox.show_report(finished, attest=self._enclave.evidence)
         approved = self._approved(finished)
-        self._outbox.give(finished, approved, told=self._told(finished, approved, serving))
+        self._outbox.give(finished, approved, told=self._told(held, approved))
         self._enclave.announce("job.exported", export=finished.held.digest.hex())
 
-    def _trained(self) -> tuple[Finished, Secret | None]:
+    def _trained(self) -> Held:
         files = {name: Path(path) for name, path in self._place.tables.items()}
         refuse_unready(self._plan, files)
         self._outbox.say("asking")
@@ -114,7 +114,7 @@ class _Job:
             )
         finally:
             granted.wipe()
-        return finished, serving
+        return Held(finished=finished, serving=serving, broker=granted.broker)
 
     def _granted(self) -> GrantedTables:
         """Return the tables' keys, once a broker is there and has a manifest."""
@@ -131,21 +131,20 @@ class _Job:
             )
         )
 
-    def _told(
-        self, finished: Finished, approved: frozenset[str], serving: Secret | None
-    ) -> Exported:
+    def _told(self, held: Held, approved: frozenset[str]) -> Exported:
         """Return that the broker has written down what leaves; before that nothing does."""
-        statement = export_statement(finished, approved, serving=serving)
+        statement = export_statement(held.finished, approved, serving=held.serving)
         return self._asked(
             lambda address: tell_export(
                 address,
                 self._plan,
                 statement,
-                key=serving,
+                key=held.serving,
                 agreed=self._agreed,
                 attest=self._enclave.evidence,
                 tee=self._enclave.name,
                 now=unix_time,
+                known=held.broker,
             )
         )
 

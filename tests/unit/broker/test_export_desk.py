@@ -74,6 +74,7 @@ def tell(
             "attest": broker.mesh.attest("job", measurement=measurement),
             "tee": "simulated",
             "now": lambda: NOW,
+            "known": broker.known,
         }
         calls = (tell_export(ADDRESS, of or plan(), each, **(arguments | more)) for each in told)
         try:
@@ -91,10 +92,10 @@ def lines(broker: ExportBroker, event: str) -> list[Any]:
 def test_an_export_is_told(
     broker: ExportBroker, granted: GrantedTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, seen = statement(granted), granted.witnessed.head.audit
-    (one,) = tell(broker, monkeypatch, told, seen=seen)
+    told = statement(granted)
+    (one,) = tell(broker, monkeypatch, told, known=granted.broker)
     assert isinstance(one, Exported)
-    (two,) = tell(broker, monkeypatch, told, seen=one.witnessed.head.audit)
+    (two,) = tell(broker, monkeypatch, told, known=granted.broker)
     assert isinstance(two, Exported)
     assert (one.statement, one.digest) == (two.statement, two.digest)
     assert MODEL_KEY.key.reveal()  # the job's own copy is not the broker's to wipe

@@ -446,7 +446,53 @@ def test_nobody_tells_before_a_broker_was_verified(
     broker: ExportBroker, granted: GrantedTables
 ) -> None:
     session = ExportSession(
-        plan(), statement(granted), key=MODEL_KEY.key, agreed=broker.mesh.agreed, nonce=bytes(32)
+        plan(),
+        statement(granted),
+        key=MODEL_KEY.key,
+        agreed=broker.mesh.agreed,
+        nonce=bytes(32),
+        known=granted.broker,
     )
     with pytest.raises(LocalProtocolError, match="no broker has been verified"):
         _ = session.shown
+
+
+# The broker that the tables came from, and no other
+
+
+def test_a_job_tells_no_broker_of_another_mesh_ca(
+    broker: ExportBroker, granted: GrantedTables, tmp_path: Path
+) -> None:
+    """Some owners' signatures are enough for a manifest; its broker was never given a table."""
+    theirs = serving_hospitals()
+    with closing(ExportBroker(theirs, tmp_path / "theirs.db")) as other:
+        tell = Tell(other, statement(granted), known=granted.broker)
+        tell.challenge()
+        with pytest.raises((PolicyDenied, AuthenticationFailed)):
+            tell.attest()
+        assert tell.job._sealed_key == b""
+        honest = msgspec.structs.replace(granted.broker, audit=other.known.audit)
+        tell = Tell(other, statement(granted), known=honest)
+        tell.challenge()
+        with pytest.raises(PolicyDenied) as caught:
+            tell.attest()
+        assert caught.value.rule == "mesh-ca"
+        assert tell.job._sealed_key == b""
+
+
+def test_a_job_tells_no_broker_that_was_put_back(
+    broker: ExportBroker, granted: GrantedTables
+) -> None:
+    later = msgspec.structs.replace(granted.broker, version=granted.broker.version + 1)
+    tell = Tell(broker, statement(granted), known=later)
+    tell.challenge()
+    with pytest.raises(PolicyDenied) as caught:
+        tell.attest()
+    assert caught.value.rule == "in-force-older"
+    longer = msgspec.structs.replace(
+        granted.broker, audit=msgspec.structs.replace(granted.broker.audit, count=10**6)
+    )
+    tell = Tell(broker, statement(granted), known=longer)
+    tell.challenge()
+    with pytest.raises(AuthenticationFailed):
+        tell.attest()

@@ -12,6 +12,7 @@ from toy_tables import JOB, A, Ask, B, TableBroker
 from wardian._internal import wire
 from wardian.attestation.evidence import Purpose, bind
 from wardian.attestation.verifier import verify_evidence
+from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.exports.broker_session import BrokerExportSession
 from wardian.broker.exports.exported import Exported
 from wardian.broker.exports.exports import Exports, Told
@@ -23,6 +24,7 @@ from wardian.broker.joint.record import ModelFile
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.lines import ModelLine, sign_model_line
 from wardian.broker.mesh.verify import VerifiedManifest
+from wardian.broker.session.shown import KnownBroker
 from wardian.broker.tables.asked import read_asked
 from wardian.broker.tables.granted import GrantedTables
 from wardian.crypto.hpke import HpkePrivateKey
@@ -136,6 +138,16 @@ class ExportBroker(TableBroker):
         """Put a policy in force that lets the model be served, unless `changes` say otherwise."""
         return super().consent(owner, **(policy_changes(owner) | changes))
 
+    @property
+    def known(self) -> KnownBroker:
+        """What a job knows of it that had its tables just now."""
+        authority = self.authority
+        return KnownBroker(
+            ca_spki=verify_ca_certificate(authority.ca.certificate),
+            audit=authority.transparency.head().audit,
+            version=authority.manifest_version,
+        )
+
     def tell(
         self,
         told: ExportStatement,
@@ -192,10 +204,16 @@ class Tell:
         *,
         key: Secret | None = MODEL_KEY.key,
         of: JobPlan | None = None,
+        known: KnownBroker | None = None,
     ) -> None:
         self.broker, self.told = broker, told
         self.job = ExportSession(
-            of or plan(), told, key=key, agreed=broker.mesh.agreed, nonce=secrets.token_bytes(32)
+            of or plan(),
+            told,
+            key=key,
+            agreed=broker.mesh.agreed,
+            nonce=secrets.token_bytes(32),
+            known=known or broker.known,
         )
         self.m1 = self.job.request(tee="simulated")
 

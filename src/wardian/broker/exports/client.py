@@ -13,7 +13,7 @@ from wardian.broker.frames import connect
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.session.client import obtain_over
-from wardian.broker.state.audit import AuditHead
+from wardian.broker.session.shown import KnownBroker
 from wardian.crypto.secret import Secret
 
 
@@ -27,7 +27,7 @@ async def tell_export(
     attest: Callable[[bytes], Evidence],
     tee: str,
     now: UnixTime,
-    seen: AuditHead | None = None,
+    known: KnownBroker,
 ) -> Exported:
     """Return that a broker which the owners trust has written down what comes out: it may leave.
 
@@ -44,7 +44,7 @@ async def tell_export(
         attest: makes this process's evidence over 64 bytes; called in another thread.
         tee: the kind of TEE, for the broker's log.
         now: the clock, Unix seconds.
-        seen: where the audit log ended when it was seen last: with the tables.
+        known: the broker that the tables came from; no other is told.
 
     Raises:
         LocalProtocolError: the key is not the one that the statement names.
@@ -61,7 +61,7 @@ async def tell_export(
         key=key,
         agreed=agreed,
         nonce=secrets.token_bytes(NONCE_BYTES),
-        seen=seen,
+        known=known,
     )
     stream = await connect(address)
     return await obtain_over(stream, session, attest=attest, tee=tee, now=now)

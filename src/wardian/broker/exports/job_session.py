@@ -23,8 +23,7 @@ from wardian.broker.exports.statement import (
 from wardian.broker.jobs.plan import JobPlan, encode_plan, plan_digest
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.session.obtaining import ObtainingEnd
-from wardian.broker.session.shown import ShownBroker
-from wardian.broker.state.audit import AuditHead
+from wardian.broker.session.shown import KnownBroker, ShownBroker
 from wardian.crypto.hpke import hpke_seal
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
@@ -44,7 +43,7 @@ class ExportSession(ObtainingEnd[ExportAttestation, Exported]):
         key: Secret | None,
         agreed: Agreed,
         nonce: bytes,
-        seen: AuditHead | None = None,
+        known: KnownBroker,
     ) -> None:
         """Prepare to tell what comes out of `plan`.
 
@@ -54,7 +53,8 @@ class ExportSession(ObtainingEnd[ExportAttestation, Exported]):
             key: of the model that is served, 32 bytes; None where none is.
             agreed: the measured `wardian.toml`, whose owners decide which broker is trusted.
             nonce: 32 fresh random bytes.
-            seen: where the audit log ended when it was seen last; None at first.
+            known: the broker that the tables came from. It is told, and no other: it is given a
+                key, and says whether owners' words still stand.
 
         Raises:
             LocalProtocolError: the key is not the one that the statement names.
@@ -62,7 +62,7 @@ class ExportSession(ObtainingEnd[ExportAttestation, Exported]):
         named = None if statement.served is None else statement.served.key_id
         if named != (None if key is None else BrokerKey(key).key_id.hex()):
             raise LocalProtocolError("the key of a served model is not the one that is told of")
-        super().__init__(EXPORT_SESSION, agreed=agreed, nonce=nonce, seen=seen)
+        super().__init__(EXPORT_SESSION, agreed=agreed, nonce=nonce, seen=None, known=known)
         self._plan, self._digest = plan, plan_digest(plan)
         self._statement, self._raw = statement, encode_statement(statement)
         self._key, self._sealed_key = key, b""

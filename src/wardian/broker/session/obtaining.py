@@ -14,7 +14,12 @@ from wardian._internal.agreed import Agreed
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.session.asking import A, AskingEnd
 from wardian.broker.session.form import SessionForm
-from wardian.broker.session.shown import MeshChallenge, ShownBroker, verify_broker
+from wardian.broker.session.shown import (
+    KnownBroker,
+    MeshChallenge,
+    ShownBroker,
+    verify_broker,
+)
 from wardian.broker.state.audit import AuditHead
 from wardian.errors import AdmissionRefused, LocalProtocolError, PolicyDenied
 
@@ -24,7 +29,7 @@ G = TypeVar("G")
 class ObtainingEnd(AskingEnd[MeshChallenge, A], Generic[A, G]):
     """The end that asks: `request`, `receive_challenge`, `attestation`, `receive_response`."""
 
-    __slots__ = ("_agreed", "_seen", "_shown")
+    __slots__ = ("_agreed", "_known", "_seen", "_shown")
 
     def __init__(
         self,
@@ -33,13 +38,16 @@ class ObtainingEnd(AskingEnd[MeshChallenge, A], Generic[A, G]):
         agreed: Agreed,
         nonce: bytes,
         seen: AuditHead | None,
+        known: KnownBroker | None = None,
     ) -> None:
         """Prepare to ask a broker that `agreed` trusts, whose audit log ended at `seen`, if at all.
 
-        `form` is the kind of session, `nonce` 32 fresh random bytes.
+        `form` is the kind of session, `nonce` 32 fresh random bytes. If a broker is `known`, no
+        other one is asked, and its log goes on from where it ended then.
         """
         super().__init__(form, nonce=nonce)
-        self._agreed, self._seen = agreed, seen
+        self._agreed, self._known = agreed, known
+        self._seen = seen if known is None else known.audit
         self._shown: ShownBroker | None = None
 
     def request(self, *, tee: str) -> bytes:
@@ -60,7 +68,8 @@ class ObtainingEnd(AskingEnd[MeshChallenge, A], Generic[A, G]):
 
         Raises:
             PeerProtocolError: it is neither a challenge nor a refusal.
-            PolicyDenied: the manifest, or the broker's evidence, is not acceptable.
+            PolicyDenied: the manifest, or the broker's evidence, is not acceptable; or it is
+                another broker than the one that is known.
             AttestationError: the broker's evidence is not genuine, not current, or binds something
                 else than it shows and was asked.
             AuthenticationFailed: a signature in the manifest is wrong, or the audit log forked.
@@ -70,14 +79,17 @@ class ObtainingEnd(AskingEnd[MeshChallenge, A], Generic[A, G]):
         """
         with self._verifying(raw) as message:
             nonce = message.nonce
-            self._shown = verify_broker(
+            shown = verify_broker(
                 message,
                 report_data=lambda spki, shown: self._broker_report_data(nonce, spki, shown),
                 agreed=self._agreed,
                 seen=self._seen,
                 now=now,
             )
-        return self._own_report_data(nonce, self._shown.manifest)
+            if self._known is not None:
+                self._known.refuse_other(shown)
+            self._shown = shown
+        return self._own_report_data(nonce, shown.manifest)
 
     @property
     def shown(self) -> ShownBroker:

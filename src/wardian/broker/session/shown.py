@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
 
 from wardian._internal import wire
 from wardian._internal.agreed import Agreed
@@ -51,6 +54,35 @@ class ShownBroker:
     ca_spki: bytes
     issuer_spki: bytes
     audit: AuditHead
+
+
+class KnownBroker(wire.Message, frozen=True):
+    """What whoever comes again has to find again: the mesh CA, its log, and no older manifest.
+
+    Evidence alone says that some owners signed for the code. Enough of them to sign a manifest
+    could name a broker of their own, which no other owner has ever given anything.
+    """
+
+    ca_spki: bytes
+    """Of the mesh CA, DER."""
+    audit: AuditHead
+    """Where its log ended."""
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    """Of the manifest that was in force."""
+
+    def refuse_other(self, shown: ShownBroker) -> None:
+        """Return if `shown`, whose log was followed from `audit`, is this broker, or its successor.
+
+        Raises:
+            PolicyDenied: the rules `mesh-ca` or `in-force-older`.
+        """
+        if shown.ca_spki != self.ca_spki:
+            raise PolicyDenied("the broker is of another mesh CA than before", rule="mesh-ca")
+        if shown.manifest.manifest.version < self.version:
+            raise PolicyDenied(
+                "the broker has an older manifest in force than this process knows",
+                rule="in-force-older",
+            )
 
 
 def verify_broker(

@@ -7,7 +7,7 @@ from wardian.broker.jobs.parties import recipients
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.policy import table_place
 from wardian.broker.mesh.verify import VerifiedManifest
-from wardian.broker.session.shown import ShownBroker
+from wardian.broker.session.shown import KnownBroker, ShownBroker
 from wardian.broker.tables.content import JobRelease, TableKey
 from wardian.broker.transparency.cosigning import WitnessedHead
 from wardian.broker.transparency.following import follow_log
@@ -30,6 +30,7 @@ class GrantedTables:
         model: who may be given the model to serve it; None where none goes there.
         manifest: what the broker showed and its evidence bound.
         witnessed: the audit log with the release's own lines.
+        broker: that gave them; what comes of them is told to it.
     """
 
     job_id: bytes
@@ -40,6 +41,7 @@ class GrantedTables:
     model: ModelRelease | None
     manifest: VerifiedManifest
     witnessed: WitnessedHead
+    broker: KnownBroker
 
     def table(self, owner: str, table: str) -> TableKey:
         """Return the key and pin of `table` of the owner with this public key, in hex."""
@@ -105,6 +107,9 @@ def verify_granted(
         model=release.model,
         manifest=shown.manifest,
         witnessed=release.log.witnessed,
+        broker=KnownBroker(
+            ca_spki=shown.ca_spki, audit=audit, version=shown.manifest.manifest.version
+        ),
     )
 
 

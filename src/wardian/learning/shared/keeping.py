@@ -9,6 +9,7 @@ again. One that puts back an older state of this directory has what that job hel
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from wardian._internal.files import open_regular, replace_file, sync_directory
 from wardian.broker.jobs.plan import JobPlan, plan_digest
 from wardian.broker.keeping.sealing import Sealing
 from wardian.broker.message_fields import Key32
+from wardian.broker.session.shown import KnownBroker
 from wardian.broker.tables.protocol import JOB_ID_BYTES
 from wardian.broker.tables.terms import TermsRecord, terms_of, terms_record
 from wardian.crypto.sealed_header import Pin
@@ -29,6 +31,21 @@ from wardian.learning.shared.report import as_json
 from wardian.learning.shared.running import Finished
 
 LABEL: Final = "wardian job held v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a job that trained holds until it is out.
+
+    Attributes:
+        finished: what came out.
+        serving: the key (32 bytes) of a model that is to be served; None where none is.
+        broker: that has to be told first.
+    """
+
+    finished: Finished
+    serving: Secret | None
+    broker: KnownBroker
 
 
 class _Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +63,7 @@ class _Held(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     outputs: list[_Output]
     report: bytes
     serving: Key32 | None
+    broker: KnownBroker
 
     @override
     def __repr__(self) -> str:
@@ -80,13 +98,13 @@ class JobKeeper:
         """
         self._write(self._id, f"{job_id.hex()}\n".encode())
 
-    def keep(self, finished: Finished, *, serving: Secret | None) -> None:
-        """Keep what came out of the job, and the key of a model that is to be served.
+    def keep(self, trained: Held) -> None:
+        """Keep what the job holds from now on.
 
         Raises:
             SealError: the disk does not take it.
         """
-        held = finished.held
+        held, serving = trained.finished.held, trained.serving
         record = _Held(
             plan=plan_digest(self._plan),
             terms=terms_record(held.terms),
@@ -101,13 +119,14 @@ class JobKeeper:
                 )
                 for each, content in held.contents()
             ],
-            report=as_json(finished.report),  # in its order: its digest is told
+            report=as_json(trained.finished.report),  # in its order: its digest is told
             serving=None if serving is None else serving.reveal(),
+            broker=trained.broker,
         )
         sealed = self._sealing.seal(msgspec.msgpack.encode(record), label=LABEL)
         self._write(self._held, sealed)
 
-    def load(self) -> tuple[Finished, Secret | None] | None:
+    def load(self) -> Held | None:
         """Return what the job holds; None: it has not trained yet.
 
         Raises:
@@ -126,7 +145,8 @@ class JobKeeper:
             raise SealError("what is held here is of another job")
         held = HeldOutputs(self._plan, terms_of(record.terms), dict(map(_entry, record.outputs)))
         serving = None if record.serving is None else Secret(record.serving)
-        return Finished(held=held, report=report), serving
+        finished = Finished(held=held, report=report)
+        return Held(finished=finished, serving=serving, broker=record.broker)
 
     def _write(self, path: Path, content: bytes) -> None:
         try:
