@@ -1,6 +1,7 @@
 """A job's model goes from a broker on loopback to the workers that every owner named, and no other."""
 
 import io
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -118,7 +119,9 @@ class Hospitals:
         )
 
     async def obtain_tables(self) -> GrantedTables:
-        granted = await obtain_tables(self.address, plan(), **self._means("job"))
+        granted = await obtain_tables(
+            self.address, plan(), salt=secrets.token_bytes(16), **self._means("job")
+        )
         self.known = granted.broker
         return granted
 

@@ -96,6 +96,7 @@ class Hospitals:
             "attest": self.mesh.attest("job"),
             "tee": "simulated",
             "now": lambda: NOW,
+            "salt": secrets.token_bytes(16),
         }
         return await obtain_tables(self.address, job(), **(arguments | more))
 
@@ -157,7 +158,9 @@ async def test_a_job_that_is_killed_before_the_answer_has_spent_a_use(world: Hos
     async with world.running():
         await world.begin()
         await world.consent(B, serial=2, uses=1)
-        session = JobSession(job(), agreed=world.mesh.agreed, nonce=secrets.token_bytes(32))
+        session = JobSession(
+            job(), agreed=world.mesh.agreed, nonce=secrets.token_bytes(32), salt=bytes(16)
+        )
         stream = await connect(world.address)
         await stream.send(session.request(tee="simulated"))
         report_data = session.receive_challenge(await stream.receive(most=FRAME_BYTES), now=NOW)
@@ -176,7 +179,9 @@ async def test_oversized_messages_end_the_connection_and_debit_nobody(world: Hos
         stream = await connect(world.address)
         with pytest.raises(ConnectionLost):
             await _until_lost(stream, b" " * (FIRST_FRAME_BYTES + 1))
-        session = JobSession(job(), agreed=world.mesh.agreed, nonce=secrets.token_bytes(32))
+        session = JobSession(
+            job(), agreed=world.mesh.agreed, nonce=secrets.token_bytes(32), salt=bytes(16)
+        )
         stream = await connect(world.address)
         await stream.send(session.request(tee="simulated"))
         session.receive_challenge(await stream.receive(most=FRAME_BYTES), now=NOW)

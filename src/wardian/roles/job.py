@@ -118,7 +118,7 @@ class _Job:
 
     def _granted(self) -> GrantedTables:
         """Return the tables' keys, once a broker is there and has a manifest."""
-        again = self._keeper.job_id()
+        salt, again = self._keeper.salt(), self._keeper.job_id()
         return self._asked(
             lambda address: obtain_tables(
                 address,
@@ -127,6 +127,7 @@ class _Job:
                 attest=self._enclave.evidence,
                 tee=self._enclave.name,
                 now=unix_time,
+                salt=salt,
                 again=again,
             )
         )

@@ -261,6 +261,7 @@ def test_t24_evidence_of_a_job_or_a_workload_is_none_of_an_export(
             hpke_public=message.hpke_public,
             digest=manifest,
             plan_digest=plan_digest(plan()),
+            salt=bytes(16),
             again=None,
         ),
         workload_report_data(

@@ -1,6 +1,7 @@
 """A job gets the tables that every owner gives it, on the evidence of its plan; and who does not."""
 
 import dataclasses
+import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
@@ -169,6 +170,7 @@ def test_t8_the_host_swaps_the_plan_inside_the_job(broker: TableBroker) -> None:
         hpke_public=message.hpke_public,
         digest=ask.session.manifest.digest,
         plan_digest=other,
+        salt=ask.job._salt,
         again=None,
     )
     forged = tamper(ask.m3, JobAttestation, evidence=broker.mesh.attest("job")(report_data))
@@ -182,12 +184,13 @@ def test_t8_everything_that_message_3_vouches_for_is_bound() -> None:
         "hpke_public": b"h" * 32,
         "digest": b"d" * 32,
         "plan_digest": b"p" * 32,
+        "salt": b"s" * 16,
         "again": None,
     }
     others = dict.fromkeys(good, b"x" * 32) | {"again": "00" * 32}
     bound = {job_report_data(**good)}  # type: ignore[arg-type]
     bound |= {job_report_data(**(good | {name: others[name]})) for name in good}  # type: ignore[arg-type]
-    assert len(bound) == 6
+    assert len(bound) == 7
 
 
 def test_t8_everything_that_message_2_vouches_for_is_bound() -> None:
@@ -228,6 +231,45 @@ def test_t8_a_killed_job_that_asks_again_has_the_same_noise_and_spends_a_use(
         "",
         "",
     ]
+
+
+def test_t8_a_job_that_did_not_hear_the_answer_asks_with_its_salt_and_pays_once(
+    broker: TableBroker,
+) -> None:
+    """A host that drops message 4 spent every owner's budget, once for each try."""
+    salt = secrets.token_bytes(16)
+    one = Ask(broker, salt=salt).whole()
+    for uses in (2, 3):
+        two = Ask(broker, salt=salt).whole()
+        assert (two.job_id, two.noise_seed) == (one.job_id, one.noise_seed)
+        assert (broker.record().uses, broker.record().spent.epsilon) == (uses, Fraction(1, 2))
+    broker.restart()
+    assert Ask(broker, salt=salt).whole().job_id == one.job_id
+    assert broker.record().spent.epsilon == Fraction(1, 2)
+
+
+def test_t8_a_salt_is_of_one_plan_one_code_and_policies_and_of_the_last_job(
+    broker: TableBroker,
+) -> None:
+    salt = secrets.token_bytes(16)
+    one = Ask(broker, salt=salt).whole()
+    other = Ask(broker, job(name="another"), salt=salt).whole()
+    assert other.job_id[:16] == one.job_id[:16]
+    assert other.job_id != one.job_id
+    assert other.noise_seed != one.noise_seed
+    assert broker.record().spent.epsilon == 1
+    late = Ask(broker, salt=salt).whole()  # it is not the last any more: it pays, and is the same
+    assert (late.job_id, late.noise_seed) == (one.job_id, one.noise_seed)
+    assert broker.record().spent.epsilon == Fraction(3, 2)
+
+
+def test_t8_a_salt_that_the_host_changes_on_the_way(broker: TableBroker) -> None:
+    ask = Ask(broker)
+    ask.challenge(tamper(ask.m1, JobRequest, salt=bytes(16)))
+    ask.attest()
+    with pytest.raises(EvidenceInvalid, match="made for something else"):
+        ask.respond()
+    assert broker.record().uses == 0
 
 
 def test_t8_the_same_noise_holds_over_a_restart_of_the_broker(broker: TableBroker) -> None:
@@ -336,6 +378,7 @@ def test_t24_a_jobs_evidence_is_none_of_a_workload(broker: TableBroker) -> None:
                     hpke_public=b"h" * 32,
                     digest=b"d" * 32,
                     plan_digest=b"p" * 32,
+                    salt=bytes(16),
                     again=None,
                 )
             ),
@@ -689,6 +732,7 @@ def test_a_release_whose_log_has_not_grown(broker: TableBroker) -> None:
             release,
             plan=ask.plan,
             digest=granted.plan_digest,
+            salt=ask.job._salt,
             again=None,
             shown=ask.job.shown,
             now=NOW,

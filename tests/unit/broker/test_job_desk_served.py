@@ -1,6 +1,7 @@
 """The job's desk as it is served: what is audited, rationed and told, and the client of it."""
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -66,6 +67,7 @@ def ask(
                 attest=attest or broker.mesh.attest("job", measurement=measurement),
                 tee="simulated",
                 now=lambda: NOW,
+                salt=secrets.token_bytes(16),
                 **more,
             )
             for plan in plans or [job()]

@@ -420,7 +420,7 @@ def test_what_was_spent_is_kept_exactly(broker: TableBroker) -> None:
     spent, record = Spent(), broker.record()
     for epsilon, delta in ((0.1, 1e-9), (1000.0, 5e-324), (1 / 3, 0.0), (1e-300, 0.5)):
         spent = spent.plus(Privacy(epsilon=epsilon, delta=delta))
-        record = record.after(uses=record.uses + 1, spent=spent)
+        record = record.after(uses=record.uses + 1, spent=spent, job=bytes(32))
         again = wire.decode(wire.encode(record), TableRecord, what="x")
         assert (again.uses, again.spent) == (record.uses, spent)
         held = broker.consents._receipt(toy_jobs.policy(), again).policy

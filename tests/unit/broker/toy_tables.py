@@ -97,11 +97,20 @@ class Ask:
     """One job's four messages, step by step, with a hostile host on the wire."""
 
     def __init__(
-        self, broker: TableBroker, plan: JobPlan | None = None, *, again: bytes | None = None
+        self,
+        broker: TableBroker,
+        plan: JobPlan | None = None,
+        *,
+        again: bytes | None = None,
+        salt: bytes | None = None,
     ) -> None:
         self.broker, self.plan = broker, plan or toy_jobs.job()
         self.job = JobSession(
-            self.plan, agreed=broker.mesh.agreed, nonce=secrets.token_bytes(32), again=again
+            self.plan,
+            agreed=broker.mesh.agreed,
+            nonce=secrets.token_bytes(32),
+            salt=salt or secrets.token_bytes(16),
+            again=again,
         )
         self.m1 = self.job.request(tee="simulated")
 

@@ -48,6 +48,7 @@ class BrokerJobSession(ReleasingEnd[JobRequest, JobAttestation, Proof, JobReleas
                 hpke_public=message.hpke_public,
                 digest=self.manifest.digest,
                 plan_digest=self.asked.digest,
+                salt=self.request.salt,
                 again=self.request.again,
             ),
         )

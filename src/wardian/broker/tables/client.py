@@ -23,6 +23,7 @@ async def obtain_tables(
     attest: Callable[[bytes], Evidence],
     tee: str,
     now: UnixTime,
+    salt: bytes,
     again: bytes | None = None,
     seen: AuditHead | None = None,
 ) -> GrantedTables:
@@ -38,6 +39,8 @@ async def obtain_tables(
         attest: makes this process's evidence over 64 bytes; called in another thread.
         tee: the kind of TEE, for the broker's log.
         now: the clock, Unix seconds.
+        salt: 16 random bytes, that the job chose before it asked for the first time. Where no
+            answer came, ask with the same: it was debited once, and costs another use at most.
         again: the id of a job that had the tables of this plan, in this code, and is dead. It costs
             a use of each table and nothing of any budget, because the noise is the same.
         seen: where the audit log ended when it was seen last.
@@ -52,7 +55,12 @@ async def obtain_tables(
             acceptable, or it refuses before it is verified; the text says which and why.
     """
     session = JobSession(
-        plan, agreed=agreed, nonce=secrets.token_bytes(NONCE_BYTES), again=again, seen=seen
+        plan,
+        agreed=agreed,
+        nonce=secrets.token_bytes(NONCE_BYTES),
+        salt=salt,
+        again=again,
+        seen=seen,
     )
     stream = await connect(address)
     return await obtain_over(stream, session, attest=attest, tee=tee, now=now)

@@ -1,11 +1,11 @@
 """Job ids, of which each is one debit, and the seeds of noise that hang on them (TRUST T8).
 
-An id is 16 random bytes and a tag over what was paid for: the plan, the code, each table's policy.
-The key of the tag never leaves the broker, so that an id shows by itself that there was a debit: it
-leaves only in an answer, and that follows the commit. Nothing has to be kept of it.
+An id is 16 bytes that the job chose and a tag over what was paid for: the plan, the code, each
+table's policy. The key of the tag never leaves the broker, so that an id shows by itself that there
+was a debit: it leaves only in an answer, and that follows the commit. Each table remembers the last
+one alone, for a job that did not hear the answer; otherwise nothing has to be kept of it.
 """
 
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +16,7 @@ from wardian.broker.jobs.rules import Rule
 from wardian.broker.jobs.signing import VerifiedPolicy
 from wardian.broker.jobs.standing import Spent, TableStanding
 from wardian.broker.state.store import Place, Store
+from wardian.broker.tables.protocol import SALT_BYTES
 from wardian.crypto.kdf import hkdf
 from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied
@@ -23,7 +24,7 @@ from wardian.errors import PolicyDenied
 ROOT: Final[Place] = ("job-secret", "current")
 ID_LABEL: Final = "wardian job id v1"
 SEED_LABEL: Final = "wardian job noise v1"
-SALT_BYTES: Final = 16
+TAG_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class Paid:
         """Return the second half of a job id, under the broker's `root`."""
         marks = (part for each in self._sorted for part in (_place(each), each.mark))
         info = wire.fields(ID_LABEL, salt, self.plan_digest, self.measurement, *marks)
-        return hkdf(root, salt=b"", info=info, length=SALT_BYTES)
+        return hkdf(root, salt=b"", info=info, length=TAG_BYTES)
 
     def seed(self, root: Secret, job_id: bytes) -> Secret:
         """Return the seed of the job's noise, 32 bytes: nobody without `root` computes it.
@@ -74,9 +75,8 @@ def find_root(store: Store) -> tuple[Secret, dict[Place, bytes | None]]:
     return root, {ROOT: root.reveal()}
 
 
-def new_job_id(paid: Paid, root: Secret) -> bytes:
-    """Return the id (32 bytes) of a new debit, for what is `paid`."""
-    salt = secrets.token_bytes(SALT_BYTES)
+def job_id_of(paid: Paid, root: Secret, *, salt: bytes) -> bytes:
+    """Return the id (32 bytes) of the debit for what is `paid`, by the job that chose `salt`."""
     return salt + paid.tag(root, salt).reveal()
 
 

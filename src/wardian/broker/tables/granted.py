@@ -62,6 +62,7 @@ def verify_granted(
     *,
     plan: JobPlan,
     digest: bytes,
+    salt: bytes,
     again: bytes | None,
     shown: ShownBroker,
     now: int,
@@ -75,6 +76,7 @@ def verify_granted(
         release: message 4, opened and authentic.
         plan: of this job.
         digest: of that plan, 32 bytes.
+        salt: of this job, 16 bytes.
         again: the job id that was named; None for a new one.
         shown: the broker of message 2.
         now: Unix seconds.
@@ -84,8 +86,9 @@ def verify_granted(
     """
     if release.manifest_version != shown.manifest.manifest.version:
         raise PeerProtocolError("the release is under another manifest than the one shown")
-    if again not in {None, release.job_id}:
-        raise PeerProtocolError("the release is of another job than the one that was named")
+    job_id = release.job_id
+    if again not in {None, job_id} or (again is None and not job_id.startswith(salt)):
+        raise PeerProtocolError("the release is of another job than the one that asked")
     _verify_tables(release, plan)
     _verify_outputs(release, plan)
     audit = follow_log(
@@ -99,7 +102,7 @@ def verify_granted(
     if audit.count <= shown.audit.count:
         raise PeerProtocolError("the broker released tables that its audit log does not show")
     return GrantedTables(
-        job_id=release.job_id,
+        job_id=job_id,
         plan_digest=digest,
         noise_seed=release.noise_seed,
         tables=release.tables,

@@ -24,7 +24,7 @@ from wardian.errors import ConfigError
 class JobSession(ObtainingEnd[JobAttestation, GrantedTables]):
     """The job's end: `request`, `receive_challenge`, `attestation`, `receive_response`."""
 
-    __slots__ = ("_again", "_digest", "_plan")
+    __slots__ = ("_again", "_digest", "_plan", "_salt")
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class JobSession(ObtainingEnd[JobAttestation, GrantedTables]):
         *,
         agreed: Agreed,
         nonce: bytes,
+        salt: bytes,
         again: bytes | None = None,
         seen: AuditHead | None = None,
     ) -> None:
@@ -41,6 +42,7 @@ class JobSession(ObtainingEnd[JobAttestation, GrantedTables]):
             plan: that this process runs, and no other.
             agreed: the measured `wardian.toml`, whose owners decide which broker is trusted.
             nonce: 32 fresh random bytes.
+            salt: 16 random bytes, of this job since it asked first.
             again: the id (32 bytes) of a job that had them and is dead; else None.
             seen: where the audit log ended when it was seen last; None at first.
 
@@ -53,7 +55,8 @@ class JobSession(ObtainingEnd[JobAttestation, GrantedTables]):
                 "name fewer columns or parties"
             )
         super().__init__(JOB_SESSION, agreed=agreed, nonce=nonce, seen=seen)
-        self._plan, self._digest, self._again = plan, plan_digest(plan), again
+        self._plan, self._digest = plan, plan_digest(plan)
+        self._salt, self._again = salt, again
 
     @override
     def _wanted(self, tee: str, seen: int) -> JobRequest:
@@ -61,6 +64,7 @@ class JobSession(ObtainingEnd[JobAttestation, GrantedTables]):
             tee=tee,
             plan=encode_plan(self._plan),
             nonce=self._nonce,
+            salt=self._salt,
             again=self._again_hex,
             seen=seen,
         )
@@ -85,6 +89,7 @@ class JobSession(ObtainingEnd[JobAttestation, GrantedTables]):
             hpke_public=self._hpke.public,
             digest=manifest.digest,
             plan_digest=self._digest,
+            salt=self._salt,
             again=self._again_hex,
         )
 
@@ -94,6 +99,7 @@ class JobSession(ObtainingEnd[JobAttestation, GrantedTables]):
             decode_job_release(plaintext),
             plan=self._plan,
             digest=self._digest,
+            salt=self._salt,
             again=self._again,
             shown=shown,
             now=now,

@@ -16,6 +16,7 @@ from wardian.broker.mesh.fields import Hex16
 from wardian.broker.state.audit import Count
 from wardian.broker.state.clock import FlooredClock
 from wardian.broker.state.store import Place, Store
+from wardian.broker.tables.protocol import JOB_ID_BYTES
 from wardian.crypto.secret import Secret
 
 RECORDS: Final = "table"
@@ -40,16 +41,20 @@ class TableRecord(wire.Message, frozen=True, tag_field="format", tag="wardian ta
     epsilon: tuple[_Whole, _Whole] = (b"\0", b"\1")
     """What was spent, exactly: numerator and denominator, big endian."""
     delta: tuple[_Whole, _Whole] = (b"\0", b"\1")
+    job: Annotated[bytes, msgspec.Meta(min_length=JOB_ID_BYTES, max_length=JOB_ID_BYTES)] | None = (
+        None
+    )
+    """The id of the job that had it last."""
 
     @property
     def spent(self) -> Spent:
         """What all runs over the table have spent."""
         return Spent(epsilon=_fraction(self.epsilon), delta=_fraction(self.delta))
 
-    def after(self, *, uses: int, spent: Spent) -> "TableRecord":
-        """Return the record once this much was had and spent in all."""
+    def after(self, *, uses: int, spent: Spent, job: bytes) -> "TableRecord":
+        """Return the record once this much was had and spent in all, last by `job`."""
         return msgspec.structs.replace(
-            self, uses=uses, epsilon=_whole(spent.epsilon), delta=_whole(spent.delta)
+            self, uses=uses, epsilon=_whole(spent.epsilon), delta=_whole(spent.delta), job=job
         )
 
 

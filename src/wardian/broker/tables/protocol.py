@@ -33,6 +33,8 @@ from wardian.broker.state.audit import Count
 MAX_ASKED_PLAN_BYTES: Final = 44 * 1024
 """Of a plan's canonical form: in base64 it fits into a first message, which comes from anybody."""
 JOB_ID_BYTES: Final = 32
+SALT_BYTES: Final = 16
+"""The first half of a job's id, which the job chooses."""
 
 # As with owners: no nonce of 32 bytes equals it, so that the broker's evidence for a job is none
 # for a workload, or for an owner.
@@ -47,6 +49,9 @@ class JobRequest(wire.Message, frozen=True, tag_field="format", tag="wardian job
     plan: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ASKED_PLAN_BYTES)]
     """Its exact canonical bytes."""
     nonce: Nonce
+    salt: Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
+    """Chosen before the job asks for the first time. Who did not hear the answer asks with the same
+    one, and pays once. Bound in the evidence."""
     again: Hex32 | None = None
     """The id of a job that had these keys and is dead: the same noise, and no more is spent of any
     budget. Bound in the evidence."""
@@ -109,7 +114,13 @@ def broker_job_report_data(
 
 
 def job_report_data(
-    *, broker_nonce: bytes, hpke_public: bytes, digest: bytes, plan_digest: bytes, again: str | None
+    *,
+    broker_nonce: bytes,
+    hpke_public: bytes,
+    digest: bytes,
+    plan_digest: bytes,
+    salt: bytes,
+    again: str | None,
 ) -> bytes:
     """Return the 64 bytes that the job's evidence in message 3 binds.
 
@@ -118,8 +129,15 @@ def job_report_data(
         hpke_public: 32 bytes; what is released is sealed to it.
         digest: SHA-256 of the manifest that the job was shown and verified.
         plan_digest: of the plan that the job runs, 32 bytes.
-        again: of message 1: nobody else has a job ask for what another one had.
+        salt: of message 1, and so is
+        again: nobody else has a job ask for what another one had.
     """
     return bind(
-        Purpose.JOB, broker_nonce, hpke_public, digest, plan_digest, bytes.fromhex(again or "")
+        Purpose.JOB,
+        broker_nonce,
+        hpke_public,
+        digest,
+        plan_digest,
+        salt,
+        bytes.fromhex(again or ""),
     )

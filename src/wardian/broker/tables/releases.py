@@ -19,7 +19,7 @@ from wardian.broker.tables.debits import (
     Paid,
     before,
     find_root,
-    new_job_id,
+    job_id_of,
     refuse_unpaid,
 )
 from wardian.broker.tables.kept import Changes, TableRecord, Tables, keep_record
@@ -51,7 +51,8 @@ class TableReleases:
         """Return the keys of all tables of the plan, after their debits and lines are counted.
 
         One commit holds all of it. A broker that dies before it lets nothing leave; one that dies
-        after it has spent what nobody had the benefit of. No use is ever had twice.
+        after it has spent what nobody had the benefit of, and the job that asks with its salt again
+        spends no more of any budget. No use is ever had twice.
 
         Args:
             evidence: of message 3.
@@ -76,10 +77,12 @@ class TableReleases:
         root, made = find_root(authority.store)
         tables = {place: self._tables.standing(place) for place in plan.places}
         if request.again is None:
-            job_id = new_job_id(paid, root)
+            job_id = job_id_of(paid, root, salt=request.salt)
+            again = all(self._record_is_of(job_id, place) for place in plan.places)
         else:
-            job_id = bytes.fromhex(request.again)
+            job_id, again = bytes.fromhex(request.again), True
             refuse_unpaid(job_id, paid, root)
+        if again:
             tables = {place: before(each, plan.privacy) for place, each in tables.items()}
         standing = Standing(now=authority.clock(), claims=claims, tables=tables)
         decision = decide(plan, policies, standing)
@@ -90,11 +93,11 @@ class TableReleases:
             "evidence": evidence_digest(evidence).hex(),
             "plan": asked.digest_hex,
             "job": job_id.hex(),
-            "spent": _spent(plan, again=request.again is not None),
+            "spent": _spent(plan, again=again),
         }
         authority.record(
             self._entries(decision, keys, about),
-            made | self._debited(decision),
+            made | self._debited(decision, job_id),
             tee=request.tee,
             simulated=claims.simulated,
         )
@@ -135,13 +138,18 @@ class TableReleases:
             key=key,
         )
 
-    def _debited(self, decision: Decision) -> Changes:
+    def _record_is_of(self, job_id: bytes, place: str) -> bool:
+        """Return whether the last debit of the table at `place` is that of `job_id`."""
+        record = self._tables.record(place)
+        return record is not None and record.job == job_id
+
+    def _debited(self, decision: Decision, job_id: bytes) -> Changes:
         """Return the changes that count this release, of every table."""
         changes: Changes = {}
         for debit in decision.debits:
-            changes |= keep_record(
-                debit.place, self._record(debit.place).after(uses=debit.uses, spent=debit.spent)
-            )
+            record = self._record(debit.place)
+            record = record.after(uses=debit.uses, spent=debit.spent, job=job_id)
+            changes |= keep_record(debit.place, record)
         return changes
 
     def _record(self, place: str) -> TableRecord:

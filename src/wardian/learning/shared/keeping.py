@@ -1,13 +1,15 @@
 """What a job keeps on the host's disk: whose debit it runs on, and what it holds until it is out.
 
+    salt         by which its debit is found again if the answer is lost; written before it asks
     job          the id of its debit, public: a job that died asks for the same tables by it
     held.sealed  once it trained: every sealed output, and what has to hold before they are given
 
-A host that loses the first makes the job be debited anew; one that loses the second has it train
+A host that loses the first two makes the job be debited anew; one that loses the third has it train
 again. One that puts back an older state of this directory has what that job held: the same files.
 """
 
 import contextlib
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from wardian.broker.jobs.plan import JobPlan, plan_digest
 from wardian.broker.keeping.sealing import Sealing
 from wardian.broker.message_fields import Key32
 from wardian.broker.session.shown import KnownBroker
-from wardian.broker.tables.protocol import JOB_ID_BYTES
+from wardian.broker.tables.protocol import JOB_ID_BYTES, SALT_BYTES
 from wardian.broker.tables.terms import TermsRecord, terms_of, terms_record
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
@@ -73,22 +75,33 @@ class _Held(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class JobKeeper:
     """Keeps one job in a directory of its own."""
 
-    __slots__ = ("_held", "_id", "_place", "_plan", "_sealing")
+    __slots__ = ("_held", "_id", "_place", "_plan", "_salt", "_sealing")
 
     def __init__(self, place: Path, *, plan: JobPlan, sealing: Sealing) -> None:
         """Keep the job `plan` in the directory `place`, which is there."""
         self._place, self._plan, self._sealing = place, plan, sealing
-        self._id, self._held = place / "job", place / "held.sealed"
+        self._salt, self._id, self._held = place / "salt", place / "job", place / "held.sealed"
+
+    def salt(self) -> bytes:
+        """Return what this job chose before it asked for the first time, 16 bytes.
+
+        It is no secret, and the host's word: with another one the job is debited anew.
+
+        Raises:
+            SealError: there is none, and the disk does not take one.
+        """
+        found = _read_hex(self._salt, size=SALT_BYTES)
+        if found is None:
+            found = secrets.token_bytes(SALT_BYTES)
+            self._write(self._salt, f"{found.hex()}\n".encode())
+        return found
 
     def job_id(self) -> bytes | None:
         """Return the id of the debit that this job runs on; None: there was none, or it is lost.
 
         It is the host's word: a wrong one is refused by the broker, which made none like it.
         """
-        with contextlib.suppress(OSError, ValueError):
-            found = bytes.fromhex(_read(self._id).decode().strip())
-            return found if len(found) == JOB_ID_BYTES else None
-        return None
+        return _read_hex(self._id, size=JOB_ID_BYTES)
 
     def keep_id(self, job_id: bytes) -> None:
         """Remember that the job runs on the debit `job_id`.
@@ -159,6 +172,14 @@ class JobKeeper:
 def _read(path: Path) -> bytes:
     with open_regular(path) as file:
         return file.read()
+
+
+def _read_hex(path: Path, *, size: int) -> bytes | None:
+    """Return the `size` bytes that `path` says in hex; None if it does not."""
+    with contextlib.suppress(OSError, ValueError):
+        found = bytes.fromhex(_read(path).decode().strip())
+        return found if len(found) == size else None
+    return None
 
 
 def _entry(kept: _Output) -> tuple[SealedOutput, bytes]:
