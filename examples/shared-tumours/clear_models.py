@@ -32,6 +32,7 @@ def trained(tumours: Tumours, rows: NDArray[np.intp], columns: Sequence[str]) ->
         names=tuple(sorted(columns)),
         columns={name: whole[name][order] for name in columns},
         label=whole[LABEL][order],
+        sources=np.zeros(len(rows), np.uint8),
         rows=len(rows),
     )
     task = Task(

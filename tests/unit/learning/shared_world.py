@@ -230,6 +230,7 @@ def trained(
         names=names,
         columns={name: data[:, at].astype(np.float64) for at, name in enumerate(names)},
         label=None if label is None else label.astype(np.float64),
+        sources=np.zeros(len(data), np.uint8),
         rows=len(data),
     )
     return FUNCTIONS[algorithm](

@@ -94,6 +94,7 @@ def pooled(a: Table, b: Table, c: Table) -> Joined:
         names=("x", "z"),
         columns={name: whole[name][order] for name in ("x", "z")},
         label=whole["y"][order],
+        sources=np.repeat(np.arange(2, dtype=np.uint8), [len(both), len(c["x"])])[order],
         rows=len(order),
     )
 

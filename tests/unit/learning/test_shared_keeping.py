@@ -17,9 +17,11 @@ from wardian._internal import wire
 from wardian.attestation.evidence import Evidence
 from wardian.broker.jobs.merge import ApprovalTerms
 from wardian.broker.keeping.sealing import Sealing
+from wardian.broker.session.shown import KnownBroker
+from wardian.broker.state.audit import AuditHead
 from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied, SealError
-from wardian.learning.shared.keeping import JobKeeper
+from wardian.learning.shared.keeping import Held, JobKeeper
 from wardian.learning.shared.outbox import (
     EVIDENCE,
     REPORT,
@@ -34,6 +36,9 @@ from wardian.tee.launch.simulation import generate_platform
 from wardian.tee.sealing import seal_state, unseal_state
 
 SERVING = Secret(b"key of a served model".ljust(32))
+BROKER = KnownBroker(
+    ca_spki=b"spki", audit=AuditHead(count=3, digest="0" * 64, root="1" * 64), version=2
+)
 
 
 class ToySealing(Sealing):
@@ -74,6 +79,10 @@ def keeper(ran: Any, place: Path, *, key: bytes = b"k" * 32) -> JobKeeper:
     return JobKeeper(place, plan=ran[0], sealing=ToySealing(key))
 
 
+def held(ran: Any, serving: Secret | None = None) -> Held:
+    return Held(finished=ran[1], serving=serving, broker=BROKER)
+
+
 @contextmanager
 def full_disk(room_bytes: int) -> Iterator[None]:
     """Let no file grow beyond this: what a write to a full disk ends with is an error likewise."""
@@ -88,19 +97,31 @@ def full_disk(room_bytes: int) -> Iterator[None]:
 def test_what_was_kept_comes_back(ran: Any, place: Path) -> None:
     kept = keeper(ran, place)
     assert kept.load() is None
-    kept.keep(ran[1], serving=SERVING)
+    kept.keep(held(ran, SERVING))
     found = keeper(ran, place).load()
     assert found is not None
-    finished, serving = found
-    assert serving == SERVING
+    finished = found.finished
+    assert (found.serving, found.broker) == (SERVING, BROKER)
     assert finished.held.digest == ran[1].held.digest
     assert dict(finished.held.contents()) == dict(ran[1].held.contents())
     assert finished.held.terms == ran[1].held.terms
     assert json.dumps(finished.report) == json.dumps(ran[1].report)
-    kept.keep(ran[1], serving=None)
+    kept.keep(held(ran, None))
     again = kept.load()
     assert again is not None
-    assert again[1] is None
+    assert again.serving is None
+
+
+def test_the_salt_is_chosen_once_and_found_again(ran: Any, place: Path) -> None:
+    salt = keeper(ran, place).salt()
+    assert len(salt) == 16
+    assert keeper(ran, place).salt() == salt
+    (place / "salt").write_text("what a host wrote\n")
+    other = keeper(ran, place).salt()
+    assert (len(other), other != salt) == (16, True)
+    with full_disk(0), pytest.raises(SealError):
+        (place / "salt").unlink()
+        keeper(ran, place).salt()
 
 
 def test_the_id_of_a_debit(ran: Any, place: Path) -> None:
@@ -131,13 +152,13 @@ def test_a_pipe_is_not_waited_for(ran: Any, place: Path) -> None:
 
 
 def test_only_this_code_on_this_machine_reads_it(ran: Any, place: Path) -> None:
-    keeper(ran, place).keep(ran[1], serving=SERVING)
+    keeper(ran, place).keep(held(ran, SERVING))
     with pytest.raises(SealError, match="sealed by another measurement or on another platform"):
         keeper(ran, place, key=b"o" * 32).load()
 
 
 def test_nothing_of_it_is_in_the_clear(ran: Any, place: Path) -> None:
-    keeper(ran, place).keep(ran[1], serving=SERVING)
+    keeper(ran, place).keep(held(ran, SERVING))
     raw = (place / "held.sealed").read_bytes()
     assert SERVING.reveal() not in raw
     for content in (each for _, each in ran[1].held.contents()):
@@ -146,7 +167,7 @@ def test_nothing_of_it_is_in_the_clear(ran: Any, place: Path) -> None:
 
 def test_every_changed_byte_is_refused(ran: Any, place: Path) -> None:
     kept, path = keeper(ran, place), place / "held.sealed"
-    kept.keep(ran[1], serving=None)
+    kept.keep(held(ran, None))
     raw = path.read_bytes()
     for at in (*range(80), len(raw) // 2, len(raw) - 1):
         path.write_bytes(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :])
@@ -164,7 +185,7 @@ def test_what_this_code_sealed_for_something_else(ran: Any, place: Path) -> None
         (place / "held.sealed").write_bytes(sealing.seal(content, label="wardian job held v1"))
         with pytest.raises(SealError, match="damaged"):
             keeper(ran, place).load()
-    keeper(ran, place).keep(ran[1], serving=None)
+    keeper(ran, place).keep(held(ran, None))
     inner = sealing.unseal((place / "held.sealed").read_bytes(), label="wardian job held v1")
     (place / "held.sealed").write_bytes(sealing.seal(inner, label="another label"))
     with pytest.raises(SealError):
@@ -174,10 +195,10 @@ def test_what_this_code_sealed_for_something_else(ran: Any, place: Path) -> None
 def test_a_disk_that_is_full_loses_nothing_that_was_there(ran: Any, place: Path) -> None:
     kept = keeper(ran, place)
     kept.keep_id(bytes(32))
-    kept.keep(ran[1], serving=None)
+    kept.keep(held(ran, None))
     before = (place / "held.sealed").read_bytes()
     with full_disk(100), pytest.raises(SealError, match="the state of the job cannot be written"):
-        kept.keep(ran[1], serving=SERVING)
+        kept.keep(held(ran, SERVING))
     with full_disk(10), pytest.raises(SealError):
         kept.keep_id(bytes(range(32)))
     assert (place / "held.sealed").read_bytes() == before
@@ -194,7 +215,7 @@ def test_no_directory_to_write_to(ran: Any, tmp_path: Path, make: str) -> None:
     with pytest.raises(SealError, match="cannot be written"):
         kept.keep_id(bytes(32))
     with pytest.raises(SealError, match="cannot be written"):
-        kept.keep(ran[1], serving=None)
+        kept.keep(held(ran, None))
     with pytest.raises(SealError, match=r"status\.json of the job cannot be written"):
         box.say("asking")
 
@@ -203,7 +224,7 @@ def test_no_directory_to_write_to(ran: Any, tmp_path: Path, make: str) -> None:
 def test_a_directory_that_may_not_be_written(ran: Any, place: Path) -> None:
     place.chmod(0o500)
     with pytest.raises(SealError, match="cannot be written"):
-        keeper(ran, place).keep(ran[1], serving=None)
+        keeper(ran, place).keep(held(ran, None))
 
 
 def attest(data: bytes) -> Evidence:

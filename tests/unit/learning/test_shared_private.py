@@ -68,8 +68,20 @@ def test_the_same_job_has_the_same_noise_and_another_input_has_another(owner, tm
     assert first == again
     other_seed = run(plan, [owner], seed=Secret(b"2" * 32), **NOISED)
     assert opened(other_seed.held, "model", A) != first
-    joined = Joined(names=("x",), columns={"x": np.arange(9.0)}, label=None, rows=9)
-    less = Joined(names=("x",), columns={"x": np.arange(8.0)}, label=None, rows=8)
+    joined = Joined(
+        names=("x",),
+        columns={"x": np.arange(9.0)},
+        label=None,
+        sources=np.zeros(9, np.uint8),
+        rows=9,
+    )
+    less = Joined(
+        names=("x",),
+        columns={"x": np.arange(8.0)},
+        label=None,
+        sources=np.zeros(8, np.uint8),
+        rows=8,
+    )
     seeds = Seeds(SEED, plan)
     draws = [seeds.noise(each).draw(4).tolist() for each in (joined, joined, less)]
     assert draws[0] == draws[1] != draws[2]

@@ -30,15 +30,52 @@ def test_means_and_deviations_of_columns(tmp_path) -> None:
     most = ["" if at < 4 else str(at) for at in range(100)]
     owner = Owner(A, tmp_path, csv_text({"x": values, "few": few, "most": most}))
     finished = run(counted(owner, ["x", "few", "most"]), [owner])
-    most_told, x_told = told(finished)
+    (x_told,) = told(finished)  # 4 rows have, or lack, the others: they would be told
     assert (x_told["column"], x_told["rows"]) == ("x", "100")
     assert float(x_told["mean"]) == pytest.approx(np.mean(values), abs=1e-15)
     assert float(x_told["deviation"]) == pytest.approx(np.std(values, ddof=1), abs=1e-12)
-    assert (most_told["column"], most_told["rows"]) == ("most", "")  # 4 lack one: not said
     assert opened(finished.held, "aggregates", C, to=A) is None
     assert opened(finished.held, "aggregates", B) is not None
     with pytest.raises(PolicyDenied) as refused:
         run(counted(owner, ["x"]), [owner], smallest_cohort=101)
+    assert refused.value.rule == "cohort-small"
+
+
+def padded(tmp_path, sizes: dict[str, int], rows: int) -> list[Owner]:
+    """Return who has `sizes`, and who has 20 rows of each name there is that it wonders about."""
+    mine = wards(tmp_path, sizes)
+    names = [name for name in ("north", "east", "rare", "none") for _ in range(rows)]
+    columns = {"ward": names, "cost": [7] * len(names), "days": [3] * len(names)}
+    return [mine, Owner(B, tmp_path, csv_text(columns))]
+
+
+def stacked(owners: list[Owner], columns: list[str], **changes):
+    return plan_of(owners, [columns] * 2, "statistics", kind="stack", label=None, **changes)
+
+
+def test_another_owner_fills_no_group_up_with_rows_that_it_knows(groups, tmp_path) -> None:
+    """It took its own rows off exact sums, and had the one row of `rare` as it was."""
+    sizes = {"north": 20, "east": 9, "rare": 1}
+    owners = padded(tmp_path, sizes, 20)
+    rows = told(run(stacked(owners, ["ward", "cost", "days"], parameters=WARD), owners))
+    assert {row["ward"] for row in rows} == {"north"}  # nor `none`, which would tell who is not
+    (tmp_path / "x").mkdir()
+    owners = padded(tmp_path / "x", sizes | {"none": 5}, 20)
+    rows = told(run(stacked(owners, ["ward", "cost"], parameters=WARD), owners))
+    assert {row["ward"] for row in rows} == {"north", "east"}
+
+
+def test_another_owner_fills_no_column_up_and_no_table(tmp_path) -> None:
+    few = [1 if at < 4 else "" for at in range(40)]
+    mine = Owner(A, tmp_path, csv_text({"few": few, "x": range(40)}))
+    theirs = Owner(B, tmp_path, csv_text({"few": [1] * 30, "x": range(30)}))
+    rows = told(run(stacked([mine, theirs], ["few", "x"]), [mine, theirs]))
+    assert [row["column"] for row in rows] == ["x"]
+    (tmp_path / "x").mkdir()
+    mine = Owner(A, tmp_path / "x", csv_text({"x": range(4)}))
+    theirs = Owner(B, tmp_path / "x", csv_text({"x": range(500)}))
+    with pytest.raises(PolicyDenied) as refused:
+        run(stacked([mine, theirs], ["x"]), [mine, theirs])
     assert refused.value.rule == "cohort-small"
 
 
@@ -66,9 +103,7 @@ def test_small_groups_are_left_out_and_so_is_what_would_tell_them(groups, tmp_pa
     assert {row["ward"] for row in rows} == {"north", "east"}  # 7 rows are left out together
 
 
-def test_within_a_group_few_values_are_not_told_and_few_missing_ones_not_counted(
-    groups, tmp_path
-) -> None:
+def test_within_a_group_columns_that_few_rows_have_or_lack_are_left_out(groups, tmp_path) -> None:
     columns = {
         "ward": ["north"] * 20 + ["east"] * 10,
         "few": [1] * 3 + [""] * 17 + [1] * 10,
@@ -77,7 +112,7 @@ def test_within_a_group_few_values_are_not_told_and_few_missing_ones_not_counted
     owner = Owner(A, tmp_path, csv_text(columns))
     rows = told(run(counted(owner, ["ward", "few", "most"], parameters=WARD), [owner]))
     found = {(row["ward"], row["column"]): row["rows"] for row in rows}
-    assert found == {("north", "most"): "", ("east", "few"): "10", ("east", "most"): "10"}
+    assert found == {("east", "few"): "10", ("east", "most"): "10"}
 
 
 def test_groups_without_end_and_groups_of_nothing_are_refused(groups, tmp_path) -> None:

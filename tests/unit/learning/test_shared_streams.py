@@ -97,15 +97,29 @@ def test_no_order_and_no_split_of_rows_changes_a_bit(
         target = None
     elif classes == 3:
         target = target + 2 * (data[:, 0] > 15)
-    pooled = trained(algorithm, data, target, parameters)
+    least = 1 if algorithm == "k-means" else 5  # of clusters it is asked of each owner's rows
+    pooled = trained(algorithm, data, target, parameters, smallest_cohort=least)
     order = np.random.default_rng(3).permutation(len(data))
     for at, (rows, cuts) in enumerate(((np.arange(569), [100, 333]), (order, [7, 560]))):
         label = None if target is None else target[rows]
         owners = owners_of(tmp_path / str(at), data[rows], label, cuts)
-        finished = run(stacked(owners, algorithm, parameters), owners)
+        plan = stacked(owners, algorithm, parameters)
+        finished = run(plan, owners, smallest_cohort=least)
         assert opened(finished.held, "model", A) == pooled.model
         if at == 0 or algorithm == "k-means":  # which fifth is tried goes by the order of rows
             assert metrics(finished) == pooled.metrics
+
+
+def test_another_owner_fills_no_cluster_up_with_rows_that_it_knows(tmp_path) -> None:
+    """A centre is a mean of all its rows: theirs taken off it, one row was left as it was."""
+    near, far = np.random.default_rng(1).normal(size=(100, 2)), np.full((1, 2), 50.0)
+    for at, (mine, clusters) in enumerate((([near, far], 1), ([near, far.repeat(5, 0)], 2))):
+        theirs = np.vstack([near, far.repeat(20, 0)])
+        data = np.vstack([*mine, theirs])
+        owners = owners_of(tmp_path / str(at), data, None, [len(data) - 120], names=(A, B))
+        plan = stacked(owners, "k-means", {"clusters": 2}, columns=2)
+        found = metrics(run(plan, owners))
+        assert (found["clusters"], sum(found["rows"])) == (clusters, len(data))
 
 
 ORDERED = [
@@ -141,7 +155,8 @@ def test_batches_are_cut_alike_wherever_files_end() -> None:
         begin = 0
         for size in sizes:
             part = values[begin : begin + size]
-            yield Batch(columns={"x": part}, label=part, rows=len(part))
+            sources = np.zeros(len(part), np.uint8)
+            yield Batch(columns={"x": part}, label=part, sources=sources, rows=len(part))
             begin += size
 
     for sizes in ((103,), (1, 2, 100), (50, 53), (40, 3, 20, 40)):
@@ -181,7 +196,8 @@ def test_statistics_of_stacked_tables_are_exact_with_and_without_groups(tmp_path
             plan = plan_of(
                 owners, [used] * 3, "statistics", kind="stack", label=None, parameters={"by": by}
             )
-            found.append(opened(run(plan, owners).held, "aggregates", A))
+            told = run(plan, owners, smallest_cohort=1)  # it is asked of each owner's rows
+            found.append(opened(told.held, "aggregates", A))
     assert found[:2] == found[2:]
     rows = {row["ward"]: row for row in csv.DictReader(io.StringIO(found[1].decode()))}
     assert set(rows) == {"north", "south", ""}

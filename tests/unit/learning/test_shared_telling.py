@@ -8,17 +8,22 @@ from shared_world import JOB_ID, MEASUREMENT, A, B, Owner, agreed, csv_text, pla
 from toy_jobs import KEYS, WORKER
 
 from wardian.broker.exports.statement import decode_statement, encode_statement
+from wardian.broker.session.shown import KnownBroker
+from wardian.broker.state.audit import AuditHead
 from wardian.broker.tables.content import TableKey
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError
-from wardian.learning.shared.keeping import JobKeeper
+from wardian.learning.shared.keeping import Held, JobKeeper
 from wardian.learning.shared.outputs import seal_outputs
 from wardian.learning.shared.report import as_json, report_of
 from wardian.learning.shared.running import Finished
 from wardian.learning.shared.telling import describe_served, export_statement
 
 KEY = Secret(b"key of the model".ljust(32))
+BROKER = KnownBroker(
+    ca_spki=b"spki", audit=AuditHead(count=3, digest="0" * 64, root="1" * 64), version=2
+)
 
 
 @pytest.fixture
@@ -106,10 +111,12 @@ def test_a_job_that_was_killed_tells_the_same_again(owners, tmp_path) -> None:
         "logistic-regression",
         outputs={"model": [A], "serving": [WORKER]},
     )
-    JobKeeper(tmp_path, plan=plan, sealing=Plainly()).keep(job, serving=KEY)
+    JobKeeper(tmp_path, plan=plan, sealing=Plainly()).keep(
+        Held(finished=job, serving=KEY, broker=BROKER)
+    )
     found = JobKeeper(tmp_path, plan=plan, sealing=Plainly()).load()
     assert found is not None
-    again, key = found
-    assert key == KEY
+    again, key = found.finished, found.serving
+    assert (key, found.broker) == (KEY, BROKER)
     told = export_statement(job, (), serving=KEY)
     assert encode_statement(export_statement(again, (), serving=key)) == encode_statement(told)

@@ -24,7 +24,7 @@ from wardian.errors import FormatError
 from wardian.learning.psi.intersection import intersect, refuse_duplicates
 from wardian.learning.psi.tags import encoded, tags
 from wardian.learning.shared.columns import BATCH_ROWS, Columns, row_count
-from wardian.learning.shared.rows import Batch
+from wardian.learning.shared.rows import Batch, Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,20 @@ class Joined:
             call columns alike: `OWNER.TABLE.COLUMN` is then what each is called.
         columns: by these names.
         label: what is learnt, float64; None where nothing is.
+        sources: of which group of tables each row is, (rows,); see `rows.Batch`.
         rows: how many.
     """
 
     names: tuple[str, ...]
     columns: Columns
     label: NDArray[np.float64] | None
+    sources: Sources
     rows: int
+
+    @property
+    def groups(self) -> int:
+        """Of how many groups of tables the rows are."""
+        return int(self.sources.max(initial=0)) + 1
 
     def features(self) -> NDArray[np.float64]:
         """Return the columns as (rows, columns) float64, C order."""
@@ -52,7 +59,7 @@ class Joined:
 
     def batches(self) -> Iterator[Batch]:
         """Yield all rows, up to 65536 at a time; see `rows.Rows`."""
-        whole = Batch(columns=self.columns, label=self.label, rows=self.rows)
+        whole = Batch(columns=self.columns, label=self.label, sources=self.sources, rows=self.rows)
         for begin in range(0, self.rows, BATCH_ROWS):
             yield whole.part(begin, begin + BATCH_ROWS)
 
@@ -128,7 +135,7 @@ def _inner(inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret) -
         columns |= {called[at, name]: table[name][rows] for name in sorted(used.columns)}
         if used.label is not None:
             label = table[used.label][rows]
-    return Joined(names=tuple(columns), columns=columns, label=label, rows=len(places))
+    return Joined(names=tuple(columns), columns=columns, label=label, **_of_one(len(places)))
 
 
 def _alone(used: Input, table: Columns) -> Joined:
@@ -137,7 +144,7 @@ def _alone(used: Input, table: Columns) -> Joined:
         names=tuple(sorted(used.columns)),
         columns={name: table[name] for name in used.columns},
         label=None if used.label is None else table[used.label],
-        rows=row_count(table),
+        **_of_one(row_count(table)),
     )
 
 
@@ -157,8 +164,16 @@ def _stacked(parts: Sequence[Joined], *, label: str) -> Joined:
         names=names,
         columns={name: whole[name][order] for name in names},
         label=whole[last][order] if labels else None,
+        sources=np.repeat(np.arange(len(parts), dtype=np.uint8), [part.rows for part in parts])[
+            order
+        ],
         rows=len(order),
     )
+
+
+def _of_one(rows: int) -> dict[str, Any]:
+    """Return what `Joined` says of so many rows of one group of tables."""
+    return {"sources": np.zeros(rows, np.uint8), "rows": rows}
 
 
 def _identifiers(used: Input, table: Columns) -> list[bytes]:

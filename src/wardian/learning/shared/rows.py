@@ -6,7 +6,7 @@ time; nothing of them is ever written anywhere, sealed or not.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from wardian.broker.jobs.plan import Input
 from wardian.errors import FormatError, LocalProtocolError
 from wardian.learning.shared.columns import BATCH_ROWS, Columns, Kind, row_count
+
+Sources: TypeAlias = NDArray[np.uint8]
+"""Places of groups of tables, of which a plan has 64 at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +26,13 @@ class Batch:
     Attributes:
         columns: by name, (rows,) each.
         label: float64, none missing; None where nothing is learnt.
+        sources: of which of the plan's groups of tables each row is, (rows,).
         rows: how many.
     """
 
     columns: Columns
     label: NDArray[np.float64] | None
+    sources: Sources
     rows: int
 
     def part(self, begin: int, end: int) -> "Batch":
@@ -35,6 +40,7 @@ class Batch:
         return Batch(
             columns={name: each[begin:end] for name, each in self.columns.items()},
             label=None if self.label is None else self.label[begin:end],
+            sources=self.sources[begin:end],
             rows=min(end, self.rows) - begin,
         )
 
@@ -49,6 +55,10 @@ class Rows(Protocol):
     @property
     def rows(self) -> int:
         """How many there are; known once they were gone through."""
+
+    @property
+    def groups(self) -> int:
+        """Of how many groups of tables they are: `Batch.sources` are below it."""
 
     def batches(self) -> Iterator[Batch]:
         """Yield all rows, some at a time."""
@@ -95,10 +105,15 @@ class SealedRows:
             raise LocalProtocolError("rows are counted by going through them")
         return self._rows
 
+    @property
+    def groups(self) -> int:
+        """Each table is one."""
+        return len(self._tables)
+
     def batches(self) -> Iterator[Batch]:
         """Yield all rows; errors as `SealedTable.batches`, and a row without label is one."""
         count = 0
-        for where, opened in self._tables:
+        for place, (where, opened) in enumerate(self._tables):
             own = 0
             for columns in opened(self._columns):
                 label: NDArray[Any] | None = None
@@ -107,8 +122,10 @@ class SealedRows:
                     if np.isnan(label).any():
                         raise FormatError(f"{where}: a row has no label")
                 found = {name: columns[name] for name in self._names}
-                own += row_count(columns)
-                yield Batch(columns=found, label=label, rows=row_count(columns))
+                rows = row_count(columns)
+                own += rows
+                sources = np.full(rows, place, np.uint8)
+                yield Batch(columns=found, label=label, sources=sources, rows=rows)
             if not own:
                 raise FormatError(f"{where}: no rows")
             count += own
@@ -144,5 +161,6 @@ def _one(parts: Sequence[Batch]) -> Batch:
             for name in parts[0].columns
         },
         label=np.concatenate(labels) if labels else None,
+        sources=np.concatenate([each.sources for each in parts]),
         rows=sum(each.rows for each in parts),
     )

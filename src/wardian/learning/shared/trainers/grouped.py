@@ -6,14 +6,20 @@ are left out at least where leaving out one would tell it by the difference to t
 left out together is never smaller than the smallest cohort. Differences between *runs* over other
 rows are not seen here: that is what owners' `uses`, and epsilon, are for.
 
+Of tables that are stacked, all of that holds for the rows of each group of tables by itself. An
+owner knows its own rows, could make up as many as a cohort takes, and subtract them. A group that
+one of them has no row of is left out as well: else that it is told would say so.
+
 Rows are handed to DuckDB batch by batch, as whole numbers of 45 bits below each column's largest,
 and it sums these up in 128 bits. So sums are exact, and those of the pooled table to the last bit.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wardian.errors import ConfigError, FormatError, LocalProtocolError, WardianError
 from wardian.learning.shared.extra import extra
@@ -22,6 +28,10 @@ from wardian.learning.shared.trainers.survey import Survey, parts_of, surveyed
 from wardian.learning.shared.trainers.trained import Task
 
 MOST_GROUPS: Final = 10_000
+_SOURCE: Final = "\x01source"
+"""The column of sources: no table has one that is called so."""
+Counts: TypeAlias = Sequence[int] | NDArray[np.int64]
+"""Of rows, of each source."""
 _GRID_BITS: Final = 45
 """The squares of 2**37 rows have room in 127 bits."""
 
@@ -73,12 +83,15 @@ def asked(database: Any, sql: str) -> Any:
 
 
 def query(values: Sequence[str], by: str) -> str:
-    """Return the one statement: rows, and of each of `values` count, sum and sum of squares."""
+    """Return the one statement: rows, and of each of `values` count, sum and sum of squares.
+
+    Of each group there is an answer for each source.
+    """
     told = "".join(
         f", count({name}), sum({name}), sum({name}::HUGEINT * {name}::HUGEINT)"
         for name in map(quoted, values)
     )
-    return f"SELECT {quoted(by)}, count(*){told} FROM joined GROUP BY 1 ORDER BY 2 DESC, 1"  # noqa: S608  quoted
+    return f"SELECT {quoted(by)}, {quoted(_SOURCE)}, count(*){told} FROM joined GROUP BY 1, 2"  # noqa: S608  quoted
 
 
 def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -96,16 +109,20 @@ def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]
         raise ConfigError("`by` goes without [privacy]: which groups there are tells of rows")
     extra("duckdb")
     survey = surveyed(task, classes=False, missing=True, names=values)
-    groups = _asked(task, values, by, survey)
-    least = task.terms.smallest_cohort
+    groups, least = _asked(task, values, by, survey), task.terms.smallest_cohort
     told: list[tuple[Any, ...]] = []
-    for group, rows, *numbers in _large(groups, least):
+    for group in _large(groups, least):
         for at, name in enumerate(values):
-            count, total, squares = numbers[3 * at : 3 * at + 3]
-            if count >= least:
-                shown = "" if 0 < rows - count < least else count
-                told.append((group, name, shown, *_moments(survey, at, count, total, squares)))
+            if enough(group.numbers[3 * at], group.rows, least):
+                count, total, squares = map(sum, group.numbers[3 * at : 3 * at + 3])
+                told.append((group.name, name, count, *_moments(survey, at, count, total, squares)))
     return (by, "column", "rows", "mean", "deviation"), told
+
+
+def enough(values: Counts, rows: Counts, least: int) -> bool:
+    """Return whether what is said of `values` among `rows`, both of each source, may be told."""
+    pairs = [(int(had), int(all_)) for had, all_ in zip(values, rows, strict=True)]
+    return all(had >= least and not 0 < all_ - had < least for had, all_ in pairs)
 
 
 def _moments(
@@ -120,40 +137,47 @@ def _moments(
     return mean, spread**0.5 * scale
 
 
-def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> list[tuple[Any, ...]]:
+def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> "list[_Group]":
     pa = extra("pyarrow")
-    schema = pa.schema([(by, pa.string()), *((name, pa.int64()) for name in values)])
+    numbers = ((name, pa.int64()) for name in values)
+    schema = pa.schema([(by, pa.string()), (_SOURCE, pa.uint8()), *numbers])
     failed: list[WardianError] = []
+    names: set[str | None] = set()
 
     def gone_through() -> Iterator[Any]:
         try:
             for batch in task.rows.batches():
                 for part in parts_of(batch):
+                    names.update(part.columns[by])
+                    if len(names) > MOST_GROUPS:  # before DuckDB holds them all
+                        raise FormatError(f"column {by}: more than {MOST_GROUPS} groups")
                     yield _on_grid(part, values, by, survey, schema)
         except WardianError as err:  # DuckDB would put it into words of its own
             failed.append(err)
             raise
 
+    found: dict[str | None, _Group] = {}
     with connection() as database:
         reader = pa.RecordBatchReader.from_batches(schema, gone_through())
         database.register("joined", reader)
         try:
-            groups: list[tuple[Any, ...]] = asked(database, query(values, by)).fetchmany(
-                MOST_GROUPS + 1
-            )
+            answer = asked(database, query(values, by))
+            while (row := answer.fetchone()) is not None:
+                name, source, *numbers = row
+                if name not in found:
+                    found[name] = _Group.empty(name, len(survey.sources), len(numbers) - 1)
+                found[name].add(source, numbers)
         except extra("duckdb").Error as err:
             if failed:
                 raise failed[0] from err
             raise FormatError("columns: not of numbers that this trainer takes") from err
-    if len(groups) > MOST_GROUPS:
-        raise FormatError(f"column {by}: more than {MOST_GROUPS} groups")
-    return groups
+    return sorted(found.values(), key=_Group.order)
 
 
 def _on_grid(part: Batch, values: Sequence[str], by: str, survey: Survey, schema: Any) -> Any:
     """Return the rows of `part` as Arrow has them, in whole numbers."""
     pa = extra("pyarrow")
-    arrays = [pa.array(part.columns[by], pa.string())]
+    arrays = [pa.array(part.columns[by], pa.string()), pa.array(part.sources, pa.uint8())]
     for at, name in enumerate(values):
         shifted = part.columns[name] - survey.lowest[at]
         missing = np.isnan(shifted)
@@ -162,10 +186,36 @@ def _on_grid(part: Batch, values: Sequence[str], by: str, survey: Survey, schema
     return pa.record_batch(arrays, schema=schema)
 
 
-def _large(groups: list[tuple[Any, ...]], least: int) -> list[tuple[Any, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """One group: of each source its rows, and of each number that was asked for the sum."""
+
+    name: str | None
+    rows: list[int]
+    numbers: list[list[int]]
+
+    @classmethod
+    def empty(cls, name: str | None, sources: int, numbers: int) -> "_Group":
+        return cls(name=name, rows=[0] * sources, numbers=[[0] * sources for _ in range(numbers)])
+
+    def add(self, source: int, found: Sequence[int | None]) -> None:
+        """Take in what was found of one source: rows, and then the numbers."""
+        self.rows[source] = found[0] or 0
+        for held, number in zip(self.numbers, found[1:], strict=True):
+            held[source] = number or 0  # there is no sum of nothing
+
+    def order(self) -> tuple[int, bool, str]:
+        """Return its place: the largest first, then by name, the one without a name last."""
+        return -sum(self.rows), self.name is None, self.name or ""
+
+
+def _large(groups: Sequence[_Group], least: int) -> list[_Group]:
     """Return the groups that may be told; `groups` come with the largest first."""
-    rows = np.array([each[1] for each in groups])
-    kept = int(np.count_nonzero(rows >= least))
-    while kept > 0 and 0 < rows[kept:].sum() < least:
-        kept -= 1
-    return groups[:kept]
+    kept = [each for each in groups if min(each.rows) >= least]
+    whole = [sum(rows) for rows in zip(*(each.rows for each in groups), strict=True)]
+    while kept:
+        told = [sum(rows) for rows in zip(*(each.rows for each in kept), strict=True)]
+        if not any(0 < all_ - some < least for all_, some in zip(whole, told, strict=True)):
+            break
+        kept.pop()
+    return kept

@@ -6,7 +6,8 @@
     passes    Lloyd's: each row goes to its nearest centre, each centre to the mean of its rows, by
               exact sums, until none moves
     cohort    the centre of the fewest rows is given up while these are too few, and its rows go to
-              the others. So there may be fewer clusters than were asked for
+              the others. So there may be fewer clusters than were asked for. Of tables that are
+              stacked, too few are those of one group of tables: its rows are a cohort, or none
 
 A centre that is given out is the mean of the rows that were counted for it.
 """
@@ -69,10 +70,26 @@ def k_means(task: Task) -> Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Clusters:
-    """Centres (clusters, columns), in deviations from the mean, and the rows of each."""
+    """Centres (clusters, columns), in deviations from the mean, and the rows of each.
+
+    `sources` are its rows of each group of tables, (clusters, groups).
+    """
 
     centres: Floats
-    rows: NDArray[np.int64]
+    sources: NDArray[np.int64]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows of each, (clusters,)."""
+        found: NDArray[np.int64] = self.sources.sum(axis=1)
+        return found
+
+    @property
+    def fewest(self) -> NDArray[np.int64]:
+        """The rows of the group of tables that has fewest in each, of those that have any."""
+        most = np.iinfo(np.int64).max
+        found: NDArray[np.int64] = np.where(self.sources > 0, self.sources, most).min(axis=1)
+        return found
 
 
 class _Space:
@@ -150,22 +167,26 @@ def _lloyd(task: Task, space: _Space, centres: Floats) -> _Clusters:
         centres = found.centres[there]
         if not still and moved < task.whole("max_iterations"):
             continue
-        if there.all() and found.rows.min() >= least:
+        fewest = found.fewest[there]
+        if there.all() and fewest.min() >= least:
             return found
-        centres = np.delete(centres, int(found.rows[there].argmin()), axis=0)
+        if fewest.min() < least:
+            centres = np.delete(centres, int(fewest.argmin()), axis=0)
 
 
 def _moved(task: Task, space: _Space, centres: Floats) -> _Clusters:
     """Return the means of the rows that are nearest to each of `centres`; where none is, it."""
     count, grids = len(centres), space.grids
     half = np.square(centres).sum(axis=1)[:, None] / 2
-    rows, sums = np.zeros(count, np.int64), Products(count, len(grids))
+    sources, sums = np.zeros((count, task.rows.groups), np.int64), Products(count, len(grids))
     for block in blocks(task):
         parts = space.parts(block)
         nearest = (dot(centres, grids, parts) - half).argmax(axis=0)
         own = np.arange(count)[:, None] == nearest[None, :]
         sums.add([own * 2.0**17], parts)
-        rows += own.sum(axis=1)
+        for source in np.unique(block.sources):
+            sources[:, source] += own[:, block.sources == source].sum(axis=1)
+    rows = sources.sum(axis=1)
     total = sums.floats(np.zeros(count, np.int64), grids)
     means = np.where(rows[:, None] > 0, total / np.maximum(rows, 1)[:, None], centres)
-    return _Clusters(centres=means, rows=rows)
+    return _Clusters(centres=means, sources=sources)

@@ -2,8 +2,9 @@
 
     column, rows, mean, deviation
 
-A column of which fewer rows than the smallest cohort have a value is left out, and where fewer
-*lack* one, how many have it is not said: the difference to another column's would tell.
+A column is left out if fewer rows than the smallest cohort have a value, or if fewer lack one: the
+difference to another column's would tell. Of tables that are stacked these are the rows of each
+group of tables by itself, since their owners know their own rows, and subtract them.
 
 Sums without noise are exact (`shared.exact`): they are those of the pooled table to the last bit.
 """
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from wardian.learning.shared.exact import Powers, split
-from wardian.learning.shared.trainers.grouped import by_group
+from wardian.learning.shared.trainers.grouped import by_group, enough
 from wardian.learning.shared.trainers.private import NoisySums, noise_of, within
 from wardian.learning.shared.trainers.survey import blocks, surveyed
 from wardian.learning.shared.trainers.trained import Task, Trained
@@ -53,15 +54,16 @@ def csv_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 def _plain(task: Task) -> Iterable[Sequence[Any]]:
     survey, least = surveyed(task, classes=False, missing=True), task.terms.smallest_cohort
     powers, grids = Powers(len(task.rows.names)), survey.exponents
+    values = np.zeros((len(task.rows.names), len(survey.sources)), np.int64)
     for block in blocks(task):
         there = ~np.isnan(block.values)
+        for source in np.unique(block.sources):
+            values[:, source] += there[:, block.sources == source].sum(axis=1)
         powers.add(there, split(np.where(there, survey.shifted(block.values), 0.0), grids))
     found = zip(task.rows.names, survey.lowest.tolist(), powers.moments(grids), strict=True)
-    for name, lowest, (had, mean, deviation) in found:
-        if had < least:
-            continue
-        told = "" if 0 < survey.rows - had < least else had
-        yield name, told, lowest + mean, "" if deviation is None else deviation
+    for had, (name, lowest, (rows, mean, deviation)) in zip(values, found, strict=True):
+        if enough(had, survey.sources, least):
+            yield name, rows, lowest + mean, "" if deviation is None else deviation
 
 
 def _noised(task: Task) -> Iterable[Sequence[Any]]:

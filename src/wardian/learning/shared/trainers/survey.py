@@ -18,7 +18,7 @@ from wardian.learning.shared.exact import (
     plus,
     split,
 )
-from wardian.learning.shared.rows import Batch
+from wardian.learning.shared.rows import Batch, Sources
 from wardian.learning.shared.trainers.tell import fifth
 from wardian.learning.shared.trainers.trained import Task
 
@@ -33,7 +33,8 @@ class Survey:
         rows: how many.
         lowest, highest: of each column, (columns,); 0 of one without any value.
         ends: the lowest and the highest label; None without one.
-        classes: sorted, (classes,), and `counts`, how many rows have each; empty without classes.
+        classes: sorted, (classes,); empty without.
+        sources: how many rows are of each group of tables, (groups,).
     """
 
     rows: int
@@ -41,7 +42,7 @@ class Survey:
     highest: Floats
     ends: tuple[float, float] | None
     classes: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    sources: NDArray[np.int64]
 
     @property
     def exponents(self) -> NDArray[np.int64]:
@@ -65,11 +66,13 @@ class Block:
         begin: how many rows are before them.
         values: (columns, rows).
         label: (rows,); NaN where nothing is learnt.
+        sources: of which group of tables each row is, (rows,).
     """
 
     begin: int
     values: Floats
     label: Floats
+    sources: Sources
 
     @property
     def rows(self) -> int:
@@ -78,7 +81,12 @@ class Block:
 
     def chosen(self, mask: NDArray[np.bool_]) -> "Block":
         """Return the rows of `mask`."""
-        return Block(begin=self.begin, values=self.values[:, mask], label=self.label[mask])
+        return Block(
+            begin=self.begin,
+            values=self.values[:, mask],
+            label=self.label[mask],
+            sources=self.sources[mask],
+        )
 
 
 def blocks(task: Task) -> Iterator[Block]:
@@ -101,7 +109,7 @@ def _block(part: Batch, names: Sequence[str], begin: int) -> Block:
     for place, name in enumerate(names):
         values[place] = part.columns[name]
     label = np.full(part.rows, np.nan) if part.label is None else part.label
-    return Block(begin=begin, values=values, label=label)
+    return Block(begin=begin, values=values, label=label, sources=part.sources)
 
 
 def surveyed(
@@ -123,9 +131,10 @@ def surveyed(
     lowest, highest = np.full(len(looked), np.inf), np.full(len(looked), -np.inf)
     found: dict[int, int] = {}
     ends: tuple[float, float] | None = None
-    rows = 0
+    rows, sources = 0, np.zeros(task.rows.groups, np.int64)
     for batch in task.rows.batches():
         rows += batch.rows
+        sources += np.bincount(batch.sources, minlength=len(sources))
         for place, name in enumerate(looked):
             low, high = _extent(name, batch.columns[name], missing=missing)
             lowest[place], highest[place] = min(lowest[place], low), max(highest[place], high)
@@ -135,7 +144,7 @@ def surveyed(
         if classes:
             _count(found, batch.label)
     task.terms.refuse_small_join(rows)
-    task.terms.refuse_small_cohort(rows)
+    task.terms.refuse_small_cohort(int(sources.min()))
     if classes:
         task.terms.refuse_small_cohort(min(found.values()))
         if len(found) < 2:
@@ -148,7 +157,7 @@ def surveyed(
             highest=np.where(had, highest, 0.0),
             ends=ends,
             classes=np.array(sorted(found), np.int64),
-            counts=np.array([found[each] for each in sorted(found)], np.int64),
+            sources=sources,
         )
         reach = np.append(survey.highest - survey.lowest, ends[1] - ends[0] if ends else 0.0)
         if not np.isfinite(reach).all():
