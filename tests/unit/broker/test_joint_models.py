@@ -371,7 +371,7 @@ def test_t7_a_quorum_without_one_owner_has_no_key(broker: ExportBroker) -> None:
         assert model is not None
         assert find_key(store, model) is None
         locked = store.locked(OWNERS[1])
-        assert [place for place, _ in locked] == [PARTS, "table-key"]
+        assert [place for place, _ in locked] == ["job-part", PARTS, "table-key"]
         theirs = MASTER_KEY.owner_key(OWNERS[1])
         opened: dict[tuple[str, str], bytes | None] = {
             at: unlock_owned(raw, *at, owner_key=theirs) for at, raw in locked.items()
@@ -392,7 +392,7 @@ def test_t7_what_is_withdrawn_while_an_owner_is_away_is_erased_all_the_same(
         assert [each.rule for each in taken] == ["ended"]
         entry = AuditEntry(event="provision", outcome="granted", rule="revoked")
         store.commit(changes, audit=[entry], now=NOW)
-        assert [place for place, _ in store.locked(OWNERS[1])] == ["table-key"]
+        assert [place for place, _ in store.locked(OWNERS[1])] == ["job-part", "table-key"]
 
 
 def test_a_job_over_tables_of_one_owner_has_its_key_whole(broker: ExportBroker) -> None:
