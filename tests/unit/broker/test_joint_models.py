@@ -25,6 +25,7 @@ from toy_mesh import MASTER_KEY, NOW, digest
 from toy_tables import A, Ask, B
 
 from wardian._internal import wire
+from wardian.broker.joint import kept
 from wardian.broker.joint.kept import (
     PARTS,
     RECORDS,
@@ -285,6 +286,29 @@ def test_a_host_s_clock_erases_nothing(broker: ExportBroker) -> None:
     left = changes[RECORDS, FILE.key_id]
     assert left is not None
     assert wire.decode(left, JointModel, what="x").ended
+
+
+def test_an_owner_s_next_word_about_all_of_its_models_fits_into_a_commit(
+    broker: ExportBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounded by number alone, they were more than a commit holds: the old terms stayed."""
+    model = find_model(broker.store, FILE.key_id)
+    assert model is not None
+    keys = [Secret(bytes([number]) * 32) for number in range(2)]
+    more = [
+        msgspec.structs.replace(
+            model, file=msgspec.structs.replace(FILE, key_id=BrokerKey(key).key_id.hex())
+        )
+        for key in keys
+    ]
+    monkeypatch.setattr(kept, "MOST_BYTES", 2 * len(wire.encode(model)))
+    room = {"most": 9, "floor": 0, "named": ()}
+    changes = keep_model(broker.store, more[0], keys[0], **room)
+    broker.store.commit(changes, audit=[AuditEntry(event="export", outcome="granted")], now=NOW)
+    with pytest.raises(PolicyDenied) as caught:
+        keep_model(broker.store, more[1], keys[1], **room)
+    assert caught.value.rule == "memory-full"
+    assert kept.MOST_PARTS * 64 < 8 * 1024**2 - 4 * 1024**2  # parts that are erased with them
 
 
 def test_a_newer_policy_that_is_refused_takes_back_as_well(broker: ExportBroker) -> None:
