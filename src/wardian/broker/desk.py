@@ -23,6 +23,7 @@ from wardian.broker.frames import FrameStream
 from wardian.broker.limits import (
     NO_QUOTE_LEFT,
     Bucket,
+    PeerBuckets,
     Place,
     Ration,
     ServiceLimits,
@@ -71,6 +72,7 @@ class Office:
         "_collateral",
         "_fetching",
         "_judged",
+        "_plans",
         "_quotes",
         "_threads",
         "authority",
@@ -108,6 +110,7 @@ class Office:
         self._attest = attest
         self._collateral = collateral or NoCollateral()
         self._judged = Bucket(per_s=limits.judged_per_s, burst=limits.judged_burst, now=now)
+        self._plans = PeerBuckets(per_s=limits.plans_per_s, burst=limits.plan_burst)
         self._quotes = SharedBucket(
             per_s=limits.quotes_per_s,
             burst=limits.quote_burst,
@@ -146,6 +149,17 @@ class Office:
         """
         if not self._quotes.take(peer, self.ticks()):
             raise QueueFull(NO_QUOTE_LEFT)
+
+    def spend_plan(self, peer: str) -> None:
+        """Take one plan for `peer` out of those that are read of one address.
+
+        A plan is read before a quote is spent, and reading costs more than a refusal.
+
+        Raises:
+            QueueFull: it sent more than that (retryable).
+        """
+        if not self._plans.take(peer, self.ticks()):
+            raise QueueFull("the broker is asked about more plans than it reads: ask later")
 
     async def evidence(self, report_data: bytes) -> Evidence:
         """Return this broker's evidence over `report_data` (64 bytes).

@@ -34,6 +34,7 @@ class ServiceLimits:
         proofs_per_s, proof_burst: likewise, answers to who asks for proofs, and witnesses' visits.
         polls_per_s, poll_burst: answers to one address that asks what is in force. A front end asks
             every two seconds.
+        plans_per_s, plan_burst: plans of jobs from one address that are read at all.
         lines_per_s, line_burst: likewise, audit lines of refusals that cost the asker nothing.
         judged_per_s, judged_burst: likewise, of refusals of evidence that is genuine.
         logs_per_s, log_burst: likewise, refusals in the process's log.
@@ -57,6 +58,8 @@ class ServiceLimits:
     proof_burst: int = 200
     polls_per_s: float = 20.0
     poll_burst: int = 100
+    plans_per_s: float = 5.0
+    plan_burst: int = 100
     lines_per_s: float = 0.1
     line_burst: int = 32
     judged_per_s: float = 1.0

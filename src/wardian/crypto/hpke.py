@@ -17,6 +17,20 @@ from wardian.errors import AuthenticationFailed, FormatError
 KEY_BYTES = 32
 OVERHEAD_BYTES = 32 + 16  # encapsulated key, then the tag of AES-GCM
 MAX_PLAINTEXT_BYTES = 4 * 1024 * 1024
+_UNUSABLE = "HPKE public key: not a usable X25519 key of 32 bytes"
+
+# Little endian, without the highest bit, modulo p (RFC 7748, section 5).
+_PRIME = 2**255 - 19
+_SMALL_ORDER = frozenset(
+    {
+        0,
+        1,
+        _PRIME - 1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    }
+)
+"""The u of every point of order 1, 2, 4 or 8, of the curve or its twist: what X25519 makes 0 of."""
 
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
@@ -43,16 +57,18 @@ def hpke_seal(public: bytes, plaintext: bytes, *, info: bytes) -> bytes:
         key = X25519PublicKey.from_public_bytes(public)
         return _SUITE.encrypt(plaintext, key, info=info)
     except ValueError as err:
-        raise FormatError("HPKE public key: not a usable X25519 key of 32 bytes") from err
+        raise FormatError(_UNUSABLE) from err
 
 
 def refuse_unusable(public: bytes) -> None:
-    """Return if `hpke_seal` can seal to `public`.
+    """Return if `hpke_seal` can seal to `public`; found by a comparison, since strangers ask.
 
     Raises:
         FormatError: it cannot; see there.
     """
-    hpke_seal(public, b"", info=b"")
+    u = (int.from_bytes(public, "little") & (2**255 - 1)) % _PRIME
+    if len(public) != KEY_BYTES or u in _SMALL_ORDER:
+        raise FormatError(_UNUSABLE)
 
 
 class HpkePrivateKey:

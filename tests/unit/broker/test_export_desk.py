@@ -27,6 +27,8 @@ from wardian.broker.exports.statement import ExportStatement
 from wardian.broker.jobs.plan import plan_digest
 from wardian.broker.joint.kept import RECORDS
 from wardian.broker.limits import ServiceLimits
+from wardian.broker.tables import desk as tables_desk
+from wardian.broker.tables.asked import read_asked
 from wardian.broker.tables.granted import GrantedTables
 from wardian.errors import (
     AdmissionRefused,
@@ -155,6 +157,22 @@ def test_garbage_for_a_plan_is_refused_and_rationed(
     (refused,) = tell(broker, monkeypatch, statement(granted))
     assert isinstance(refused, PeerProtocolError)
     assert [each.rule for each in lines(broker, "refusal")] == ["FormatError"]
+
+
+def test_more_plans_of_one_address_than_are_read_are_not_read(
+    broker: ExportBroker, granted: GrantedTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def counted(raw: bytes, authority: Any) -> Any:
+        read.append(raw)
+        return read_asked(raw, authority)
+
+    monkeypatch.setattr(tables_desk, "read_asked", counted)
+    limits = ServiceLimits(plan_burst=2, plans_per_s=0.0)
+    found = tell(broker, monkeypatch, *[statement(granted)] * 3, limits=limits)
+    assert [type(each) for each in found] == [Exported, Exported, TransportError]
+    assert len(read) == 2
 
 
 def test_a_broker_that_is_asked_too_much_says_so(

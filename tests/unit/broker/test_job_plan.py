@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from toy_jobs import SEALED_TO, TRAINED, WORKER, job, job_table, parties, toml
 
+from wardian.broker.jobs import parties as parties_module
 from wardian.broker.jobs.plan import (
     MAX_PLAN_BYTES,
     JobPlan,
@@ -156,6 +157,28 @@ def test_the_order_of_keys_and_names_is_no_matter() -> None:
     turned = dict(reversed(job_table().items()))
     turned["parties"] = dict(reversed(turned["parties"].items()))
     assert plan_digest(load_plan(toml(turned))) == plan_digest(job())
+
+
+def test_what_stands_twice_in_a_plan_is_refused_before_any_of_it_is_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stranger repeats a party, or all of them, as often as a first message has room for."""
+    judged: list[bytes] = []
+    good = encode_plan(job())
+    monkeypatch.setattr(parties_module, "refuse_unusable", judged.append)
+    parse_plan(good)
+    assert len(judged) == 3
+    parties, rest = good.split(b'"parties":{')[1].split(b'},"privacy"')
+    assert good.endswith(rest)
+    for raw in (
+        good.replace(b'"parties":{', b'"parties":{' + (parties + b",") * 80),
+        good.replace(b'"parties":{', b'"parties":{' + parties + b'},"parties":{'),
+        good.replace(b'"train":', b'"train":{"algorithm":"statistics"},"train":'),
+        b"[" * 20_000,
+    ):
+        with pytest.raises(FormatError):
+            parse_plan(raw)
+    assert len(judged) == 3
 
 
 def test_only_the_canonical_form_is_read() -> None:

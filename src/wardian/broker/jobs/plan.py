@@ -240,4 +240,9 @@ def parse_plan(raw: bytes) -> JobPlan:
 
 def plan_digest(plan: JobPlan) -> bytes:
     """Return SHA-256 (32 bytes) of the canonical form under a label of its own."""
-    return hashlib.sha256(wire.fields(LABEL, canonical(plan))).digest()
+    return canonical_digest(canonical(plan))
+
+
+def canonical_digest(raw: bytes) -> bytes:
+    """Return `plan_digest` of the plan whose canonical form is `raw`."""
+    return hashlib.sha256(wire.fields(LABEL, raw)).digest()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from wardian.broker.authority import Authority
-from wardian.broker.jobs.plan import JobPlan, parse_plan, plan_digest
+from wardian.broker.jobs.plan import JobPlan, canonical_digest, parse_plan
 from wardian.broker.jobs.rules import Rule
 from wardian.broker.mesh.manifest import MeshManifest
 from wardian.errors import PolicyDenied
@@ -45,7 +45,7 @@ def read_asked(raw: bytes, authority: Authority) -> AskedPlan:
                 f"{each.owner}, whose table {each.table} is in the plan, is no owner of this mesh",
                 rule=Rule.OWNER,
             )
-    return AskedPlan(plan=plan, digest=plan_digest(plan))
+    return AskedPlan(plan=plan, digest=canonical_digest(raw))
 
 
 def refuse_roleless(manifest: MeshManifest) -> None:

@@ -68,8 +68,9 @@ def plan_for_a_quote(raw: bytes, office: Office, place: Place) -> AskedPlan:
     Raises:
         PolicyDenied, FormatError: see `read_asked`; they have their audit line.
         TransportError: no manifest is in force.
-        QueueFull: the peer had quotes enough; see `Office.spend_quote`.
+        QueueFull: the peer had plans read, or quotes, enough; see `Office`.
     """
+    office.spend_plan(place.peer)
     try:
         asked = read_asked(raw, office.authority)
     except (PolicyDenied, FormatError) as err:  # it cost no quote, hence is rationed by itself
