@@ -30,6 +30,7 @@ from toy_tables import TABLE_KEYS, A, B, signed_policy
 from wardian.broker.exports.client import tell_export
 from wardian.broker.exports.exported import Exported
 from wardian.broker.exports.statement import ExportStatement
+from wardian.broker.jobs.plan import SERVING
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.lines import sign_model_line
 from wardian.broker.mesh.manifest import SignedManifest
@@ -49,7 +50,7 @@ from wardian.crypto.sealed_file import open_bytes
 from wardian.crypto.sealed_header import Pin
 from wardian.crypto.secret import Secret
 from wardian.errors import AdmissionRefused
-from wardian.learning.shared.outputs import SERVING, seal_outputs
+from wardian.learning.shared.outputs import seal_outputs
 from wardian.learning.shared.telling import describe_served
 
 

@@ -32,8 +32,12 @@ from wardian.broker.ca import MeshCa
 from wardian.broker.jobs.plan import encode_plan, plan_digest
 from wardian.broker.mesh.trust import RoleReference
 from wardian.broker.release.protocol import broker_report_data, workload_report_data
+from wardian.broker.state.audit import AuditEntry
+from wardian.broker.state.master_key import MasterKey
+from wardian.broker.state.store import Store
 from wardian.broker.tables import content
 from wardian.broker.tables.content import decode_job_release, encode_job_release
+from wardian.broker.tables.debits import find_root
 from wardian.broker.tables.kept import KEYS, POLICIES
 from wardian.broker.tables.protocol import (
     JOB_SESSION,
@@ -59,6 +63,8 @@ from wardian.errors import (
     SealError,
     Timeout,
 )
+
+ENTRY = AuditEntry(event="recovery", outcome="granted", rule="unlocked")
 
 
 def tamper(raw: bytes, kind: type, **changes: object) -> bytes:
@@ -270,6 +276,29 @@ def test_t8_a_salt_that_the_host_changes_on_the_way(broker: TableBroker) -> None
     with pytest.raises(EvidenceInvalid, match="made for something else"):
         ask.respond()
     assert broker.record().uses == 0
+
+
+def test_t7_a_quorum_without_one_owner_computes_no_noise(broker: TableBroker) -> None:
+    """Whoever knows all other rows takes known noise off a result, and has that owner's row."""
+    one, owners = Ask(broker).whole(), [toy_jobs.KEYS[each].public.hex() for each in (A, B)]
+    root, made = find_root(broker.store, owners)
+    assert made == {}
+    assert find_root(broker.store, reversed(owners))[0] == root
+    assert find_root(broker.store, owners[:1])[0] != root
+    key = broker.store.master_key
+    broker.close()
+    for others in (frozenset({owners[0]}), frozenset[str]()):
+        alone = MasterKey.from_secret(key.share_with(others))
+        with closing(Store(broker.path, master_key=alone, counter=broker.counter.seam)) as store:
+            theirs, made = find_root(store, owners)
+            assert ("job-part", f"{owners[1]}/current") in made
+            assert theirs != root
+    broker.start()
+    assert Ask(broker, again=one.job_id).whole().noise_seed == one.noise_seed
+    broker.store.commit(made, audit=[ENTRY], now=NOW)  # as a broker that made a part anew
+    with pytest.raises(PolicyDenied) as caught:
+        Ask(broker, again=one.job_id).whole()
+    assert caught.value.rule == "job-again"
 
 
 def test_t8_the_same_noise_holds_over_a_restart_of_the_broker(broker: TableBroker) -> None:

@@ -42,6 +42,7 @@ def parameters(**given: Any) -> dict[str, Any]:
     return {"train": {"algorithm": TRAINED, "parameters": given}}
 
 
+THIRD = parties("hospital-c")["hospital-c"]
 KEYLESS = {**parties(A), B: {"key": parties(B)[B]["key"]}}
 
 
@@ -60,6 +61,7 @@ KEYLESS = {**parties(A), B: {"key": parties(B)[B]["key"]}}
         (parameters(max_iterations=2**60), "`max_iterations` is expected to be `int`"),
         ({"parties": {**parties(A), B: parties(A)[A]}}, "gives two names one key"),
         ({"parties": parties(A)}, "`inputs` names hospital-b"),
+        ({"parties": {**parties(A, B), "serving": THIRD}}, 'no party is called "serving"'),
         ({"parties": KEYLESS}, "hospital-b, which has no `seal_to`"),
         ({"inputs": []}, "length >= 1"),
         ({"inputs": [*job_table()["inputs"], job_table()["inputs"][1]]}, "one table twice"),

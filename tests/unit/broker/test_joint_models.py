@@ -25,6 +25,7 @@ from toy_mesh import MASTER_KEY, NOW, digest
 from toy_tables import A, Ask, B
 
 from wardian._internal import wire
+from wardian.broker.joint import kept
 from wardian.broker.joint.kept import (
     PARTS,
     RECORDS,
@@ -287,6 +288,29 @@ def test_a_host_s_clock_erases_nothing(broker: ExportBroker) -> None:
     assert wire.decode(left, JointModel, what="x").ended
 
 
+def test_an_owner_s_next_word_about_all_of_its_models_fits_into_a_commit(
+    broker: ExportBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounded by number alone, they were more than a commit holds: the old terms stayed."""
+    model = find_model(broker.store, FILE.key_id)
+    assert model is not None
+    keys = [Secret(bytes([number]) * 32) for number in range(2)]
+    more = [
+        msgspec.structs.replace(
+            model, file=msgspec.structs.replace(FILE, key_id=BrokerKey(key).key_id.hex())
+        )
+        for key in keys
+    ]
+    monkeypatch.setattr(kept, "MOST_BYTES", 2 * len(wire.encode(model)))
+    room = {"most": 9, "floor": 0, "named": ()}
+    changes = keep_model(broker.store, more[0], keys[0], **room)
+    broker.store.commit(changes, audit=[AuditEntry(event="export", outcome="granted")], now=NOW)
+    with pytest.raises(PolicyDenied) as caught:
+        keep_model(broker.store, more[1], keys[1], **room)
+    assert caught.value.rule == "memory-full"
+    assert kept.MOST_PARTS * 64 < 8 * 1024**2 - 4 * 1024**2  # parts that are erased with them
+
+
 def test_a_newer_policy_that_is_refused_takes_back_as_well(broker: ExportBroker) -> None:
     broker.serve(line(broker))
     pin = f"wardian-pin-v1:{'2' * 64}:{'3' * 32}"
@@ -371,7 +395,7 @@ def test_t7_a_quorum_without_one_owner_has_no_key(broker: ExportBroker) -> None:
         assert model is not None
         assert find_key(store, model) is None
         locked = store.locked(OWNERS[1])
-        assert [place for place, _ in locked] == [PARTS, "table-key"]
+        assert [place for place, _ in locked] == ["job-part", PARTS, "table-key"]
         theirs = MASTER_KEY.owner_key(OWNERS[1])
         opened: dict[tuple[str, str], bytes | None] = {
             at: unlock_owned(raw, *at, owner_key=theirs) for at, raw in locked.items()
@@ -392,7 +416,7 @@ def test_t7_what_is_withdrawn_while_an_owner_is_away_is_erased_all_the_same(
         assert [each.rule for each in taken] == ["ended"]
         entry = AuditEntry(event="provision", outcome="granted", rule="revoked")
         store.commit(changes, audit=[entry], now=NOW)
-        assert [place for place, _ in store.locked(OWNERS[1])] == ["table-key"]
+        assert [place for place, _ in store.locked(OWNERS[1])] == ["job-part", "table-key"]
 
 
 def test_a_job_over_tables_of_one_owner_has_its_key_whole(broker: ExportBroker) -> None:

@@ -50,6 +50,9 @@ def test_csv_is_read_by_name_and_kind() -> None:
         (b"age,name\n1," + b"x" * 70_000 + b"\n", "a field is longer"),
         (b"age,name\n1," + b"x" * 2_000_000 + b"\n", "a line is longer"),
         (b'age,name\n1,"' + b"x\n" * 100_000 + b'"\n', "not CSV"),
+        (b"age,name\n1," + b"x" * 1025 + b"\n", "a field is longer"),
+        (b'age,name\n1,"' + b'\nx","' * 300_000, "a record of several lines is longer"),
+        (b'age,name,"' + b'\nx","' * 300_000, "a record of several lines is longer"),
         (b",".join(b"c%d" % at for at in range(5000)) + b"\n", "more than 4096 columns"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not UTF-8|NUL"),
     ],
@@ -58,3 +61,13 @@ def test_what_is_no_table_is_refused_without_a_value_of_it(raw: bytes, told: str
     with pytest.raises(FormatError, match=told) as refused:
         list(csv_table.csv_batches(io.BytesIO(raw), BOTH))
     assert "CANARY" not in str(refused.value)
+
+
+def test_a_batch_of_long_texts_has_fewer_rows() -> None:
+    """A table of 65536 texts of the longest kind was held whole before it was looked at."""
+    lines = b"".join(b"1,%s\n" % (b"x" * 1000) for _ in range(70_000))
+    batches = csv_table.csv_batches(io.BytesIO(b"age,name\n" + lines), BOTH)
+    rows = [len(each["age"]) for each in batches]
+    assert max(rows) < 2**16 + 1
+    assert max(rows) * 1000 < csv_table.MAX_HELD + 2000
+    assert sum(rows) == 70_000

@@ -17,6 +17,7 @@ from shared_world import A, B, Owner, csv_text, plan_of, run
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.trainers import TRAINERS
 from wardian.errors import WardianError
+from wardian.learning.shared import running
 
 ROWS = 40
 CANARY = "CANARY-3141592653"
@@ -38,6 +39,8 @@ NASTY: dict[str, Callable[[], dict[str, list[Any]]]] = {
     "constant": lambda: {"x": [NUMBER] * ROWS},
     "one large among small": lambda: {"x": [1e300, *[1e-300] * (ROWS - 1)]},
     "wide 32 bits": lambda: {"x": [3.5e38 * row for row in range(ROWS)]},
+    "nothing, and the largest": lambda: {"x": [0.0, *[1.7e308] * (ROWS - 1)]},
+    "large where it is kept": lambda: {"x": [1.45e154 * (-1) ** row for row in range(ROWS)]},
     "infinite": lambda: {"x": ["inf"] * ROWS},
     "not a number": lambda: {"x": ["nan"] * ROWS},
     "labels as texts": lambda: {"y": [CANARY] * ROWS},
@@ -152,3 +155,20 @@ def test_by_group(tmp_path: Path, nasty: str) -> None:
         owners = [Owner(A, tmp_path / str(at), content)]
         plan = plan_of(owners, [["x", "g"]], "statistics", label=None, parameters={"by": "g"})
         says_nothing(tried(plan, owners), what)
+
+
+def test_a_library_that_fails_says_where_and_not_what(tmp_path: Path, monkeypatch: Any) -> None:
+    def failing(_: Any) -> None:
+        raise ArithmeticError(f"cannot add {CANARY}")
+
+    def full(_: Any) -> None:
+        raise MemoryError(f"Unable to allocate 1 TiB for an array with shape ({NUMBER},)")
+
+    owners = [Owner(A, tmp_path, table())]
+    plan = plan_of(owners, [["x"]], "statistics", label=None)
+    for function, told in ((failing, "ArithmeticError"), (full, "not memory enough")):
+        monkeypatch.setitem(running.FUNCTIONS, "statistics", function)
+        refused = tried(plan, owners)
+        assert told in str(refused)
+        assert CANARY not in "".join(traceback.format_exception(refused))
+        says_nothing(refused, told)

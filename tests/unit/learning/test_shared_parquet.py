@@ -11,6 +11,7 @@ from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, FormatError, WrongRecipient
 from wardian.learning.shared.columns import Kind
 from wardian.learning.shared.parquet_keys import TableKeys, write_encrypted
+from wardian.learning.shared.parquet_table import parquet_batches
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 KEY, OTHER = Secret(b"k" * 32), Secret(b"o" * 32)
@@ -156,6 +157,21 @@ def test_kinds_of_columns(pa, tmp_path) -> None:
     assert found["money"][0] == 1.25
     assert found["flag"][0] == 1.0
     assert np.isnan([found["money"][1], found["flag"][1]]).all()
+
+
+def test_one_long_text_does_not_become_as_many_as_there_are_rows(pa) -> None:
+    long, short = pa.array(["x" * 2000]), pa.array(["", "x" * 1024, None])
+    places = pa.array([0] * 65_536, pa.int32())
+    for column in (pa.DictionaryArray.from_arrays(places, long), pa.array(["x" * 2000] * 10)):
+        raw = written(pa, pa.table({"id": column}))
+        assert len(raw) < 30_000
+        with pytest.raises(FormatError, match="a text is longer than 1024"):
+            list(parquet_batches(io.BytesIO(raw), {"id": Kind.TEXT}, key=KEY, table="t"))
+    raw = written(pa, pa.table({"id": short, "n": [1, 2, 3]}))
+    kinds = {"id": Kind.TEXT, "n": Kind.TEXT}
+    (batch,) = parquet_batches(io.BytesIO(raw), kinds, key=KEY, table="t")
+    assert batch["id"].tolist() == [None, "x" * 1024, None]  # an empty text is none, as in CSV
+    assert batch["n"].tolist() == ["1", "2", "3"]
 
 
 def test_garbage_names_the_owner(pa, tmp_path) -> None:

@@ -17,7 +17,7 @@ from wardian.learning.privacy.gaussian import gaussian_epsilon, noise_within
 from wardian.learning.privacy.noise import DiscreteGaussian
 from wardian.learning.shared.joining import Joined
 from wardian.learning.shared.seeds import Seeds
-from wardian.learning.shared.trainers.private import NoisySums
+from wardian.learning.shared.trainers.private import NoisySums, _margins
 
 PRIVACY = {"epsilon": 2.0, "delta": 1e-6}
 NOISED = {"epsilon": 8.0, "delta": 1e-5, "without_noise": None}
@@ -117,6 +117,17 @@ def test_one_row_moves_a_sum_by_no_more_than_the_noise_was_made_for() -> None:
         for other in (swapped, np.delete(rows, at, axis=0)):
             moved = np.linalg.norm((exact(other) - whole) * step)
             assert moved <= 2.0
+
+
+def test_one_row_more_changes_no_other_s_share_by_its_last_bit() -> None:
+    """A matrix product takes a row's sum in an order that hangs on where it stands."""
+    chance = np.random.default_rng(3)
+    rows, weights = chance.normal(size=(9001, 31)) / 40, chance.normal(size=31) * 1e3
+    whole = _margins(rows, weights)
+    assert np.abs(whole - rows @ weights).max() < 1e-9
+    for out in (0, 1, 4000, 8999):
+        left = np.delete(rows, out, axis=0)
+        assert (_margins(left, weights) == np.delete(whole, out)).all()
 
 
 def test_no_sum_too_many_and_no_row_that_is_too_long() -> None:

@@ -167,6 +167,58 @@ def test_every_leaf_of_xgboost_has_its_rows(classes) -> None:
     assert counts.sum() == 2000 * len(forest["size"])
 
 
+@pytest.mark.parametrize("algorithm", ["random-forest", "gradient-boosting"])
+def test_every_leaf_of_scikit_learn_s_trees_has_its_rows(monkeypatch, algorithm) -> None:
+    """What they are told is held by nothing else."""
+    from wardian.learning.boosting.forest import LEAF
+    from wardian.learning.boosting.predicting import leaf_records
+    from wardian.learning.shared.trainers import trees
+
+    chance = np.random.default_rng(6)
+    rows = chance.normal(size=(1000, 5)).astype(np.float32).astype(np.float64)
+    label = chance.integers(0, 2, 1000)  # nothing to learn: splits are as small as they may
+    seen, own = [], trees.trees_classifier
+
+    def watched(forest, **how):
+        seen.append(forest)
+        return own(forest, **how)
+
+    monkeypatch.setattr(trees, "trees_classifier", watched)
+    trained(algorithm, rows, label, {"trees": 10, "depth": 12, "min_leaf_rows": 30})
+    counts = leaf_records(seen[0], rows)[seen[0]["feature"] == LEAF]
+    assert 30 <= counts.min() < 90
+
+
+@pytest.mark.parametrize("algorithm", ["random-forest", "gradient-boosting"])
+def test_more_trees_and_classes_than_a_model_holds_are_refused_before_they_grow(algorithm) -> None:
+    rows, label = np.zeros((30_000, 1)), np.arange(30_000) % 1000
+    parameters = {"trees": 1000, "depth": 16, "min_leaf_rows": 5}
+    with pytest.raises(FormatError, match="more than 67108864 nodes"):
+        trained(algorithm, rows, label, parameters)
+    with pytest.raises(FormatError, match="more than 1024 classes"):
+        trained(algorithm, rows, np.arange(30_000) % 3000, parameters)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_split_by_what_is_missing_tells_no_largest_value(sign) -> None:
+    """XGBoost's bound of it is twice the largest value of all rows, and a little."""
+    needs("xgboost")
+    import onnx
+
+    chance = np.random.default_rng(2)
+    rows = np.stack([chance.normal(size=400), 1000 + 100 * chance.random(400)], axis=1)
+    largest = rows[7, 1] = 4321.25
+    label = (chance.random(400) < 0.5).astype(int)
+    rows[label == 1, 1] = np.nan
+    label[7], rows[7, 1] = 0, largest
+    rows[:, 1] *= sign
+    model = onnx.load_from_string(trained("xgboost", rows, label, {"trees": 3}).model)
+    (node,) = (each for each in model.graph.node if each.op_type.startswith("TreeEnsemble"))
+    bounds = [f for each in node.attribute if each.name == "nodes_values" for f in each.floats]
+    assert np.abs(np.abs(bounds) - 2 * largest).min() > 1
+    assert np.finfo(np.float32).max in np.abs(bounds)
+
+
 def test_a_leaf_of_too_few_rows_is_found_whatever_xgboost_was_told(monkeypatch) -> None:
     """Were the bound wrong, as it is here, nothing would come out."""
     needs("xgboost")

@@ -119,7 +119,7 @@ class Exports:
         claims: Claims,
     ) -> None:
         """Return if this code had these tables, under these policies, as the job that it says."""
-        root, _ = find_root(self._authority.store)
+        root, _ = find_root(self._authority.store, {each.told.owner for each in used})
         paid = Paid(
             plan_digest=asked.digest,
             measurement=claims.measurement,

@@ -27,6 +27,8 @@ from wardian.broker.mesh.fields import Hex32, Name
 LABEL: Final = "wardian job plan v1"
 MAX_PLAN_BYTES: Final = 1024 * 1024
 MOST_INPUTS: Final = 64
+SERVING: Final = "serving"
+"""What stands for the workers of `Outputs.serving` where parties are named."""
 MOST_NAME_CHARS: Final = 64
 """Of a model's name in a mesh (`mesh.fields.Name`)."""
 
@@ -127,6 +129,8 @@ class JobPlan(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse what contradicts itself, or what nobody could run."""
         refuse_shared_keys(self.parties)
+        if SERVING in self.parties:
+            raise ValueError(f'no party is called "{SERVING}": that is who serves the model')
         refuse_strangers((each.owner for each in self.inputs), self.parties, what="`inputs`")
         if len({self.place(each) for each in self.inputs}) < len(self.inputs):
             raise ValueError("`inputs` names one table twice")

@@ -24,10 +24,13 @@ RECORDS: Final = "joint-model"
 """The store's table of records; the key is the id of the model's key."""
 PARTS: Final = "joint-part"
 """Likewise, of parts of keys; the key is an owner's public key in hex, and the key's id."""
-MOST_PARTS: Final = 1024
+MOST_PARTS: Final = 512
 """That are kept at once, of all owners. Each is a row of the state, whose list is written whole at
 each commit; each owner of the mesh has an equal part of them, so that no owner fills it for the
 others."""
+MOST_BYTES: Final = 4 * 1024**2
+"""Of all records in which one owner has a table: that owner's next word may change each of them, in
+one commit."""
 Changes = dict[Place, bytes | None]
 
 
@@ -104,10 +107,12 @@ def keep_model(
     over = [each for each in kept if each.over(floor)]
     alive = [each for each in kept if each not in over]
     for owner in model.owners:
-        if sum(owner in each.owners for each in alive) >= most:
+        theirs = [each for each in alive if owner in each.owners]
+        held = sum(len(wire.encode(each)) for each in (*theirs, model))
+        if len(theirs) >= most or held > MOST_BYTES:
             raise PolicyDenied(
-                f"the broker keeps {most} models that were made of tables of owner {owner[:16]}: "
-                "let lines of some go",
+                f"the broker keeps {most} models that were made of tables of owner {owner[:16]}, "
+                f"and {MOST_BYTES:,} bytes of what it knows of them: let lines of some go",
                 rule="memory-full",
             )
     return end_models(over, named=named) | keep_record(model) | _split(model, key)

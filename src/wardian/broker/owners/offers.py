@@ -28,7 +28,7 @@ MOST_LINES: Final = 6144
 """Lines, each of one owner, name and version, that the broker remembers for good. Each of them, and
 the count of its uses, is a row of the state, whose list is written whole at each commit and has an
 end: past it nothing could be released any more."""
-MOST_EDITIONS: Final = 8192
+MOST_EDITIONS: Final = 6656
 """Manifests in the log, likewise."""
 
 

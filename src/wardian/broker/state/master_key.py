@@ -21,7 +21,7 @@ from wardian.crypto.secret import Secret
 
 KEY_BYTES: Final = 32
 OWNER_KEY_LABEL: Final = "wardian owner state key v1"
-OWNED: Final = frozenset({"model-key", "secret", "table-key", "joint-part"})
+OWNED: Final = frozenset({"model-key", "secret", "table-key", "joint-part", "job-part"})
 """Places whose keys begin with `OWNER/`, the owner whose secret, or part of one, it is."""
 
 _Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]

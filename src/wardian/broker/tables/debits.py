@@ -22,6 +22,11 @@ from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied
 
 ROOT: Final[Place] = ("job-secret", "current")
+PARTS: Final = "job-part"
+"""The store's table of what each owner's tables add to that, 32 bytes; the key is `OWNER/current`.
+It lies under the owner's own key: who takes the mesh over without that owner makes no id over its
+tables, and computes no noise that was ever added (TRUST T7)."""
+ROOT_LABEL: Final = "wardian job root v1"
 ID_LABEL: Final = "wardian job id v1"
 SEED_LABEL: Final = "wardian job noise v1"
 TAG_BYTES: Final = 16
@@ -66,13 +71,27 @@ class Paid:
         return hkdf(root, salt=b"", info=info)
 
 
-def find_root(store: Store) -> tuple[Secret, dict[Place, bytes | None]]:
-    """Return the secret under which ids are made, and the change that keeps it if it is new."""
-    kept = store.get(*ROOT)
-    if kept is not None:
-        return Secret(kept), {}
-    root = Secret.random()
-    return root, {ROOT: root.reveal()}
+def find_root(store: Store, owners: Iterable[str]) -> tuple[Secret, dict[Place, bytes | None]]:
+    """Return the secret under which ids over tables of `owners` are made, and what has to be kept.
+
+    It comes of the mesh's secret and of one of each owner's. One that is not there, or locked, is
+    made anew: under another secret nothing is as it was, neither ids nor noise.
+    """
+    changes: dict[Place, bytes | None] = {}
+
+    def found(place: Place) -> bytes:
+        kept = store.get(*place)
+        if kept is None:
+            kept = changes[place] = Secret.random().reveal()
+        return kept
+
+    parts = [
+        part
+        for owner in sorted(set(owners))
+        for part in (owner.encode(), found((PARTS, f"{owner}/current")))
+    ]
+    root = Secret(found(ROOT))
+    return hkdf(root, salt=b"", info=wire.fields(ROOT_LABEL, *parts)), changes
 
 
 def job_id_of(paid: Paid, root: Secret, *, salt: bytes) -> bytes:

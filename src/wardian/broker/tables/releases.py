@@ -22,7 +22,7 @@ from wardian.broker.tables.debits import (
     job_id_of,
     refuse_unpaid,
 )
-from wardian.broker.tables.kept import Changes, TableRecord, Tables, keep_record
+from wardian.broker.tables.kept import Changes, TableRecord, Tables, keep_record, owner_of
 from wardian.broker.tables.protocol import JobRequest
 from wardian.crypto.sealed_header import Pin
 from wardian.errors import PolicyDenied, SealError, Timeout
@@ -76,7 +76,7 @@ class TableReleases:
         refuse_unlisted(shown.manifest, claims.measurement.hex())
         policies = self._policies(plan)
         paid = Paid(plan_digest=asked.digest, measurement=claims.measurement, policies=policies)
-        root, made = find_root(authority.store)
+        root, made = find_root(authority.store, map(owner_of, plan.places))
         tables = {place: self._tables.standing(place) for place in plan.places}
         if request.again is None:
             job_id = job_id_of(paid, root, salt=request.salt)

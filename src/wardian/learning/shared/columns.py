@@ -18,6 +18,8 @@ MOST_ROWS: Final = 2**27
 MOST_COLUMNS: Final = 4096
 """Of a table, those that are not used included."""
 BATCH_ROWS: Final = 2**16
+MAX_TEXT: Final = 1024
+"""Characters of a text, and of a number that is written as one."""
 
 
 class Kind(enum.Enum):

@@ -111,9 +111,8 @@ def sorted_rows(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.intp]:
 def _ranks(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype != object:
         return values
-    missing = np.array([each is None for each in values])
-    _, ranks = np.unique(np.where(missing, "", values).astype(str), return_inverse=True)
-    return np.where(missing, len(values), ranks)
+    places = {text: at for at, text in enumerate(sorted({*values.tolist()} - {None}))}
+    return np.array([places.get(each, len(places)) for each in values.tolist()], np.int64)
 
 
 def _inner(inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret) -> Joined:

@@ -14,7 +14,7 @@ from wardian._internal import wire
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.parties import Recipient as Receiver
 from wardian.broker.jobs.parties import recipients
-from wardian.broker.jobs.plan import JobPlan, plan_digest
+from wardian.broker.jobs.plan import SERVING, JobPlan, plan_digest
 from wardian.broker.jobs.rules import Rule
 from wardian.crypto.recipients import BrokerKey, HpkeRecipient, Recipient
 from wardian.crypto.sealed_file import Pin, seal_stream
@@ -22,7 +22,6 @@ from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError, PolicyDenied
 
 EXPORT: Final = "wardian job export v1"
-SERVING: Final = "serving"
 VERSION: Final = 1
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     "model": "application/onnx",

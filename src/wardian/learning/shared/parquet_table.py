@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError
-from wardian.learning.shared.columns import BATCH_ROWS, MOST_ROWS, Columns, Kind, names_of
+from wardian.learning.shared.columns import (
+    BATCH_ROWS,
+    MAX_TEXT,
+    MOST_ROWS,
+    Columns,
+    Kind,
+    names_of,
+)
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.parquet_keys import TableKeys
 
@@ -49,6 +56,7 @@ def parquet_batches(
             memory_map=False,
             pre_buffer=False,
             buffer_size=_buffer_bytes(len(kinds)),
+            read_dictionary=[name for name, kind in kinds.items() if kind is Kind.TEXT],
             **opening,
         )
         names_of(file.schema_arrow.names, kinds)
@@ -93,6 +101,11 @@ def _texts(name: str, found: Any) -> NDArray[Any]:
     kind = found.type.value_type if types.is_dictionary(found.type) else found.type
     if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
         raise FormatError(f"column {name}: not of texts or whole numbers")
+    different = found.dictionary if types.is_dictionary(found.type) else found
+    if not types.is_integer(kind):  # before one long text becomes as many as there are rows
+        longest = extra("pyarrow.compute").max(extra("pyarrow.compute").utf8_length(different))
+        if (longest.as_py() or 0) > MAX_TEXT:
+            raise FormatError(f"column {name}: a text is longer than {MAX_TEXT} characters")
     values = np.empty(len(found), object)
-    values[:] = found.cast(pa.string()).to_pylist()
+    values[:] = [each or None for each in found.cast(pa.string()).to_pylist()]
     return values

@@ -1,15 +1,18 @@
 """A job from its opened keys to its sealed outputs. Everything it needs is an argument."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.tables.content import TableKey
 from wardian.crypto.secret import Secret
-from wardian.errors import LocalProtocolError
+from wardian.errors import FormatError, LocalProtocolError, WardianError
 from wardian.learning.shared.columns import kinds_of
 from wardian.learning.shared.joining import Joined, join
 from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
@@ -66,23 +69,38 @@ def run_job(
     """
     seeds = Seeds(seed, plan)
     rows = source(plan, tables, terms, seeds)
-    trained = FUNCTIONS[plan.train.algorithm](
-        Task(
-            rows=rows,
-            parameters=plan.train.parameters,
-            terms=terms,
-            privacy=plan.privacy,
-            noise=seeds.noise(rows) if plan.privacy and isinstance(rows, Joined) else None,
-            seed=seeds.training,
-            measured=bool(plan.outputs.metrics),
-        )
+    task = Task(
+        rows=rows,
+        parameters=plan.train.parameters,
+        terms=terms,
+        privacy=plan.privacy,
+        noise=seeds.noise(rows) if plan.privacy and isinstance(rows, Joined) else None,
+        seed=seeds.training,
+        measured=bool(plan.outputs.metrics),
     )
+    with _in_our_words():
+        trained = FUNCTIONS[plan.train.algorithm](task)
     terms.refuse_small_join(rows.rows)  # of rows that were read pass by pass known only now
     held = seal_outputs(plan, terms, _results(trained), serving=serving)
     report = report_of(
         plan, keys, terms, held, rows=rows.rows, job_id=job_id, measurement=measurement
     )
     return Finished(held=held, report=report)
+
+
+@contextlib.contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Let a library that fails say no more than where: its own text may hold values of rows."""
+    try:
+        yield
+    except WardianError:
+        raise
+    except MemoryError:
+        raise FormatError("the trainer has not memory enough for these tables") from None
+    except Exception as err:  # noqa: BLE001 (a library's own)
+        place = traceback.extract_tb(err.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        raise FormatError(f"the trainer failed: {type(err).__name__} ({where})") from None
 
 
 def source(plan: JobPlan, tables: Iterable[SealedTable], terms: OutputTerms, seeds: Seeds) -> Rows:

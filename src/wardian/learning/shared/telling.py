@@ -5,12 +5,13 @@ import io
 from collections.abc import Iterable
 
 from wardian.broker.exports.statement import ExportedTable, ExportStatement
+from wardian.broker.jobs.plan import SERVING
 from wardian.broker.joint.record import ModelFile
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_stream import read_header
 from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError
-from wardian.learning.shared.outputs import SERVING, SealedOutput
+from wardian.learning.shared.outputs import SealedOutput
 from wardian.learning.shared.report import as_json
 from wardian.learning.shared.running import Finished
 

@@ -14,6 +14,7 @@ Rows are handed to DuckDB batch by batch, as whole numbers of 45 bits below each
 and it sums these up in 128 bits. So sums are exact, and those of the pooled table to the last bit.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -129,12 +130,12 @@ def _moments(
     survey: Survey, at: int, count: int, total: int, squares: int
 ) -> tuple[float, float | str]:
     """Return mean and deviation of what was summed on the grid of column `at`."""
-    scale = 2.0 ** int(survey.exponents[at])
-    mean = float(survey.lowest[at]) + total / (count << _GRID_BITS) * scale
+    exponent = int(survey.exponents[at])
+    mean = float(survey.lowest[at]) + math.ldexp(total / (count << _GRID_BITS), exponent)
     if count < 2:
         return mean, ""
     spread = (count * squares - total * total) / (count * (count - 1) << 2 * _GRID_BITS)
-    return mean, spread**0.5 * scale
+    return mean, math.ldexp(spread**0.5, exponent)
 
 
 def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> "list[_Group]":

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,7 @@ from wardian.learning.shared.exact import (
 )
 from wardian.learning.shared.rows import Batch, Sources
 from wardian.learning.shared.trainers.tell import fifth
-from wardian.learning.shared.trainers.trained import Task
-
-MOST_CLASSES: Final = 1024
+from wardian.learning.shared.trainers.trained import MOST_CLASSES, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +227,6 @@ def measured(task: Task, survey: Survey, *, with_label: bool = False) -> Halves:
             whole=moments_of(plus(*sums), exponents),
             kept=moments_of(sums[0], exponents) if task.measured else None,
         )
-    if not np.isfinite(halves.whole.covariance).all():
+    if not all(np.isfinite(each.covariance).all() for each in (halves.whole, halves.kept) if each):
         raise FormatError("columns or label: not of numbers that this trainer takes")
     return halves

@@ -86,18 +86,11 @@ class Held:
         """Return how many rows were tried, and the share whose class was found.
 
         Raises:
-            PolicyDenied: the rule `cohort-small`: too few rows are left to try on, or the share
-                says of fewer that they were right, or wrong.
+            PolicyDenied: the rule `cohort-small`: too few rows are left to try on.
         """
         found, expected = self._predict(fit)
         right = int(np.count_nonzero(found == expected))
         return told_accuracy(self._task, right=right, tried=len(expected))
-
-    def error(self, fit: Fit) -> dict[str, Any]:
-        """Return how many rows were tried, and the root of the mean square error."""
-        found, expected = self._predict(fit)
-        error = float(np.sqrt(np.mean(np.square(found - expected))))
-        return {"rows_tried": len(expected), "root_mean_square_error": error}
 
     def _predict(self, fit: Fit) -> tuple[NDArray[np.float64], NDArray[Any]]:
         self._task.terms.refuse_small_cohort(len(self._tried))

@@ -15,7 +15,7 @@ from wardian.learning.privacy.noise import DiscreteGaussian
 from wardian.learning.shared.joining import Joined
 from wardian.learning.shared.rows import Rows
 
-ONNX: Final = "application/onnx"
+MOST_CLASSES: Final = 1024
 Predict: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """(rows, columns) to (rows,): classes, or numbers."""
 
@@ -87,6 +87,8 @@ class Task:
         found, places, counts = np.unique(
             label.astype(np.int64), return_inverse=True, return_counts=True
         )
+        if len(found) > MOST_CLASSES:
+            raise FormatError(f"the label: more than {MOST_CLASSES} classes")
         self.terms.refuse_small_cohort(int(counts.min()))
         if len(found) < 2:
             raise FormatError("the label: one class alone")

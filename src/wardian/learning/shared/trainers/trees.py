@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
+from wardian.learning.boosting.forest import MAX_NODES
 from wardian.learning.boosting.onnx import Scores, trees_classifier
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.grown import Grown, forest_of
@@ -39,6 +40,7 @@ def _trained(task: Task, grow: Any, trees: Any, scores: Scores) -> Trained:
     task.terms.refuse_small_cohort(task.whole("min_leaf_rows"))
     features = task.joined.features()
     classes, places = task.classes()
+    _refuse_many_nodes(task, outputs=len(classes), rows=len(places))
     fitted = grow(task, features, places)
     forest, base = trees(fitted)
     model = trees_classifier(
@@ -52,6 +54,16 @@ def _trained(task: Task, grow: Any, trees: Any, scores: Scores) -> Trained:
         return lambda tried: np.asarray(found.predict(tried))
 
     return Trained(model=model, metrics=held_out(task, features, places).accuracy(fit))
+
+
+def _refuse_many_nodes(task: Task, *, outputs: int, rows: int) -> None:
+    """Return if all trees together cannot grow beyond what a model holds, before any does."""
+    leaves = min(2 ** task.whole("depth"), max(1, rows // task.whole("min_leaf_rows")))
+    if task.whole("trees") * outputs * 2 * leaves > MAX_NODES:
+        raise FormatError(
+            f"trees: so many, of this depth and for {outputs} classes, may have more than "
+            f"{MAX_NODES} nodes: ask for fewer, or for larger leaves"
+        )
 
 
 def _forest(task: Task, features: NDArray[Any], places: NDArray[Any]) -> Any:

@@ -8,8 +8,8 @@ believe that: behind training every row goes down every tree by code of our own,
 reached by fewer, nothing comes out.
 
 Rows come in the order of the plan's inputs and of their files, 65536 at a time, and are held as the
-numbers of their bins, a byte for each value: sums in XGBoost hang on the order, and so do bins of
-more than a batch. Nothing is written anywhere.
+numbers of their bins (a byte for each value, two above 256 bins, four where any value is missing):
+sums in XGBoost hang on the order, and so do bins of more than a batch. Nothing is written anywhere.
 """
 
 from collections.abc import Callable, Iterator
@@ -128,7 +128,22 @@ def _boosted(task: Task, survey: Survey, rows: Callable[[], Iterator[Labelled]])
     matrix = library.QuantileDMatrix(_iterated(rows), max_bin=task.whole("bins"), nthread=1)
     booster = library.train(settings, matrix, task.whole("trees"))
     # Of two classes a base of 0.5 is a margin of 0; of more it is the same for each of them.
-    return ArrayRecord({**trees_of(booster), BASE: np.zeros(1, np.float32)})
+    return _bounded({**trees_of(booster), BASE: np.zeros(1, np.float32)}, survey)
+
+
+def _bounded(arrays: dict[str, NDArray[Any]], survey: Survey) -> ArrayRecord:
+    """Return the trees without bounds that lie beyond all values of a column.
+
+    Where a split parts missing values from all others, XGBoost's bound is twice the largest value,
+    or the smallest: it would tell that of one row, and parts the same if it is any further out.
+    """
+    feature, bound = arrays["feature"], arrays["value"]
+    split, column = feature != LEAF, np.maximum(feature, 0)
+    furthest = np.finfo(np.float32).max
+    above = split & (bound > survey.highest.astype(np.float32)[column])
+    below = split & (bound <= survey.lowest.astype(np.float32)[column])
+    value = np.where(above, furthest, np.where(below, -furthest, bound)).astype(np.float32)
+    return ArrayRecord({**arrays, "value": value})
 
 
 def _iterated(rows: Callable[[], Iterator[Labelled]]) -> Any:
