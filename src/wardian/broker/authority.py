@@ -23,6 +23,7 @@ from wardian.broker.certificates import (
     chain_pem,
     parse_csr,
 )
+from wardian.broker.jobs.verified import VerifiedPolicies
 from wardian.broker.mesh.manifest import SignedManifest
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.mesh_keys import (
@@ -45,7 +46,7 @@ from wardian.crypto.tls_keys import TlsKey
 class Authority(Agreement):
     """What is in force. Who changes it commits first (`record`) and adopts then."""
 
-    __slots__ = ("ca", "issuer", "measurement", "simulated", "transparency")
+    __slots__ = ("ca", "issuer", "measurement", "policies", "simulated", "transparency")
 
     ca: MeshCa
     """The mesh CA."""
@@ -53,6 +54,8 @@ class Authority(Agreement):
     """The CA that issues under the manifest in force, or under `NO_MANIFEST`."""
     measurement: bytes
     """This broker's own, 32 bytes."""
+    policies: VerifiedPolicies
+    """Policies over tables that were verified already."""
     simulated: bool
     """Whether this broker's own evidence chains to another root than Intel's."""
     transparency: TransparencyLog
@@ -81,7 +84,7 @@ class Authority(Agreement):
         own = parse_quote(attest(bind(Purpose.BROKER, b"self")).quote)
         self.measurement = own.report.measurement
         self.simulated = own.root_sha256 != INTEL_ROOT_SHA256
-        self.store = store
+        self.store, self.policies = store, VerifiedPolicies()
         super().__init__(agreed_toml)
         self.clock = FlooredClock(clock, store=store)
         self.ca = self._open_ca()

@@ -246,6 +246,13 @@ def test_a_signature_for_another_table_or_another_text(changes: dict[str, Any]) 
         verify_policy(moved, mesh=MESH)
 
 
+def test_nobody_signs_what_nobody_reads() -> None:
+    rules = [allow(name=f"rule-{at}", columns=[f"{n:032}" for n in range(1024)]) for at in range(2)]
+    with pytest.raises(ConfigError, match="at most 65,536"):
+        sign_policy(policy(allow=rules), A)
+    sign_policy(policy(allow=rules[:1]), A)
+
+
 def test_only_the_canonical_form_is_read() -> None:
     good = sign_policy(policy(), A)
     for raw in (

@@ -40,7 +40,7 @@ from wardian.broker.owners.protocol import (
 )
 from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.store import Store
-from wardian.broker.tables.kept import KEYS, RECORDS, TableRecord
+from wardian.broker.tables.kept import KEYS, RECORDS, TableRecord, owner_of
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.errors import (
@@ -247,11 +247,23 @@ def test_one_owner_fills_its_own_part_of_the_memory(
     assert rule_of(broker, A, table="more") == "memory-full"
     broker.consent(B)
     broker.consent(A, serial=2)
-    monkeypatch.setattr(consents, "MOST_POLICY_BYTES", 100)
-    assert rule_of(broker, A, serial=3) == "memory-full"
-    monkeypatch.undo()
+
+
+def test_all_policies_of_one_owner_have_their_part_of_the_memory(
+    broker: TableBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = broker.tables._tables
+    broker.consent(A)
+    broker.consent(A, table="visits")
+    broker.consent(B)
+    mine = [place for place in kept.places if owner_of(place) == ME]
+    assert len(mine) == 2
+    monkeypatch.setattr(consents, "MOST_POLICY_BYTES", 2 * sum(map(kept.policy_bytes, mine)))
+    longer = [allow(name="a-longer-name")]
+    assert rule_of(broker, A, serial=3, allow=longer) == "memory-full"
     assert rule_of(broker, A, serial=2) == "policy-serial"  # the one that was too large ended it
-    broker.consent(A, serial=4)
+    broker.consent(A, serial=4)  # as long as the one before
+    broker.consent(B, serial=2, allow=[allow(B, name="another")])
 
 
 def test_without_a_manifest_there_is_nothing_to_consent_to(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ class Exports:
     def __init__(self, authority: Authority) -> None:
         """Write down what `authority` holds."""
         self._authority = authority
-        self._tables = Tables(authority.store, authority.clock, mesh=authority.mesh)
+        self._tables = Tables(
+            authority.store, authority.clock, mesh=authority.mesh, policies=authority.policies
+        )
 
     def record(
         self,

@@ -17,7 +17,8 @@ from wardian.crypto.signing import Signer, verify_signature
 from wardian.errors import AuthenticationFailed, ConfigError, LocalProtocolError, PolicyDenied
 
 LABEL: Final = "wardian data policy signature v1"
-MAX_POLICY_BYTES: Final = 1024 * 1024
+MAX_POLICY_BYTES: Final = 64 * 1024
+"""Of its canonical form, of which the broker verifies one for each table of a job."""
 MAX_SIGNED_BYTES: Final = 2 * 1024 * 1024
 """Of the file: the policy in base64, and a signature."""
 _VERIFIED: Final = object()
@@ -51,18 +52,24 @@ def policy_signed_bytes(policy: bytes, *, mesh: str) -> bytes:
 
 def policy_mark(policy: DataPolicy) -> bytes:
     """Return what the broker remembers of `policy`: serial (u64, big endian) and SHA-256."""
-    return policy.serial.to_bytes(8, "big") + hashlib.sha256(canonical(policy)).digest()
+    return _mark(policy, canonical(policy))
 
 
 def sign_policy(policy: DataPolicy, owner: Signer) -> SignedPolicy:
     """Return `policy` signed by `owner`.
 
     Raises:
-        ConfigError: the key is not that of the policy's `owner`.
+        ConfigError: the key is not that of the policy's `owner`, or nobody would read so long a
+            policy.
     """
     if owner.public.hex() != policy.owner_key:
         raise ConfigError(f"the key is not that of {policy.owner}, whose policy this is")
     raw = canonical(policy)
+    if len(raw) > MAX_POLICY_BYTES:
+        raise ConfigError(
+            f"the policy has {len(raw):,} bytes in the form that is signed; at most "
+            f"{MAX_POLICY_BYTES:,} are read"
+        )
     signature = owner.sign(policy_signed_bytes(raw, mesh=policy.mesh))
     return SignedPolicy(policy=raw, signature=signature.hex())
 
@@ -71,7 +78,7 @@ def parse_policy(signed: SignedPolicy) -> DataPolicy:
     """Return what `signed` says, **without** believing any of it.
 
     Raises:
-        FormatError: no policy, more than 1 MiB, or not in its one canonical form.
+        FormatError: no policy, more than 64 KiB, or not in its one canonical form.
     """
     return parse_canonical(
         signed.policy, DataPolicy, what="data policy", most_bytes=MAX_POLICY_BYTES
@@ -107,4 +114,9 @@ def verify_policy(signed: SignedPolicy, *, mesh: str) -> VerifiedPolicy:
         raise AuthenticationFailed(
             f"the policy about table {policy.table} is not what its owner signed"
         ) from err
-    return VerifiedPolicy(policy=policy, mark=policy_mark(policy), proof=_VERIFIED)
+    return VerifiedPolicy(policy=policy, mark=_mark(policy, signed.policy), proof=_VERIFIED)
+
+
+def _mark(policy: DataPolicy, raw: bytes) -> bytes:
+    """Return `policy_mark` of `policy`, whose canonical form is `raw`."""
+    return policy.serial.to_bytes(8, "big") + hashlib.sha256(raw).digest()

@@ -29,8 +29,9 @@ from wardian.errors import PolicyDenied
 MOST_TABLES: Final = 384
 """Tables that the broker remembers for good, as it does lines (`offers.MOST_LINES`). Each owner of
 the mesh has an equal part of them, so that no owner fills the state for the others."""
-MOST_POLICY_BYTES: Final = 256 * 1024
-"""Of a policy that the broker keeps."""
+MOST_POLICY_BYTES: Final = 4 * 1024 * 1024
+"""Of all policies that the broker keeps, in the same parts. It holds them in memory once a job has
+needed them, which takes up to fourteen times as much."""
 
 
 class Consents:
@@ -41,7 +42,9 @@ class Consents:
     def __init__(self, authority: Authority) -> None:
         """Change what `authority` holds."""
         self._authority = authority
-        self._tables = Tables(authority.store, authority.clock, mesh=authority.mesh)
+        self._tables = Tables(
+            authority.store, authority.clock, mesh=authority.mesh, policies=authority.policies
+        )
 
     def accept(self, consent: OpenedConsent) -> Receipt:
         """Put the policy in force, with the table's key; return the receipt, not yet signed.
@@ -139,12 +142,14 @@ class Consents:
     def _refuse_beyond_memory(
         self, consent: OpenedConsent, policy: DataPolicy, known: TableRecord | None
     ) -> None:
-        most = MOST_TABLES // len(self._authority.owners)
-        full = known is None and len(self._places_of(policy.owner_key)) >= most
-        if full or len(consent.signed_policy.policy) > MOST_POLICY_BYTES:
+        owners, places = len(self._authority.owners), self._places_of(policy.owner_key)
+        most, most_bytes = MOST_TABLES // owners, MOST_POLICY_BYTES // owners
+        full = known is None and len(places) >= most
+        grown = len(consent.signed_policy.policy) - self._tables.policy_bytes(policy.place)
+        if full or (grown > 0 and sum(map(self._tables.policy_bytes, places)) + grown > most_bytes):
             raise PolicyDenied(
                 f"the broker remembers {most} tables of an owner for good, with policies of up to "
-                f"{MOST_POLICY_BYTES:,} bytes",
+                f"{most_bytes:,} bytes together",
                 rule="memory-full",
             )
 

@@ -159,6 +159,14 @@ class Store:
         raw = None if f"{place}/{key}" in self._locked else self._read(place, key)
         return None if raw is None else self._sealer.unlock(raw, place, key)
 
+    def row_digest(self, place: str, key: str) -> str | None:
+        """Return what names the content of a row as it lies there; None where `get` returns None.
+
+        Each writing makes another one, of the same value, too.
+        """
+        name = f"{place}/{key}"
+        return None if name in self._locked else self._root.rows.get(name)
+
     def keys(self, place: str) -> tuple[str, ...]:
         """Return the keys at `place` whose values this broker can open, sorted."""
         prefix = f"{place}/"

@@ -12,6 +12,7 @@ import msgspec
 from wardian._internal import wire
 from wardian.broker.jobs.signing import SignedPolicy, VerifiedPolicy, verify_policy
 from wardian.broker.jobs.standing import Spent, TableStanding
+from wardian.broker.jobs.verified import VerifiedPolicies
 from wardian.broker.mesh.fields import Hex16
 from wardian.broker.state.audit import Count
 from wardian.broker.state.clock import FlooredClock
@@ -61,11 +62,16 @@ class TableRecord(wire.Message, frozen=True, tag_field="format", tag="wardian ta
 class Tables:
     """Looks up tables in the broker's store. One thread."""
 
-    __slots__ = ("_clock", "_mesh", "_store")
+    __slots__ = ("_clock", "_mesh", "_policies", "_store")
 
-    def __init__(self, store: Store, clock: FlooredClock, *, mesh: str) -> None:
-        """Look into `store`, of the mesh of this name, with the beacons that `clock` knows."""
-        self._store, self._clock, self._mesh = store, clock, mesh
+    def __init__(
+        self, store: Store, clock: FlooredClock, *, mesh: str, policies: VerifiedPolicies
+    ) -> None:
+        """Look into `store`, of the mesh of this name, with the beacons that `clock` knows.
+
+        What of it was verified stays in `policies`.
+        """
+        self._store, self._clock, self._mesh, self._policies = store, clock, mesh, policies
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -80,14 +86,25 @@ class Tables:
     def policy(self, place: str) -> VerifiedPolicy | None:
         """Return the policy in force about the table at `place`, if there is one.
 
+        It is read and verified once: see `VerifiedPolicies`.
+
         Raises:
             FormatError, PolicyDenied, AuthenticationFailed: it is not what this code accepts.
         """
+        row = self._store.row_digest(POLICIES, place)
+        if (held := self._policies.find(place, row)) is not None:
+            return held
         raw = self._store.get(POLICIES, place)
-        if raw is None:
+        if raw is None or row is None:
             return None
-        signed = wire.decode(raw, SignedPolicy, what="stored policy")
-        return verify_policy(signed, mesh=self._mesh)
+        verified = verify_policy(_signed(raw), mesh=self._mesh)
+        self._policies.hold(place, row, verified)
+        return verified
+
+    def policy_bytes(self, place: str) -> int:
+        """Return how long the policy in force about the table at `place` is; 0 without one."""
+        raw = self._store.get(POLICIES, place)
+        return 0 if raw is None else len(_signed(raw).policy)
 
     def key(self, owner: str, key_id: str) -> Secret | None:
         """Return the key (32 bytes) that `owner` gave under this id, if it is there to be had."""
@@ -103,6 +120,10 @@ class Tables:
         return TableStanding(
             uses=record.uses, spent=record.spent, newest=record.newest, beacon=beacon
         )
+
+
+def _signed(raw: bytes) -> SignedPolicy:
+    return wire.decode(raw, SignedPolicy, what="stored policy")
 
 
 def owner_of(place: str) -> str:

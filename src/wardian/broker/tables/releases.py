@@ -36,7 +36,9 @@ class TableReleases:
     def __init__(self, authority: Authority) -> None:
         """Release what `authority` holds."""
         self._authority = authority
-        self._tables = Tables(authority.store, authority.clock, mesh=authority.mesh)
+        self._tables = Tables(
+            authority.store, authority.clock, mesh=authority.mesh, policies=authority.policies
+        )
 
     def release(
         self,
