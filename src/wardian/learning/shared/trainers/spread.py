@@ -46,9 +46,11 @@ class Spread:
     def take(self, batch: Batch, names: Sequence[str]) -> None:
         """Add the rows of `batch`, of the columns `names`, and of the label, which comes last."""
         label = [] if batch.label is None else [batch.label]
-        for place, values in enumerate([*(batch.columns[name] for name in names), *label]):
-            for source, own in apart(batch.sources):
-                self.add(place, source, values[own])
+        columns = [*(batch.columns[name] for name in names), *label]
+        for source, own in apart(batch.sources):
+            for place, values in enumerate(columns):
+                if (place, source) in self._counts:
+                    self.add(place, source, values[own])
 
     def add(self, column: int, source: int, values: NDArray[Any]) -> None:
         """Add rows of one owner; missing values count for nothing."""
