@@ -147,9 +147,13 @@ def places_of(owners: Sequence[frozenset[str]]) -> tuple[Owners, tuple[int, ...]
 
 def apart(sources: Sources) -> Iterator[tuple[int, Any]]:
     """Yield each of `sources` once, and which rows are of it, as an index of them."""
-    there = np.flatnonzero(np.bincount(sources)).tolist()
-    for place in there:
-        yield place, slice(None) if len(there) == 1 else sources == place
+    if not len(sources):
+        return
+    if sources.min() == sources.max():
+        yield int(sources[0]), slice(None)
+        return
+    for place in np.flatnonzero(np.bincount(sources)).tolist():
+        yield place, sources == place
 
 
 def even_batches(batches: Iterable[Batch], *, rows: int = BATCH_ROWS) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
     trained     what a trainer is given, and what it gives
     survey      the first passes over the rows: how many, how far, which classes, their moments
+    spread      columns that few rows make, which would say them
     linear      logistic and linear regression; `newton` the steps of the first
     means       k-means
     network     the perceptron

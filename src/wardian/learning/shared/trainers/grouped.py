@@ -109,14 +109,15 @@ def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]
     if task.privacy is not None:
         raise ConfigError("`by` goes without [privacy]: which groups there are tells of rows")
     extra("duckdb")
-    survey = surveyed(task, classes=False, missing=True, names=values)
+    survey = surveyed(task, classes=False, missing=True, narrow=True, names=values)
     groups, least = _asked(task, values, by, survey), task.terms.smallest_cohort
     told: list[tuple[Any, ...]] = []
     for group in _large(groups, least):
         for at, name in enumerate(values):
-            if enough(group.numbers[3 * at], group.rows, least):
+            if at not in survey.narrow and enough(group.numbers[3 * at], group.rows, least):
                 count, total, squares = map(sum, group.numbers[3 * at : 3 * at + 3])
-                told.append((group.name, name, count, *_moments(survey, at, count, total, squares)))
+                moments = _moments(survey, at, count, total, squares)
+                told.append((group.name, name, count, *map(rounded, moments)))
     return (by, "column", "rows", "mean", "deviation"), told
 
 
@@ -126,14 +127,19 @@ def enough(values: Counts, rows: Counts, least: int) -> bool:
     return all(had >= least and not 0 < all_ - had < least for had, all_ in pairs)
 
 
+def rounded(number: float | None) -> float | str:
+    """Return six digits of `number`; nothing where there is none."""
+    return "" if number is None else float(f"{number:.5e}")
+
+
 def _moments(
     survey: Survey, at: int, count: int, total: int, squares: int
-) -> tuple[float, float | str]:
+) -> tuple[float, float | None]:
     """Return mean and deviation of what was summed on the grid of column `at`."""
     exponent = int(survey.exponents[at])
     mean = float(survey.lowest[at]) + math.ldexp(total / (count << _GRID_BITS), exponent)
     if count < 2:
-        return mean, ""
+        return mean, None
     spread = (count * squares - total * total) / (count * (count - 1) << 2 * _GRID_BITS)
     return mean, math.ldexp(spread**0.5, exponent)
 

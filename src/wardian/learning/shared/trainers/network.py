@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from wardian.learning.layers import classifier
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.linear import fitting, folded, scale_of
+from wardian.learning.shared.trainers.spread import refuse_narrow_columns
 from wardian.learning.shared.trainers.tell import held_out
 from wardian.learning.shared.trainers.trained import Predict, Task, Trained
 
@@ -15,6 +16,7 @@ from wardian.learning.shared.trainers.trained import Predict, Task, Trained
 def perceptron(task: Task) -> Trained:
     """Return a model of two classes or more; errors as `linear.logistic_regression`."""
     features = task.finite()
+    refuse_narrow_columns(task)
     classes, places = task.classes()
     scale = scale_of(features)
     fitted = _fitted(task, (features - scale[0]) / scale[1], places)

@@ -6,7 +6,9 @@ A column is left out if fewer rows than the smallest cohort have a value, or if 
 difference to another column's would tell. Of tables that are stacked these are the rows of each
 owner by itself, since the others know their own rows, and subtract them.
 
-Sums without noise are exact (`shared.exact`): they are those of the pooled table to the last bit.
+So is a column that few rows make (`spread`), which would say them. Sums without noise are exact
+(`shared.exact`), and those of the pooled table. Six digits of them are told: more would say which
+rows stand behind, by a column whose sums are all different, and how many, by whole numbers.
 """
 
 import csv
@@ -18,7 +20,7 @@ import numpy as np
 
 from wardian.learning.shared.exact import Powers, split
 from wardian.learning.shared.rows import apart
-from wardian.learning.shared.trainers.grouped import by_group, enough
+from wardian.learning.shared.trainers.grouped import by_group, enough, rounded
 from wardian.learning.shared.trainers.private import NoisySums, noise_of, within
 from wardian.learning.shared.trainers.survey import blocks, surveyed
 from wardian.learning.shared.trainers.trained import Task, Trained
@@ -53,7 +55,8 @@ def csv_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def _plain(task: Task) -> Iterable[Sequence[Any]]:
-    survey, least = surveyed(task, classes=False, missing=True), task.terms.smallest_cohort
+    survey = surveyed(task, classes=False, missing=True, narrow=True)
+    least = task.terms.smallest_cohort
     powers, grids = Powers(len(task.rows.names)), survey.exponents
     values = np.zeros((len(task.rows.names), len(survey.sources)), np.int64)
     for block in blocks(task):
@@ -62,9 +65,9 @@ def _plain(task: Task) -> Iterable[Sequence[Any]]:
             values[:, source] += there[:, rows].sum(axis=1)
         powers.add(there, split(np.where(there, survey.shifted(block.values), 0.0), grids))
     found = zip(task.rows.names, survey.lowest.tolist(), powers.moments(grids), strict=True)
-    for had, (name, lowest, (rows, mean, deviation)) in zip(values, found, strict=True):
-        if enough(had, survey.sources, least):
-            yield name, rows, lowest + mean, "" if deviation is None else deviation
+    for at, (name, lowest, (rows, mean, deviation)) in enumerate(found):
+        if at not in survey.narrow and enough(values[at], survey.sources, least):
+            yield name, rows, *(rounded(each) for each in (lowest + mean, deviation))
 
 
 def _noised(task: Task) -> Iterable[Sequence[Any]]:

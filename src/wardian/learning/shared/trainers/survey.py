@@ -19,6 +19,7 @@ from wardian.learning.shared.exact import (
     split,
 )
 from wardian.learning.shared.rows import Batch, Sources, apart
+from wardian.learning.shared.trainers.spread import Spread, refuse_narrow
 from wardian.learning.shared.trainers.tell import fifth
 from wardian.learning.shared.trainers.trained import MOST_CLASSES, Task
 
@@ -33,6 +34,7 @@ class Survey:
         ends: the lowest and the highest label; None without one.
         classes: sorted, (classes,); empty without.
         sources: how many rows are of each owner's tables, (owners,).
+        narrow: places of columns that few rows make; see `spread`.
     """
 
     rows: int
@@ -41,6 +43,7 @@ class Survey:
     ends: tuple[float, float] | None
     classes: NDArray[np.int64]
     sources: NDArray[np.int64]
+    narrow: frozenset[int]
 
     @property
     def exponents(self) -> NDArray[np.int64]:
@@ -111,7 +114,12 @@ def _block(part: Batch, names: Sequence[str], begin: int) -> Block:
 
 
 def surveyed(
-    task: Task, *, classes: bool, missing: bool = False, names: Sequence[str] | None = None
+    task: Task,
+    *,
+    classes: bool,
+    missing: bool = False,
+    narrow: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Survey:
     """Return what a pass over the rows finds; nothing is to be trained before.
 
@@ -119,11 +127,12 @@ def surveyed(
         task: the training.
         classes: whether the label is of classes.
         missing: whether values may be missing.
+        narrow: whether the trainer itself sees to columns that few rows make.
         names: of the columns that are looked at, if not of all.
 
     Raises:
         PolicyDenied: the rules `join-small` and `cohort-small`: too few rows, or of one class, of
-            all or of one owner.
+            all or of one owner; or too few make a column, or the label.
         FormatError: a value is missing; the label is not of classes; there is no label.
     """
     looked = tuple(task.rows.names if names is None else names)
@@ -131,8 +140,10 @@ def surveyed(
     found: dict[int, NDArray[np.int64]] = {}
     ends: tuple[float, float] | None = None
     rows, sources = 0, np.zeros(len(task.rows.owners), np.int64)
+    spread = Spread(len(looked), task.rows.owners, task.terms.smallest_cohort)
     for batch in task.rows.batches():
         rows += batch.rows
+        spread.take(batch, looked)
         sources += np.bincount(batch.sources, minlength=len(sources))
         for place, name in enumerate(looked):
             low, high = _extent(name, batch.columns[name], missing=missing)
@@ -148,6 +159,9 @@ def surveyed(
         task.terms.refuse_small_part(np.array(list(found.values())))
         if len(found) < 2:
             raise FormatError("the label: one class alone")
+    few = spread.narrow()
+    if not narrow:
+        refuse_narrow(few - ({len(looked)} if classes or ends is None else set()), looked)
     had = lowest <= highest
     with np.errstate(over="ignore"):
         survey = Survey(
@@ -157,6 +171,7 @@ def surveyed(
             ends=ends,
             classes=np.array(sorted(found), np.int64),
             sources=sources,
+            narrow=few,
         )
         reach = np.append(survey.highest - survey.lowest, ends[1] - ends[0] if ends else 0.0)
         if not np.isfinite(reach).all():

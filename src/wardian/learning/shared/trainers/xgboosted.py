@@ -48,7 +48,7 @@ def xgboost(task: Task) -> Trained:
     """
     task.terms.refuse_small_cohort(task.whole("min_leaf_rows"))
     extra("xgboost")
-    survey = surveyed(task, classes=True, missing=True)
+    survey = surveyed(task, classes=True, missing=True, narrow=True)
 
     def every() -> Iterator[Labelled]:
         return (_labelled(task, survey, batch) for _, batch in _placed(task))
