@@ -239,7 +239,8 @@ def clear_job(folder: Path, algorithm: str) -> None:
         return batches
 
     used = plan.inputs[0]
-    rows = SealedRows(used, [(owner, reading(owner)) for owner in OWNERS], kinds_of(used))
+    tables = [(owner, reading(owner)) for owner in OWNERS]
+    rows = SealedRows(used, tables, kinds_of(used), owners=OWNERS)
     FUNCTIONS[algorithm](
         Task(
             rows=rows,

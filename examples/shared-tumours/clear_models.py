@@ -33,6 +33,7 @@ def trained(tumours: Tumours, rows: NDArray[np.intp], columns: Sequence[str]) ->
         columns={name: whole[name][order] for name in columns},
         label=whole[LABEL][order],
         sources=np.zeros(len(rows), np.uint8),
+        owners=(frozenset(),),
         rows=len(rows),
     )
     task = Task(

@@ -212,6 +212,7 @@ def trained(
     *,
     measured: bool = True,
     smallest_cohort: int = 5,
+    sources: np.ndarray | None = None,
 ) -> Trained:
     """The same code on a table that lies in memory, in the clear."""
     names = tuple(f"c{at:02d}" for at in range(data.shape[1]))
@@ -230,7 +231,8 @@ def trained(
         names=names,
         columns={name: data[:, at].astype(np.float64) for at, name in enumerate(names)},
         label=None if label is None else label.astype(np.float64),
-        sources=np.zeros(len(data), np.uint8),
+        sources=np.zeros(len(data), np.uint8) if sources is None else sources,
+        owners=tuple(frozenset({name}) for name in NAMES[: 1 if sources is None else 3]),
         rows=len(data),
     )
     return FUNCTIONS[algorithm](

@@ -95,6 +95,7 @@ def pooled(a: Table, b: Table, c: Table) -> Joined:
         columns={name: whole[name][order] for name in ("x", "z")},
         label=whole["y"][order],
         sources=np.repeat(np.arange(2, dtype=np.uint8), [len(both), len(c["x"])])[order],
+        owners=(frozenset({A, B}), frozenset({C})),
         rows=len(order),
     )
 

@@ -29,6 +29,7 @@ from wardian.learning.boosting.onnx import Scores, trees_classifier
 from wardian.learning.shared.joining import sorted_rows
 from wardian.learning.shared.running import opened as joined_rows
 from wardian.learning.shared.seeds import Seeds
+from wardian.learning.shared.trainers.grown import forest_of
 from wardian.learning.shared.trainers.trees import _boosted_trees
 
 NAMES = [f"c{at:02d}" for at in range(30)]
@@ -110,7 +111,8 @@ def test_boosting_of_two_owners_is_that_of_the_joined_table(split) -> None:
     exact = data.astype(np.float32).astype(np.float64)
     assert (labels == pooled.predict(exact)).all()
     assert np.abs(chances - pooled.predict_proba(exact)).max() < 1e-5
-    forest, base = _boosted_trees(pooled)
+    rounds, base = _boosted_trees(pooled)
+    forest = forest_of(tree for each in rounds for tree in each.trees)
     assert model == trees_classifier(
         forest, base=base, columns=30, labels=[0, 1], scores=Scores.LOGITS
     )
@@ -137,8 +139,16 @@ def test_stacked_rows_of_three_owners_make_the_model_of_one_table(tmp_path) -> N
     ]
     for algorithm in ("logistic-regression", "gradient-boosting", "random-forest"):
         small = {"trees": 5} if algorithm != "logistic-regression" else {}
-        first = run(plan_of(parts, [NAMES] * 3, algorithm, kind="stack", parameters=small), parts)
-        again = run(plan_of(others, [NAMES] * 2, algorithm, kind="stack", parameters=small), others)
+        first = run(
+            plan_of(parts, [NAMES] * 3, algorithm, kind="stack", parameters=small),
+            parts,
+            smallest_cohort=1,
+        )
+        again = run(
+            plan_of(others, [NAMES] * 2, algorithm, kind="stack", parameters=small),
+            others,
+            smallest_cohort=1,
+        )
         assert opened(first.held, "model", A) == opened(again.held, "model", A), algorithm
     order = sorted_rows(whole)
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -150,6 +160,7 @@ def test_stacked_rows_of_three_owners_make_the_model_of_one_table(tmp_path) -> N
     finished = run(
         plan_of(parts, [NAMES] * 3, "gradient-boosting", kind="stack", parameters={"trees": 5}),
         parts,
+        smallest_cohort=1,
     )
     exact = data.astype(np.float32).astype(np.float64)
     model = opened(finished.held, "model", A)

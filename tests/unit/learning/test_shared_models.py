@@ -16,9 +16,16 @@ from shared_world import (
 from wardian.inference.onnx_file import verify_onnx
 from wardian.learning.boosting.onnx import Scores, trees_classifier
 from wardian.learning.shared.joining import sorted_rows
+from wardian.learning.shared.trainers.grown import forest_of
 from wardian.learning.shared.trainers.trees import _boosted_trees, _forest_trees
 
 NAMES = [f"c{at:02d}" for at in range(30)]
+
+
+def whole(grown):
+    """The trees as they were grown, with leaves of any number of rows."""
+    rounds, base = grown
+    return forest_of(tree for each in rounds for tree in each.trees), base
 
 
 def predicted(model: bytes, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +41,7 @@ def test_a_forest_says_what_scikit_learn_says() -> None:
     data, target, _ = cancer()
     target = target + 2 * (data[:, 0] > 15)  # not of the job: three classes
     pooled = RandomForestClassifier(10, max_depth=5, random_state=1).fit(data, target)
-    forest, base = _forest_trees(pooled)
+    forest, base = whole(_forest_trees(pooled))
     model = trees_classifier(
         forest, base=base, columns=30, labels=pooled.classes_.tolist(), scores=Scores.PROBABILITIES
     )
@@ -88,7 +95,7 @@ def test_missing_values_go_where_scikit_learn_has_them_go() -> None:
             Scores.PROBABILITIES,
         ),
     ):
-        forest, base = of(pooled.fit(rows, labels))
+        forest, base = whole(of(pooled.fit(rows, labels)))
         model = trees_classifier(forest, base=base, columns=3, labels=[0, 1], scores=scores)
         session = onnxruntime.InferenceSession(model)
         (found,) = session.run(["probabilities"], {"input": rows.astype(np.float32)})

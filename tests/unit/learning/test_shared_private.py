@@ -73,6 +73,7 @@ def test_the_same_job_has_the_same_noise_and_another_input_has_another(owner, tm
         columns={"x": np.arange(9.0)},
         label=None,
         sources=np.zeros(9, np.uint8),
+        owners=(frozenset({A}),),
         rows=9,
     )
     less = Joined(
@@ -80,6 +81,7 @@ def test_the_same_job_has_the_same_noise_and_another_input_has_another(owner, tm
         columns={"x": np.arange(8.0)},
         label=None,
         sources=np.zeros(8, np.uint8),
+        owners=(frozenset({A}),),
         rows=8,
     )
     seeds = Seeds(SEED, plan)

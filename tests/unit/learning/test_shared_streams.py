@@ -97,7 +97,7 @@ def test_no_order_and_no_split_of_rows_changes_a_bit(
         target = None
     elif classes == 3:
         target = target + 2 * (data[:, 0] > 15)
-    least = 1 if algorithm == "k-means" else 5  # of clusters it is asked of each owner's rows
+    least = 1  # it is asked of each owner's rows
     pooled = trained(algorithm, data, target, parameters, smallest_cohort=least)
     order = np.random.default_rng(3).permutation(len(data))
     for at, (rows, cuts) in enumerate(((np.arange(569), [100, 333]), (order, [7, 560]))):
@@ -137,12 +137,12 @@ def test_what_learns_in_an_order_learns_the_same_of_one_table_as_of_several(
         pytest.skip(f"the library behind {algorithm} is not installed")
     data, target, _ = cancer()
     target = target + 2 * (data[:, 0] > 15) if classes == 3 else target
-    pooled = trained(algorithm, data, target, parameters)
+    pooled = trained(algorithm, data, target, parameters, smallest_cohort=1)
     owners = owners_of(tmp_path / "a", data, target, [100, 333])
-    finished = run(stacked(owners, algorithm, parameters), owners)
+    finished = run(stacked(owners, algorithm, parameters), owners, smallest_cohort=1)
     assert opened(finished.held, "model", A) == pooled.model
     assert metrics(finished) == pooled.metrics
-    assert trained(algorithm, data, target, parameters) == pooled
+    assert trained(algorithm, data, target, parameters, smallest_cohort=1) == pooled
     session = onnxruntime.InferenceSession(pooled.model)
     (found,) = session.run(["label"], {"input": data.astype(np.float32)})
     assert (found == target).mean() > 0.9

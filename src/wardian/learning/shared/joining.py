@@ -24,7 +24,7 @@ from wardian.errors import FormatError
 from wardian.learning.psi.intersection import intersect, refuse_duplicates
 from wardian.learning.psi.tags import encoded, tags
 from wardian.learning.shared.columns import BATCH_ROWS, Columns, row_count
-from wardian.learning.shared.rows import Batch, Sources
+from wardian.learning.shared.rows import Batch, Owners, Sources, places_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,8 @@ class Joined:
             call columns alike: `OWNER.TABLE.COLUMN` is then what each is called.
         columns: by these names.
         label: what is learnt, float64; None where nothing is.
-        sources: of which group of tables each row is, (rows,); see `rows.Batch`.
+        sources: whose each row is, (rows,): places in `owners`.
+        owners: see `rows.Rows`.
         rows: how many.
     """
 
@@ -44,12 +45,8 @@ class Joined:
     columns: Columns
     label: NDArray[np.float64] | None
     sources: Sources
+    owners: Owners
     rows: int
-
-    @property
-    def groups(self) -> int:
-        """Of how many groups of tables the rows are."""
-        return int(self.sources.max(initial=0)) + 1
 
     def features(self) -> NDArray[np.float64]:
         """Return the columns as (rows, columns) float64, C order."""
@@ -79,16 +76,16 @@ def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: S
             label. Says in whose table.
     """
     if plan.join is not None and plan.join.kind == "inner":
-        found = _inner(plan.inputs, tables, key=key)
+        found = _inner(plan.inputs, tables, key=key, owners=_owners(plan, plan.inputs))
     else:
         read = {plan.place(used): table for used, table in zip(plan.inputs, tables, strict=True)}
         parts = []
         for group in plan.groups:
-            each = [read[plan.place(used)] for used in group]
+            each, owners = [read[plan.place(used)] for used in group], _owners(plan, group)
             if len(group) == 1:
-                parts.append(_alone(group[0], each[0]))
+                parts.append(_alone(group[0], each[0], owners=owners))
                 continue
-            part = _inner(group, each, key=key)
+            part = _inner(group, each, key=key, owners=owners)
             terms.refuse_small_join(part.rows)
             parts.append(part)
         found = _stacked(parts, label=next((used.label for used in plan.inputs if used.label), ""))
@@ -115,7 +112,13 @@ def _ranks(values: NDArray[Any]) -> NDArray[Any]:
     return np.array([places.get(each, len(places)) for each in values.tolist()], np.int64)
 
 
-def _inner(inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret) -> Joined:
+def _owners(plan: JobPlan, inputs: Sequence[Input]) -> frozenset[str]:
+    return frozenset(plan.parties[used.owner].key for used in inputs)
+
+
+def _inner(
+    inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret, owners: frozenset[str]
+) -> Joined:
     identifiers = [_identifiers(used, table) for used, table in zip(inputs, tables, strict=True)]
     sets = [tags(key, each) for each in identifiers]
     for each in sets:
@@ -134,16 +137,18 @@ def _inner(inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret) -
         columns |= {called[at, name]: table[name][rows] for name in sorted(used.columns)}
         if used.label is not None:
             label = table[used.label][rows]
-    return Joined(names=tuple(columns), columns=columns, label=label, **_of_one(len(places)))
+    return Joined(
+        names=tuple(columns), columns=columns, label=label, **_of_one(len(places), owners)
+    )
 
 
-def _alone(used: Input, table: Columns) -> Joined:
+def _alone(used: Input, table: Columns, *, owners: frozenset[str]) -> Joined:
     """Return the rows of one table, in the order of its file."""
     return Joined(
         names=tuple(sorted(used.columns)),
         columns={name: table[name] for name in used.columns},
         label=None if used.label is None else table[used.label],
-        **_of_one(row_count(table)),
+        **_of_one(row_count(table), owners),
     )
 
 
@@ -159,20 +164,21 @@ def _stacked(parts: Sequence[Joined], *, label: str) -> Joined:
         name: each + 0.0 if each.dtype != object else each for name, each in whole.items()
     }
     order = sorted_rows(whole)
+    owners, places = places_of([part.owners[0] for part in parts])
+    sources = np.repeat(np.array(places, np.uint8), [part.rows for part in parts])
     return Joined(
         names=names,
         columns={name: whole[name][order] for name in names},
         label=whole[last][order] if labels else None,
-        sources=np.repeat(np.arange(len(parts), dtype=np.uint8), [part.rows for part in parts])[
-            order
-        ],
+        sources=sources[order],
+        owners=owners,
         rows=len(order),
     )
 
 
-def _of_one(rows: int) -> dict[str, Any]:
-    """Return what `Joined` says of so many rows of one group of tables."""
-    return {"sources": np.zeros(rows, np.uint8), "rows": rows}
+def _of_one(rows: int, owners: frozenset[str]) -> dict[str, Any]:
+    """Return what `Joined` says of so many rows of one group of tables, which are of `owners`."""
+    return {"sources": np.zeros(rows, np.uint8), "owners": (owners,), "rows": rows}
 
 
 def _identifiers(used: Input, table: Columns) -> list[bytes]:

@@ -16,7 +16,10 @@ from wardian.errors import FormatError, LocalProtocolError
 from wardian.learning.shared.columns import BATCH_ROWS, Columns, Kind, row_count
 
 Sources: TypeAlias = NDArray[np.uint8]
-"""Places of groups of tables, of which a plan has 64 at most."""
+"""Places in `Rows.owners`, of which there are 64 at most."""
+Owners: TypeAlias = tuple[frozenset[str], ...]
+"""Public keys of whom the tables are: rows of one owner's tables, or of the same owners' joined
+ones, are of one place, since whoever else subtracts its own rows has them all together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class Batch:
     Attributes:
         columns: by name, (rows,) each.
         label: float64, none missing; None where nothing is learnt.
-        sources: of which of the plan's groups of tables each row is, (rows,).
+        sources: whose each row is, (rows,): places in `Rows.owners`.
         rows: how many.
     """
 
@@ -57,8 +60,8 @@ class Rows(Protocol):
         """How many there are; known once they were gone through."""
 
     @property
-    def groups(self) -> int:
-        """Of how many groups of tables they are: `Batch.sources` are below it."""
+    def owners(self) -> Owners:
+        """Whose they are: `Batch.sources` are places in it."""
 
     def batches(self) -> Iterator[Batch]:
         """Yield all rows, some at a time."""
@@ -70,13 +73,15 @@ class SealedRows:
     They come in the order of the plan's inputs, and within each of its file.
     """
 
-    __slots__ = ("_columns", "_label", "_names", "_rows", "_tables")
+    __slots__ = ("_columns", "_label", "_names", "_owners", "_places", "_rows", "_tables")
 
     def __init__(
         self,
         used: Input,
         tables: Sequence[tuple[str, Callable[[Mapping[str, Kind]], Iterable[Columns]]]],
         kinds: Mapping[str, Kind],
+        *,
+        owners: Sequence[str],
     ) -> None:
         """Go through `tables`.
 
@@ -84,9 +89,11 @@ class SealedRows:
             used: of the plan; all tables have these columns.
             tables: of each what errors call it, and what opens it and yields its batches.
             kinds: what each column is read as.
+            owners: public keys, of each table's owner.
         """
         self._names = tuple(sorted(used.columns))
         self._label, self._tables, self._columns = used.label, tuple(tables), kinds
+        self._owners, self._places = places_of([frozenset({each}) for each in owners])
         self._rows: int | None = None
 
     @property
@@ -106,14 +113,14 @@ class SealedRows:
         return self._rows
 
     @property
-    def groups(self) -> int:
-        """Each table is one."""
-        return len(self._tables)
+    def owners(self) -> Owners:
+        """Whose the rows are."""
+        return self._owners
 
     def batches(self) -> Iterator[Batch]:
         """Yield all rows; errors as `SealedTable.batches`, and a row without label is one."""
         count = 0
-        for place, (where, opened) in enumerate(self._tables):
+        for place, (where, opened) in zip(self._places, self._tables, strict=True):
             own = 0
             for columns in opened(self._columns):
                 label: NDArray[Any] | None = None
@@ -130,6 +137,19 @@ class SealedRows:
                 raise FormatError(f"{where}: no rows")
             count += own
         self._rows = count
+
+
+def places_of(owners: Sequence[frozenset[str]]) -> tuple[Owners, tuple[int, ...]]:
+    """Return each of `owners` once, and at which place of these each of them stands."""
+    different = tuple(dict.fromkeys(owners))
+    return different, tuple(different.index(each) for each in owners)
+
+
+def apart(sources: Sources) -> Iterator[tuple[int, Any]]:
+    """Yield each of `sources` once, and which rows are of it, as an index of them."""
+    there = np.flatnonzero(np.bincount(sources)).tolist()
+    for place in there:
+        yield place, slice(None) if len(there) == 1 else sources == place
 
 
 def even_batches(batches: Iterable[Batch], *, rows: int = BATCH_ROWS) -> Iterator[Batch]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.tables.content import TableKey
@@ -113,7 +115,8 @@ def source(plan: JobPlan, tables: Iterable[SealedTable], terms: OutputTerms, see
     if plan.train.algorithm not in STREAMING or matched or plan.privacy is not None:
         joined = opened(plan, tables, terms, seeds)
         if plan.privacy is None:  # else the noised count is looked at
-            terms.refuse_small_cohort(joined.rows)
+            each = np.bincount(joined.sources, minlength=len(joined.owners))
+            terms.refuse_small_cohort(int(each.min()))
         return joined
     given, used = _given(plan, tables), plan.inputs[0]
     return SealedRows(
@@ -123,6 +126,7 @@ def source(plan: JobPlan, tables: Iterable[SealedTable], terms: OutputTerms, see
             for each in (given[used.owner, used.table] for used in plan.inputs)
         ],
         kinds_of(used, {str(plan.train.parameters.get("by", ""))} & used.columns),
+        owners=[plan.parties[used.owner].key for used in plan.inputs],
     )
 
 

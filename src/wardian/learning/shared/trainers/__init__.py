@@ -7,6 +7,7 @@
     network     the perceptron
     dense       a network of PyTorch
     trees       random forest and gradient boosting; `grown` makes scikit-learn's trees ours
+    leaves      rows behind leaves, of each owner: what tree trainers give out stands on cohorts
     xgboosted   gradient boosting by XGBoost
     private     logistic regression with noise
     tell        how good a model is, by rows that it did not see

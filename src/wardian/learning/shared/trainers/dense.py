@@ -22,10 +22,10 @@ from wardian.errors import FormatError
 from wardian.learning.layers import Layer, classifier
 from wardian.learning.shared.exact import Moments
 from wardian.learning.shared.extra import extra
-from wardian.learning.shared.rows import Batch, even_batches
+from wardian.learning.shared.rows import Batch, Sources, even_batches
 from wardian.learning.shared.trainers.linear import folded
 from wardian.learning.shared.trainers.survey import Survey, measured, surveyed
-from wardian.learning.shared.trainers.tell import fifth, told_accuracy
+from wardian.learning.shared.trainers.tell import Tally, fifth
 from wardian.learning.shared.trainers.trained import Task, Trained
 
 _FADING: Final = (0.9, 0.999)
@@ -51,8 +51,7 @@ def dense_network(task: Task) -> Trained:
             return Trained(model=model)
         some = _Network(task, survey, halves.kept, kept=True)
         some.train()
-        right, tried = some.tried()
-    return Trained(model=model, metrics=told_accuracy(task, right=right, tried=tried))
+        return Trained(model=model, metrics=some.tried().accuracy())
 
 
 @contextlib.contextmanager
@@ -89,7 +88,7 @@ class _Network:
         """Go through the rows as often as the plan says."""
         torch, size = self._torch, self._task.whole("batch")
         for _ in range(self._task.whole("epochs")):
-            for values, places in self._batches(tried=False if self._kept else None):
+            for values, places, _ in self._batches(tried=False if self._kept else None):
                 order = torch.randperm(len(places), generator=self._chance)
                 for begin in range(0, len(places), size):
                     chosen = order[begin : begin + size]
@@ -110,14 +109,13 @@ class _Network:
                 square.mul_(_FADING[1]).addcmul_(gradient, gradient, value=1 - _FADING[1])
                 weight.addcdiv_(mean, (square / second).sqrt().add_(_SMALL), value=-pace)
 
-    def tried(self) -> tuple[int, int]:
-        """Return of how many rows that were left out the class is found, and how many there are."""
-        right = tried = 0
+    def tried(self) -> Tally:
+        """Return of how many rows that were left out the class is found."""
+        tally = Tally(self._task)
         with self._torch.no_grad():
-            for values, places in self._batches(tried=True):
-                right += int((self._scores(values).argmax(dim=1) == places).sum())
-                tried += len(places)
-        return right, tried
+            for values, places, sources in self._batches(tried=True):
+                tally.add(sources, (self._scores(values).argmax(dim=1) == places).numpy())
+        return tally
 
     def layers(self) -> list[Layer]:
         """Return weights and biases, first to last, that take columns as they are in tables."""
@@ -133,17 +131,17 @@ class _Network:
             values = values @ self._weights[at] + self._weights[at + 1]
         return values
 
-    def _batches(self, *, tried: bool | None) -> Iterator[tuple[Any, Any]]:
-        """Yield columns and places as tensors: of rows that are tried, that are not, or of all."""
+    def _batches(self, *, tried: bool | None) -> Iterator[tuple[Any, Any, Sources]]:
+        """Yield columns and places as tensors, and sources: of rows tried, of others, or of all."""
         begin = 0
         for batch in even_batches(self._task.rows.batches()):
-            values, places = self._scaled(batch)
+            (values, places), sources = self._scaled(batch), batch.sources
             if tried is not None:
                 chosen = fifth(self._task, begin, batch.rows, self._survey.rows) == tried
-                values, places = values[chosen], places[chosen]
+                values, places, sources = values[chosen], places[chosen], sources[chosen]
             begin += batch.rows
             if len(places):
-                yield self._torch.from_numpy(values), self._torch.from_numpy(places)
+                yield self._torch.from_numpy(values), self._torch.from_numpy(places), sources
 
     def _scaled(self, batch: Batch) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         if batch.label is None:

@@ -6,9 +6,9 @@ are left out at least where leaving out one would tell it by the difference to t
 left out together is never smaller than the smallest cohort. Differences between *runs* over other
 rows are not seen here: that is what owners' `uses`, and epsilon, are for.
 
-Of tables that are stacked, all of that holds for the rows of each group of tables by itself. An
-owner knows its own rows, could make up as many as a cohort takes, and subtract them. A group that
-one of them has no row of is left out as well: else that it is told would say so.
+Of tables that are stacked, all of that holds for the rows of each owner by itself. An owner knows
+its own rows, could make up as many as a cohort takes, and subtract them. A group that one of them
+has no row of is left out as well: else that it is told would say so.
 
 Rows are handed to DuckDB batch by batch, as whole numbers of 45 bits below each column's largest,
 and it sums these up in 128 bits. So sums are exact, and those of the pooled table to the last bit.

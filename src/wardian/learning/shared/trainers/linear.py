@@ -22,7 +22,7 @@ from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.newton import Logistic
 from wardian.learning.shared.trainers.private import private_logistic
 from wardian.learning.shared.trainers.survey import Survey, blocks, measured, surveyed
-from wardian.learning.shared.trainers.tell import fifth, told_accuracy
+from wardian.learning.shared.trainers.tell import Tally, fifth
 from wardian.learning.shared.trainers.trained import Task, Trained
 
 
@@ -67,8 +67,7 @@ def logistic_regression(task: Task) -> Trained:
         return Trained(model=model)
     some = Logistic(task, survey, halves.kept, l2=strength, kept=True)
     tried_with, _ = some.descended(some.start, steps=steps)
-    right, tried = some.tried(tried_with)
-    told = told_accuracy(task, right=right, tried=tried)
+    told = some.tried(tried_with).accuracy()
     return Trained(model=model, metrics={**told, "iterations": iterations})
 
 
@@ -108,7 +107,7 @@ def _error(
 ) -> dict[str, Any]:
     """Return how many rows were tried, and the root of their mean square error."""
     weight, bias = layer
-    grids, rows = survey.exponents, 0
+    grids, tally = survey.exponents, Tally(task)
     furthest = np.abs(weight) @ np.ldexp(1.0, grids) + abs(bias) + ends[1] - ends[0]
     grid, squares = exponents_of([2 * furthest]), Products(1, 1)
     for block in blocks(task):
@@ -116,8 +115,8 @@ def _error(
         found = dot(weight[None, :], grids, split(survey.shifted(some.values), grids)) + bias
         parts = split(found - (some.label - ends[0])[None, :], grid)
         squares.add(parts, parts)
-        rows += some.rows
-    task.terms.refuse_small_cohort(rows)
+        tally.add(some.sources, np.zeros(some.rows, bool))
+    rows = tally.rows()
     error = float(np.sqrt(squares.floats(grid, grid)[0, 0] / rows))
     return {"rows_tried": rows, "root_mean_square_error": error}
 

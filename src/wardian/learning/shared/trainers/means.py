@@ -7,7 +7,7 @@
               exact sums, until none moves
     cohort    the centre of the fewest rows is given up while these are too few, and its rows go to
               the others. So there may be fewer clusters than were asked for. Of tables that are
-              stacked, too few are those of one group of tables: its rows are a cohort, or none
+              stacked, each owner has a cohort of rows there
 
 A centre that is given out is the mean of the rows that were counted for it.
 """
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from wardian.learning.centres import clusters
 from wardian.learning.shared.exact import Floats, Moments, Parts, Products, dot, exponents_of, split
 from wardian.learning.shared.extra import extra
+from wardian.learning.shared.rows import apart
 from wardian.learning.shared.trainers.survey import (
     Block,
     Survey,
@@ -72,7 +73,7 @@ def k_means(task: Task) -> Trained:
 class _Clusters:
     """Centres (clusters, columns), in deviations from the mean, and the rows of each.
 
-    `sources` are its rows of each group of tables, (clusters, groups).
+    `sources` are its rows of each owner's tables, (clusters, owners).
     """
 
     centres: Floats
@@ -86,9 +87,11 @@ class _Clusters:
 
     @property
     def fewest(self) -> NDArray[np.int64]:
-        """The rows of the group of tables that has fewest in each, of those that have any."""
-        most = np.iinfo(np.int64).max
-        found: NDArray[np.int64] = np.where(self.sources > 0, self.sources, most).min(axis=1)
+        """The rows of the owner that has fewest in each; 1 where it has none.
+
+        So none is too few, and a cohort of 1 asks for nothing.
+        """
+        found: NDArray[np.int64] = np.maximum(self.sources, 1).min(axis=1)
         return found
 
 
@@ -178,15 +181,15 @@ def _moved(task: Task, space: _Space, centres: Floats) -> _Clusters:
     """Return the means of the rows that are nearest to each of `centres`; where none is, it."""
     count, grids = len(centres), space.grids
     half = np.square(centres).sum(axis=1)[:, None] / 2
-    sources, sums = np.zeros((count, task.rows.groups), np.int64), Products(count, len(grids))
+    sources, sums = np.zeros((count, len(task.rows.owners)), np.int64), Products(count, len(grids))
     for block in blocks(task):
         parts = space.parts(block)
         nearest = (dot(centres, grids, parts) - half).argmax(axis=0)
         own = np.arange(count)[:, None] == nearest[None, :]
         sums.add([own * 2.0**17], parts)
-        for source in np.unique(block.sources):
-            sources[:, source] += own[:, block.sources == source].sum(axis=1)
-    rows = sources.sum(axis=1)
+        for source, rows in apart(block.sources):
+            sources[:, source] += own[:, rows].sum(axis=1)
+    found = sources.sum(axis=1)[:, None]
     total = sums.floats(np.zeros(count, np.int64), grids)
-    means = np.where(rows[:, None] > 0, total / np.maximum(rows, 1)[:, None], centres)
+    means = np.where(found > 0, total / np.maximum(found, 1), centres)
     return _Clusters(centres=means, sources=sources)

@@ -24,9 +24,10 @@ def perceptron(task: Task) -> Trained:
     if not task.measured:
         return Trained(model=model)
 
-    def fit(some: NDArray[Any], labels: NDArray[Any]) -> Predict:
+    def fit(kept: NDArray[np.bool_]) -> Predict:
+        some = features[kept]
         mean, deviation = scale_of(some)
-        found = _fitted(task, (some - mean) / deviation, labels)
+        found = _fitted(task, (some - mean) / deviation, places[kept])
         return lambda tried: np.asarray(found.predict((tried - mean) / deviation))
 
     return Trained(model=model, metrics=held_out(task, features, places).accuracy(fit))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wardian.learning.shared.exact import Floats, Moments, Parts, Products, dot, exponents_of, split
 from wardian.learning.shared.trainers.survey import Block, Survey, blocks
-from wardian.learning.shared.trainers.tell import fifth
+from wardian.learning.shared.trainers.tell import Tally, fifth
 from wardian.learning.shared.trainers.trained import Task
 
 TOLERANCE: Final = 1e-8
@@ -101,17 +101,16 @@ class Logistic:
             weights = best - step
         return weights, taken
 
-    def tried(self, weights: Floats) -> tuple[int, int]:
-        """Return of how many rows that were left out the class is found, and how many there are."""
-        right = tried = 0
+    def tried(self, weights: Floats) -> Tally:
+        """Return of how many rows that were left out the class is found."""
+        tally = Tally(self._task)
         for block in blocks(self._task):
             out = fifth(self._task, block.begin, block.rows, self._survey.rows)
             some = block.chosen(out)
             scores = dot(weights, self._grids, self._parts(some))
             found = scores[0] > 0 if self._outputs == 1 else scores.argmax(axis=0)
-            right += int(np.count_nonzero(found == self._survey.places(some.label)))
-            tried += some.rows
-        return right, tried
+            tally.add(some.sources, found == self._survey.places(some.label))
+        return tally
 
     def _parts(self, block: Block) -> Parts:
         scaled = self._survey.shifted(block.values) - self._moments.mean[:, None]

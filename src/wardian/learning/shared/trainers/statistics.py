@@ -4,7 +4,7 @@
 
 A column is left out if fewer rows than the smallest cohort have a value, or if fewer lack one: the
 difference to another column's would tell. Of tables that are stacked these are the rows of each
-group of tables by itself, since their owners know their own rows, and subtract them.
+owner by itself, since the others know their own rows, and subtract them.
 
 Sums without noise are exact (`shared.exact`): they are those of the pooled table to the last bit.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from wardian.learning.shared.exact import Powers, split
+from wardian.learning.shared.rows import apart
 from wardian.learning.shared.trainers.grouped import by_group, enough
 from wardian.learning.shared.trainers.private import NoisySums, noise_of, within
 from wardian.learning.shared.trainers.survey import blocks, surveyed
@@ -57,8 +58,8 @@ def _plain(task: Task) -> Iterable[Sequence[Any]]:
     values = np.zeros((len(task.rows.names), len(survey.sources)), np.int64)
     for block in blocks(task):
         there = ~np.isnan(block.values)
-        for source in np.unique(block.sources):
-            values[:, source] += there[:, block.sources == source].sum(axis=1)
+        for source, rows in apart(block.sources):
+            values[:, source] += there[:, rows].sum(axis=1)
         powers.add(there, split(np.where(there, survey.shifted(block.values), 0.0), grids))
     found = zip(task.rows.names, survey.lowest.tolist(), powers.moments(grids), strict=True)
     for had, (name, lowest, (rows, mean, deviation)) in zip(values, found, strict=True):

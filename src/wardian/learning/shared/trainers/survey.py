@@ -18,7 +18,7 @@ from wardian.learning.shared.exact import (
     plus,
     split,
 )
-from wardian.learning.shared.rows import Batch, Sources
+from wardian.learning.shared.rows import Batch, Sources, apart
 from wardian.learning.shared.trainers.tell import fifth
 from wardian.learning.shared.trainers.trained import MOST_CLASSES, Task
 
@@ -32,7 +32,7 @@ class Survey:
         lowest, highest: of each column, (columns,); 0 of one without any value.
         ends: the lowest and the highest label; None without one.
         classes: sorted, (classes,); empty without.
-        sources: how many rows are of each group of tables, (groups,).
+        sources: how many rows are of each owner's tables, (owners,).
     """
 
     rows: int
@@ -64,7 +64,7 @@ class Block:
         begin: how many rows are before them.
         values: (columns, rows).
         label: (rows,); NaN where nothing is learnt.
-        sources: of which group of tables each row is, (rows,).
+        sources: whose each row is, (rows,); see `rows.Rows`.
     """
 
     begin: int
@@ -122,14 +122,15 @@ def surveyed(
         names: of the columns that are looked at, if not of all.
 
     Raises:
-        PolicyDenied: the rules `join-small` and `cohort-small`: too few rows, or of one class.
+        PolicyDenied: the rules `join-small` and `cohort-small`: too few rows, or of one class, of
+            all or of one owner.
         FormatError: a value is missing; the label is not of classes; there is no label.
     """
     looked = tuple(task.rows.names if names is None else names)
     lowest, highest = np.full(len(looked), np.inf), np.full(len(looked), -np.inf)
-    found: dict[int, int] = {}
+    found: dict[int, NDArray[np.int64]] = {}
     ends: tuple[float, float] | None = None
-    rows, sources = 0, np.zeros(task.rows.groups, np.int64)
+    rows, sources = 0, np.zeros(len(task.rows.owners), np.int64)
     for batch in task.rows.batches():
         rows += batch.rows
         sources += np.bincount(batch.sources, minlength=len(sources))
@@ -140,11 +141,11 @@ def surveyed(
             low, high = ends or (np.inf, -np.inf)
             ends = min(low, float(batch.label.min())), max(high, float(batch.label.max()))
         if classes:
-            _count(found, batch.label)
+            _count(found, batch, len(sources))
     task.terms.refuse_small_join(rows)
     task.terms.refuse_small_cohort(int(sources.min()))
     if classes:
-        task.terms.refuse_small_cohort(min(found.values()))
+        task.terms.refuse_small_part(np.array(list(found.values())))
         if len(found) < 2:
             raise FormatError("the label: one class alone")
     had = lowest <= highest
@@ -173,13 +174,16 @@ def _extent(name: str, values: NDArray[Any], *, missing: bool) -> tuple[float, f
     return low, high
 
 
-def _count(found: dict[int, int], label: NDArray[np.float64] | None) -> None:
+def _count(found: dict[int, NDArray[np.int64]], batch: Batch, owners: int) -> None:
+    label = batch.label
     if label is None:
         raise FormatError("no label")
     if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
         raise FormatError("the label: classes are whole numbers of 32 bits")
-    for each, count in zip(*np.unique(label.astype(np.int64), return_counts=True), strict=True):
-        found[int(each)] = found.get(int(each), 0) + int(count)
+    for place, own in apart(batch.sources):
+        classes, counts = np.unique(label[own].astype(np.int64), return_counts=True)
+        for each, count in zip(classes.tolist(), counts.tolist(), strict=True):
+            found.setdefault(each, np.zeros(owners, np.int64))[place] += count
     if len(found) > MOST_CLASSES:
         raise FormatError(f"the label: more than {MOST_CLASSES} classes")
 

@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wardian.learning.shared.rows import Sources
 from wardian.learning.shared.trainers.trained import Predict, Task
 
-Fit = Callable[[NDArray[np.float64], NDArray[Any]], Predict]
-"""Columns (rows, columns) and labels (rows,), to what predicts labels."""
+Fit = Callable[[NDArray[np.bool_]], Predict]
+"""Which rows are learnt from, (rows,), to what predicts labels."""
 _FOLDS: Final = 5
 
 
@@ -42,22 +43,51 @@ def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return found ^ (found >> np.uint64(31))
 
 
-def told_accuracy(task: Task, *, right: int, tried: int) -> dict[str, Any]:
-    """Return how many rows were tried, and the share of them whose class was found.
+class Tally:
+    """Of how many rows that were tried, of each owner's, the class was found."""
 
-    Raises:
-        PolicyDenied: the rule `cohort-small`: too few rows were tried.
-    """
-    least, wrong = task.terms.smallest_cohort, tried - right
-    task.terms.refuse_small_cohort(tried)
-    told: dict[str, Any] = {"rows_tried": tried}
-    if 0 < right < least or 0 < wrong < least:
+    __slots__ = ("_right", "_task", "_tried")
+
+    def __init__(self, task: Task) -> None:
+        """Begin with none."""
+        self._task = task
+        self._right, self._tried = (np.zeros(len(task.rows.owners), np.int64) for _ in range(2))
+
+    def add(self, sources: Sources, right: NDArray[np.bool_]) -> None:
+        """Add some rows: whose each is, and whether its class was found, (rows,)."""
+        owners = len(self._tried)
+        self._tried += np.bincount(sources, minlength=owners)
+        self._right += np.bincount(sources[right], minlength=owners)
+
+    def rows(self) -> int:
+        """Return how many rows were tried.
+
+        Raises:
+            PolicyDenied: the rule `cohort-small`: too few were, of one owner.
+        """
+        self._task.terms.refuse_small_cohort(int(self._tried.min()))
+        return int(self._tried.sum())
+
+    def accuracy(self) -> dict[str, Any]:
+        """Return how many rows were tried, and the share of them whose class was found.
+
+        Raises:
+            PolicyDenied: the rule `cohort-small`: as `rows`.
+        """
+        tried, least = self.rows(), self._task.terms.smallest_cohort
+        right, wrong = self._right, self._tried - self._right
+        few_right, few_wrong = (right > 0) & (right < least), (wrong > 0) & (wrong < least)
+        told: dict[str, Any] = {"rows_tried": tried}
+        if not (few_right | few_wrong).any():
+            return {**told, "accuracy": int(right.sum()) / tried}
         # A share tells how many rows stand on its smaller side: it is told roughly instead.
-        bound = (tried - least) / tried
-        if wrong < right:
-            return {**told, "accuracy_above": bound}
-        return {**told, "accuracy_below": 1 - bound}
-    return {**told, "accuracy": right / tried}
+        if wrong.sum() < right.sum():
+            least_right = np.where(few_right, 0, right)
+            low = np.where(few_wrong, self._tried - least, least_right)
+            return {**told, "accuracy_above": int(low.sum()) / tried}
+        most_right = np.where(few_wrong, self._tried, right)
+        high = np.where(few_right, least, most_right)
+        return {**told, "accuracy_below": int(high.sum()) / tried}
 
 
 def held_out(task: Task, features: NDArray[np.float64], labels: NDArray[Any]) -> "Held":
@@ -88,13 +118,12 @@ class Held:
         Raises:
             PolicyDenied: the rule `cohort-small`: too few rows are left to try on.
         """
-        found, expected = self._predict(fit)
-        right = int(np.count_nonzero(found == expected))
-        return told_accuracy(self._task, right=right, tried=len(expected))
-
-    def _predict(self, fit: Fit) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        self._task.terms.refuse_small_cohort(len(self._tried))
+        tally, sources = Tally(self._task), self._task.joined.sources[self._tried]
+        tally.add(sources, np.zeros(len(sources), bool))
+        tally.rows()  # before anything is trained
         kept = np.ones(len(self._labels), bool)
         kept[self._tried] = False
-        predict = fit(self._features[kept], self._labels[kept])
-        return predict(self._features[self._tried]), self._labels[self._tried]
+        found = fit(kept)(self._features[self._tried])
+        tally = Tally(self._task)
+        tally.add(sources, found == self._labels[self._tried])
+        return tally.accuracy()

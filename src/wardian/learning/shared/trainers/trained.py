@@ -79,17 +79,18 @@ class Task:
 
         Raises:
             FormatError: the label is not of whole numbers of 32 bits, of two classes or more.
-            PolicyDenied: the rule `cohort-small`: too few rows have one of them.
+            PolicyDenied: the rule `cohort-small`: too few rows, of all or of one owner, have one of
+                them.
         """
         label = self._label()
         if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
             raise FormatError("the label: classes are whole numbers of 32 bits")
-        found, places, counts = np.unique(
-            label.astype(np.int64), return_inverse=True, return_counts=True
-        )
+        found, places = np.unique(label.astype(np.int64), return_inverse=True)
         if len(found) > MOST_CLASSES:
             raise FormatError(f"the label: more than {MOST_CLASSES} classes")
-        self.terms.refuse_small_cohort(int(counts.min()))
+        owners = len(self.joined.owners)
+        counts = np.bincount(places * owners + self.joined.sources, minlength=len(found) * owners)
+        self.terms.refuse_small_part(counts.reshape(-1, owners))
         if len(found) < 2:
             raise FormatError("the label: one class alone")
         return found, places.astype(np.int64)

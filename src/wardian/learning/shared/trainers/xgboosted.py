@@ -25,16 +25,17 @@ from wardian.learning.boosting.forest import BASE, LEAF
 from wardian.learning.boosting.onnx import Scores, trees_classifier
 from wardian.learning.boosting.predicting import leaf_records, margins
 from wardian.learning.shared.extra import extra
-from wardian.learning.shared.rows import Batch, even_batches
+from wardian.learning.shared.rows import Batch, Sources, apart, even_batches
+from wardian.learning.shared.trainers.leaves import kept_forest
 from wardian.learning.shared.trainers.survey import Survey, surveyed
-from wardian.learning.shared.trainers.tell import fifth, told_accuracy
+from wardian.learning.shared.trainers.tell import Tally, fifth
 from wardian.learning.shared.trainers.trained import Task, Trained
 
 STEEPEST: Final = {True: 0.25, False: 0.5}
 """The largest second derivative of one row, of two classes and of more."""
 
-Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Columns (rows, columns), NaN where a value is missing, and places of classes (rows,)."""
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64], Sources]
+"""Columns (rows, columns), NaN where a value is missing; places of classes, and sources (rows,)."""
 
 
 def xgboost(task: Task) -> Trained:
@@ -55,8 +56,7 @@ def xgboost(task: Task) -> Trained:
     def kept() -> Iterator[Labelled]:
         return _parted(task, survey, tried=False)
 
-    forest = _boosted(task, survey, every)
-    _refuse_small_leaves(task, forest, every())
+    forest = _counted(task, _boosted(task, survey, every), every())
     outputs = 1 if len(survey.classes) == 2 else len(survey.classes)
     model = trees_classifier(
         forest,
@@ -67,14 +67,12 @@ def xgboost(task: Task) -> Trained:
     )
     if not task.measured:
         return Trained(model=model)
-    some = _boosted(task, survey, kept)
-    right = tried = 0
-    for values, places in _parted(task, survey, tried=True):
+    some, tally = _counted(task, _boosted(task, survey, kept), kept()), Tally(task)
+    for values, places, sources in _parted(task, survey, tried=True):
         scores = margins(some, values, outputs=outputs)
         found = scores[:, 0] > 0 if outputs == 1 else scores.argmax(axis=1)
-        right += int(np.count_nonzero(found == places))
-        tried += len(places)
-    return Trained(model=model, metrics=told_accuracy(task, right=right, tried=tried))
+        tally.add(sources, found == places)
+    return Trained(model=model, metrics=tally.accuracy())
 
 
 def _placed(task: Task) -> Iterator[tuple[int, Batch]]:
@@ -94,16 +92,16 @@ def _labelled(task: Task, survey: Survey, batch: Batch) -> Labelled:
             values[:, place] = batch.columns[name]
     if np.isinf(values).any():
         raise FormatError("columns or label: not of numbers that this trainer takes")
-    return values, survey.places(batch.label)
+    return values, survey.places(batch.label), batch.sources
 
 
 def _parted(task: Task, survey: Survey, *, tried: bool) -> Iterator[Labelled]:
     """Yield the rows that are tried, or those that are not."""
     for begin, batch in _placed(task):
-        values, places = _labelled(task, survey, batch)
+        values, places, sources = _labelled(task, survey, batch)
         chosen = fifth(task, begin, batch.rows, survey.rows) == tried
         if chosen.any():
-            yield values[chosen], places[chosen]
+            yield values[chosen], places[chosen], sources[chosen]
 
 
 def _boosted(task: Task, survey: Survey, rows: Callable[[], Iterator[Labelled]]) -> ArrayRecord:
@@ -169,14 +167,14 @@ def _iterated(rows: Callable[[], Iterator[Labelled]]) -> Any:
     return Batches()
 
 
-def _refuse_small_leaves(task: Task, forest: ArrayRecord, rows: Iterator[Labelled]) -> None:
-    """Return if rows enough end in every leaf.
+def _counted(task: Task, forest: ArrayRecord, rows: Iterator[Labelled]) -> ArrayRecord:
+    """Return `forest` with leaves that rows enough of each owner end in; see `leaves`.
 
     Raises:
-        PolicyDenied: the rule `cohort-small`.
+        PolicyDenied: the rule `cohort-small`: too few rows of all end in one.
     """
-    found = np.zeros(len(forest["feature"]), np.int64)
-    for values, _ in rows:
-        found += leaf_records(forest, values)
-    fewest = int(found[forest["feature"] == LEAF].min())
-    task.terms.refuse_small_cohort(fewest)
+    found = np.zeros((len(forest["feature"]), len(task.rows.owners)), np.int64)
+    for values, _, sources in rows:
+        for source, own in apart(sources):
+            found[:, source] += leaf_records(forest, values[own])
+    return kept_forest(task.terms, forest, found)
