@@ -214,7 +214,9 @@ class JobRoom:
 
         async def found() -> TableRecord | None:
             authority = self.service.authority
-            tables = Tables(authority.store, authority.clock, mesh=authority.mesh)
+            tables = Tables(
+                authority.store, authority.clock, mesh=authority.mesh, policies=authority.policies
+            )
             return tables.record(table_place(KEYS[owner].public.hex(), study.tables[owner]))
 
         record = self.wait(found())

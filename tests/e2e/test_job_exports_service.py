@@ -203,8 +203,8 @@ async def test_straight_to_serving_and_over_restarts(world: Hospitals) -> None:
         assert await world.key_of() == KEY
         assert await world.refused(trojan) == "joint-code"
         assert await world.refused(OTHER_WORKER) == "MeasurementIn"
-        assert world.events().count(("export", "table", "")) == 4
-        assert world.events().count(("export", "model", "")) == 2
+        assert world.events().count(("export", "table", "")) == 2
+        assert world.events().count(("export", "model", "")) == 1
     world.now = NOW + 101
     async with world.running():
         assert await world.refused() == "line-expired"

@@ -102,7 +102,9 @@ class Hospitals:
 
     def uses(self, owner: str) -> int:
         authority = self.service.authority
-        record = Tables(authority.store, authority.clock, mesh=authority.mesh).record(PLACES[owner])
+        record = Tables(
+            authority.store, authority.clock, mesh=authority.mesh, policies=authority.policies
+        ).record(PLACES[owner])
         assert record is not None
         return record.uses
 

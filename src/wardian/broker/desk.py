@@ -5,12 +5,14 @@ table of desks; what they decide with is in `authority` and beside each desk.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from wardian._internal import wire
 from wardian._internal.clock import Monotonic
 from wardian.attestation.appraisal.policy import AppraisalPolicy
 from wardian.attestation.collateral.source import CollateralSource, NoCollateral
@@ -23,12 +25,14 @@ from wardian.broker.frames import FrameStream
 from wardian.broker.limits import (
     NO_QUOTE_LEFT,
     Bucket,
+    OwnerLines,
     PeerBuckets,
     Place,
     Ration,
     ServiceLimits,
     SharedBucket,
 )
+from wardian.broker.state.audit import AuditEntry
 from wardian.errors import CollateralUnavailable, PolicyDenied, QueueFull
 
 ROOT_RULE: Final = "Root"
@@ -71,6 +75,7 @@ class Office:
         "_attest",
         "_collateral",
         "_fetching",
+        "_granted",
         "_judged",
         "_plans",
         "_quotes",
@@ -110,6 +115,7 @@ class Office:
         self._attest = attest
         self._collateral = collateral or NoCollateral()
         self._judged = Bucket(per_s=limits.judged_per_s, burst=limits.judged_burst, now=now)
+        self._granted = OwnerLines(per_s=limits.granted_per_s, burst=limits.granted_burst)
         self._plans = PeerBuckets(per_s=limits.plans_per_s, burst=limits.plan_burst)
         self._quotes = SharedBucket(
             per_s=limits.quotes_per_s,
@@ -160,6 +166,22 @@ class Office:
         """
         if not self._plans.take(peer, self.ticks()):
             raise QueueFull("the broker is asked about more plans than it reads: ask later")
+
+    def spend_lines(self, entries: Iterable[AuditEntry]) -> None:
+        """Take what `entries` add to the log, for good, out of what each of their owners may.
+
+        Raises:
+            QueueFull: an owner's tables were given, or told of, oftener (retryable); nothing is
+                taken of anybody.
+        """
+        wanted: Counter[str] = Counter()
+        for entry in entries:
+            if entry.owner:
+                wanted[entry.owner] += 1 + len(wire.encode(entry)) // 1024
+        if not self._granted.take(wanted, self.ticks()):
+            raise QueueFull(
+                "the tables of an owner are asked for oftener than is logged: ask later"
+            )
 
     async def evidence(self, report_data: bytes) -> Evidence:
         """Return this broker's evidence over `report_data` (64 bytes).

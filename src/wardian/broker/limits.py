@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,8 @@ class ServiceLimits:
         polls_per_s, poll_burst: answers to one address that asks what is in force. A front end asks
             every two seconds.
         plans_per_s, plan_burst: plans of jobs from one address that are read at all.
+        granted_per_s, granted_burst: KiB of audit lines of what jobs are given, and tell, of one
+            owner's tables; see `OwnerLines`. A job over 64 of them takes 64 for each of the two.
         lines_per_s, line_burst: likewise, audit lines of refusals that cost the asker nothing.
         judged_per_s, judged_burst: likewise, of refusals of evidence that is genuine.
         logs_per_s, log_burst: likewise, refusals in the process's log.
@@ -60,6 +63,8 @@ class ServiceLimits:
     poll_burst: int = 100
     plans_per_s: float = 5.0
     plan_burst: int = 100
+    granted_per_s: float = 0.2
+    granted_burst: int = 640
     lines_per_s: float = 0.1
     line_burst: int = 32
     judged_per_s: float = 1.0
@@ -189,14 +194,18 @@ class Bucket:
         self._per_s, self._burst = per_s, burst
         self._left, self._at = float(burst), now
 
-    def take(self, now: float, *, leave: int = 0) -> bool:
-        """Take one out of the bucket if that leaves at least `leave`; return whether it did."""
+    def take(self, now: float, *, leave: int = 0, count: int = 1) -> bool:
+        """Take `count` out of the bucket if at least `leave` are left; return whether it did."""
+        if not self.holds(now, count + leave):
+            return False
+        self._left -= count
+        return True
+
+    def holds(self, now: float, count: int) -> bool:
+        """Return whether `count` could be taken."""
         self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
         self._at = max(self._at, now)
-        if self._left < 1 + leave:
-            return False
-        self._left -= 1
-        return True
+        return self._left >= count
 
 
 class PeerBuckets:
@@ -217,6 +226,31 @@ class PeerBuckets:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(peer)
         return bucket.take(now)
+
+
+class OwnerLines:
+    """A bucket for each owner, of audit lines that stay for good. Pure: time is an argument.
+
+    An owner may grant itself what it likes, as often as it likes, and each time is a line. Who
+    takes is an owner of the mesh, so that there are no more buckets than those.
+    """
+
+    __slots__ = ("_buckets", "_burst", "_per_s")
+
+    def __init__(self, *, per_s: float, burst: int) -> None:
+        self._per_s, self._burst = per_s, burst
+        self._buckets: dict[str, Bucket] = {}
+
+    def take(self, wanted: Mapping[str, int], now: float) -> bool:
+        """Take so many for each owner, of all of them or of none; return whether it did.
+
+        So who is out of lines uses up nobody else's with what is refused for that.
+        """
+        for owner in wanted.keys() - self._buckets.keys():
+            self._buckets[owner] = Bucket(per_s=self._per_s, burst=self._burst, now=now)
+        if not all(self._buckets[owner].holds(now, count) for owner, count in wanted.items()):
+            return False
+        return all(self._buckets[owner].take(now, count=count) for owner, count in wanted.items())
 
 
 class SharedBucket:

@@ -12,6 +12,7 @@ import wardian.broker
 from wardian.broker.limits import (
     GRACE_S,
     Bucket,
+    OwnerLines,
     Place,
     Places,
     Ration,
@@ -19,6 +20,19 @@ from wardian.broker.limits import (
     SharedBucket,
     peer_of,
 )
+
+
+def test_lines_of_several_owners_are_taken_of_all_or_of_none() -> None:
+    lines = OwnerLines(per_s=0.5, burst=3)
+    assert lines.take({"a": 3, "b": 1}, 0)
+    assert not lines.take({"a": 1, "b": 1}, 0)  # nothing of b's goes with it
+    assert lines.take({"b": 2}, 0)
+    assert not lines.take({"b": 1}, 0)
+    assert not lines.take({"c": 4}, 0)
+    assert lines.take({"c": 3}, 0)
+    assert lines.take({"a": 1, "b": 1}, 2)
+    assert not lines.take({"a": 1}, 2)
+    assert lines.take({}, 2)
 
 
 def test_a_bucket_empties_and_refills() -> None:
@@ -272,6 +286,8 @@ def number(value: float) -> str:
         ("audit lines of refusals", "{line_burst} at once, then one in {line_s} s"),
         ("audit lines where genuine", "{judged_burst} at once, then {judged_per_s} a second"),
         ("refusals in the process", "{log_burst} at once, then one a second"),
+        ("plans of jobs", "{plan_burst} at once, then {plans_per_s} a second"),
+        ("audit lines of what jobs", "{granted_burst} KiB at once, then one in {granted_s} s"),
         ("visits of who says to be an owner", "{owners} at once"),
         ("visits that one owner signed", "{visit_burst} at once, then one in {visit_s} s"),
     ],
@@ -281,6 +297,7 @@ def test_the_reference_says_what_strangers_may_cost(what: str, said: str) -> Non
     numbers = {name: number(value) for name, value in dataclasses.asdict(limits).items()}
     numbers |= {
         "line_s": number(1 / limits.lines_per_s),
+        "granted_s": number(1 / limits.granted_per_s),
         "visit_s": number(1 / limits.visits_per_s),
     }
     text = (REPOSITORY / "docs/reference/protocol.md").read_text()

@@ -159,6 +159,20 @@ def test_garbage_for_a_plan_is_refused_and_rationed(
     assert [each.rule for each in lines(broker, "refusal")] == ["FormatError"]
 
 
+def test_one_owner_s_tellings_are_rationed_and_the_same_again_takes_none(
+    broker: ExportBroker, granted: GrantedTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds many approvers' keys tells of ever other approvals: lines stay for good."""
+    told = [statement(granted, report=digest(f"report {at}").hex()) for at in range(4)]
+    limits = ServiceLimits(granted_burst=2, granted_per_s=0.0)
+    found = tell(broker, monkeypatch, *told, *told[:1], told[1], limits=limits)
+    assert [type(each) for each in found[:4]] == [Exported] * 2 + [TransportError] * 2
+    assert len([each for each in lines(broker, "export") if each.kind == "table"]) == 4
+    assert lines(broker, "refusal") == []
+    assert type(tell(broker, monkeypatch, told[1], limits=limits)[0]) is Exported
+    assert len([each for each in lines(broker, "export") if each.kind == "table"]) == 4
+
+
 def test_more_plans_of_one_address_than_are_read_are_not_read(
     broker: ExportBroker, granted: GrantedTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -381,17 +381,20 @@ def test_an_answer_whose_log_has_not_the_lines(broker: ExportBroker, tell: Tell)
     exported = tell.whole()
     before = wire.decode(tell.m2, ExportChallenge, what="x").log
     shown = tell.job.shown
+    first = shown.audit.count + 1
     good = {"statement": tell.told, "digest": exported.digest, "shown": shown}
     good["now"] = broker.authority.clock()
     with pytest.raises(PeerProtocolError, match="log does not show"):
-        verify_exported(Recorded(manifest_version=1, log=before), **good)
+        verify_exported(Recorded(manifest_version=1, first=first, log=before), **good)
     log = broker.authority.transparency.show(shown.audit.count)
-    verify_exported(Recorded(manifest_version=1, log=log), **good)
+    verify_exported(Recorded(manifest_version=1, first=first, log=log), **good)
+    with pytest.raises(PeerProtocolError, match="log does not show"):
+        verify_exported(Recorded(manifest_version=1, first=first + 1, log=log), **good)
     with pytest.raises(PeerProtocolError, match="another manifest"):
-        verify_exported(Recorded(manifest_version=2, log=log), **good)
+        verify_exported(Recorded(manifest_version=2, first=first, log=log), **good)
     forked = broker.authority.transparency.show(0)
     with pytest.raises((PeerProtocolError, AuthenticationFailed)):
-        verify_exported(Recorded(manifest_version=1, log=forked), **good)
+        verify_exported(Recorded(manifest_version=1, first=first, log=forked), **good)
 
 
 def test_a_refusal_in_place_of_an_answer_says_which_rule(

@@ -36,7 +36,7 @@ from wardian.broker.exports.statement import (
 )
 from wardian.broker.jobs.plan import plan_digest
 from wardian.broker.jobs.policy import DataPolicy
-from wardian.broker.joint.kept import PARTS, RECORDS, find_key, find_model
+from wardian.broker.joint.kept import PARTS, RECORDS, end_models, find_key, find_model
 from wardian.broker.mesh.trust import RoleReference
 from wardian.broker.tables.asked import refuse_unlisted
 from wardian.broker.tables.granted import GrantedTables
@@ -95,8 +95,8 @@ def test_every_owner_of_a_table_has_a_line_before_anything_leaves(
         assert line.job == granted.job_id.hex()
         assert line.export == digest("all that comes out").hex()
         assert line.report == digest("report").hex()
-        assert line.approvers == APPROVER
         assert len(line.evidence) == 64
+    assert [line.approvers for line in exports(broker)] == [APPROVER, ""]
     (model,) = exports(broker, "model")
     assert (model.model, model.version, model.key_id) == (MODEL, 1, FILE.key_id)
 
@@ -131,14 +131,72 @@ def test_the_same_told_twice_is_answered_the_same_way(
 ) -> None:
     """The job was killed before it heard, or the host cut the line."""
     told = statement(granted)
-    broker.tell(told)
+    first = broker.tell(told).first
+    line = broker.entries()[first - 1]
+    assert (line.event, line.job) == ("export", told.job)
     broker.restart()
     recorded = broker.tell(told)
+    assert recorded.first == first
     assert recorded.log.witnessed.head.audit.count == broker.store.audit_head.count
-    assert len(exports(broker)) == 4
+    assert len(exports(broker)) == 2
     assert broker.store.keys(RECORDS) == (FILE.key_id,)
     model = find_model(broker.store, FILE.key_id)
     assert model is not None
+    assert find_key(broker.store, model) == MODEL_KEY.key
+
+
+def test_a_job_that_is_started_in_a_loop_tells_the_same_and_the_log_stays_as_it_is(
+    broker: ExportBroker, granted: GrantedTables
+) -> None:
+    told = statement(granted)
+    broker.tell(told)
+    before = (broker.store.audit_head, broker.store.generation)
+    for _ in range(5):
+        broker.tell(told)
+    assert before == (broker.store.audit_head, broker.store.generation)
+
+
+def test_what_was_told_already_is_judged_all_the_same(
+    broker: ExportBroker, granted: GrantedTables
+) -> None:
+    told = statement(granted)
+    broker.tell(told)
+    broker.consent(A, serial=2, revoked=True, keys=())
+    assert refused(broker, told) == "export-policy"
+
+
+def test_a_broker_in_whose_place_another_counts_answers_nothing_that_was_told_already(
+    broker: ExportBroker, granted: GrantedTables
+) -> None:
+    told = statement(granted)
+    broker.tell(told)
+    broker.counter.value += 1
+    with pytest.raises(SealError):
+        broker.tell(told)
+
+
+def test_what_was_told_of_a_table_since_is_what_it_remembers(
+    broker: ExportBroker, granted: GrantedTables
+) -> None:
+    """One telling for each table, whatever is told: what was before has lines once more."""
+    told, other = statement(granted), statement(granted, report=digest("x").hex())
+    first = [broker.tell(each).first for each in (told, other, told, told)]
+    assert first == sorted(first)
+    assert len(set(first)) == 3
+    assert len(exports(broker)) == 6
+
+
+def test_a_model_that_is_kept_once_more_has_its_lines(
+    broker: ExportBroker, granted: GrantedTables
+) -> None:
+    told = statement(granted)
+    first = broker.tell(told).first
+    model = find_model(broker.store, FILE.key_id)
+    assert model is not None
+    entry = broker.authority.entry(event="provision", outcome="granted")
+    broker.authority.record([entry], end_models([model], named=()))
+    assert broker.tell(told).first > first
+    assert len(exports(broker, "model")) == 2
     assert find_key(broker.store, model) == MODEL_KEY.key
 
 

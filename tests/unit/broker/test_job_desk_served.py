@@ -143,6 +143,21 @@ def test_garbage_for_a_plan_is_refused_and_rationed(
     assert [each.rule for each in refusals(broker)] == ["FormatError"]
 
 
+def test_one_owner_s_releases_are_rationed_and_cost_nothing_beyond(
+    broker: TableBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner that grants itself all the uses there are has jobs ask in a loop."""
+    limits = ServiceLimits(granted_burst=2, granted_per_s=0.0)
+    found = ask(broker, monkeypatch, plans=[job()] * 4, limits=limits)
+    assert (
+        sorted(type(each).__name__ for each in found)
+        == ["GrantedTables"] * 2 + ["TransportError"] * 2
+    )
+    assert [broker.record(each).uses for each in (A, B)] == [2, 2]
+    assert len([each for each in broker.entries() if each.event == "release"]) == 4
+    assert refusals(broker) == []
+
+
 def test_more_plans_of_one_address_than_are_read_are_not_read(
     broker: TableBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

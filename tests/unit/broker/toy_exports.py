@@ -132,7 +132,7 @@ class ExportBroker(TableBroker):
 
     def start(self) -> None:
         super().start()
-        self.exports = Exports(self.authority)
+        self.exports = Exports(self.authority, spend=self.spend)
 
     def consent(self, owner: str = A, **changes: Any) -> Any:
         """Put a policy in force that lets the model be served, unless `changes` say otherwise."""

@@ -150,6 +150,8 @@ def test_what_a_job_told_and_what_an_owner_took_back_of_it() -> None:
     assert lines.sentence(told) == f"gives out 33333333, made of table records, 2 approvals {of}"
     one = msgspec.structs.replace(told, approvers="a" * 64)
     assert lines.sentence(one).endswith(f", 1 approval {of}")
+    other = msgspec.structs.replace(told, approvers="")  # they stand in the first line alone
+    assert lines.sentence(other) == f"gives out 33333333, made of table records {of}"
     model = msgspec.structs.replace(
         told, kind="model", model="study.model", version=1, key_id="4" * 32
     )

@@ -25,7 +25,7 @@ class ExportDesk(Desk[ExportRequest]):
     def __init__(self, office: Office) -> None:
         """Write down what the authority of `office` holds."""
         self._office = office
-        self._exports = Exports(office.authority)
+        self._exports = Exports(office.authority, spend=office.spend_lines)
 
     @override
     async def serve(

@@ -57,7 +57,7 @@ def verify_exported(
         demand=None,  # message 2 was witnessed as demanded, and this goes on from there
         now=now,
     )
-    if audit.count < shown.audit.count + len(statement.tables):
+    if audit.count < recorded.first - 1 + statement.lines:
         raise PeerProtocolError("the broker says an export is written that its log does not show")
     return Exported(
         statement=statement,

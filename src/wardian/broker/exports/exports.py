@@ -4,7 +4,10 @@ The job itself holds what the owners' terms say of its outputs: it is their code
 knows, and the job cannot, is whether their words still stand; besides, it counts approvals again.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from wardian.attestation.claims import Claims
 from wardian.attestation.evidence import Evidence
@@ -12,7 +15,7 @@ from wardian.attestation.evidence_digest import evidence_digest
 from wardian.attestation.results.result import AttestationResult
 from wardian.broker.authority import Authority
 from wardian.broker.exports.protocol import Recorded
-from wardian.broker.exports.statement import ExportStatement
+from wardian.broker.exports.statement import ExportStatement, encode_statement, statement_digest
 from wardian.broker.exports.used import UsedTable, used_tables
 from wardian.broker.jobs.merge import Agreed, merge_outputs, model_release
 from wardian.broker.jobs.plan import JobPlan
@@ -23,7 +26,7 @@ from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.state.audit import AuditEntry
 from wardian.broker.tables.asked import ROLE, AskedPlan, refuse_unlisted
 from wardian.broker.tables.debits import Paid, find_root, refuse_unpaid
-from wardian.broker.tables.kept import Tables
+from wardian.broker.tables.kept import Tables, Telling, keep_record
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied, Timeout
@@ -40,11 +43,19 @@ class Told:
 class Exports:
     """Judges exports with what an `Authority` holds. One thread: decide, write, then answer."""
 
-    __slots__ = ("_authority", "_tables")
+    __slots__ = ("_authority", "_spend", "_tables")
 
-    def __init__(self, authority: Authority) -> None:
-        """Write down what `authority` holds."""
-        self._authority = authority
+    def __init__(
+        self, authority: Authority, *, spend: Callable[[Sequence[AuditEntry]], None]
+    ) -> None:
+        """Write down what `authority` holds.
+
+        Args:
+            authority: the broker's.
+            spend: takes the lines of an export, which stay for good, out of those that their owners
+                may have; raises QueueFull where there are none left.
+        """
+        self._authority, self._spend = authority, spend
         self._tables = Tables(
             authority.store, authority.clock, mesh=authority.mesh, policies=authority.policies
         )
@@ -62,8 +73,8 @@ class Exports:
     ) -> Recorded:
         """Return that the export may leave, after its lines, and its model's key, are counted.
 
-        A job that did not hear the answer tells the same again: it is answered the same way, and
-        has its lines again. A model that is kept already stays as owners left it since.
+        A job that did not hear the answer tells the same again: it is answered the same way, out of
+        the lines that it has. A model that is kept already stays as owners left it since.
 
         Args:
             evidence: of message 3.
@@ -79,8 +90,9 @@ class Exports:
                 `role-known`, `role-measurement`, `export-tables`, `export-policy`,
                 `beacon-missing`, `beacon-old`, `job-code`, `export-unpaid`, `export-rule`,
                 `export-approvals`, `export-model`, `export-key`, `memory-full`.
+            QueueFull: of an owner's tables more was told than is logged (retryable).
             Timeout: the manifest changed since message 2; ask again.
-            SealError: it cannot be made durable; nothing may leave.
+            SealError: it cannot be made durable, or another broker counted; nothing may leave.
         """
         authority, statement, claims = self._authority, told.statement, result.claims
         if shown.digest != authority.manifest.digest:
@@ -102,14 +114,41 @@ class Exports:
             "job": statement.job,
             "export": statement.export,
             "report": statement.report,
-            "approvers": " ".join(statement.approvers),
         }
-        authority.record(
-            self._entries(statement, about), changes, tee=tee, simulated=claims.simulated
-        )
+        first = self._first_line(statement)
+        if first is not None and not changes:
+            authority.store.confirm()
+        else:
+            first = authority.store.audit_head.count + 1
+            entries = self._entries(statement, about)
+            self._spend(entries)
+            changes |= self._telling(statement, first)
+            authority.record(entries, changes, tee=tee, simulated=claims.simulated)
         return Recorded(
-            manifest_version=shown.manifest.version, log=authority.transparency.show(logged)
+            manifest_version=shown.manifest.version,
+            first=first,
+            log=authority.transparency.show(logged),
         )
+
+    def _first_line(self, statement: ExportStatement) -> int | None:
+        """Return where the lines of just this begin, if it was told last of each of its tables."""
+        digest = statement_digest(encode_statement(statement))
+        records = [self._tables.record(each.place) for each in statement.tables]
+        tellings = {None if record is None else record.told for record in records}
+        telling = tellings.pop() if len(tellings) == 1 else None
+        return telling.first if telling is not None and telling.statement == digest else None
+
+    def _telling(self, statement: ExportStatement, first: int) -> Changes:
+        """Return the changes by which each table remembers this as what was told of it last."""
+        digest = statement_digest(encode_statement(statement))
+        telling = Telling(statement=digest, first=first)
+        changes: Changes = {}
+        for each in statement.tables:
+            record = self._tables.record(each.place)
+            if record is not None:
+                record = msgspec.structs.replace(record, told=telling)
+                changes |= keep_record(each.place, record)
+        return changes
 
     def _refuse_unpaid(
         self,
@@ -191,9 +230,10 @@ class Exports:
                 owner=each.owner,
                 secret=each.table,
                 version=each.serial,
+                approvers="" if at else " ".join(statement.approvers),  # once, however many lines
                 **about,
             )
-            for each in statement.tables
+            for at, each in enumerate(statement.tables)
         ]
         if statement.served is not None:
             entries.append(

@@ -29,7 +29,7 @@ from wardian.broker.mesh.fields import Hex32
 from wardian.broker.message_fields import Nonce
 from wardian.broker.session.form import SealedResponse, SessionForm, Vouching
 from wardian.broker.session.shown import MeshChallenge
-from wardian.broker.state.audit import Count
+from wardian.broker.state.audit import Count, Sequence
 from wardian.broker.tables.protocol import MAX_ASKED_PLAN_BYTES
 from wardian.broker.transparency.following import ShownLog
 from wardian.crypto.hpke import OVERHEAD_BYTES
@@ -86,8 +86,10 @@ class Recorded(wire.Message, frozen=True, tag_field="format", tag="wardian expor
     """That an export is written down, and may leave."""
 
     manifest_version: Annotated[int, msgspec.Meta(ge=1)]
+    first: Sequence
+    """The number of the first of the export's own lines: older ones, if it was told before."""
     log: ShownLog
-    """The audit log after it, with the export's own lines."""
+    """The audit log after it, with those lines."""
 
 
 EXPORT_SESSION: Final = SessionForm(

@@ -49,6 +49,11 @@ class ExportStatement(wire.Message, frozen=True, tag_field="format", tag=LABEL):
     served: ModelFile | None = None
     """The model that goes straight to be served, where one does."""
 
+    @property
+    def lines(self) -> int:
+        """How many lines of the audit log it is: of each table, and of a model that is served."""
+        return len(self.tables) + (self.served is not None)
+
     def __post_init__(self) -> None:
         """Refuse what stands twice, or in another order: there is one form."""
         places = [each.place for each in self.tables]

@@ -11,7 +11,7 @@ from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.session.answering import A, P
 from wardian.broker.session.releasing import G, R, ReleasingEnd
-from wardian.errors import TransportError
+from wardian.errors import QueueFull, TransportError
 
 
 async def release_in(
@@ -69,7 +69,7 @@ async def release_in(
         )
         released = release(proof, result)
         response = session.respond(released, sign=authority.ca.sign, now=office.ticks())
-    except TransportError:
+    except (TransportError, QueueFull):
         raise  # the peer left, was slow or must ask again: nothing was decided
     except Exception as err:
         refuse(err, session.presented)

@@ -24,7 +24,7 @@ class JobDesk(Desk[JobRequest]):
     def __init__(self, office: Office) -> None:
         """Release what the authority of `office` holds."""
         self._office = office
-        self._releases = TableReleases(office.authority)
+        self._releases = TableReleases(office.authority, spend=office.spend_lines)
 
     @override
     async def serve(self, stream: FrameStream, place: Place, raw: bytes, first: JobRequest) -> None:

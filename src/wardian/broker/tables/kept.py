@@ -14,7 +14,7 @@ from wardian.broker.jobs.signing import SignedPolicy, VerifiedPolicy, verify_pol
 from wardian.broker.jobs.standing import Spent, TableStanding
 from wardian.broker.jobs.verified import VerifiedPolicies
 from wardian.broker.mesh.fields import Hex16
-from wardian.broker.state.audit import Count
+from wardian.broker.state.audit import Count, Sequence
 from wardian.broker.state.clock import FlooredClock
 from wardian.broker.state.store import Place, Store
 from wardian.broker.tables.protocol import JOB_ID_BYTES
@@ -29,6 +29,15 @@ KEYS: Final = "table-key"
 MARK_BYTES: Final = 40
 Changes = dict[Place, bytes | None]
 _Whole = Annotated[bytes, msgspec.Meta(min_length=1, max_length=1024)]
+
+
+class Telling(wire.Message, frozen=True):
+    """What a job told of what it gives out, and where that stands in the audit log."""
+
+    statement: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    """Digest of the export's statement, which names the job."""
+    first: Sequence
+    """The number of the first of its lines."""
 
 
 class TableRecord(wire.Message, frozen=True, tag_field="format", tag="wardian table record v1"):
@@ -46,6 +55,8 @@ class TableRecord(wire.Message, frozen=True, tag_field="format", tag="wardian ta
         None
     )
     """The id of the job that had it last."""
+    told: Telling | None = None
+    """What was told last of what was made of it: that, told again, needs no lines."""
 
     @property
     def spent(self) -> Spent:

@@ -1,6 +1,6 @@
 """What an attested job is given of owners' tables, after its debits and audit lines."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from wardian.attestation.evidence import Evidence
 from wardian.attestation.evidence_digest import evidence_digest
@@ -31,11 +31,19 @@ from wardian.errors import PolicyDenied, SealError, Timeout
 class TableReleases:
     """Decides about jobs with what an `Authority` holds. One thread: decide, debit, then give."""
 
-    __slots__ = ("_authority", "_tables")
+    __slots__ = ("_authority", "_spend", "_tables")
 
-    def __init__(self, authority: Authority) -> None:
-        """Release what `authority` holds."""
-        self._authority = authority
+    def __init__(
+        self, authority: Authority, *, spend: Callable[[Sequence[AuditEntry]], None]
+    ) -> None:
+        """Release what `authority` holds.
+
+        Args:
+            authority: the broker's.
+            spend: takes the lines of a release, which stay for good, out of those that their owners
+                may have; raises QueueFull where there are none left.
+        """
+        self._authority, self._spend = authority, spend
         self._tables = Tables(
             authority.store, authority.clock, mesh=authority.mesh, policies=authority.policies
         )
@@ -67,6 +75,7 @@ class TableReleases:
         Raises:
             PolicyDenied: the manifest or an owner's policy refuses (see `jobs.rules.Rule`), or a
                 key has not been given; nothing is debited of any table.
+            QueueFull: an owner's tables were given oftener than that is logged (retryable).
             Timeout: the manifest changed since message 2; ask again.
             SealError: it cannot be made durable; nothing is released.
         """
@@ -97,8 +106,10 @@ class TableReleases:
             "job": job_id.hex(),
             "spent": _spent(plan, again=again),
         }
+        entries = self._entries(decision, keys, about)
+        self._spend(entries)
         authority.record(
-            self._entries(decision, keys, about),
+            entries,
             made | self._debited(decision, job_id),
             tee=request.tee,
             simulated=claims.simulated,

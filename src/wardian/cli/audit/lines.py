@@ -100,9 +100,9 @@ def _export(entry: AuditEntry) -> str:
     if entry.kind == "model":
         what = f"gave key {short(entry.key_id)} of {_name(entry.model)} version {entry.version}"
     else:
-        approvers = len(entry.approvers.split())
         what = f"gives out {short(entry.export)}, made of table {_name(entry.secret)}"
-        what += f", {approvers} approval{'' if approvers == 1 else 's'}"
+        if approvers := len(entry.approvers.split()):  # they stand in the first line of an export
+            what += f", {approvers} approval{'' if approvers == 1 else 's'}"
     return f"{what} (job {short(entry.job)} of plan {short(entry.plan)})"
 
 
