@@ -212,7 +212,9 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within("broker.kbs", "answers", "clerk", "desk", "errands", "messages"),
                 *_within("broker.kbs", "openapi", "sessions", "tokens"),
                 *_within("broker.jobs", "canonical", "conditions", "decision", "merge", "parties"),
-                *_within("broker.jobs", "plan", "policy", "rules", "signing", "standing"),
+                *_within(
+                    "broker.jobs", "plan", "policy", "rules", "signing", "standing", "verified"
+                ),
                 "wardian.broker.jobs.trainers",
                 *_within("broker.exports", "broker_session", "desk", "exports", "protocol"),
                 *_within("broker.exports", "statement", "used"),
