@@ -61,11 +61,12 @@ def test_another_owner_fills_no_leaf_up_with_rows_that_it_knows(
     chance = np.random.default_rng(3)
     sick = np.tile([0, 1], 100)
     near = chance.normal(size=(200, 2)) + 2 * sick[:, None]
+    near = near.astype(np.float32).astype(np.float64)
     for at, far in enumerate(([[50.0, 50.0]], [])):
         folder = tmp_path / str(at)
         folder.mkdir()
         mine = np.vstack([near, np.reshape(far, (-1, 2))])
-        theirs = np.vstack([near + 0.1, np.full((80, 2), 50.0)])
+        theirs = np.vstack([near + 0.125, np.full((80, 2), 50.0)])
         owners = [
             Owner(A, folder, table(mine, np.append(sick, [0] * len(far)))),
             Owner(B, folder, table(theirs, np.append(sick, [0] * 80))),
@@ -74,9 +75,7 @@ def test_another_owner_fills_no_leaf_up_with_rows_that_it_knows(
         run(plan, owners, smallest_cohort=COHORT)
         forest = forests.pop()
         own = leaf_records(forest, mine)[forest["feature"] == LEAF]
-        assert own.min() >= COHORT * 0.4  # a forest learns of two rows in three at least
-        if algorithm != "random-forest":
-            assert own.min() >= COHORT
+        assert own.min() >= COHORT
         split = forest["feature"] != LEAF
         assert split.any()
         assert not (split & (forest["value"] > 10)).any()  # nothing parts those far away
