@@ -165,11 +165,14 @@ def test_one_owner_s_tellings_are_rationed_and_the_same_again_takes_none(
     """Whoever holds many approvers' keys tells of ever other approvals: lines stay for good."""
     told = [statement(granted, report=digest(f"report {at}").hex()) for at in range(4)]
     limits = ServiceLimits(granted_burst=2, granted_per_s=0.0)
-    found = tell(broker, monkeypatch, *told, *told[:1], told[1], limits=limits)
-    assert [type(each) for each in found[:4]] == [Exported] * 2 + [TransportError] * 2
+    found = tell(broker, monkeypatch, *told, limits=limits)  # at once: any two of them
+    passed = [each for each, one in zip(told, found, strict=True) if isinstance(one, Exported)]
+    assert [type(one) for one in found].count(TransportError) == 2
     assert len([each for each in lines(broker, "export") if each.kind == "table"]) == 4
     assert lines(broker, "refusal") == []
-    assert type(tell(broker, monkeypatch, told[1], limits=limits)[0]) is Exported
+    none = ServiceLimits(granted_burst=0, granted_per_s=0.0)
+    again = [tell(broker, monkeypatch, each, limits=none)[0] for each in passed]
+    assert {type(one) for one in again} == {Exported, TransportError}  # the last one has its lines
     assert len([each for each in lines(broker, "export") if each.kind == "table"]) == 4
 
 
@@ -185,7 +188,7 @@ def test_more_plans_of_one_address_than_are_read_are_not_read(
     monkeypatch.setattr(tables_desk, "read_asked", counted)
     limits = ServiceLimits(plan_burst=2, plans_per_s=0.0)
     found = tell(broker, monkeypatch, *[statement(granted)] * 3, limits=limits)
-    assert [type(each) for each in found] == [Exported, Exported, TransportError]
+    assert sorted(type(each).__name__ for each in found) == ["Exported"] * 2 + ["TransportError"]
     assert len(read) == 2
 
 
