@@ -249,7 +249,8 @@ def test_an_answer_of_another_session(broker: ToyBroker) -> None:
 def test_an_answer_that_was_altered(broker: ToyBroker) -> None:
     exchange = Exchange(broker)
     answer = wire.decode(exchange.answer(), StandbyAnswer, what="answer")
-    raw = wire.encode(msgspec.structs.replace(answer, ciphertext=answer.ciphertext[:-1] + b"x"))
+    altered = answer.ciphertext[:-1] + bytes([answer.ciphertext[-1] ^ 1])
+    raw = wire.encode(msgspec.structs.replace(answer, ciphertext=altered))
     with pytest.raises(AuthenticationFailed):
         exchange.standby.receive_answer(raw)
 
