@@ -66,7 +66,8 @@ def run_job(
         PolicyDenied: `join-small`, `cohort-small`, or a recipient whom the terms do not name.
         FormatError, CryptoError: a table is not what its owner sealed, or not what the plan needs;
             the message says whose.
-        ConfigError: a parameter is out of its range, or a library is not installed.
+        ConfigError: a library is not installed, no noise is enough for the budget, or there is no
+            column but that of groups.
         LocalProtocolError: the tables are not those of the plan's inputs.
     """
     seeds = Seeds(seed, plan)

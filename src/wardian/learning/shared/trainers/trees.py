@@ -31,7 +31,7 @@ def random_forest(task: Task) -> Trained:
     Raises:
         FormatError: the label is not of classes.
         PolicyDenied: the rule `cohort-small`.
-        ConfigError: scikit-learn is not installed, or a parameter is out of its range.
+        ConfigError: scikit-learn is not installed.
     """
     return _trained(task, _forest, _forest_trees, Scores.PROBABILITIES)
 
