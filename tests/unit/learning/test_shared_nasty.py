@@ -172,3 +172,7 @@ def test_a_library_that_fails_says_where_and_not_what(tmp_path: Path, monkeypatc
         assert told in str(refused)
         assert CANARY not in "".join(traceback.format_exception(refused))
         says_nothing(refused, told)
+    monkeypatch.setattr(running, "source", lambda *_: full(None))  # before anything is trained
+    refused = tried(plan, owners)
+    assert "not memory enough" in str(refused)
+    says_nothing(refused, "while rows are read")

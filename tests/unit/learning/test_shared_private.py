@@ -167,10 +167,16 @@ def test_what_a_private_run_refuses(owner, tmp_path) -> None:
     with pytest.raises(PolicyDenied) as refused:
         run(logistic(owner), [owner], smallest_cohort=5000, **NOISED)
     assert refused.value.rule == "cohort-small"
-    for given in ({"max_iterations": 0}, {"largest": 0.0}):
-        with pytest.raises(ConfigError):
-            run(logistic(owner, parameters=given), [owner], **NOISED)
-    columns = {f"x{at}": range(100) for at in range(3)} | {"y": [0, 2] * 50}
-    other = Owner(A, tmp_path, csv_text(columns))
-    with pytest.raises(FormatError, match="classes are 0 and 1"):
-        run(logistic(other), [other], **NOISED)
+    with pytest.raises(ConfigError, match="no noise is enough"):
+        run(logistic(owner, privacy={"epsilon": 1e-12, "delta": 1e-6}), [owner], **NOISED)
+    columns = {f"x{at}": range(100) for at in range(3)}
+    for number, (changes, told) in enumerate(
+        (
+            ({"y": [0, 2] * 50}, "classes are 0 and 1"),
+            ({"x1": [*range(99), ""], "y": [0, 1] * 50}, "column x1: a value is missing"),
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        other = Owner(A, tmp_path / str(number), csv_text({**columns, **changes}))
+        with pytest.raises(FormatError, match=told):
+            run(logistic(other), [other], **NOISED)

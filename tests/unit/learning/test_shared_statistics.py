@@ -123,6 +123,27 @@ def test_groups_without_end_and_groups_of_nothing_are_refused(groups, tmp_path) 
         run(counted(owner, ["ward"], parameters=WARD), [owner])
 
 
+def test_groups_that_take_more_memory_than_they_may_are_refused(
+    groups, tmp_path, monkeypatch
+) -> None:
+    """Ten thousand groups are as many sums for each column: DuckDB would take what there is."""
+    from wardian.learning.shared.trainers import grouped
+
+    with grouped.connection() as database:
+        (limit,) = database.execute("SELECT current_setting('memory_limit')").fetchone()
+    assert limit == "512.0 MiB"
+    names = [f"x{at}" for at in range(16)]
+    columns = {"ward": [f"w{at // 2}" for at in range(19_998)]}
+    columns |= {name: range(19_998) for name in names}
+    owner = Owner(A, tmp_path, csv_text(columns))
+    plan = counted(owner, ["ward", *names], parameters=WARD)
+    monkeypatch.setattr(grouped, "MOST_MEMORY", "4MiB")
+    with pytest.raises(FormatError, match="column ward: its groups take more than 4MiB"):
+        run(plan, [owner], smallest_cohort=1)
+    monkeypatch.undo()
+    assert len(told(run(plan, [owner], smallest_cohort=1))) == 9_999 * 16
+
+
 def test_the_name_of_a_column_is_no_sql(groups, tmp_path) -> None:
     evil = "x\"), (SELECT * FROM read_csv('/etc/passwd')) --"
     header = '"' + evil.replace('"', '""') + '"'

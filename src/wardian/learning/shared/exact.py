@@ -4,7 +4,8 @@ Every value is brought to a grid of its column first: 51 bits below the column's
 what a double holds of it, and in three parts of 17 bits. Products of parts are whole numbers, and
 so few bits long that sums of a block of them are exact in floating point, in whatever order a
 matrix product takes them; blocks are added up as whole numbers. Nothing is rounded but each value,
-by itself. So rows may come as files, owners and batches have them: the last bit is the same.
+by itself: here, and before where its column's lowest was taken off. So rows may come as files,
+owners and batches have them: the last bit is the same.
 
 Source: Ozaki, Ogita, Oishi and Rump, "Error-free transformations of matrix multiplication by using
 fast routines of matrix multiplication", Numerical Algorithms 59 (2012), for the splitting.

@@ -65,22 +65,23 @@ def run_job(
     Raises:
         PolicyDenied: `join-small`, `cohort-small`, or a recipient whom the terms do not name.
         FormatError, CryptoError: a table is not what its owner sealed, or not what the plan needs;
-            the message says whose.
-        ConfigError: a parameter is out of its range, or a library is not installed.
+            the message says whose. Or memory is not enough, or a library failed.
+        ConfigError: a library is not installed, no noise is enough for the budget, or there is no
+            column but that of groups.
         LocalProtocolError: the tables are not those of the plan's inputs.
     """
     seeds = Seeds(seed, plan)
-    rows = source(plan, tables, terms, seeds)
-    task = Task(
-        rows=rows,
-        parameters=plan.train.parameters,
-        terms=terms,
-        privacy=plan.privacy,
-        noise=seeds.noise(rows) if plan.privacy and isinstance(rows, Joined) else None,
-        seed=seeds.training,
-        measured=bool(plan.outputs.metrics),
-    )
     with _in_our_words():
+        rows = source(plan, tables, terms, seeds)
+        task = Task(
+            rows=rows,
+            parameters=plan.train.parameters,
+            terms=terms,
+            privacy=plan.privacy,
+            noise=seeds.noise(rows) if plan.privacy and isinstance(rows, Joined) else None,
+            seed=seeds.training,
+            measured=bool(plan.outputs.metrics),
+        )
         trained = FUNCTIONS[plan.train.algorithm](task)
     terms.refuse_small_join(rows.rows)  # of rows that were read pass by pass known only now
     held = seal_outputs(plan, terms, _results(trained), serving=serving)
@@ -98,11 +99,11 @@ def _in_our_words() -> Iterator[None]:
     except WardianError:
         raise
     except MemoryError:
-        raise FormatError("the trainer has not memory enough for these tables") from None
+        raise FormatError("the job has not memory enough for these tables") from None
     except Exception as err:  # noqa: BLE001 (a library's own)
         place = traceback.extract_tb(err.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
-        raise FormatError(f"the trainer failed: {type(err).__name__} ({where})") from None
+        raise FormatError(f"the job failed: {type(err).__name__} ({where})") from None
 
 
 def source(plan: JobPlan, tables: Iterable[SealedTable], terms: OutputTerms, seeds: Seeds) -> Rows:

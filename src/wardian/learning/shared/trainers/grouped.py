@@ -29,6 +29,9 @@ from wardian.learning.shared.trainers.survey import Survey, parts_of, surveyed
 from wardian.learning.shared.trainers.trained import Task
 
 MOST_GROUPS: Final = 10_000
+MOST_MEMORY: Final = "512MiB"
+"""Of DuckDB, for the sums of each group, source and column. As numbers of Python's, in what is read
+from it, these are up to eight times as large."""
 _SOURCE: Final = "\x01source"
 """The column of sources: no table has one that is called so."""
 Counts: TypeAlias = Sequence[int] | NDArray[np.int64]
@@ -40,12 +43,15 @@ _GRID_BITS: Final = 45
 def connection() -> Any:
     """Return a DuckDB in memory that reads no file, no network, loads nothing and stays so.
 
+    It writes nothing either: beyond `MOST_MEMORY` a question fails.
+
     Raises:
         ConfigError: it is not installed.
     """
     found = extra("duckdb").connect(
         ":memory:",
         config={
+            "memory_limit": MOST_MEMORY,
             "enable_external_access": "false",
             "autoload_known_extensions": "false",
             "autoinstall_known_extensions": "false",
@@ -101,7 +107,7 @@ def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]
     Raises:
         PolicyDenied: the rule `cohort-small`: there are too few rows at all.
         ConfigError: DuckDB is not installed; `by` is no column, or the only one; with [privacy].
-        FormatError: there are more than 10,000 groups.
+        FormatError: there are more than 10,000 groups, or they take too much memory.
     """
     values = [name for name in task.rows.names if name != by]
     if by not in task.rows.names or not values:
@@ -175,10 +181,15 @@ def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> "list[
                     found[name] = _Group.empty(name, len(survey.sources), len(numbers) - 1)
                 found[name].add(source, numbers)
         except extra("duckdb").Error as err:
-            if failed:
-                raise failed[0] from err
-            raise FormatError("columns: not of numbers that this trainer takes") from err
+            raise (failed[0] if failed else _refused(by, err)) from err
     return sorted(found.values(), key=_Group.order)
+
+
+def _refused(by: str, err: Exception) -> FormatError:
+    """Return in our words why DuckDB gave no answer."""
+    if isinstance(err, extra("duckdb").OutOfMemoryException):
+        return FormatError(f"column {by}: its groups take more than {MOST_MEMORY}")
+    return FormatError("columns: not of numbers that this trainer takes")
 
 
 def _on_grid(part: Batch, values: Sequence[str], by: str, survey: Survey, schema: Any) -> Any:

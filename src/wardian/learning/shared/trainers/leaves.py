@@ -19,12 +19,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.broker.jobs.merge import OutputTerms
+from wardian.errors import FormatError
 from wardian.learning.arrays import ArrayRecord
-from wardian.learning.boosting.forest import LEAF
+from wardian.learning.boosting.forest import LEAF, MAX_NODES
 from wardian.learning.shared.trainers.grown import Grown, forest_of
+from wardian.learning.shared.trainers.trained import Task
 
 Counts = NDArray[np.int64]
 """(nodes, owners): of rows."""
+
+
+def refuse_many_nodes(task: Task, *, outputs: int, rows: int) -> None:
+    """Return if all trees together cannot grow beyond what a model holds, before any does.
+
+    Args:
+        task: of which each tree has `depth`, and `min_leaf_rows` behind each leaf.
+        outputs: trees that grow together.
+        rows: that are learnt from.
+
+    Raises:
+        FormatError: they can.
+    """
+    leaves = min(2 ** task.whole("depth"), max(1, rows // task.whole("min_leaf_rows")))
+    if task.whole("trees") * outputs * 2 * leaves > MAX_NODES:
+        raise FormatError(
+            f"trees: so many, of this depth and for {outputs} classes, may have more than "
+            f"{MAX_NODES} nodes: ask for fewer, or for larger leaves"
+        )
 
 
 def reached(

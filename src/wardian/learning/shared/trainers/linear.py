@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardian.errors import ConfigError, FormatError
+from wardian.errors import FormatError
 from wardian.learning.layers import classifier, regressor
 from wardian.learning.shared.exact import Moments, Products, dot, exponents_of, split
 from wardian.learning.shared.extra import extra
@@ -48,13 +48,11 @@ def logistic_regression(task: Task) -> Trained:
     Raises:
         FormatError: a value is missing; the label is not of classes.
         PolicyDenied: the rules `join-small` and `cohort-small`.
-        ConfigError: a parameter is out of its range.
+        ConfigError: with [privacy], no noise is enough for the budget.
     """
     if task.privacy is not None:
         return private_logistic(task)
     strength, steps = task.number("l2"), task.whole("max_iterations")
-    if strength < 0 or steps < 1:
-        raise ConfigError("a parameter is out of its range: `l2` 0 or more, `max_iterations` 1")
     survey = surveyed(task, classes=True)
     halves = measured(task, survey)
     whole = Logistic(task, survey, halves.whole, l2=strength, kept=False)
@@ -74,8 +72,6 @@ def logistic_regression(task: Task) -> Trained:
 def linear_regression(task: Task) -> Trained:
     """Return a model of one number; errors as `logistic_regression`."""
     strength = task.number("l2")
-    if strength < 0:
-        raise ConfigError("a parameter is out of its range: `l2` is 0 or more")
     survey = surveyed(task, classes=False)
     ends = survey.ends
     if ends is None:
@@ -124,8 +120,9 @@ def _error(
 def fitting(estimator: Any, features: NDArray[Any], labels: NDArray[Any]) -> Any:
     """Return `estimator`, fitted; that it did not converge is no error.
 
+    Parameters are within the ranges that a plan is read by.
+
     Raises:
-        ConfigError: a parameter is out of its range.
         FormatError: a number is too large.
     """
     with warnings.catch_warnings():
@@ -133,6 +130,4 @@ def fitting(estimator: Any, features: NDArray[Any], labels: NDArray[Any]) -> Any
         try:
             return estimator.fit(features, labels)
         except ValueError as err:
-            if isinstance(err, extra("sklearn.utils._param_validation").InvalidParameterError):
-                raise ConfigError(f"a parameter is out of its range: {err}") from err
             raise FormatError("columns or label: not of numbers that this trainer takes") from err

@@ -95,13 +95,7 @@ def noise_of(task: Task) -> tuple[Privacy, DiscreteGaussian]:
 
 
 def within(values: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
-    """Return `values` cut off at +-`largest`, in shares of it.
-
-    Raises:
-        ConfigError: `largest` is not above 0.
-    """
-    if not largest > 0:
-        raise ConfigError("`largest` is above 0")
+    """Return `values` cut off at +-`largest`, above 0, in shares of it."""
     return np.clip(values, -largest, largest) / largest
 
 
@@ -111,14 +105,12 @@ def private_logistic(task: Task) -> Trained:
     Raises:
         FormatError: a value is missing, or the label is another.
         PolicyDenied: the rule `cohort-small`: the noised count of rows is too small.
-        ConfigError: a parameter is out of range, or the budget has no delta.
+        ConfigError: no noise is enough for the budget.
     """
     privacy, noise = noise_of(task)
     targets, steps = task.targets(), task.whole("max_iterations")
     if not np.isin(targets, (0.0, 1.0)).all():
         raise FormatError("the label: with [privacy] classes are 0 and 1")
-    if steps < 1:
-        raise ConfigError("`max_iterations` is 1 or more")
     largest = task.number("largest")
     shares = within(task.finite(), largest)
     length = np.sqrt(shares.shape[1] + 1.0)

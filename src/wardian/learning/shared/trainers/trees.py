@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from wardian.errors import FormatError
 from wardian.learning.arrays import ArrayRecord
-from wardian.learning.boosting.forest import MAX_NODES
 from wardian.learning.boosting.onnx import Scores, trees_classifier
 from wardian.learning.boosting.predicting import margins
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.grown import Grown, forest_of
-from wardian.learning.shared.trainers.leaves import kept, reached, refuse_small
+from wardian.learning.shared.trainers.leaves import kept, reached, refuse_many_nodes, refuse_small
 from wardian.learning.shared.trainers.linear import fitting
 from wardian.learning.shared.trainers.tell import held_out
 from wardian.learning.shared.trainers.trained import Predict, Task, Trained
@@ -31,7 +30,7 @@ def random_forest(task: Task) -> Trained:
     Raises:
         FormatError: the label is not of classes.
         PolicyDenied: the rule `cohort-small`.
-        ConfigError: scikit-learn is not installed, or a parameter is out of its range.
+        ConfigError: scikit-learn is not installed.
     """
     return _trained(task, _forest, _forest_trees, Scores.PROBABILITIES)
 
@@ -45,7 +44,7 @@ def _trained(task: Task, grow: Any, trees: Any, scores: Scores) -> Trained:
     task.terms.refuse_small_cohort(task.whole("min_leaf_rows"))
     features = task.joined.features()
     classes, places = task.classes()
-    _refuse_many_nodes(task, outputs=len(classes), rows=len(places))
+    refuse_many_nodes(task, outputs=len(classes), rows=len(places))
 
     def grown(chosen: NDArray[np.bool_]) -> tuple[ArrayRecord, NDArray[np.float64]]:
         some = features if chosen.all() else features[chosen]
@@ -65,16 +64,6 @@ def _trained(task: Task, grow: Any, trees: Any, scores: Scores) -> Trained:
         return lambda tried: _said(margins(some, tried, outputs=len(begun)) + begun)
 
     return Trained(model=model, metrics=held_out(task, features, places).accuracy(fit))
-
-
-def _refuse_many_nodes(task: Task, *, outputs: int, rows: int) -> None:
-    """Return if all trees together cannot grow beyond what a model holds, before any does."""
-    leaves = min(2 ** task.whole("depth"), max(1, rows // task.whole("min_leaf_rows")))
-    if task.whole("trees") * outputs * 2 * leaves > MAX_NODES:
-        raise FormatError(
-            f"trees: so many, of this depth and for {outputs} classes, may have more than "
-            f"{MAX_NODES} nodes: ask for fewer, or for larger leaves"
-        )
 
 
 def _said(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from wardian.learning.boosting.onnx import Scores, trees_classifier
 from wardian.learning.boosting.predicting import leaf_records, margins
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import Batch, Sources, apart, even_batches
-from wardian.learning.shared.trainers.leaves import kept_forest
+from wardian.learning.shared.trainers.leaves import kept_forest, refuse_many_nodes
 from wardian.learning.shared.trainers.survey import Survey, surveyed
 from wardian.learning.shared.trainers.tell import Tally, fifth
 from wardian.learning.shared.trainers.trained import Task, Trained
@@ -42,7 +42,8 @@ def xgboost(task: Task) -> Trained:
     """Return a model of classes. Missing values have a side in each split.
 
     Raises:
-        FormatError: the label is not of classes, or a number has no place in 32 bits.
+        FormatError: the label is not of classes, a number has no place in 32 bits, or there may be
+            more nodes than a model holds.
         PolicyDenied: the rules `join-small` and `cohort-small`.
         ConfigError: XGBoost is not installed.
     """
@@ -56,8 +57,9 @@ def xgboost(task: Task) -> Trained:
     def kept() -> Iterator[Labelled]:
         return _parted(task, survey, tried=False)
 
-    forest = _counted(task, _boosted(task, survey, every), every())
     outputs = 1 if len(survey.classes) == 2 else len(survey.classes)
+    refuse_many_nodes(task, outputs=outputs, rows=survey.rows)
+    forest = _counted(task, _boosted(task, survey, every), every())
     model = trees_classifier(
         forest,
         base=np.zeros(outputs),
