@@ -17,6 +17,7 @@ from hospital_study import PRIVATE, A, B, C, Study, approval, opened, outputs, s
 from job_room import Job, JobRoom, Killed
 from toy_jobs import KEYS, NAMES
 
+from wardian.errors import AuthenticationFailed
 from wardian.learning.shared import keeping, outbox
 from wardian.roles import job as role
 
@@ -318,6 +319,45 @@ def test_a_broker_that_dies_after_its_commit_has_made_a_debit_that_nobody_had(
     job = room.job(study, study.counting())
     job.run()
     assert room.uses(study) == [2, 2, 0]
+    assert outputs(job.out) == OUT
+    room.close()
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_held_job_tells_a_broker_that_was_put_back_nothing(tmp_path: Path, earlier: bool) -> None:
+    """The way on, as `docs/how-to/recover-a-broker.md` says: what is held is given up."""
+    room, backup = JobRoom(tmp_path), tmp_path / "backup"
+    study, plan = noisy(room, "recovered")
+    if earlier:
+        room.job(study, plan, name="earlier").killed_at("job.granted")
+    room.stop()
+    backup.mkdir()
+    for path in tmp_path.glob("broker.db*"):
+        shutil.copy(path, backup)
+    counted = room.counter.value
+    room.start()
+    job = room.job(study, plan)
+    job.killed_at("job.held")
+    approve(job, A, C)
+    first = status(job.out)["export_digest"]
+    room.stop()
+    for path in tmp_path.glob("broker.db*"):
+        path.unlink()
+    for path in backup.iterdir():
+        shutil.copy(path, tmp_path)
+    room.counter.value = counted
+    room.start()
+    _, why = job.refused()
+    assert isinstance(why, AuthenticationFailed)
+    assert outputs(job.out) == set()
+    (job.state / "held.sealed").unlink()
+    if not earlier:  # the backup is from before the broker made its first id
+        _, why = job.refused()
+        assert getattr(why, "rule", None) == "job-again"
+        (job.state / "job").unlink()
+    assert job.killed_at("job.held")["given"] == 0
+    job.run(approving(job))
+    assert status(job.out)["export_digest"] != first
     assert outputs(job.out) == OUT
     room.close()
 

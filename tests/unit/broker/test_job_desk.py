@@ -721,6 +721,7 @@ def test_a_release_that_is_not_what_was_asked_for(broker: TableBroker) -> None:
     for spoil, again in (
         (lambda r: change(r, manifest_version=2), None),
         (lambda r: change(r, job_id=bytes(32)), known),
+        (lambda r: change(r, job_id=known), None),  # of another salt than this job's
         (lambda r: change(r, tables=r.tables[:1]), None),
         (lambda r: change(r, tables=(r.tables[0], r.tables[0])), None),
         (
