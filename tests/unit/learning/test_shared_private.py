@@ -68,21 +68,16 @@ def test_the_same_job_has_the_same_noise_and_another_input_has_another(owner, tm
     assert first == again
     other_seed = run(plan, [owner], seed=Secret(b"2" * 32), **NOISED)
     assert opened(other_seed.held, "model", A) != first
-    joined = Joined(
-        names=("x",),
-        columns={"x": np.arange(9.0)},
-        label=None,
-        sources=np.zeros(9, np.uint8),
-        owners=(frozenset({A}),),
-        rows=9,
-    )
-    less = Joined(
-        names=("x",),
-        columns={"x": np.arange(8.0)},
-        label=None,
-        sources=np.zeros(8, np.uint8),
-        owners=(frozenset({A}),),
-        rows=8,
+    joined, less = (
+        Joined(
+            names=("x",),
+            columns={"x": np.arange(float(rows))},
+            label=None,
+            sources=np.zeros(rows, np.uint8),
+            owners=(frozenset({A}),),
+            rows=rows,
+        )
+        for rows in (9, 8)
     )
     seeds = Seeds(SEED, plan)
     draws = [seeds.noise(each).draw(4).tolist() for each in (joined, joined, less)]

@@ -167,28 +167,6 @@ def test_every_leaf_of_xgboost_has_its_rows(classes) -> None:
     assert counts.sum() == 2000 * len(forest["size"])
 
 
-@pytest.mark.parametrize("algorithm", ["random-forest", "gradient-boosting"])
-def test_every_leaf_of_scikit_learn_s_trees_has_its_rows(monkeypatch, algorithm) -> None:
-    """What they are told is held by nothing else."""
-    from wardian.learning.boosting.forest import LEAF
-    from wardian.learning.boosting.predicting import leaf_records
-    from wardian.learning.shared.trainers import trees
-
-    chance = np.random.default_rng(6)
-    rows = chance.normal(size=(1000, 5)).astype(np.float32).astype(np.float64)
-    label = chance.integers(0, 2, 1000)  # nothing to learn: splits are as small as they may
-    seen, own = [], trees.trees_classifier
-
-    def watched(forest, **how):
-        seen.append(forest)
-        return own(forest, **how)
-
-    monkeypatch.setattr(trees, "trees_classifier", watched)
-    trained(algorithm, rows, label, {"trees": 10, "depth": 12, "min_leaf_rows": 30})
-    counts = leaf_records(seen[0], rows)[seen[0]["feature"] == LEAF]
-    assert 30 <= counts.min() < 90
-
-
 @pytest.mark.parametrize("algorithm", ["random-forest", "gradient-boosting", "xgboost"])
 def test_more_trees_and_classes_than_a_model_holds_are_refused_before_they_grow(
     algorithm, monkeypatch
