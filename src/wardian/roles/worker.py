@@ -162,12 +162,13 @@ class _WorkerMember(Member):
     def adopt(self, admission: Admission) -> WardianError | None:
         """Open messages of the new epoch; or say why this worker has no place in it.
 
-        Where the manifest has another version for this very code, starting anew helps.
+        Where the manifest has another version for this very code, starting anew helps. Of the line
+        that it was given by, measurements and terms may change: its owner's word over this file.
         """
         mine, measurement = self._line, admission.identity.measurement.hex()
         lines = admission.manifest.manifest.lines(mine.name)
         given = [line for line in lines if measurement in line.measurements]
-        if any((line.version, line.pin) == (mine.version, mine.pin) for line in given):
+        if any(_same_file(line, mine) for line in given):
             self.take_up(admission)
             return None
         admission.wipe()
@@ -197,6 +198,19 @@ class _WorkerMember(Member):
             opener=RequestOpener(request_key, place=place),
         )
         self._reach(admission)
+
+
+def _same_file(one: ModelLine, other: ModelLine) -> bool:
+    """Return whether both are one owner's word over one sealed file, as one version.
+
+    A line of somebody else's, or with another key's id, over the file that this worker has open is
+    one by which the broker never gave it.
+    """
+    first, second = (
+        (each.owner, each.version, each.pin, each.key_id, each.media_type, each.total_bytes)
+        for each in (one, other)
+    )
+    return first == second
 
 
 def _queue(

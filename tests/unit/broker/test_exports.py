@@ -22,7 +22,7 @@ from toy_exports import (
     statement,
 )
 from toy_jobs import allow
-from toy_mesh import digest
+from toy_mesh import NOW, digest
 from toy_tables import CODE, JOB, A, Ask, B
 
 from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy
@@ -194,7 +194,7 @@ def test_a_model_that_is_kept_once_more_has_its_lines(
     model = find_model(broker.store, FILE.key_id)
     assert model is not None
     entry = broker.authority.entry(event="provision", outcome="granted")
-    broker.authority.record([entry], end_models([model], named=()))
+    broker.authority.record([entry], end_models([model], named=(), now=NOW))
     assert broker.tell(told).first > first
     assert len(exports(broker, "model")) == 2
     assert find_key(broker.store, model) == MODEL_KEY.key

@@ -25,6 +25,8 @@ from toy_mesh import MASTER_KEY, NOW, digest
 from toy_tables import A, Ask, B
 
 from wardian._internal import wire
+from wardian.broker.jobs.plan import MOST_INPUTS
+from wardian.broker.jobs.signing import MAX_POLICY_BYTES
 from wardian.broker.joint import kept
 from wardian.broker.joint.kept import (
     PARTS,
@@ -35,10 +37,12 @@ from wardian.broker.joint.kept import (
     keep_model,
     narrow_models,
 )
-from wardian.broker.joint.record import JointModel, narrowed
+from wardian.broker.joint.record import JointModel, TableTerms, ended, narrowed
 from wardian.broker.mesh.lines import ReleaseTerms
+from wardian.broker.mesh.manifest import MAX_MANIFEST_BYTES
 from wardian.broker.mesh.trust import RoleReference
 from wardian.broker.state.audit import AuditEntry
+from wardian.broker.state.contents import MAX_COMMIT_BYTES
 from wardian.broker.state.master_key import MasterKey
 from wardian.broker.state.sealer import unlock_owned
 from wardian.broker.state.store import Store
@@ -48,6 +52,8 @@ from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied
 
 KEY = MODEL_KEY.key.reveal()
+AGAIN_KEY = Secret(b"key of another one".ljust(32))
+AGAIN = msgspec.structs.replace(FILE, version=2, key_id=BrokerKey(AGAIN_KEY).key_id.hex())
 OWNERS = [toy_jobs.KEYS[each].public.hex() for each in (A, B)]
 
 
@@ -266,8 +272,58 @@ def test_a_worker_that_has_what_was_taken_back_is_not_renewed(broker: ExportBrok
     assert not_renewed(broker) == "key-given"  # whatever a line of another version says
     broker.restart()
     assert not_renewed(broker) == "key-given"
+
+
+def test_t7_a_line_that_goes_and_comes_again_does_not_shake_off_owners(
+    broker: ExportBroker,
+) -> None:
+    """Between two renewals a majority drops it and names it again, so that it looks like its own."""
+    broker.serve(line(broker), line(broker, version=2, key_id=bytes(16)))
+    renew(broker)
     broker.provision(broker.mesh.signed(version=3))
-    assert broker.store.keys(RECORDS) == ()  # no line names it: nobody holds it
+    broker.serve(line(broker, serial=2), line(broker, version=2, key_id=bytes(16)), version=4)
+    broker.consent(B, serial=2, revoked=True, keys=())
+    assert not_renewed(broker) == "key-given"
+
+
+def test_what_was_let_go_takes_room_until_no_certificate_of_then_counts(
+    broker: ExportBroker,
+) -> None:
+    broker.serve(line(broker))
+    before = find_model(broker.store, FILE.key_id)
+    broker.provision(broker.mesh.signed(version=3))
+    ended = find_model(broker.store, FILE.key_id)
+    assert before is not None
+    assert ended is not None
+    assert (ended.ended_at, ended.owners) == (broker.authority.clock(), before.owners)
+    key = Secret(b"y" * 32)
+    other = msgspec.structs.replace(
+        before, file=msgspec.structs.replace(FILE, key_id=BrokerKey(key).key_id.hex())
+    )
+    how: dict[str, Any] = {"most": 1, "floor": 0}
+    waiting: list[dict[str, Any]] = [
+        {"forget": NOW, "named": ()},
+        {"forget": NOW + 1, "named": {FILE.key_id}},
+    ]
+    for more in waiting:
+        with pytest.raises(PolicyDenied, match="forgotten in time"):
+            keep_model(broker.store, other, key, **how, **more)
+    changes = keep_model(broker.store, other, key, **how, forget=NOW + 1, named=())
+    assert changes[RECORDS, FILE.key_id] is None
+
+
+def test_what_was_let_go_is_kept_anew_where_the_job_tells_again(broker: ExportBroker) -> None:
+    """Every owner's word still stands; that is all that a line asks for."""
+    told = statement(broker.granted(), served=AGAIN)
+    broker.tell(told, key=AGAIN_KEY)
+    lines = line(broker), line(broker, version=2, key_id=bytes.fromhex(AGAIN.key_id))
+    broker.serve(*lines)
+    broker.provision(broker.mesh.signed(version=3))
+    assert gone(broker)
+    broker.tell(told, key=AGAIN_KEY)
+    (kept,) = [each for each in find_models(broker.store) if not each.ended]
+    assert kept.file == AGAIN
+    assert find_key(broker.store, kept) == AGAIN_KEY
 
 
 def test_a_host_s_clock_erases_nothing(broker: ExportBroker) -> None:
@@ -280,7 +336,7 @@ def test_a_host_s_clock_erases_nothing(broker: ExportBroker) -> None:
     )
     for floor, ends in ((NOW + 100, False), (NOW + 101, True)):
         changes = keep_model(
-            broker.store, other, key, most=9, floor=floor, named=frozenset({FILE.key_id})
+            broker.store, other, key, most=9, floor=floor, forget=0, named=frozenset({FILE.key_id})
         )
         assert ((PARTS, f"{OWNERS[0]}/{FILE.key_id}") in changes) is ends
     left = changes[RECORDS, FILE.key_id]
@@ -302,13 +358,63 @@ def test_an_owner_s_next_word_about_all_of_its_models_fits_into_a_commit(
         for key in keys
     ]
     monkeypatch.setattr(kept, "MOST_BYTES", 2 * len(wire.encode(model)))
-    room = {"most": 9, "floor": 0, "named": ()}
+    room = {"most": 9, "floor": 0, "forget": 0, "named": ()}
     changes = keep_model(broker.store, more[0], keys[0], **room)
     broker.store.commit(changes, audit=[AuditEntry(event="export", outcome="granted")], now=NOW)
     with pytest.raises(PolicyDenied) as caught:
         keep_model(broker.store, more[1], keys[1], **room)
     assert caught.value.rule == "memory-full"
-    assert kept.MOST_PARTS * 64 < 8 * 1024**2 - 4 * 1024**2  # parts that are erased with them
+
+
+def test_the_longest_word_about_all_models_of_an_owner_fits_beside_the_longest_list() -> None:
+    """The list of rows, records that all get longer terms, a line for each, and the policy."""
+
+    def told(name: str, number: int, terms: ReleaseTerms) -> JointModel:
+        return JointModel(
+            file=msgspec.structs.replace(FILE, name=name),
+            measurements=("0" * 64,),
+            tables=(TableTerms(place=f"{OWNERS[0]}/t", terms=terms),) * number,
+            job="0" * 64,
+            export="0" * 64,
+        )
+
+    shortest = told("m", MOST_INPUTS, ReleaseTerms(not_after=1))
+    longest = told("m", MOST_INPUTS, ReleaseTerms(not_after=2**53, max_beacon_age_s=2**31 - 1))
+    grown = kept.MOST_BYTES * len(wire.encode(longest)) / len(wire.encode(shortest))
+    entry = AuditEntry(
+        event="provision",
+        outcome="granted",
+        kind="model",
+        model="n" * 64,
+        version=2**31 - 1,
+        owner=OWNERS[0],
+        secret="t" * 64,
+        key_id="0" * 32,
+        manifest="0" * 64,
+        job="0" * 64,
+        rule="narrowed",
+    )
+    lines = kept.MOST_PARTS * (len(wire.encode(entry)) + 256)
+    policy = 2 * MAX_POLICY_BYTES
+    assert wire.MAX_MESSAGE_BYTES + grown + lines + policy < MAX_COMMIT_BYTES
+
+
+def test_all_that_a_manifest_lets_go_fits_into_its_commit() -> None:
+    """Beside the longest list of rows, and the longest manifest, which lies there twice."""
+    tables = tuple(
+        TableTerms(place=f"{OWNERS[number % 2]}/{'t' * 60}{number}", terms=ReleaseTerms())
+        for number in range(MOST_INPUTS)
+    )
+    model = JointModel(
+        file=msgspec.structs.replace(FILE, name="n" * 64, media_type="t" * 64),
+        measurements=tuple(f"{number:064x}" for number in range(64)),
+        tables=tables,
+        job="0" * 64,
+        export="0" * 64,
+    )
+    left = kept.MOST_PARTS // 2 * len(wire.encode(ended(model, NOW)))
+    manifests = 2 * MAX_MANIFEST_BYTES * 4 / 3 + 2**17
+    assert wire.MAX_MESSAGE_BYTES + left + manifests < MAX_COMMIT_BYTES
 
 
 def test_a_newer_policy_that_is_refused_takes_back_as_well(broker: ExportBroker) -> None:
@@ -412,7 +518,7 @@ def test_t7_what_is_withdrawn_while_an_owner_is_away_is_erased_all_the_same(
     broker.close()
     with closing(Store(broker.path, master_key=alone, counter=broker.counter.seam)) as store:
         revoked = toy_jobs.policy(A, revoked=True)
-        changes, taken = narrow_models(store, revoked, named=())
+        changes, taken = narrow_models(store, revoked, named=(), now=NOW)
         assert [each.rule for each in taken] == ["ended"]
         entry = AuditEntry(event="provision", outcome="granted", rule="revoked")
         store.commit(changes, audit=[entry], now=NOW)
@@ -430,5 +536,5 @@ def test_a_job_over_tables_of_one_owner_has_its_key_whole(broker: ExportBroker) 
         job=model.job,
         export=model.export,
     )
-    changes = keep_model(broker.store, mine, key, most=2, floor=NOW, named=())
+    changes = keep_model(broker.store, mine, key, most=2, floor=NOW, forget=0, named=())
     assert [value for (place, _), value in changes.items() if place == PARTS] == [key.reveal()]

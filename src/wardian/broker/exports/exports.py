@@ -24,6 +24,7 @@ from wardian.broker.joint.kept import MOST_PARTS, Changes, keep_model
 from wardian.broker.joint.record import JointModel, TableTerms
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.state.audit import AuditEntry
+from wardian.broker.state.clock import MAX_INSISTED_AHEAD_S
 from wardian.broker.tables.asked import ROLE, AskedPlan, refuse_unlisted
 from wardian.broker.tables.debits import Paid, find_root, refuse_unpaid
 from wardian.broker.tables.kept import Tables, Telling, keep_record
@@ -217,6 +218,7 @@ class Exports:
             told.key,
             most=MOST_PARTS // len(authority.owners),
             floor=authority.clock.floor,
+            forget=authority.clock.floor - authority.lease_s - MAX_INSISTED_AHEAD_S,
             named=authority.named_keys,
         )
 

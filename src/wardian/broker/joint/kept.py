@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Final, Literal
 
-import msgspec
-
 from wardian._internal import wire
 from wardian.broker.jobs.policy import DataPolicy
-from wardian.broker.joint.record import JointModel, narrowed
+from wardian.broker.joint.record import JointModel, ended, narrowed
 from wardian.broker.state.store import Place, Store
 from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied
@@ -28,9 +26,9 @@ MOST_PARTS: Final = 512
 """That are kept at once, of all owners. Each is a row of the state, whose list is written whole at
 each commit; each owner of the mesh has an equal part of them, so that no owner fills it for the
 others."""
-MOST_BYTES: Final = 4 * 1024**2
+MOST_BYTES: Final = 2 * 1024**2
 """Of all records in which one owner has a table: that owner's next word may change each of them, in
-one commit."""
+one commit, beside the list of all rows. By its words they grow, by less than half."""
 Changes = dict[Place, bytes | None]
 
 
@@ -62,10 +60,10 @@ def find_key(store: Store, model: JointModel) -> Secret | None:
 
 
 def has_key(store: Store, key_id: str) -> bool:
-    """Return whether a model whose key has this id has it, from all owners; see `find_key`."""
+    """Return whether a model whose key has this id has it, from all owners; no part is opened."""
     model = find_model(store, key_id)
     return model is not None and all(
-        store.get(PARTS, _place(owner, model)) is not None for owner in model.owners
+        store.row_digest(PARTS, _place(owner, model)) is not None for owner in model.owners
     )
 
 
@@ -76,18 +74,21 @@ def keep_model(
     *,
     most: int,
     floor: int,
+    forget: int,
     named: Collection[str],
 ) -> Changes:
     """Return the changes that keep `model` with its key, and end those whose time is over.
 
-    One that was told of before, in the same words, stays as it is: owners may have narrowed it.
+    One that was told of before, in the same words, stays as it is: owners may have narrowed it. One
+    that was let go since is kept anew, for its owners' words still stand, or nobody could tell it.
 
     Args:
         store: that they are for.
         model: as a job tells of it.
         key: 32 bytes, whose id is that of `model`.
-        most: models in which one owner has a part, that may be kept at once.
+        most: models in which one owner has a part, that may be known at once, ended ones too.
         floor: Unix seconds that are past for certain: a host's clock erases nothing.
+        forget: before which, Unix seconds, ended ones that no line names are forgotten.
         named: ids of the keys that lines of the manifest in force name.
 
     Raises:
@@ -101,21 +102,24 @@ def keep_model(
         model.export,
     ):
         raise PolicyDenied("the key of the model is another model's", rule="export-key")
-    if known is not None:
+    if known is not None and (not known.ended or model.over(floor)):
         return {}
-    kept = [each for each in find_models(store) if not each.ended]
-    over = [each for each in kept if each.over(floor)]
-    alive = [each for each in kept if each not in over]
+    others = [each for each in find_models(store) if each.file.key_id != model.file.key_id]
+    old = [each for each in others if each.ended_before(forget) and each.file.key_id not in named]
+    over = [each for each in others if not each.ended and each.over(floor)]
+    left = [each for each in others if each not in old and each not in over]
     for owner in model.owners:
-        theirs = [each for each in alive if owner in each.owners]
+        theirs = [each for each in left if owner in each.owners]
         held = sum(len(wire.encode(each)) for each in (*theirs, model))
         if len(theirs) >= most or held > MOST_BYTES:
             raise PolicyDenied(
-                f"the broker keeps {most} models that were made of tables of owner {owner[:16]}, "
-                f"and {MOST_BYTES:,} bytes of what it knows of them: let lines of some go",
+                f"the broker knows {most} models that were made of tables of owner {owner[:16]}, "
+                f"by {MOST_BYTES:,} bytes: let lines of some go, which are forgotten in time",
                 rule="memory-full",
             )
-    return end_models(over, named=named) | keep_record(model) | _split(model, key)
+    changes: Changes = {(RECORDS, each.file.key_id): None for each in old}
+    changes |= end_models(over, named=named, now=floor)
+    return changes | keep_record(model) | _split(model, key)
 
 
 def keep_record(model: JointModel) -> Changes:
@@ -123,16 +127,21 @@ def keep_record(model: JointModel) -> Changes:
     return {(RECORDS, model.file.key_id): wire.encode(model)}
 
 
-def end_models(models: Iterable[JointModel], *, named: Collection[str]) -> Changes:
+def end_models(models: Iterable[JointModel], *, named: Collection[str], now: int) -> Changes:
     """Return the changes that erase the keys of `models`, and the records of those not `named`.
 
-    While a line names a key, workers may have it: they are refused by the record that is left.
+    Workers may have what a line named: they are refused by the record that is left, also once the
+    line went and came again.
+
+    Args:
+        models: that end now; those that ended before stay as they are.
+        named: ids of the keys that lines name, or named until now.
+        now: Unix seconds.
     """
     changes: Changes = {}
     for each in models:
-        left = msgspec.structs.replace(each, ended=True)
         if each.file.key_id in named:
-            changes |= keep_record(left)
+            changes |= keep_record(ended(each, now))
         else:
             changes[RECORDS, each.file.key_id] = None
         changes |= {(PARTS, _place(owner, each)): None for owner in each.owners}
@@ -140,7 +149,7 @@ def end_models(models: Iterable[JointModel], *, named: Collection[str]) -> Chang
 
 
 def narrow_models(
-    store: Store, policy: DataPolicy, *, named: Collection[str]
+    store: Store, policy: DataPolicy, *, named: Collection[str], now: int
 ) -> tuple[Changes, tuple[Taken, ...]]:
     """Return the changes that a newer word of an owner over a table makes to models of that table.
 
@@ -148,6 +157,7 @@ def narrow_models(
         store: that they are for.
         policy: that the table's owner signed, in force or refused.
         named: ids of the keys that lines of the manifest in force name.
+        now: Unix seconds.
 
     Returns:
         The changes, and each model that changes, as it was.
@@ -157,7 +167,7 @@ def narrow_models(
     for model in find_models(store):
         left = model if model.ended else narrowed(model, policy)
         if left is None:
-            changes |= end_models([model], named=named)
+            changes |= end_models([model], named=named, now=now)
             taken.append(Taken(model=model, rule="ended"))
         elif left != model:
             changes |= keep_record(left)

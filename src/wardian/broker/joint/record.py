@@ -1,11 +1,12 @@
 """What the broker knows of a model that a job made, and what owners' words leave of it. Pure.
 
 A record only ever narrows. What an owner takes back of one table, by a newer policy, is taken back
-of every model that was made of it, and no later policy gives it again. One that is taken back whole
-is `ended`: workers that have its key are to be renewed no more, so it is remembered as such.
+of every model that was made of it, and no later policy gives it again. One that is taken back
+whole, or let go by its line, is `ended`: workers that have its key are to be renewed no more,
+whatever line names it next, so it is remembered as such.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from wardian.broker.jobs.policy import DataPolicy, PinText
 from wardian.broker.mesh.fields import Hex16, Hex32, Measurements, Name, Text
 from wardian.broker.mesh.lines import ModelLine, ReleaseTerms
 from wardian.errors import PolicyDenied
+
+NO_TERMS: Final = ReleaseTerms()
 
 
 class ModelFile(wire.Message, frozen=True):
@@ -53,8 +56,14 @@ class JointModel(wire.Message, frozen=True, tag_field="format", tag="wardian joi
     job: Hex32
     """The id of the job; `export` is the digest of all that came out of it."""
     export: Hex32
-    ended: bool = False
-    """Whether it was taken back: its key is erased, and nobody is given or keeps anything."""
+    ended_at: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Since when, Unix seconds by the broker's clock, it is taken back or let go: its key is
+    erased, and nobody is given or keeps anything. None of one that is served."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was taken back or let go."""
+        return self.ended_at is not None
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -101,10 +110,30 @@ class JointModel(wire.Message, frozen=True, tag_field="format", tag="wardian joi
                 rule="joint-code",
             )
 
+    def ended_before(self, moment: int) -> bool:
+        """Return whether it was taken back or let go before `moment`, Unix seconds."""
+        return self.ended_at is not None and self.ended_at < moment
+
     def over(self, now: int) -> bool:
         """Return whether its time is over for good at `now`, Unix seconds."""
         ends = [each.terms.not_after for each in self.tables]
         return any(end is not None and now > end for end in ends)
+
+
+def ended(model: JointModel, now: int) -> JointModel:
+    """Return what is remembered of `model` that ends at `now`: which file it is, whose tables.
+
+    It is short, so that all that a manifest lets go fits into the commit of that manifest.
+    """
+    if model.ended:
+        return model
+    tables = {each.owner: TableTerms(place=each.place, terms=NO_TERMS) for each in model.tables}
+    return msgspec.structs.replace(
+        model,
+        measurements=model.measurements[:1],
+        tables=tuple(tables[owner] for owner in model.owners),
+        ended_at=now,
+    )
 
 
 def narrowed(model: JointModel, policy: DataPolicy) -> JointModel | None:

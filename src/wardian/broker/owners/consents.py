@@ -99,7 +99,8 @@ class Consents:
     def _narrowed(self, policy: DataPolicy) -> tuple[Changes, tuple[Taken, ...]]:
         """Return what `policy` takes back of models; see `narrow_models`."""
         authority = self._authority
-        return narrow_models(authority.store, policy, named=authority.named_keys)
+        named, now = authority.named_keys, authority.clock()
+        return narrow_models(authority.store, policy, named=named, now=now)
 
     def _key_id(
         self, given: Secret | None, policy: DataPolicy, known: TableRecord | None

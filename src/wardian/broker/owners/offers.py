@@ -178,11 +178,13 @@ class Offers:
     def _models_let_go(self, manifest: MeshManifest) -> dict[Place, bytes | None]:
         """Return the changes that erase models of jobs that lines named, and now none does.
 
-        One that no line has named yet stays: its line comes in a manifest after it.
+        One that no line has named yet stays: its line comes in a manifest after it. Workers that
+        have the key are refused by the record, whatever line comes then.
         """
         gone = self._authority.named_keys - {each.key_id for each in manifest.models}
         found = (find_model(self._store, key_id) for key_id in sorted(gone))
-        return end_models((each for each in found if each is not None), named=())
+        models = (each for each in found if each is not None)
+        return end_models(models, named=gone, now=self._authority.clock())
 
     def _entry(self, fields: dict[str, object], **more: object) -> AuditEntry:
         return self._authority.entry(event="provision", outcome="granted", **fields, **more)
