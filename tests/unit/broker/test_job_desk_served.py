@@ -15,10 +15,13 @@ from toy_mesh import NOW, ToyMesh, digest
 from toy_tables import JOB, A, Ask, B, TableBroker, hospitals
 
 from wardian._internal import wire
+from wardian.attestation.results.result import AttestationResult
+from wardian.broker.desk import Office
 from wardian.broker.frames import FIRST_FRAME_BYTES
 from wardian.broker.jobs.plan import plan_digest
 from wardian.broker.limits import ServiceLimits
 from wardian.broker.release import client as release_client
+from wardian.broker.session.answering import SESSION_LIFE_S
 from wardian.broker.tables import client
 from wardian.broker.tables import desk as tables_desk
 from wardian.broker.tables.asked import read_asked
@@ -93,6 +96,26 @@ def test_a_job_obtains_its_tables(broker: TableBroker, monkeypatch: pytest.Monke
     (again,) = ask(broker, monkeypatch, again=granted.job_id, seen=granted.witnessed.head.audit)
     assert isinstance(again, GrantedTables)
     assert again.noise_seed == granted.noise_seed
+    assert refusals(broker) == []
+
+
+def test_a_job_whose_evidence_was_verified_too_late_pays_nothing(
+    broker: TableBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was debited, and then its session was over: nobody had the benefit of it."""
+    verify = Office.verify
+
+    def slow(desks: Desks) -> None:
+        async def late(self: Office, *args: Any, **more: Any) -> AttestationResult:
+            result = await verify(self, *args, **more)
+            desks.ticks += SESSION_LIFE_S + 1
+            return result
+
+        monkeypatch.setattr(Office, "verify", late)
+
+    (late,) = ask(broker, monkeypatch, prepare=slow)
+    assert isinstance(late, TransportError)
+    assert (broker.record(A).uses, broker.record(B).uses) == (0, 0)
     assert refusals(broker) == []
 
 

@@ -95,7 +95,7 @@ class AnsweringEnd(ABC, Generic[C, A, P]):
             PeerProtocolError: out of turn, or a second time.
         """
         with self._turns.step(State.CHALLENGED, State.PROVED):
-            self._refuse_late(now)
+            self.refuse_late(now)
             message = wire.decode(raw, self._form.attestation, what=self._form.said(3))
             self.presented = message.evidence
             self._attestation, self._hpke_public = raw, message.hpke_public
@@ -121,13 +121,21 @@ class AnsweringEnd(ABC, Generic[C, A, P]):
             PeerProtocolError: out of turn, or a second time.
         """
         with self._turns.step(State.PROVED, State.DONE):
-            self._refuse_late(now)
+            self.refuse_late(now)
             form = self._form
             transcript = form.transcript(self._request, self._challenge, self._attestation)
             ciphertext = hpke_seal(self._hpke_public, plaintext(), info=form.info(transcript))
             signature = sign(form.signed_bytes(transcript, ciphertext))
             return wire.encode(form.response(ciphertext=ciphertext, signature=signature))
 
-    def _refuse_late(self, now: float) -> None:
+    def refuse_late(self, now: float) -> None:
+        """Return if there is time for an answer: ask before anything is counted for it.
+
+        Args:
+            now: seconds of the clock of `opened_at`.
+
+        Raises:
+            Timeout: the session is too old.
+        """
         if not 0 <= now - self._opened_at <= SESSION_LIFE_S:
             raise Timeout(f"the session is over: it lives {SESSION_LIFE_S} s")
