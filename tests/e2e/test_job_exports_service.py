@@ -19,6 +19,7 @@ from toy_exports import (
     MODEL_KEY,
     OTHER_WORKER,
     WORKER,
+    masked,
     plan,
     policy_changes,
     serving_hospitals,
@@ -128,7 +129,9 @@ class Hospitals:
 
     async def tell(self, told: ExportStatement, key: Secret = MODEL_KEY.key) -> Exported:
         means = self._means("job")
-        return await tell_export(self.address, plan(), told, key=key, known=self.known, **means)
+        return await tell_export(
+            self.address, plan(), told, key=masked(key, told), known=self.known, **means
+        )
 
     async def serve(self, exported: Exported, *workers: bytes) -> None:
         """Have an owner write the line of what was exported, of nothing but what the job told."""
@@ -247,7 +250,7 @@ async def test_a_worker_opens_what_the_job_sealed(world: Hospitals) -> None:
         held = seal_outputs(plan(), granted.terms, results, serving=key)
         files = held.release({APPROVER})
         (entry,) = [each for each in held.outputs if each.to == SERVING]
-        file = describe_served(entry, files[entry.file_name], key=key)
+        file = describe_served(entry, files[entry.file_name], key_id=BrokerKey(key).key_id.hex())
         told = statement(granted, export=held.digest.hex(), served=file)
         await world.serve(await world.tell(told, key), WORKER)
         (line,) = world.service.authority.manifest.manifest.lines(MODEL)

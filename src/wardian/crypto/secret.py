@@ -59,6 +59,17 @@ class Secret:
     def __len__(self) -> int:
         return len(self._value)
 
+    def __xor__(self, other: "Secret") -> "Secret":
+        """Return the bitwise exclusive or of two secrets: with either one, the other.
+
+        Raises:
+            LocalProtocolError: one was wiped, or they differ in length.
+        """
+        mine, others = self.reveal(), other.reveal()
+        if len(mine) != len(others):
+            raise LocalProtocolError("two secrets of different lengths are not added")
+        return Secret(bytes(a ^ b for a, b in zip(mine, others, strict=True)))
+
     @override
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):

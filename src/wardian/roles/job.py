@@ -112,9 +112,12 @@ class _Job:
                 measurement=self._measurement(),
                 serving=serving,
             )
+            masked = None if serving is None else granted.mask(serving)
         finally:
             granted.wipe()
-        return Held(finished=finished, serving=serving, broker=granted.broker)
+            if serving is not None:
+                serving.wipe()
+        return Held(finished=finished, serving=masked, broker=granted.broker)
 
     def _granted(self) -> GrantedTables:
         """Return the tables' keys, once a broker is there and has a manifest."""

@@ -217,8 +217,8 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 ),
                 "wardian.broker.jobs.trainers",
                 *_within("broker.exports", "broker_session", "desk", "exports", "protocol"),
-                *_within("broker.exports", "statement", "used"),
-                *_within("broker.joint", "kept", "record"),
+                *_within("broker.exports", "served", "statement", "used"),
+                *_within("broker.joint", "kept", "masked", "record"),
                 "wardian.broker.mesh.chain",
                 *_within(
                     "broker.owners",
@@ -342,6 +342,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 "wardian.broker.keeping.sealing",
                 *_within("broker.exports", "client", "exported", "job_session", "protocol"),
                 "wardian.broker.exports.statement",
+                "wardian.broker.joint.masked",
                 "wardian.broker.joint.record",
                 *_within("broker.session", "client", "obtaining"),
                 *_within("broker.tables", "client", "content", "granted", "job_session"),

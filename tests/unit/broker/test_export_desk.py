@@ -12,6 +12,7 @@ from toy_exports import (
     MODEL_KEY,
     ExportBroker,
     Tell,
+    masked,
     plan,
     serving_hospitals,
     statement,
@@ -71,14 +72,21 @@ def tell(
         if prepare is not None:
             prepare(desks)
         arguments: dict[str, Any] = {
-            "key": MODEL_KEY.key,
             "agreed": broker.mesh.agreed,
             "attest": broker.mesh.attest("job", measurement=measurement),
             "tee": "simulated",
             "now": lambda: NOW,
             "known": broker.known,
         }
-        calls = (tell_export(ADDRESS, of or plan(), each, **(arguments | more)) for each in told)
+        calls = (
+            tell_export(
+                ADDRESS,
+                of or plan(),
+                each,
+                **({"key": masked(MODEL_KEY.key, each)} | arguments | more),
+            )
+            for each in told
+        )
         try:
             return await asyncio.gather(*calls, return_exceptions=True)
         finally:
@@ -100,7 +108,7 @@ def test_an_export_is_told(
     (two,) = tell(broker, monkeypatch, told, known=granted.broker)
     assert isinstance(two, Exported)
     assert (one.statement, one.digest) == (two.statement, two.digest)
-    assert MODEL_KEY.key.reveal()  # the job's own copy is not the broker's to wipe
+    assert MODEL_KEY.key.reveal()  # what is masked here is not the broker's to wipe
     assert lines(broker, "refusal") == []
 
 

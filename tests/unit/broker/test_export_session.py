@@ -12,6 +12,7 @@ from toy_exports import (
     MODEL_KEY,
     ExportBroker,
     Tell,
+    masked,
     plan,
     serving_hospitals,
     statement,
@@ -26,7 +27,6 @@ from wardian.broker.exports.exported import verify_exported
 from wardian.broker.exports.job_session import ExportSession
 from wardian.broker.exports.protocol import (
     EXPORT_SESSION,
-    MODEL_KEY_BYTES,
     ExportAttestation,
     ExportChallenge,
     ExportRequest,
@@ -45,6 +45,7 @@ from wardian.broker.exports.statement import (
 from wardian.broker.frames import FIRST_FRAME_BYTES
 from wardian.broker.jobs.plan import encode_plan, plan_digest
 from wardian.broker.joint.kept import PARTS, RECORDS
+from wardian.broker.joint.masked import MODEL_KEY_BYTES, MaskedKey
 from wardian.broker.refusal import refusal_for
 from wardian.broker.release.protocol import workload_report_data
 from wardian.broker.tables.granted import GrantedTables
@@ -225,7 +226,7 @@ def test_a_key_of_another_session_does_not_open(broker: ExportBroker, tell: Tell
 
 
 def test_what_is_sealed_as_a_key_and_is_none(broker: ExportBroker, tell: Tell) -> None:
-    tell.job._key = Secret(b"short")
+    tell.job._key = MaskedKey(key_id=FILE.key_id, masked=b"short")
     tell.challenge()
     tell.attest()
     with pytest.raises(FormatError, match="32 bytes"):
@@ -452,7 +453,7 @@ def test_nobody_tells_before_a_broker_was_verified(
     session = ExportSession(
         plan(),
         statement(granted),
-        key=MODEL_KEY.key,
+        key=masked(MODEL_KEY.key, statement(granted)),
         agreed=broker.mesh.agreed,
         nonce=bytes(32),
         known=granted.broker,

@@ -23,10 +23,10 @@ from toy_exports import (
 )
 from toy_jobs import allow
 from toy_mesh import NOW, digest
-from toy_tables import CODE, JOB, A, Ask, B
+from toy_tables import CODE, JOB, TABLE_KEYS, A, Ask, B
 
 from wardian.attestation.appraisal.policy import AllOf, AppraisalPolicy
-from wardian.broker.exports import exports as exports_module
+from wardian.broker.exports import served as served_module
 from wardian.broker.exports.statement import (
     ExportedTable,
     ExportStatement,
@@ -38,6 +38,7 @@ from wardian.broker.jobs.plan import plan_digest
 from wardian.broker.jobs.policy import DataPolicy
 from wardian.broker.joint.kept import PARTS, RECORDS, end_models, find_key, find_model
 from wardian.broker.mesh.trust import RoleReference
+from wardian.broker.state.audit import AuditEntry
 from wardian.broker.tables.asked import refuse_unlisted
 from wardian.broker.tables.granted import GrantedTables
 from wardian.crypto.recipients import BrokerKey
@@ -436,6 +437,18 @@ def test_a_key_that_is_not_its_id_s(broker: ExportBroker, granted: GrantedTables
         assert refused(broker, told, key=key) == "export-key"
 
 
+def test_a_model_of_a_table_whose_key_is_not_there(
+    broker: ExportBroker, granted: GrantedTables
+) -> None:
+    owner = toy_jobs.KEYS[B].public.hex()
+    place = "table-key", f"{owner}/{TABLE_KEYS[B].key_id.hex()}"
+    line = AuditEntry(event="provision", outcome="granted")
+    broker.store.commit({place: None}, audit=[line], now=NOW)
+    assert refused(broker, statement(granted)) == "export-key"
+    broker.store.commit({place: TABLE_KEYS[B].key.reveal()}, audit=[line], now=NOW)
+    broker.tell(statement(granted))
+
+
 def test_code_that_one_owner_names_and_the_other_does_not_never_serves(
     broker: ExportBroker,
 ) -> None:
@@ -450,7 +463,7 @@ def test_code_that_one_owner_names_and_the_other_does_not_never_serves(
 def test_the_broker_keeps_a_bounded_number_of_keys(
     broker: ExportBroker, granted: GrantedTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exports_module, "MOST_PARTS", 3)  # one for each of two owners
+    monkeypatch.setattr(served_module, "MOST_PARTS", 3)  # one for each of two owners
     broker.tell(statement(granted))
     broker.tell(statement(granted))
     other = Secret(b"k" * 32)

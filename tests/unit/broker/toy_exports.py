@@ -7,7 +7,7 @@ from typing import Any
 import toy_jobs
 from toy_jobs import allow
 from toy_mesh import NOW, ToyMesh, digest
-from toy_tables import JOB, A, Ask, B, TableBroker
+from toy_tables import JOB, TABLE_KEYS, A, Ask, B, TableBroker
 
 from wardian._internal import wire
 from wardian.attestation.evidence import Purpose, bind
@@ -15,11 +15,12 @@ from wardian.attestation.verifier import verify_evidence
 from wardian.broker.certificates import verify_ca_certificate
 from wardian.broker.exports.broker_session import BrokerExportSession
 from wardian.broker.exports.exported import Exported
-from wardian.broker.exports.exports import Exports, Told
+from wardian.broker.exports.exports import Exports
 from wardian.broker.exports.job_session import ExportSession
 from wardian.broker.exports.protocol import ExportRequest, Recorded
-from wardian.broker.exports.statement import ExportedTable, ExportStatement
+from wardian.broker.exports.statement import ExportedTable, ExportStatement, Told
 from wardian.broker.jobs.plan import JobPlan, encode_plan
+from wardian.broker.joint.masked import MaskedKey, mask_key
 from wardian.broker.joint.record import ModelFile
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.lines import ModelLine, sign_model_line
@@ -36,6 +37,7 @@ WORKER, OTHER_WORKER = digest("worker"), digest("worker 2")
 MODEL = "readmission-2026.model"
 MODEL_KEY = BrokerKey(Secret(b"key of the joint model".ljust(32)))
 PIN = Pin(header_digest=digest("joint header"), last_tag=bytes(16))
+NAMES = {toy_jobs.KEYS[each].public.hex(): each for each in (A, B)}
 APPROVER = toy_jobs.KEYS[B].public.hex()
 FILE = ModelFile(
     name=MODEL,
@@ -120,6 +122,13 @@ def statement(granted: GrantedTables, **changes: Any) -> ExportStatement:
     return ExportStatement(**(given | changes))
 
 
+def masked(key: Secret, told: ExportStatement) -> MaskedKey:
+    """Return `key` as the job that tells `told` has it, of the toy tables."""
+    owners = {each.place: NAMES.get(each.owner, A) for each in told.tables}
+    tables = {place: TABLE_KEYS[owner].key for place, owner in owners.items()}
+    return mask_key(key, job_id=bytes.fromhex(told.job), tables=tables)
+
+
 class ExportBroker(TableBroker):
     """A toy broker that is told of exports."""
 
@@ -169,7 +178,7 @@ class ExportBroker(TableBroker):
         )
         return self.exports.record(
             evidence,
-            told=Told(statement=told, key=key),
+            told=Told(statement=told, key=None if key is None else masked(key, told).masked),
             asked=read_asked(encode_plan(plan or globals()["plan"]()), self.authority),
             tee="simulated",
             shown=manifest,
@@ -210,7 +219,7 @@ class Tell:
         self.job = ExportSession(
             of or plan(),
             told,
-            key=key,
+            key=None if key is None else masked(key, told),
             agreed=broker.mesh.agreed,
             nonce=secrets.token_bytes(32),
             known=known or broker.known,

@@ -103,3 +103,14 @@ def test_random_secrets_differ():
     assert len(Secret.random()) == 32
     assert len(Secret.random(48)) == 48
     assert Secret.random() != Secret.random()
+
+
+def test_two_of_one_length_are_added_and_either_gives_the_other() -> None:
+    one, other = Secret(b"\x0f\xf0"), Secret(b"\xff\xff")
+    assert one ^ other == Secret(b"\xf0\x0f")
+    assert (one ^ other) ^ other == one
+    gone = Secret(b"xx")
+    gone.wipe()
+    for wrong in (Secret(b"\xff"), gone):
+        with pytest.raises(LocalProtocolError):
+            _ = one ^ wrong

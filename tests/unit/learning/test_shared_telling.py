@@ -8,6 +8,7 @@ from shared_world import JOB_ID, MEASUREMENT, A, B, Owner, agreed, csv_text, pla
 from toy_jobs import KEYS, WORKER
 
 from wardian.broker.exports.statement import decode_statement, encode_statement
+from wardian.broker.joint.masked import mask_key
 from wardian.broker.session.shown import KnownBroker
 from wardian.broker.state.audit import AuditHead
 from wardian.broker.tables.content import TableKey
@@ -21,6 +22,7 @@ from wardian.learning.shared.running import Finished
 from wardian.learning.shared.telling import describe_served, export_statement
 
 KEY = Secret(b"key of the model".ljust(32))
+MASKED = mask_key(KEY, job_id=JOB_ID, tables={"a/t": Secret(b"key of the table".ljust(32))})
 BROKER = KnownBroker(
     ca_spki=b"spki", audit=AuditHead(count=3, digest="0" * 64, root="1" * 64), version=2
 )
@@ -61,7 +63,7 @@ def finished(owners: list[Owner], **outputs: object) -> Finished:
 def test_a_job_tells_what_its_report_and_its_files_say(owners) -> None:
     job = finished(owners, serving=[WORKER])
     approvers = [KEYS[each].public.hex() for each in (B, A, B)]
-    told = export_statement(job, approvers, serving=KEY)
+    told = export_statement(job, approvers, serving=MASKED)
     assert (told.job, told.export) == (JOB_ID.hex(), job.held.digest.hex())
     assert told.report == hashlib.sha256(as_json(job.report)).hexdigest()
     assert told.approvers == tuple(sorted(approvers[:2]))
@@ -79,7 +81,7 @@ def test_a_job_tells_what_its_report_and_its_files_say(owners) -> None:
 def test_a_model_that_is_served_and_its_key_go_together(owners) -> None:
     quiet = finished(owners)
     assert export_statement(quiet, (), serving=None).served is None
-    for job, key in ((quiet, KEY), (finished(owners, serving=[WORKER]), None)):
+    for job, key in ((quiet, MASKED), (finished(owners, serving=[WORKER]), None)):
         with pytest.raises(LocalProtocolError, match="go together"):
             export_statement(job, (), serving=key)
 
@@ -89,7 +91,7 @@ def test_the_file_of_somebody_else_is_not_the_model_that_is_served(owners) -> No
     (party, content), (served, _) = held.contents()
     for entry in (party, served):
         with pytest.raises(LocalProtocolError, match="not the file"):
-            describe_served(entry, content, key=KEY)
+            describe_served(entry, content, key_id=MASKED.key_id)
 
 
 class Plainly:
@@ -112,11 +114,12 @@ def test_a_job_that_was_killed_tells_the_same_again(owners, tmp_path) -> None:
         outputs={"model": [A], "serving": [WORKER]},
     )
     JobKeeper(tmp_path, plan=plan, sealing=Plainly()).keep(
-        Held(finished=job, serving=KEY, broker=BROKER)
+        Held(finished=job, serving=MASKED, broker=BROKER)
     )
     found = JobKeeper(tmp_path, plan=plan, sealing=Plainly()).load()
     assert found is not None
     again, key = found.finished, found.serving
-    assert (key, found.broker) == (KEY, BROKER)
-    told = export_statement(job, (), serving=KEY)
+    assert (key, found.broker) == (MASKED, BROKER)
+    assert KEY.reveal() not in (tmp_path / "held.sealed").read_bytes()
+    told = export_statement(job, (), serving=MASKED)
     assert encode_statement(export_statement(again, (), serving=key)) == encode_statement(told)

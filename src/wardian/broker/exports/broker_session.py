@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from wardian._internal import wire
-from wardian.broker.exports.exports import Told
 from wardian.broker.exports.protocol import (
     EXPORT_SESSION,
-    MODEL_KEY_BYTES,
     ExportAttestation,
     ExportRequest,
     Recorded,
@@ -16,12 +14,12 @@ from wardian.broker.exports.protocol import (
     export_report_data,
     key_info,
 )
-from wardian.broker.exports.statement import decode_statement, statement_digest
+from wardian.broker.exports.statement import Told, decode_statement, statement_digest
+from wardian.broker.joint.masked import MODEL_KEY_BYTES
 from wardian.broker.session.answering import Proof
 from wardian.broker.session.releasing import ReleasingEnd
 from wardian.broker.tables.asked import AskedPlan
 from wardian.crypto.hpke import HpkePrivateKey
-from wardian.crypto.secret import Secret
 from wardian.errors import AuthenticationFailed, FormatError
 
 
@@ -103,10 +101,10 @@ class BrokerExportSession(ReleasingEnd[ExportRequest, ExportAttestation, ExportP
             plan_digest=self.asked.digest,
             statement=bytes.fromhex(self.request.statement),
         )
-        key = self._own.open(proof.sealed_key, info=info)
-        if len(key) != MODEL_KEY_BYTES:
+        masked = self._own.open(proof.sealed_key, info=info)
+        if len(masked) != MODEL_KEY_BYTES:
             raise FormatError("the key of a model has 32 bytes")
-        return Told(statement=statement, key=Secret(key))
+        return Told(statement=statement, key=masked)
 
     @override
     def _encode(self, release: Recorded) -> bytes:

@@ -11,10 +11,10 @@ from wardian.broker.exports.job_session import ExportSession
 from wardian.broker.exports.statement import ExportStatement
 from wardian.broker.frames import connect
 from wardian.broker.jobs.plan import JobPlan
+from wardian.broker.joint.masked import MaskedKey
 from wardian.broker.message_fields import NONCE_BYTES
 from wardian.broker.session.client import obtain_over
 from wardian.broker.session.shown import KnownBroker
-from wardian.crypto.secret import Secret
 
 
 async def tell_export(
@@ -22,7 +22,7 @@ async def tell_export(
     plan: JobPlan,
     statement: ExportStatement,
     *,
-    key: Secret | None,
+    key: MaskedKey | None,
     agreed: Agreed,
     attest: Callable[[bytes], Evidence],
     tee: str,
@@ -39,7 +39,7 @@ async def tell_export(
         address: host and port, from the operator; a lie costs service and nothing else.
         plan: that this process ran.
         statement: what comes out.
-        key: of the model that goes to be served, 32 bytes; None where none does.
+        key: of the model that goes to be served, masked; None where none does.
         agreed: the measured `wardian.toml`.
         attest: makes this process's evidence over 64 bytes; called in another thread.
         tee: the kind of TEE, for the broker's log.

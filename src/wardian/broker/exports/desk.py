@@ -59,18 +59,13 @@ class ExportDesk(Desk[ExportRequest]):
     def _record(
         self, session: BrokerExportSession, proof: ExportProof, result: AttestationResult
     ) -> Recorded:
-        """Return that the export is written down; the broker's copy of the key is wiped."""
-        told = session.told(proof)
-        try:
-            return self._exports.record(
-                proof.evidence,
-                told=told,
-                asked=session.asked,
-                tee=session.request.tee,
-                shown=session.manifest,
-                logged=session.logged,
-                result=result,
-            )
-        finally:
-            if told.key is not None:
-                told.key.wipe()
+        """Return that the export is written down."""
+        return self._exports.record(
+            proof.evidence,
+            told=session.told(proof),
+            asked=session.asked,
+            tee=session.request.tee,
+            shown=session.manifest,
+            logged=session.logged,
+            result=result,
+        )

@@ -5,7 +5,6 @@ knows, and the job cannot, is whether their words still stand; besides, it count
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -15,36 +14,29 @@ from wardian.attestation.evidence_digest import evidence_digest
 from wardian.attestation.results.result import AttestationResult
 from wardian.broker.authority import Authority
 from wardian.broker.exports.protocol import Recorded
-from wardian.broker.exports.statement import ExportStatement, encode_statement, statement_digest
+from wardian.broker.exports.served import ServedModels
+from wardian.broker.exports.statement import (
+    ExportStatement,
+    Told,
+    encode_statement,
+    statement_digest,
+)
 from wardian.broker.exports.used import UsedTable, used_tables
-from wardian.broker.jobs.merge import Agreed, merge_outputs, model_release
-from wardian.broker.jobs.plan import JobPlan
+from wardian.broker.jobs.merge import merge_outputs
 from wardian.broker.jobs.rules import Rule
-from wardian.broker.joint.kept import MOST_PARTS, Changes, keep_model
-from wardian.broker.joint.record import JointModel, TableTerms
+from wardian.broker.joint.kept import Changes
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.state.audit import AuditEntry
-from wardian.broker.state.clock import MAX_INSISTED_AHEAD_S
 from wardian.broker.tables.asked import ROLE, AskedPlan, refuse_unlisted
 from wardian.broker.tables.debits import Paid, find_root, refuse_unpaid
 from wardian.broker.tables.kept import Tables, Telling, keep_record
-from wardian.crypto.recipients import BrokerKey
-from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied, Timeout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a job told: a statement, and the key (32 bytes) of the model in it, where one is."""
-
-    statement: ExportStatement
-    key: Secret | None
 
 
 class Exports:
     """Judges exports with what an `Authority` holds. One thread: decide, write, then answer."""
 
-    __slots__ = ("_authority", "_spend", "_tables")
+    __slots__ = ("_authority", "_served", "_spend", "_tables")
 
     def __init__(
         self, authority: Authority, *, spend: Callable[[Sequence[AuditEntry]], None]
@@ -60,6 +52,7 @@ class Exports:
         self._tables = Tables(
             authority.store, authority.clock, mesh=authority.mesh, policies=authority.policies
         )
+        self._served = ServedModels(authority, self._tables)
 
     def record(
         self,
@@ -106,7 +99,7 @@ class Exports:
         self._refuse_unpaid(statement, asked, used, claims)
         agreed = tuple(each.agreed(asked.plan) for each in used)
         merge_outputs(agreed).refuse_unapproved(statement.approvers)
-        changes = self._model(told, asked.plan, agreed)
+        changes = self._served.keep(told, asked.plan, used, agreed)
         about = {
             "role": ROLE,
             "measurement": claims.measurement.hex(),
@@ -173,54 +166,6 @@ class Exports:
                 "policies of now",
                 rule=Rule.UNPAID,
             ) from err
-
-    def _model(self, told: Told, plan: JobPlan, agreed: tuple[Agreed, ...]) -> Changes:
-        """Return the changes that keep the model which goes to be served, if one does.
-
-        Raises:
-            PolicyDenied: the rule `export-model`: the plan has none, or another; the rule
-                `export-key`: its key is missing, or another; `memory-full`.
-        """
-        file = told.statement.served
-        if (file is not None) is not bool(plan.outputs.serving):
-            raise PolicyDenied(
-                "a model is to be served that the plan does not name, or none is and it does",
-                rule=Rule.EXPORT_MODEL,
-            )
-        if file is None:
-            if told.key is not None:
-                raise PolicyDenied("a key came, and no model is served", rule=Rule.EXPORT_KEY)
-            return {}
-        if file.name != plan.output_name("model"):
-            raise PolicyDenied(
-                f"the model {file.name} is not what comes out of job {plan.name}",
-                rule=Rule.EXPORT_MODEL,
-            )
-        if told.key is None or BrokerKey(told.key).key_id.hex() != file.key_id:
-            raise PolicyDenied(
-                "the key of the model that is served is missing, or not the one that its id names",
-                rule=Rule.EXPORT_KEY,
-            )
-        tables = {one.policy.place: one.serving_terms for one in agreed}
-        model = JointModel(
-            file=file,
-            measurements=tuple(sorted(model_release(agreed).measurements & plan.outputs.serving)),
-            tables=tuple(
-                TableTerms(place=place, terms=terms) for place, terms in sorted(tables.items())
-            ),
-            job=told.statement.job,
-            export=told.statement.export,
-        )
-        authority = self._authority
-        return keep_model(
-            authority.store,
-            model,
-            told.key,
-            most=MOST_PARTS // len(authority.owners),
-            floor=authority.clock.floor,
-            forget=authority.clock.floor - authority.lease_s - MAX_INSISTED_AHEAD_S,
-            named=authority.named_keys,
-        )
 
     def _entries(self, statement: ExportStatement, about: dict[str, str]) -> list[AuditEntry]:
         entry = self._authority.entry

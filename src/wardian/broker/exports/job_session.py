@@ -21,12 +21,11 @@ from wardian.broker.exports.statement import (
     statement_digest,
 )
 from wardian.broker.jobs.plan import JobPlan, encode_plan, plan_digest
+from wardian.broker.joint.masked import MaskedKey
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.session.obtaining import ObtainingEnd
 from wardian.broker.session.shown import KnownBroker, ShownBroker
 from wardian.crypto.hpke import hpke_seal
-from wardian.crypto.recipients import BrokerKey
-from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError
 
 
@@ -40,7 +39,7 @@ class ExportSession(ObtainingEnd[ExportAttestation, Exported]):
         plan: JobPlan,
         statement: ExportStatement,
         *,
-        key: Secret | None,
+        key: MaskedKey | None,
         agreed: Agreed,
         nonce: bytes,
         known: KnownBroker,
@@ -50,7 +49,7 @@ class ExportSession(ObtainingEnd[ExportAttestation, Exported]):
         Args:
             plan: that this process ran.
             statement: what comes out, of which nothing has left yet.
-            key: of the model that is served, 32 bytes; None where none is.
+            key: of the model that is served, masked; None where none is.
             agreed: the measured `wardian.toml`, whose owners decide which broker is trusted.
             nonce: 32 fresh random bytes.
             known: the broker that the tables came from. It is told, and no other: it is given a
@@ -60,7 +59,7 @@ class ExportSession(ObtainingEnd[ExportAttestation, Exported]):
             LocalProtocolError: the key is not the one that the statement names.
         """
         named = None if statement.served is None else statement.served.key_id
-        if named != (None if key is None else BrokerKey(key).key_id.hex()):
+        if named != (None if key is None else key.key_id):
             raise LocalProtocolError("the key of a served model is not the one that is told of")
         super().__init__(EXPORT_SESSION, agreed=agreed, nonce=nonce, seen=None, known=known)
         self._plan, self._digest = plan, plan_digest(plan)
@@ -106,7 +105,7 @@ class ExportSession(ObtainingEnd[ExportAttestation, Exported]):
                 plan_digest=self._digest,
                 statement=self._told,
             )
-            self._sealed_key = hpke_seal(broker_nonce, self._key.reveal(), info=info)
+            self._sealed_key = hpke_seal(broker_nonce, self._key.masked, info=info)
         return export_report_data(
             broker_nonce=broker_nonce,
             hpke_public=self._hpke.public,

@@ -12,7 +12,7 @@
 
 They are those of a job and its tables (`tables.protocol`), with labels of their own (T24). The
 nonce of message 2 is a key, X25519, which the broker makes for the session: it is as fresh as any
-nonce, evidence of both ends binds it, and the key of a model is sealed to it.
+nonce, evidence of both ends binds it, and the key of a model is sealed to it, masked.
 
 Byte forms and reasons: `docs/reference/protocol.md`. Only data here: no socket, clock or state.
 """
@@ -25,6 +25,7 @@ import msgspec
 from wardian._internal import wire
 from wardian.attestation.evidence import Purpose, bind
 from wardian.broker.exports.statement import MAX_STATEMENT_BYTES
+from wardian.broker.joint.masked import MODEL_KEY_BYTES
 from wardian.broker.mesh.fields import Hex32
 from wardian.broker.message_fields import Nonce
 from wardian.broker.session.form import SealedResponse, SessionForm, Vouching
@@ -34,7 +35,6 @@ from wardian.broker.tables.protocol import MAX_ASKED_PLAN_BYTES
 from wardian.broker.transparency.following import ShownLog
 from wardian.crypto.hpke import OVERHEAD_BYTES
 
-MODEL_KEY_BYTES: Final = 32
 KEY_INFO: Final = "wardian export key hpke v1"
 
 # As with jobs and owners: no nonce of 32 bytes equals it, so that the broker's evidence for an
@@ -72,7 +72,7 @@ class ExportAttestation(
 
     statement: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_STATEMENT_BYTES)]
     sealed_key: Annotated[bytes, msgspec.Meta(max_length=MODEL_KEY_BYTES + OVERHEAD_BYTES)] = b""
-    """HPKE of the key of the model that is served, to the nonce of message 2; `info` is
+    """HPKE of `MaskedKey.masked` of the model that is served, to the nonce of message 2; `info` is
     `key_info`. Nothing where none is."""
 
 

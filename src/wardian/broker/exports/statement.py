@@ -1,6 +1,7 @@
 """What a job tells the broker of what it gives out. It is public but for the key of a model."""
 
 import hashlib
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 import msgspec
@@ -60,6 +61,17 @@ class ExportStatement(wire.Message, frozen=True, tag_field="format", tag=LABEL):
         for what, listed in (("tables", places), ("approvers", list(self.approvers))):
             if listed != sorted(set(listed)):
                 raise ValueError(f"`{what}` are not in order, each once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a job told: a statement, and the key of the model in it, where one is.
+
+    It is `MaskedKey.masked`, 32 bytes.
+    """
+
+    statement: ExportStatement
+    key: bytes | None = field(repr=False)
 
 
 def encode_statement(statement: ExportStatement) -> bytes:

@@ -9,6 +9,7 @@ the help of some owners has nothing of it before the others come, as with what t
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import reduce
+from operator import xor
 from typing import Final, Literal
 
 from wardian._internal import wire
@@ -55,8 +56,8 @@ def find_models(store: Store) -> tuple[JointModel, ...]:
 def find_key(store: Store, model: JointModel) -> Secret | None:
     """Return the key of `model`; None if it ended, or while an owner of a table in it is away."""
     parts = [store.get(PARTS, _place(owner, model)) for owner in model.owners]
-    whole = [part for part in parts if part is not None]
-    return Secret(reduce(_xor, whole)) if len(whole) == len(parts) else None
+    whole = [Secret(part) for part in parts if part is not None]
+    return reduce(xor, whole) if len(whole) == len(parts) else None
 
 
 def has_key(store: Store, key_id: str) -> bool:
@@ -178,14 +179,10 @@ def narrow_models(
 def _split(model: JointModel, key: Secret) -> Changes:
     """Return the changes that keep `key` in parts, one for each owner of a table."""
     *others, last = model.owners
-    parts = {owner: Secret.random(len(key)).reveal() for owner in others}
-    parts[last] = reduce(_xor, parts.values(), key.reveal())
-    return {(PARTS, _place(owner, model)): part for owner, part in parts.items()}
+    parts = {owner: Secret.random(len(key)) for owner in others}
+    parts[last] = reduce(xor, parts.values(), key)
+    return {(PARTS, _place(owner, model)): part.reveal() for owner, part in parts.items()}
 
 
 def _place(owner: str, model: JointModel) -> str:
     return f"{owner}/{model.file.key_id}"
-
-
-def _xor(one: bytes, other: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(one, other, strict=True))

@@ -6,6 +6,7 @@ from wardian.broker.jobs.merge import ModelRelease, OutputTerms
 from wardian.broker.jobs.parties import recipients
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.policy import table_place
+from wardian.broker.joint.masked import MaskedKey, mask_key
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.session.shown import KnownBroker, ShownBroker
 from wardian.broker.tables.content import JobRelease, TableKey
@@ -49,6 +50,11 @@ class GrantedTables:
             if (each.owner, each.table) == (owner, table):
                 return each
         raise LocalProtocolError(f"no key of table {table} was released")
+
+    def mask(self, key: Secret) -> MaskedKey:
+        """Return `key`, of a model made of all these tables, as nobody has it without theirs."""
+        keys = {table_place(each.owner, each.table): each.key for each in self.tables}
+        return mask_key(key, job_id=self.job_id, tables=keys)
 
     def wipe(self) -> None:
         """Overwrite the secrets: no key can be taken out any more."""

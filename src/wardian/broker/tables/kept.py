@@ -117,9 +117,15 @@ class Tables:
         raw = self._store.get(POLICIES, place)
         return 0 if raw is None else len(_signed(raw).policy)
 
-    def key(self, owner: str, key_id: str) -> Secret | None:
-        """Return the key (32 bytes) that `owner` gave under this id, if it is there to be had."""
-        raw = self._store.get(KEYS, f"{owner}/{key_id}")
+    def key(self, place: str) -> Secret | None:
+        """Return the key (32 bytes) that the owner of the table at `place` gave, if it is there.
+
+        It is the one of the policy in force.
+        """
+        record = self.record(place)
+        if record is None or record.key_id is None:
+            return None
+        raw = self._store.get(KEYS, f"{owner_of(place)}/{record.key_id}")
         return None if raw is None else Secret(raw)
 
     def standing(self, place: str) -> TableStanding:

@@ -24,6 +24,7 @@ from wardian.broker.tables.debits import (
 )
 from wardian.broker.tables.kept import Changes, TableRecord, Tables, keep_record, owner_of
 from wardian.broker.tables.protocol import JobRequest
+from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_header import Pin
 from wardian.errors import PolicyDenied, SealError, Timeout
 
@@ -134,10 +135,8 @@ class TableReleases:
         Raises:
             PolicyDenied: the rule `key-given`: the broker does not have it.
         """
-        policy, allow, record = verdict.policy, verdict.allow, self._tables.record(verdict.place)
-        key_id = None if record is None else record.key_id
-        key = None if key_id is None else self._tables.key(verdict.owner, key_id)
-        if policy is None or allow is None or policy.pin is None or key is None or key_id is None:
+        policy, allow, key = verdict.policy, verdict.allow, self._tables.key(verdict.place)
+        if policy is None or allow is None or policy.pin is None or key is None:
             raise PolicyDenied(
                 f"{verdict.who} has not given the key of table {verdict.table}", rule=Rule.KEY
             )
@@ -147,7 +146,7 @@ class TableReleases:
             serial=policy.serial,
             rule=allow.name,
             pin=Pin.parse(policy.pin),
-            key_id=key_id,
+            key_id=BrokerKey(key).key_id.hex(),
             key=key,
         )
 

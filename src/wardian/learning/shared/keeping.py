@@ -20,13 +20,13 @@ from typing_extensions import override
 
 from wardian._internal.files import open_regular, replace_file, sync_directory
 from wardian.broker.jobs.plan import JobPlan, plan_digest
+from wardian.broker.joint.masked import MaskedKey
 from wardian.broker.keeping.sealing import Sealing
 from wardian.broker.message_fields import Key32
 from wardian.broker.session.shown import KnownBroker
 from wardian.broker.tables.protocol import JOB_ID_BYTES, SALT_BYTES
 from wardian.broker.tables.terms import TermsRecord, terms_of, terms_record
 from wardian.crypto.sealed_header import Pin
-from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, SealError
 from wardian.learning.shared.outputs import HeldOutputs, SealedOutput
 from wardian.learning.shared.report import as_json
@@ -41,12 +41,12 @@ class Held:
 
     Attributes:
         finished: what came out.
-        serving: the key (32 bytes) of a model that is to be served; None where none is.
+        serving: the key of a model that is to be served, masked; None where none is.
         broker: that has to be told first.
     """
 
     finished: Finished
-    serving: Secret | None
+    serving: MaskedKey | None
     broker: KnownBroker
 
 
@@ -64,12 +64,12 @@ class _Held(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     terms: TermsRecord
     outputs: list[_Output]
     report: bytes
-    serving: Key32 | None
+    serving: MaskedKey | None
     broker: KnownBroker
 
     @override
     def __repr__(self) -> str:
-        return f"_Held({self.plan.hex()})"  # never the key
+        return f"_Held({self.plan.hex()})"  # never what it holds
 
 
 class JobKeeper:
@@ -117,7 +117,7 @@ class JobKeeper:
         Raises:
             SealError: the disk does not take it.
         """
-        held, serving = trained.finished.held, trained.serving
+        held = trained.finished.held
         record = _Held(
             plan=plan_digest(self._plan),
             terms=terms_record(held.terms),
@@ -133,7 +133,7 @@ class JobKeeper:
                 for each, content in held.contents()
             ],
             report=as_json(trained.finished.report),  # in its order: its digest is told
-            serving=None if serving is None else serving.reveal(),
+            serving=trained.serving,
             broker=trained.broker,
         )
         sealed = self._sealing.seal(msgspec.msgpack.encode(record), label=LABEL)
@@ -157,9 +157,8 @@ class JobKeeper:
         if record.plan != plan_digest(self._plan):
             raise SealError("what is held here is of another job")
         held = HeldOutputs(self._plan, terms_of(record.terms), dict(map(_entry, record.outputs)))
-        serving = None if record.serving is None else Secret(record.serving)
         finished = Finished(held=held, report=report)
-        return Held(finished=finished, serving=serving, broker=record.broker)
+        return Held(finished=finished, serving=record.serving, broker=record.broker)
 
     def _write(self, path: Path, content: bytes) -> None:
         try:

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 from wardian.broker.exports.statement import ExportedTable, ExportStatement
 from wardian.broker.jobs.plan import SERVING
+from wardian.broker.joint.masked import MaskedKey
 from wardian.broker.joint.record import ModelFile
-from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_stream import read_header
-from wardian.crypto.secret import Secret
 from wardian.errors import LocalProtocolError
 from wardian.learning.shared.outputs import SealedOutput
 from wardian.learning.shared.report import as_json
@@ -17,14 +16,14 @@ from wardian.learning.shared.running import Finished
 
 
 def export_statement(
-    finished: Finished, approved: Iterable[str], *, serving: Secret | None
+    finished: Finished, approved: Iterable[str], *, serving: MaskedKey | None
 ) -> ExportStatement:
     """Return what the job tells of what came out of it.
 
     Args:
         finished: the job.
         approved: public keys in hex, whose signatures over the export's digest were verified.
-        serving: the key of the model that goes to be served, 32 bytes; None where none does.
+        serving: the key of the model that goes to be served; None where none does.
 
     Raises:
         LocalProtocolError: a model is to be served and there is no key, or the other way round.
@@ -48,17 +47,17 @@ def export_statement(
         report=hashlib.sha256(as_json(report)).hexdigest(),
         tables=tuple(sorted(tables, key=lambda each: each.place)),
         approvers=tuple(sorted(set(approved))),
-        served=None if serving is None else describe_served(*served[0], key=serving),
+        served=None if serving is None else describe_served(*served[0], key_id=serving.key_id),
     )
 
 
-def describe_served(sealed: SealedOutput, content: bytes, *, key: Secret) -> ModelFile:
+def describe_served(sealed: SealedOutput, content: bytes, *, key_id: str) -> ModelFile:
     """Return the model that is served, as the broker and an owner's line name it.
 
     Args:
         sealed: the output that is to be served.
         content: the file, which is that.
-        key: 32 bytes, that it is sealed to.
+        key_id: of the key that it is sealed to, in hex.
 
     Raises:
         LocalProtocolError: it is given to somebody else, or the file is another one.
@@ -72,6 +71,6 @@ def describe_served(sealed: SealedOutput, content: bytes, *, key: Secret) -> Mod
         version=header.fields.version,
         media_type=header.fields.media_type,
         pin=str(sealed.pin),
-        key_id=BrokerKey(key).key_id.hex(),
+        key_id=key_id,
         total_bytes=header.fields.total_bytes,
     )
