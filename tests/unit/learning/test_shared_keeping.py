@@ -16,6 +16,7 @@ from toy_jobs import KEYS
 from wardian._internal import wire
 from wardian.attestation.evidence import Evidence
 from wardian.broker.jobs.merge import ApprovalTerms
+from wardian.broker.joint.masked import MaskedKey
 from wardian.broker.keeping.sealing import Sealing
 from wardian.broker.session.shown import KnownBroker
 from wardian.broker.state.audit import AuditHead
@@ -35,7 +36,7 @@ from wardian.learning.shared.running import Finished
 from wardian.tee.launch.simulation import generate_platform
 from wardian.tee.sealing import seal_state, unseal_state
 
-SERVING = Secret(b"key of a served model".ljust(32))
+SERVING = MaskedKey(key_id="07" * 16, masked=b"masked key".ljust(32))
 BROKER = KnownBroker(
     ca_spki=b"spki", audit=AuditHead(count=3, digest="0" * 64, root="1" * 64), version=2
 )
@@ -79,7 +80,7 @@ def keeper(ran: Any, place: Path, *, key: bytes = b"k" * 32) -> JobKeeper:
     return JobKeeper(place, plan=ran[0], sealing=ToySealing(key))
 
 
-def held(ran: Any, serving: Secret | None = None) -> Held:
+def held(ran: Any, serving: MaskedKey | None = None) -> Held:
     return Held(finished=ran[1], serving=serving, broker=BROKER)
 
 
@@ -160,7 +161,7 @@ def test_only_this_code_on_this_machine_reads_it(ran: Any, place: Path) -> None:
 def test_nothing_of_it_is_in_the_clear(ran: Any, place: Path) -> None:
     keeper(ran, place).keep(held(ran, SERVING))
     raw = (place / "held.sealed").read_bytes()
-    assert SERVING.reveal() not in raw
+    assert SERVING.masked not in raw
     for content in (each for _, each in ran[1].held.contents()):
         assert content[:64] not in raw
 

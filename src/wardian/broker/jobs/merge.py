@@ -74,17 +74,6 @@ class OutputTerms:
         if rows < self.smallest_cohort:
             raise PolicyDenied("too few rows stand behind a number", rule=Rule.COHORT)
 
-    def refuse_small_part(self, rows: Iterable[Iterable[int]]) -> None:
-        """Return if numbers with these `rows` behind them may be told; rule `cohort-small`.
-
-        Args:
-            rows: of each number, those of each owner, which knows its own and takes them off: none
-                at all, or as many as a cohort.
-        """
-        self.refuse_small_cohort(
-            min((int(own) for each in rows for own in each if own), default=self.smallest_cohort)
-        )
-
     def approved_by(self, approved: Collection[str]) -> bool:
         """Return whether those with the keys `approved`, in hex, are enough for every owner."""
         return all(len(each.of.intersection(approved)) >= each.needed for each in self.approvals)

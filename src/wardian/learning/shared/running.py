@@ -15,6 +15,7 @@ from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.tables.content import TableKey
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, LocalProtocolError, WardianError
+from wardian.learning.shared.cohort import refuse_small
 from wardian.learning.shared.columns import kinds_of
 from wardian.learning.shared.joining import Joined, join
 from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
@@ -117,7 +118,7 @@ def source(plan: JobPlan, tables: Iterable[SealedTable], terms: OutputTerms, see
         joined = opened(plan, tables, terms, seeds)
         if plan.privacy is None:  # else the noised count is looked at
             each = np.bincount(joined.sources, minlength=len(joined.owners))
-            terms.refuse_small_cohort(int(each.min()))
+            refuse_small(terms, each)
         return joined
     given, used = _given(plan, tables), plan.inputs[0]
     return SealedRows(

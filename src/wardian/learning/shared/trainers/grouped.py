@@ -17,12 +17,15 @@ and it sums these up in 128 bits. So sums are exact, and those of the pooled tab
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from itertools import compress
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from wardian.broker.jobs.merge import OutputTerms
 from wardian.errors import ConfigError, FormatError, LocalProtocolError, WardianError
+from wardian.learning.shared.cohort import few, stands
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import Batch
 from wardian.learning.shared.trainers.survey import Survey, parts_of, surveyed
@@ -34,8 +37,6 @@ MOST_MEMORY: Final = "512MiB"
 from it, these are up to eight times as large."""
 _SOURCE: Final = "\x01source"
 """The column of sources: no table has one that is called so."""
-Counts: TypeAlias = Sequence[int] | NDArray[np.int64]
-"""Of rows, of each source."""
 _GRID_BITS: Final = 45
 """The squares of 2**37 rows have room in 127 bits."""
 
@@ -116,21 +117,25 @@ def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]
         raise ConfigError("`by` goes without [privacy]: which groups there are tells of rows")
     extra("duckdb")
     survey = surveyed(task, classes=False, missing=True, narrow=True, names=values)
-    groups, least = _asked(task, values, by, survey), task.terms.smallest_cohort
+    groups = _large(_asked(task, values, by, survey), task.terms)
+    shape = len(groups), len(values), len(survey.sources)
+    counts = np.reshape([each.numbers[::3] for each in groups], shape)
+    rows = np.reshape([each.rows for each in groups], (len(groups), 1, len(survey.sources)))
     told: list[tuple[Any, ...]] = []
-    for group in _large(groups, least):
-        for at, name in enumerate(values):
-            if at not in survey.narrow and enough(group.numbers[3 * at], group.rows, least):
-                count, total, squares = map(sum, group.numbers[3 * at : 3 * at + 3])
-                moments = _moments(survey, at, count, total, squares)
-                told.append((group.name, name, count, *map(rounded, moments)))
+    for place, at in np.argwhere(enough(task.terms, counts, rows)).tolist():
+        if at not in survey.narrow:
+            group = groups[place]
+            count, total, squares = map(sum, group.numbers[3 * at : 3 * at + 3])
+            moments = _moments(survey, at, count, total, squares)
+            told.append((group.name, values[at], count, *map(rounded, moments)))
     return (by, "column", "rows", "mean", "deviation"), told
 
 
-def enough(values: Counts, rows: Counts, least: int) -> bool:
-    """Return whether what is said of `values` among `rows`, both of each source, may be told."""
-    pairs = [(int(had), int(all_)) for had, all_ in zip(values, rows, strict=True)]
-    return all(had >= least and not 0 < all_ - had < least for had, all_ in pairs)
+def enough(terms: OutputTerms, values: ArrayLike, rows: ArrayLike) -> NDArray[Any]:
+    """Return which of `values` among `rows` may be told of, (...); both are (..., owners)."""
+    lacking = np.subtract(rows, values)
+    found: NDArray[Any] = np.logical_and(stands(terms, values), ~few(terms, lacking).any(axis=-1))
+    return found
 
 
 def rounded(number: float | None) -> float | str:
@@ -227,13 +232,11 @@ class _Group:
         return -sum(self.rows), self.name is None, self.name or ""
 
 
-def _large(groups: Sequence[_Group], least: int) -> list[_Group]:
+def _large(groups: Sequence[_Group], terms: OutputTerms) -> list[_Group]:
     """Return the groups that may be told; `groups` come with the largest first."""
-    kept = [each for each in groups if min(each.rows) >= least]
-    whole = [sum(rows) for rows in zip(*(each.rows for each in groups), strict=True)]
-    while kept:
-        told = [sum(rows) for rows in zip(*(each.rows for each in kept), strict=True)]
-        if not any(0 < all_ - some < least for all_, some in zip(whole, told, strict=True)):
-            break
-        kept.pop()
+    rows = np.array([each.rows for each in groups])
+    large = stands(terms, rows)
+    kept, left = list(compress(groups, large)), rows[~large].sum(axis=0)
+    while kept and few(terms, left).any():
+        left = left + kept.pop().rows
     return kept

@@ -22,6 +22,7 @@ from wardian.broker.jobs.merge import OutputTerms
 from wardian.errors import FormatError
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.boosting.forest import LEAF, MAX_NODES
+from wardian.learning.shared.cohort import stands
 from wardian.learning.shared.trainers.grown import Grown, forest_of
 from wardian.learning.shared.trainers.trained import Task
 
@@ -87,8 +88,7 @@ def refuse_small(terms: OutputTerms, tree: Grown, counts: Counts) -> None:
 
 def kept(terms: OutputTerms, tree: Grown, counts: Counts) -> Grown:
     """Return `tree` with the splits that have a cohort of each owner on both sides."""
-    least = terms.smallest_cohort
-    small = np.maximum(counts, 1).min(axis=1) < least  # a cohort of 1 asks for nothing
+    small = ~stands(terms, counts)
     inner = tree.left > 0
     cut = inner & (small[np.where(inner, tree.left, 0)] | small[np.where(inner, tree.right, 0)])
     if not cut.any():

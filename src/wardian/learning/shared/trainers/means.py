@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.learning.centres import clusters
+from wardian.learning.shared.cohort import stands
 from wardian.learning.shared.exact import Floats, Moments, Parts, Products, dot, exponents_of, split
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import apart
@@ -83,15 +84,6 @@ class _Clusters:
     def rows(self) -> NDArray[np.int64]:
         """The rows of each, (clusters,)."""
         found: NDArray[np.int64] = self.sources.sum(axis=1)
-        return found
-
-    @property
-    def fewest(self) -> NDArray[np.int64]:
-        """The rows of the owner that has fewest in each; 1 where it has none.
-
-        So none is too few, and a cohort of 1 asks for nothing.
-        """
-        found: NDArray[np.int64] = np.maximum(self.sources, 1).min(axis=1)
         return found
 
 
@@ -161,7 +153,7 @@ def _begun(task: Task, sample: Floats) -> Floats:
 
 def _lloyd(task: Task, space: _Space, centres: Floats) -> _Clusters:
     """Return centres of rows enough that stand still, or moved as often as they may."""
-    least, moved = task.terms.smallest_cohort, 0
+    moved = 0
     while True:
         found = _moved(task, space, centres)
         moved += 1
@@ -170,10 +162,11 @@ def _lloyd(task: Task, space: _Space, centres: Floats) -> _Clusters:
         centres = found.centres[there]
         if not still and moved < task.whole("max_iterations"):
             continue
-        fewest = found.fewest[there]
-        if there.all() and fewest.min() >= least:
+        large = stands(task.terms, found.sources[there])
+        if there.all() and large.all():
             return found
-        if fewest.min() < least:
+        if not large.all():
+            fewest = found.sources[there].min(axis=1)
             centres = np.delete(centres, int(fewest.argmin()), axis=0)
 
 

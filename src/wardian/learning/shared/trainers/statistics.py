@@ -56,7 +56,6 @@ def csv_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 
 def _plain(task: Task) -> Iterable[Sequence[Any]]:
     survey = surveyed(task, classes=False, missing=True, narrow=True)
-    least = task.terms.smallest_cohort
     powers, grids = Powers(len(task.rows.names)), survey.exponents
     values = np.zeros((len(task.rows.names), len(survey.sources)), np.int64)
     for block in blocks(task):
@@ -64,9 +63,10 @@ def _plain(task: Task) -> Iterable[Sequence[Any]]:
         for source, rows in apart(block.sources):
             values[:, source] += there[:, rows].sum(axis=1)
         powers.add(there, split(np.where(there, survey.shifted(block.values), 0.0), grids))
+    large = enough(task.terms, values, survey.sources)
     found = zip(task.rows.names, survey.lowest.tolist(), powers.moments(grids), strict=True)
     for at, (name, lowest, (rows, mean, deviation)) in enumerate(found):
-        if at not in survey.narrow and enough(values[at], survey.sources, least):
+        if at not in survey.narrow and large[at]:
             yield name, rows, *(rounded(each) for each in (lowest + mean, deviation))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
+from wardian.learning.shared.cohort import refuse_few, refuse_small
 from wardian.learning.shared.exact import (
     BLOCK_ROWS,
     Floats,
@@ -154,9 +155,9 @@ def surveyed(
         if classes:
             _count(found, batch, len(sources))
     task.terms.refuse_small_join(rows)
-    task.terms.refuse_small_cohort(int(sources.min()))
+    refuse_small(task.terms, sources)
     if classes:
-        task.terms.refuse_small_part(np.array(list(found.values())))
+        refuse_few(task.terms, list(found.values()))
         if len(found) < 2:
             raise FormatError("the label: one class alone")
     few = spread.narrow()

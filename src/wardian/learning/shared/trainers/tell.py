@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wardian.learning.shared.cohort import few, refuse_small
 from wardian.learning.shared.rows import Sources
 from wardian.learning.shared.trainers.trained import Predict, Task
 
@@ -65,7 +66,7 @@ class Tally:
         Raises:
             PolicyDenied: the rule `cohort-small`: too few were, of one owner.
         """
-        self._task.terms.refuse_small_cohort(int(self._tried.min()))
+        refuse_small(self._task.terms, self._tried)
         return int(self._tried.sum())
 
     def accuracy(self) -> dict[str, Any]:
@@ -76,7 +77,7 @@ class Tally:
         """
         tried, least = self.rows(), self._task.terms.smallest_cohort
         right, wrong = self._right, self._tried - self._right
-        few_right, few_wrong = (right > 0) & (right < least), (wrong > 0) & (wrong < least)
+        few_right, few_wrong = few(self._task.terms, right), few(self._task.terms, wrong)
         told: dict[str, Any] = {"rows_tried": tried}
         if not (few_right | few_wrong).any():
             return {**told, "accuracy": int(right.sum()) / tried}

@@ -12,6 +12,7 @@ from wardian.broker.jobs.plan import Privacy
 from wardian.broker.jobs.trainers import Scalar
 from wardian.errors import FormatError, LocalProtocolError
 from wardian.learning.privacy.noise import DiscreteGaussian
+from wardian.learning.shared.cohort import refuse_few
 from wardian.learning.shared.joining import Joined
 from wardian.learning.shared.rows import Rows
 
@@ -90,7 +91,7 @@ class Task:
             raise FormatError(f"the label: more than {MOST_CLASSES} classes")
         owners = len(self.joined.owners)
         counts = np.bincount(places * owners + self.joined.sources, minlength=len(found) * owners)
-        self.terms.refuse_small_part(counts.reshape(-1, owners))
+        refuse_few(self.terms, counts.reshape(-1, owners))
         if len(found) < 2:
             raise FormatError("the label: one class alone")
         return found, places.astype(np.int64)

@@ -1,0 +1,55 @@
+"""A cohort of each owner's rows behind whatever is told (ADR 44).
+
+Each owner knows its own rows, may have made some up, and takes them off. So rows are counted by
+owner: counts have shape (..., owners), and a cohort is asked of each.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wardian.broker.jobs.merge import OutputTerms
+from wardian.broker.jobs.rules import Rule
+from wardian.errors import PolicyDenied
+
+
+def stands(terms: OutputTerms, rows: ArrayLike) -> NDArray[Any]:
+    """Return behind which numbers every owner has rows enough, (...): bool.
+
+    A smallest cohort of 1 asks for one row, whoever has it.
+
+    Args:
+        terms: of all owners.
+        rows: behind each number, (..., owners).
+    """
+    each = np.asarray(rows)
+    fewest = np.maximum(each, 1).min(axis=-1)
+    found: NDArray[Any] = (fewest >= terms.smallest_cohort) & (each.sum(axis=-1) > 0)
+    return found
+
+
+def few(terms: OutputTerms, rows: ArrayLike) -> NDArray[Any]:
+    """Return where an owner has rows, and fewer than a cohort, (..., owners): bool.
+
+    They would be known by a difference: what is told of others, taken off what is told of all.
+    """
+    each = np.asarray(rows)
+    found: NDArray[Any] = (each > 0) & (each < terms.smallest_cohort)
+    return found
+
+
+def refuse_small(terms: OutputTerms, rows: ArrayLike) -> None:
+    """Return if every owner has rows enough behind all numbers; PolicyDenied, `cohort-small`."""
+    if not stands(terms, rows).all():
+        raise _refused()
+
+
+def refuse_few(terms: OutputTerms, rows: ArrayLike) -> None:
+    """Return if every owner has none, or enough; PolicyDenied, rule `cohort-small`."""
+    if few(terms, rows).any():
+        raise _refused()
+
+
+def _refused() -> PolicyDenied:
+    return PolicyDenied("too few rows of an owner stand behind a number", rule=Rule.COHORT)
