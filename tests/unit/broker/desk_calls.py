@@ -14,6 +14,8 @@ from wardian.broker.desk import Office
 from wardian.broker.limits import Place, ServiceLimits
 from wardian.broker.refusal import refusal_for
 from wardian.broker.service import DESKS
+from wardian.broker.tables import desk as tables_desk
+from wardian.broker.tables.asked import read_asked
 from wardian.errors import ConnectionLost
 
 
@@ -110,6 +112,21 @@ class Desks:
             await send(wire.encode(refusal_for(err)))
         finally:
             await stream.close()
+
+
+FEW_PLANS = ServiceLimits(plan_burst=2, plans_per_s=0.0)
+
+
+def plans_read(patch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the list to which each plan is added that a desk reads."""
+    read: list[bytes] = []
+
+    def counted(raw: bytes, authority: Any) -> Any:
+        read.append(raw)
+        return read_asked(raw, authority)
+
+    patch.setattr(tables_desk, "read_asked", counted)
+    return read
 
 
 def _union(kinds: tuple[type, ...]) -> Any:

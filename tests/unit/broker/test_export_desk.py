@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_calls import Desks
+from desk_calls import FEW_PLANS, Desks, plans_read
 from toy_exports import (
     MODEL_KEY,
     ExportBroker,
@@ -28,8 +28,6 @@ from wardian.broker.exports.statement import ExportStatement
 from wardian.broker.jobs.plan import plan_digest
 from wardian.broker.joint.kept import RECORDS
 from wardian.broker.limits import ServiceLimits
-from wardian.broker.tables import desk as tables_desk
-from wardian.broker.tables.asked import read_asked
 from wardian.broker.tables.granted import GrantedTables
 from wardian.errors import (
     AdmissionRefused,
@@ -187,15 +185,8 @@ def test_one_owner_s_tellings_are_rationed_and_the_same_again_takes_none(
 def test_more_plans_of_one_address_than_are_read_are_not_read(
     broker: ExportBroker, granted: GrantedTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[bytes] = []
-
-    def counted(raw: bytes, authority: Any) -> Any:
-        read.append(raw)
-        return read_asked(raw, authority)
-
-    monkeypatch.setattr(tables_desk, "read_asked", counted)
-    limits = ServiceLimits(plan_burst=2, plans_per_s=0.0)
-    found = tell(broker, monkeypatch, *[statement(granted)] * 3, limits=limits)
+    read = plans_read(monkeypatch)
+    found = tell(broker, monkeypatch, *[statement(granted)] * 3, limits=FEW_PLANS)
     assert sorted(type(each).__name__ for each in found) == ["Exported"] * 2 + ["TransportError"]
     assert len(read) == 2
 

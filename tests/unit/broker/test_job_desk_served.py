@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import toy_jobs
-from desk_calls import Desks
+from desk_calls import FEW_PLANS, Desks, plans_read
 from toy_jobs import job
 from toy_mesh import NOW, ToyMesh, digest
 from toy_tables import JOB, A, Ask, B, TableBroker, hospitals
@@ -23,8 +23,6 @@ from wardian.broker.limits import ServiceLimits
 from wardian.broker.release import client as release_client
 from wardian.broker.session.answering import SESSION_LIFE_S
 from wardian.broker.tables import client
-from wardian.broker.tables import desk as tables_desk
-from wardian.broker.tables.asked import read_asked
 from wardian.broker.tables.client import obtain_tables
 from wardian.broker.tables.granted import GrantedTables
 from wardian.broker.tables.protocol import JobChallenge, JobRequest
@@ -184,15 +182,8 @@ def test_one_owner_s_releases_are_rationed_and_cost_nothing_beyond(
 def test_more_plans_of_one_address_than_are_read_are_not_read(
     broker: TableBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[bytes] = []
-
-    def counted(raw: bytes, authority: Any) -> Any:
-        read.append(raw)
-        return read_asked(raw, authority)
-
-    monkeypatch.setattr(tables_desk, "read_asked", counted)
-    limits = ServiceLimits(plan_burst=2, plans_per_s=0.0)
-    found = ask(broker, monkeypatch, plans=[job()] * 3, limits=limits)
+    read = plans_read(monkeypatch)
+    found = ask(broker, monkeypatch, plans=[job()] * 3, limits=FEW_PLANS)
     assert [type(each) for each in found] == [GrantedTables, GrantedTables, TransportError]
     assert len(read) == 2
 
