@@ -111,8 +111,9 @@ class Study:
         *,
         name: str = "s",
         columns: Mapping[str, Mapping[str, list[Any]]] | None = None,
+        **sealing: Any,
     ) -> None:
-        """Seal the `columns` of hospitals below `place`, which is made."""
+        """Seal the `columns` of hospitals below `place`, which is made; `sealing` as `seal` has."""
         self.mesh, self.name, self.place = mesh, name, place
         self.columns = records() | dict(columns or {})
         self.tables = {owner: f"{toy_jobs.TABLES[owner]}-{name}" for owner in NAMES}
@@ -120,7 +121,7 @@ class Study:
         self.paths = {owner: place / f"{self.tables[owner]}.sealed" for owner in NAMES}
         place.mkdir(parents=True, mode=0o700)
         self.pins = {
-            owner: self.seal(self.paths[owner], csv_of(self.columns[owner]), owner)
+            owner: self.seal(self.paths[owner], csv_of(self.columns[owner]), owner, **sealing)
             for owner in NAMES
         }
 

@@ -325,11 +325,14 @@ def test_a_parameter_that_no_trainer_takes_costs_no_use(
 
 def test_the_id_of_a_debit_that_the_host_made_up(room: JobRoom, study: Study) -> None:
     job = room.job(study, study.counting(), name="made-up")
-    uses = room.uses(study)
-    (job.state / "job").write_text("ab" * 32 + "\n")
+    job.killed_at("job.granted")
+    uses, kept = room.uses(study), job.state / "job"
+    kept.write_text(kept.read_text()[:32] + "ab" * 16 + "\n")  # of this job's salt
     code, why = job.refused()
     assert isinstance(why, WardianError)
     assert (code, getattr(why, "rule", ""), room.uses(study)) == (3, "job-again", uses)
+    kept.write_text("ab" * 32 + "\n")  # of no salt of this job: as if it were lost
+    job.killed_at("job.granted")
     (job.state / "job").write_bytes(b"\xff" * 10)  # no id at all: as if it were lost
     job.killed_at("job.held")
-    assert room.uses(study)[0] == uses[0] + 1
+    assert room.uses(study)[0] == uses[0] + 2

@@ -149,7 +149,7 @@ def refused(job: Job, rule: str, who: str, said: str) -> None:
     assert f"{who} refuses for table " in str(why)
     assert said in str(why)
     assert outputs(job.out) == set()
-    assert list(job.state.iterdir()) == [job.state / "salt"]
+    assert list(job.state.iterdir()) == [job.state / "salt.sealed"]
     assert status(job.out)["state"] == "asking"
 
 
@@ -308,7 +308,7 @@ def test_too_few_rows_are_known_inside_alone(
     assert (code, why.rule) == (3, rule)
     assert room.uses(study) == [1, 1, 0]
     assert (outputs(job.out), status(job.out)["state"]) == (set(), "running")
-    assert sorted(path.name for path in job.state.iterdir()) == ["job", "salt"]
+    assert sorted(path.name for path in job.state.iterdir()) == ["job", "salt.sealed"]
     assert not (job.out / "report.json").exists()
 
 

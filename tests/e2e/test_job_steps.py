@@ -13,8 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hospital_study import PRIVATE, A, B, C, Study, approval, opened, outputs, status
+from hospital_study import (
+    PRIVATE,
+    A,
+    B,
+    C,
+    Study,
+    approval,
+    csv_of,
+    opened,
+    outputs,
+    records,
+    status,
+)
 from job_room import Job, JobRoom, Killed
+from same_pin import reseal
 from toy_jobs import KEYS, NAMES
 
 from wardian.errors import AuthenticationFailed
@@ -87,9 +100,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobRoom]:
     found.close()
 
 
-def noisy(room: JobRoom, name: str, *, approvals: bool = True) -> tuple[Study, bytes]:
+def noisy(room: JobRoom, name: str, *, approvals: bool = True, **more: Any) -> tuple[Study, bytes]:
     """Return a study of which each run spends, and is approved by two."""
-    study = room.study(name, given=False)
+    study = room.study(name, given=False, **more)
     output = {
         "without_noise": None,
         "epsilon": float(EPSILON),
@@ -149,6 +162,28 @@ def test_killed_at_every_step(room: JobRoom, monkeypatch: pytest.MonkeyPatch) ->
             1 if "keep held.sealed after" in whole[: at + 1] or at < before_the_grant(whole) else 2
         )
         assert room.uses(study) == [asked, asked, 0], name
+
+
+def test_t8_other_rows_under_one_pin_are_no_second_answer_of_one_debit(room: JobRoom) -> None:
+    """An owner whose table it is has its key. Of many answers the mean has no noise."""
+    long = {A: {**records()[A], "age": [f"{at / 7:.90f}" for at in range(48)]}}
+    study, plan = noisy(room, "same-pin", approvals=False, columns=long, chunk_bytes=4096)
+    job = room.job(study, plan)
+    job.run()
+    told, held = read(job), job.state / "held.sealed"
+    held.unlink()
+    job.run()  # nothing changed: it is the same answer, and costs no epsilon
+    assert read(job) == told is not None
+    rows = csv_of(study.columns[A])
+    reseal(study.paths[A], rows.replace(b"0.142857", b"0.142858"), study.keys[A])
+    held.unlink()
+    job.run()
+    assert read(job) not in {told, None}
+    assert [room.record(study, owner).spent.epsilon for owner in (A, B)] == [2 * EPSILON] * 2
+    reseal(study.paths[A], rows, study.keys[A])
+    held.unlink()
+    job.run()  # nor does what was there before come back with its debit of before
+    assert [room.record(study, owner).spent.epsilon for owner in (A, B)] == [3 * EPSILON] * 2
 
 
 SERVED_STEPS = (
@@ -396,7 +431,8 @@ def test_a_clone_of_a_job_has_the_same_result(room: JobRoom) -> None:
     study, plan = noisy(room, "clone")
     jobs = [room.job(study, plan, name=name) for name in ("one", "two")]
     jobs[0].killed_at("job.granted")
-    shutil.copy(jobs[0].state / "job", jobs[1].state / "job")
+    for name in ("job", "salt.sealed"):
+        shutil.copy(jobs[0].state / name, jobs[1].state / name)
     for job in jobs:
         job.run(approving(job))
     assert read(jobs[0]) == read(jobs[1]) is not None

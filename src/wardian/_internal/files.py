@@ -55,14 +55,20 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, *, buffering: int = -1) -> BinaryIO:
     """Return the regular file `path`, opened to read. A pipe or a device would be waited for.
+
+    Args:
+        path: of the file.
+        buffering: as `open` has it; 0 for none.
 
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115  returned
+    file: BinaryIO = open(  # noqa: SIM115  returned
+        path, "rb", buffering, opener=lambda name, _: os.open(name, flags)
+    )
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "is no regular file", str(path))

@@ -23,6 +23,7 @@ from wardian.broker.tables.granted import GrantedTables
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError
 from wardian.learning.shared.approvals import MAX_APPROVAL_BYTES, verify_approvals
+from wardian.learning.shared.fixed import Content, digest_of, look_through
 from wardian.learning.shared.keeping import Held, JobKeeper
 from wardian.learning.shared.outbox import Outbox, report_evidence_data
 from wardian.learning.shared.ready import refuse_unready
@@ -95,8 +96,9 @@ class _Job:
     def _trained(self) -> Held:
         files = {name: Path(path) for name, path in self._place.tables.items()}
         refuse_unready(self._plan, files)
+        contents = self._looked_through(files)
         self._outbox.say("asking")
-        granted = self._granted()
+        granted = self._granted(contents)
         self._keeper.keep_id(granted.job_id)
         self._enclave.announce("job.granted", job=granted.job_id.hex())
         self._outbox.say("running", job=granted.job_id)
@@ -106,7 +108,7 @@ class _Job:
                 self._plan,
                 granted.tables,
                 granted.terms,
-                self._tables(granted, files),
+                self._tables(granted, files, contents),
                 job_id=granted.job_id,
                 seed=granted.noise_seed,
                 measurement=self._measurement(),
@@ -119,9 +121,20 @@ class _Job:
                 serving.wipe()
         return Held(finished=finished, serving=masked, broker=granted.broker)
 
-    def _granted(self) -> GrantedTables:
+    def _looked_through(self, files: Mapping[str, Path]) -> Mapping[str, Content]:
+        """Return what the files are, if noise is to hide what the job tells of them.
+
+        Then no other ones are read for the debit that is asked for.
+        """
+        if self._plan.privacy is None:
+            return {}
+        places = [f"{used.owner}/{used.table}" for used in self._plan.inputs]
+        return {place: look_through(files[place], where=place) for place in places}
+
+    def _granted(self, contents: Mapping[str, Content]) -> GrantedTables:
         """Return the tables' keys, once a broker is there and has a manifest."""
-        salt, again = self._keeper.salt(), self._keeper.job_id()
+        salt = self._keeper.salt(digest_of(contents) if contents else b"")
+        again = self._keeper.job_id(salt)
         return self._asked(
             lambda address: obtain_tables(
                 address,
@@ -160,18 +173,25 @@ class _Job:
 
         return asyncio.run(answer())
 
-    def _tables(self, granted: GrantedTables, files: Mapping[str, Path]) -> list[SealedTable]:
+    def _tables(
+        self,
+        granted: GrantedTables,
+        files: Mapping[str, Path],
+        contents: Mapping[str, Content],
+    ) -> list[SealedTable]:
         """Return where each table of the plan lies, as the host says, with its key and pin."""
         found = []
         for used in self._plan.inputs:
+            place = f"{used.owner}/{used.table}"
             key = granted.table(self._plan.parties[used.owner].key, used.table)
             found.append(
                 SealedTable(
                     owner=used.owner,
                     name=used.table,
-                    path=files[f"{used.owner}/{used.table}"],
+                    path=files[place],
                     pin=key.pin,
                     key=key.key,
+                    content=contents.get(place),
                 )
             )
         return found

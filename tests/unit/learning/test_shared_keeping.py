@@ -37,6 +37,7 @@ from wardian.tee.launch.simulation import generate_platform
 from wardian.tee.sealing import seal_state, unseal_state
 
 SERVING = MaskedKey(key_id="07" * 16, masked=b"masked key".ljust(32))
+CONTENTS, SALT = b"c" * 32, bytes(range(16))
 BROKER = KnownBroker(
     ca_spki=b"spki", audit=AuditHead(count=3, digest="0" * 64, root="1" * 64), version=2
 )
@@ -113,41 +114,73 @@ def test_what_was_kept_comes_back(ran: Any, place: Path) -> None:
     assert again.serving is None
 
 
-def test_the_salt_is_chosen_once_and_found_again(ran: Any, place: Path) -> None:
-    salt = keeper(ran, place).salt()
+def test_the_salt_is_found_again_for_the_same_contents_alone(ran: Any, place: Path) -> None:
+    salt = keeper(ran, place).salt(CONTENTS)
     assert len(salt) == 16
-    assert keeper(ran, place).salt() == salt
-    (place / "salt").write_text("what a host wrote\n")
-    other = keeper(ran, place).salt()
-    assert (len(other), other != salt) == (16, True)
+    assert keeper(ran, place).salt(CONTENTS) == salt
+    assert len({salt, *(keeper(ran, place).salt(each) for each in (b"", b"x" * 32))}) == 3
+
+
+def test_nobody_but_the_job_knows_what_its_salts_come_of(ran: Any, place: Path) -> None:
+    """Else two contents with one salt could be looked for: another answer of the same debit."""
+    salt, path = keeper(ran, place).salt(CONTENTS), place / "salt.sealed"
+    (place / "held.sealed").write_bytes(path.read_bytes())
+    with pytest.raises(SealError):
+        keeper(ran, place).load()
+    for raw in (b"", b"00" * 16, path.read_bytes()[:-1], bytes(2**20)):
+        path.write_bytes(raw)
+        other = keeper(ran, place).salt(CONTENTS)
+        assert (len(other), other != salt) == (16, True)
+    assert keeper(ran, place, key=b"o" * 32).salt(CONTENTS) != other
     with full_disk(0), pytest.raises(SealError):
-        (place / "salt").unlink()
-        keeper(ran, place).salt()
+        path.unlink()
+        keeper(ran, place).salt(CONTENTS)
 
 
 def test_the_id_of_a_debit(ran: Any, place: Path) -> None:
     kept = keeper(ran, place)
-    assert kept.job_id() is None
+    assert kept.job_id(SALT) is None
     kept.keep_id(bytes(range(32)))
-    assert keeper(ran, place).job_id() == bytes(range(32))
+    assert keeper(ran, place).job_id(SALT) == bytes(range(32))
     assert (place / "job").read_text() == bytes(range(32)).hex() + "\n"
+    assert keeper(ran, place).job_id(bytes(16)) is None  # of other contents
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"xyz", b"00" * 31, b"00" * 33, b"\xff\xfe", b"00" * 100_000, "é".encode() * 64]
+    "raw",
+    [
+        b"",
+        b"xyz",
+        bytes(range(31)).hex().encode(),
+        bytes(range(33)).hex().encode(),
+        b"\xff\xfe",
+        bytes(range(32)).hex().encode() * 3125,
+        "é".encode() * 64,
+    ],
 )
 def test_an_id_that_is_none_is_as_if_it_were_lost(ran: Any, place: Path, raw: bytes) -> None:
     (place / "job").write_bytes(raw)
-    assert keeper(ran, place).job_id() is None
+    assert keeper(ran, place).job_id(SALT) is None
     (place / "job").unlink()
     (place / "job").mkdir()
-    assert keeper(ran, place).job_id() is None
+    assert keeper(ran, place).job_id(SALT) is None
 
 
 def test_a_pipe_is_not_waited_for(ran: Any, place: Path) -> None:
-    os.mkfifo(place / "job")
-    os.mkfifo(place / "held.sealed")
-    assert keeper(ran, place).job_id() is None
+    for name in ("job", "held.sealed", "salt.sealed"):
+        os.mkfifo(place / name)
+    assert keeper(ran, place).job_id(SALT) is None
+    assert len(keeper(ran, place).salt(CONTENTS)) == 16
+    with pytest.raises(SealError, match="damaged"):
+        keeper(ran, place).load()
+
+
+def test_a_file_larger_than_memory_is_no_held_state(ran: Any, place: Path) -> None:
+    for name in ("held.sealed", "salt.sealed", "job"):
+        with (place / name).open("wb") as file:
+            file.truncate(2**43)
+    assert keeper(ran, place).job_id(SALT) is None
+    assert len(keeper(ran, place).salt(CONTENTS)) == 16
     with pytest.raises(SealError, match="damaged"):
         keeper(ran, place).load()
 
@@ -203,7 +236,7 @@ def test_a_disk_that_is_full_loses_nothing_that_was_there(ran: Any, place: Path)
     with full_disk(10), pytest.raises(SealError):
         kept.keep_id(bytes(range(32)))
     assert (place / "held.sealed").read_bytes() == before
-    assert kept.job_id() == bytes(32)
+    assert kept.job_id(bytes(16)) == bytes(32)
     assert sorted(path.name for path in place.iterdir()) == ["held.sealed", "job"]
 
 

@@ -2,6 +2,7 @@
 
     columns        what is read of a table: numbers, or texts
     tables         a sealed table, opened in memory; `csv_table` and `parquet_table` read it
+    fixed          sealed files that are read as they were before the job asked for their keys
     parquet_keys   Parquet's own encryption, with keys that come from the table's key
     rows           rows in passes: of tables that are opened anew for each, or of memory
     exact          sums over rows that no order of them changes

@@ -1,6 +1,7 @@
 """What a job keeps on the host's disk: whose debit it runs on, and what it holds until it is out.
 
-    salt         by which its debit is found again if the answer is lost; written before it asks
+    salt.sealed  a secret of which its salt comes, by which its debit is found again if the answer
+                 is lost; written before it asks
     job          the id of its debit, public: a job that died asks for the same tables by it
     held.sealed  once it trained: every sealed output, and what has to hold before they are given
 
@@ -9,7 +10,6 @@ again. One that puts back an older state of this directory has what that job hel
 """
 
 import contextlib
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 from typing_extensions import override
 
+from wardian._internal import wire
 from wardian._internal.files import open_regular, replace_file, sync_directory
 from wardian.broker.jobs.plan import JobPlan, plan_digest
 from wardian.broker.joint.masked import MaskedKey
@@ -26,13 +27,17 @@ from wardian.broker.message_fields import Key32
 from wardian.broker.session.shown import KnownBroker
 from wardian.broker.tables.protocol import JOB_ID_BYTES, SALT_BYTES
 from wardian.broker.tables.terms import TermsRecord, terms_of, terms_record
+from wardian.crypto.kdf import hkdf
 from wardian.crypto.sealed_header import Pin
+from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, SealError
 from wardian.learning.shared.outputs import HeldOutputs, SealedOutput
 from wardian.learning.shared.report import as_json
 from wardian.learning.shared.running import Finished
 
 LABEL: Final = "wardian job held v1"
+SALT_LABEL: Final = "wardian job salt v1"
+_MOST_ID_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,28 +85,43 @@ class JobKeeper:
     def __init__(self, place: Path, *, plan: JobPlan, sealing: Sealing) -> None:
         """Keep the job `plan` in the directory `place`, which is there."""
         self._place, self._plan, self._sealing = place, plan, sealing
-        self._salt, self._id, self._held = place / "salt", place / "job", place / "held.sealed"
+        self._salt, self._id = place / "salt.sealed", place / "job"
+        self._held = place / "held.sealed"
 
-    def salt(self) -> bytes:
-        """Return what this job chose before it asked for the first time, 16 bytes.
+    def salt(self, contents: bytes) -> bytes:
+        """Return what this job asks with over files of these `contents`, 16 bytes.
 
-        It is no secret, and the host's word: with another one the job is debited anew.
+        It is no secret, but what it comes of is. Whoever knew that could look for two contents with
+        one salt; so each is another debit, whose noise is its own.
+
+        Args:
+            contents: `fixed.digest_of` them, where noise is made; else nothing.
 
         Raises:
-            SealError: there is none, and the disk does not take one.
+            SealError: there is no secret yet, and the disk does not take one.
         """
-        found = _read_hex(self._salt, size=SALT_BYTES)
-        if found is None:
-            found = secrets.token_bytes(SALT_BYTES)
-            self._write(self._salt, f"{found.hex()}\n".encode())
+        info = wire.fields(SALT_LABEL, contents)
+        return hkdf(self._secret(), salt=b"", info=info, length=SALT_BYTES).reveal()
+
+    def _secret(self) -> Secret:
+        """Return what this job chose before it asked for the first time, 32 bytes."""
+        with contextlib.suppress(OSError, SealError, MemoryError):
+            return Secret(self._sealing.unseal(_read(self._salt), label=SALT_LABEL))
+        found = Secret.random()
+        self._write(self._salt, self._sealing.seal(found.reveal(), label=SALT_LABEL))
         return found
 
-    def job_id(self) -> bytes | None:
-        """Return the id of the debit that this job runs on; None: there was none, or it is lost.
+    def job_id(self, salt: bytes) -> bytes | None:
+        """Return the id of the debit that this job runs on, with this `salt`, if there is one.
 
-        It is the host's word: a wrong one is refused by the broker, which made none like it.
+        It is the host's word: one that is of other contents, or of another job, is as if it were
+        lost; a wrong one is refused by the broker, which made none like it.
         """
-        return _read_hex(self._id, size=JOB_ID_BYTES)
+        with contextlib.suppress(OSError, ValueError):
+            with open_regular(self._id) as file:
+                found = bytes.fromhex(file.read(_MOST_ID_BYTES).decode().strip())
+            return found if len(found) == JOB_ID_BYTES and found.startswith(salt) else None
+        return None
 
     def keep_id(self, job_id: bytes) -> None:
         """Remember that the job runs on the debit `job_id`.
@@ -152,7 +172,7 @@ class JobKeeper:
             report: Mapping[str, Any] = msgspec.json.decode(record.report)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError, FormatError) as err:
+        except (OSError, MemoryError, msgspec.DecodeError, FormatError) as err:
             raise SealError("what the job held is damaged") from err
         if record.plan != plan_digest(self._plan):
             raise SealError("what is held here is of another job")
@@ -171,14 +191,6 @@ class JobKeeper:
 def _read(path: Path) -> bytes:
     with open_regular(path) as file:
         return file.read()
-
-
-def _read_hex(path: Path, *, size: int) -> bytes | None:
-    """Return the `size` bytes that `path` says in hex; None if it does not."""
-    with contextlib.suppress(OSError, ValueError):
-        found = bytes.fromhex(_read(path).decode().strip())
-        return found if len(found) == size else None
-    return None
 
 
 def _entry(kept: _Output) -> tuple[SealedOutput, bytes]:

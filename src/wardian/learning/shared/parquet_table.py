@@ -1,8 +1,8 @@
 """Parquet, read batch by batch from a file that lies nowhere in the clear. Needs `pyarrow`.
 
 Arrow is a large program in C++ that parses what an owner sealed. The file is pinned, so it is that
-owner's and no stranger's; what a crafted one can do, it does to the job, which has no connection
-but the broker's and gives out nothing that is not sealed.
+owner's and no stranger's; but what a crafted one can do to the job, it does beside the rows of all
+owners. The threat model says so.
 """
 
 from collections.abc import Iterator, Mapping

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
+from wardian._internal.files import open_regular
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_file import Pin, SealedReader, read_header
 from wardian.crypto.secret import Secret
@@ -22,6 +23,7 @@ from wardian.errors import ConfigError, CryptoError, FormatError
 from wardian.learning.shared import csv_table, parquet_table
 from wardian.learning.shared.columns import Columns, Kind, joined_batches
 from wardian.learning.shared.extra import extra
+from wardian.learning.shared.fixed import Content, FixedFile
 
 MEDIA_TYPES = (csv_table.MEDIA_TYPE, parquet_table.MEDIA_TYPE)
 
@@ -36,6 +38,7 @@ class SealedTable:
         path: where the sealed file lies, untrusted.
         pin: that its owner signed.
         key: a broker key, 32 bytes.
+        content: that the file has to have; None: any that its owner sealed under the pin.
     """
 
     owner: str
@@ -43,6 +46,7 @@ class SealedTable:
     path: Path
     pin: Pin
     key: Secret
+    content: Content | None = None
 
     def read(self, kinds: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
         """Return the columns `kinds`, and nothing else, of all rows.
@@ -71,7 +75,7 @@ class SealedTable:
             yield from self._batches(kinds)
 
     def _batches(self, kinds: Mapping[str, Kind]) -> Iterator[Columns]:
-        with self.path.open("rb", buffering=0) as file:
+        with self._opened() as file:
             header = read_header(file)  # believed once its digest met the pin, below
             if header.media_type not in MEDIA_TYPES:
                 raise FormatError(
@@ -93,6 +97,12 @@ class SealedTable:
                 yield from parquet_table.parquet_batches(
                     cast("BinaryIO", clear), kinds, key=self.key, table=self.name
                 )
+
+    def _opened(self) -> BinaryIO:
+        file = open_regular(self.path, buffering=0)
+        if self.content is None:
+            return file
+        return cast("BinaryIO", FixedFile(file, self.content))
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
