@@ -30,6 +30,10 @@ BLOCK_ROWS: Final = 2**13
 _SMALLEST: Final = -900
 _FOLDED: Final = 2**26
 """Rows after which sums of 64 bits go over to whole numbers without end."""
+_LOG2_E: Final = float.fromhex("0x1.71547652b82fep+0")
+_LN2: Final = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
+"""The logarithm of 2 in two parts. The first has 32 bits, so that whole multiples are exact."""
+_TERMS: Final = tuple(1.0 / math.factorial(power) for power in range(14))
 UNIT: Final = 2 * PART_BITS * (PARTS - 1)
 """Sums of products are in units of 2**-68, times the grids' own."""
 
@@ -42,6 +46,24 @@ def exponents_of(largest: ArrayLike) -> NDArray[np.int64]:
     """
     _, found = np.frexp(np.asarray(largest, np.float64))
     return np.maximum(found.astype(np.int64), _SMALLEST)
+
+
+def exp(values: Floats) -> Floats:
+    """Return e to the power of each of `values`, by basic operations alone.
+
+    These are rounded alike everywhere (IEEE 754), while a library's own may differ by the last bit
+    from one kind of processor to the next. Two results with one noise would then show more than
+    the noise hides.
+
+    Args:
+        values: -700 to 700. The result is within two units of the last place.
+    """
+    whole = np.rint(values * _LOG2_E)
+    rest = (values - whole * _LN2[0]) - whole * _LN2[1]
+    found = np.full_like(rest, _TERMS[-1])
+    for term in _TERMS[-2::-1]:
+        found = found * rest + term
+    return np.ldexp(found, whole.astype(np.int64))
 
 
 def split(values: Floats, exponents: NDArray[np.int64], *, parts: int = PARTS) -> list[Floats]:

@@ -5,7 +5,8 @@
     neighbours  differ in one joined row, that is replaced, taken away or added: the sum of
                 gradients moves by at most 2, a count by at most 1
     noise       whole numbers on a grid of which a step is 2**-24 of the noise; each row's gradient
-                is cut to the grid towards 0, so that it does not become longer
+                is cut to the grid towards 0, so that it does not become longer. Of basic operations
+                alone, which every processor rounds alike: one debit has one result
     told        noised sums alone: the count of rows, as many gradients as `max_iterations`, and the
                 count of rows that the model gets right. The model follows from them
 
@@ -25,7 +26,7 @@ from wardian.errors import ConfigError, FormatError, LocalProtocolError
 from wardian.learning.layers import classifier
 from wardian.learning.privacy.gaussian import noise_within
 from wardian.learning.privacy.noise import SCALE, DiscreteGaussian
-from wardian.learning.shared.exact import BLOCK_ROWS, dot, split
+from wardian.learning.shared.exact import BLOCK_ROWS, dot, exp, split
 from wardian.learning.shared.trainers.trained import Task, Trained
 
 _MOVES: Final = 2.0
@@ -154,7 +155,7 @@ def _descended(
     shrunk = np.append(np.full(rows.shape[1] - 1, l2), 0.0)
     pace = 1 / (0.25 + l2 / count)  # the curvature is no larger
     for _ in range(steps):
-        chances = 1 / (1 + np.exp(-np.clip(_margins(rows, weights), -500, 500)))
+        chances = 1 / (1 + exp(-np.clip(_margins(rows, weights), -500, 500)))
         gradient = sums.sum((chances - targets)[:, None] * rows)
         weights = weights - pace * (gradient + shrunk * weights) / count
     return weights

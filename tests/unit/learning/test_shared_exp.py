@@ -1,0 +1,77 @@
+"""The exponential that is the same on every processor, of which two would show more than noise."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from decimal import Decimal, localcontext
+from typing import Any
+
+import numpy as np
+import pytest
+from shared_world import A, Owner, csv_text, opened, plan_of, run
+
+from wardian.learning.shared.exact import exp
+from wardian.learning.shared.trainers import private
+
+VALUES = np.concatenate(
+    [
+        np.random.default_rng(1).uniform(-700, 700, 2000),
+        np.random.default_rng(2).normal(size=2000),
+        [0.0, -0.0, 1e-300, -1e-17, 700.0, -700.0, 0.34657359027997264, 0.34657359027997270],
+    ]
+)
+OTHERS = ("AVX512_ICL X86_V4", "AVX512_ICL X86_V4 X86_V3")
+"""Features of a processor that NumPy is told to do without."""
+CODE = """
+import hashlib, numpy
+from wardian.learning.shared.exact import exp
+values = numpy.random.default_rng(3).normal(size=100_000) * 9
+print(hashlib.sha256(exp(values).tobytes()).hexdigest())
+"""
+
+
+class Basic:
+    """NumPy without what processors may round differently."""
+
+    def __getattr__(self, name: str) -> Any:
+        assert name not in {"exp", "expm1", "exp2", "log", "log1p", "tanh", "power", "dot", "mean"}
+        return getattr(np, name)
+
+
+def test_it_is_within_two_units_of_the_last_place() -> None:
+    with localcontext() as digits:
+        digits.prec = 50
+        for value, found in zip(VALUES.tolist(), exp(VALUES).tolist(), strict=True):
+            right = Decimal(value).exp()
+            assert abs(Decimal(found) / right - 1) < Decimal(2) ** -51
+    assert exp(np.zeros(1)) == 1.0
+    assert exp(np.zeros((2, 3))).shape == (2, 3)
+
+
+@pytest.mark.parametrize("without", OTHERS)
+def test_a_processor_of_another_kind_has_the_same(without: str) -> None:
+    values = np.random.default_rng(3).normal(size=100_000) * 9
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CODE],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NPY_DISABLE_CPU_FEATURES": without},
+    )
+    assert done.stdout.strip() == hashlib.sha256(exp(values).tobytes()).hexdigest()
+
+
+def test_a_private_model_is_made_without_a_library_s_own(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(1).uniform(-1, 1, 400)
+    owner = Owner(A, tmp_path, csv_text({"x": rows, "y": (rows > 0).astype(int)}))
+    plan = plan_of(
+        [owner], [["x"]], "logistic-regression",
+        parameters={"l2": 0.1, "max_iterations": 5}, seed=None,
+        privacy={"epsilon": 2.0, "delta": 1e-6},
+    )  # fmt: skip
+    monkeypatch.setattr(private, "np", Basic())
+    finished = run(plan, [owner], epsilon=8.0, delta=1e-5, without_noise=None)
+    assert opened(finished.held, "model", A)
