@@ -45,7 +45,7 @@ def test_a_column_that_one_row_makes_is_not_learnt_from(tmp_path, algorithm) -> 
             run(plan, owners, smallest_cohort=COHORT)
         assert refused.value.rule == "cohort-small"
         said.add(str(refused.value))
-    assert said == {"column one: too few rows differ from its commonest value"}
+    assert said == {"a column, or the label: too few rows differ from its commonest value"}
     run(plan_of(owners, [["x"], ["z"]], algorithm), owners, smallest_cohort=COHORT)
 
 
@@ -151,11 +151,11 @@ def test_rows_are_counted_alike_however_they_come(cut: int) -> None:
         spread = Spread(1, (ONE,), COHORT)
         for piece in np.split(values, range(cut, 3000, cut)):
             spread.add(0, 0, piece)
-        assert spread.narrow() == (frozenset({0}) if narrow else frozenset())
+        assert spread.narrow(label=True) == (frozenset({0}) if narrow else frozenset())
         apart = Spread(1, (ONE, ONE), COHORT)
         apart.add(0, 0, values)
         apart.add(0, 1, wide)
-        assert apart.narrow() == (frozenset({0}) if narrow else frozenset())
+        assert apart.narrow(label=True) == (frozenset({0}) if narrow else frozenset())
 
 
 def test_no_more_values_are_held_than_a_cohort_has() -> None:

@@ -44,6 +44,8 @@ class Trainer:
         private: whether it can add the noise that an epsilon asks for.
         parameters: by name, each with its default, whose type is the parameter's.
         labelled: whether it needs a label.
+        classes: whether that is of classes, and no number.
+        missing: whether rows may lack a value.
         narrower: ranges of parameters that are not those of `RANGES`.
     """
 
@@ -51,6 +53,8 @@ class Trainer:
     private: bool
     parameters: Mapping[str, Scalar]
     labelled: bool = True
+    classes: bool = True
+    missing: bool = False
     narrower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -64,13 +68,17 @@ TRAINERS: Final[Mapping[str, Trainer]] = {
     "logistic-regression": Trainer(
         learns=True, private=True, parameters={"l2": 1.0, "largest": 1.0, "max_iterations": 100}
     ),
-    "linear-regression": Trainer(learns=True, private=False, parameters={"l2": 1.0}),
+    "linear-regression": Trainer(learns=True, private=False, classes=False, parameters={"l2": 1.0}),
     "random-forest": Trainer(
-        learns=True, private=False, parameters={"trees": 100, "depth": 10, "min_leaf_rows": 20}
+        learns=True,
+        private=False,
+        missing=True,
+        parameters={"trees": 100, "depth": 10, "min_leaf_rows": 20},
     ),
     "gradient-boosting": Trainer(
         learns=True,
         private=False,
+        missing=True,
         parameters={"trees": 100, "depth": 6, "learning_rate": 0.3, "l2": 1.0, "min_leaf_rows": 20},
     ),
     "perceptron": Trainer(
@@ -87,11 +95,13 @@ TRAINERS: Final[Mapping[str, Trainer]] = {
         learns=True,
         private=False,
         labelled=False,
+        classes=False,
         parameters={"clusters": 8, "max_iterations": 100},
     ),
     "xgboost": Trainer(
         learns=True,
         private=False,
+        missing=True,
         parameters={
             "trees": 100,
             "depth": 6,
@@ -103,7 +113,12 @@ TRAINERS: Final[Mapping[str, Trainer]] = {
         narrower={"depth": (1, 16), "learning_rate": (1e-9, 1)},
     ),
     "statistics": Trainer(
-        learns=False, private=True, labelled=False, parameters={"by": "", "largest": 1.0}
+        learns=False,
+        private=True,
+        labelled=False,
+        classes=False,
+        missing=True,
+        parameters={"by": "", "largest": 1.0},
     ),
 }
 """`statistics` counts rows, and gives mean and standard deviation of each column, of all rows or

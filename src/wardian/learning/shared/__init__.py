@@ -8,6 +8,7 @@
     exact          sums over rows that no order of them changes
     joining        several tables as one, in an order of rows that no file decides
     cohort         whether rows enough of each owner stand behind what is told
+    sound          what is wrong with a table, before it is joined
     seeds          what training tosses and what noise is drawn from
     trainers       the code behind the closed table of trainers
     outputs        what comes out, sealed to each recipient, held until it is approved

@@ -66,14 +66,13 @@ def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: S
 
     Args:
         plan: the job.
-        tables: what was read of each input, in the plan's order.
+        tables: what was read of each input, in the plan's order; see `sound.refuse_unsound`.
         terms: of all owners.
         key: of this job, 32 bytes, for the tags of identifiers.
 
     Raises:
         PolicyDenied: the rule `join-small`.
-        FormatError: an identifier is missing, too long, or there twice in one table; a row has no
-            label. Says in whose table.
+        FormatError: an identifier is missing, too long, or there twice in one table. Says in whose.
     """
     if plan.join is not None and plan.join.kind == "inner":
         found = _inner(plan.inputs, tables, key=key, owners=_owners(plan, plan.inputs))
@@ -86,13 +85,12 @@ def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: S
                 parts.append(_alone(group[0], each[0], owners=owners))
                 continue
             part = _inner(group, each, key=key, owners=owners)
-            terms.refuse_small_join(part.rows)
+            if plan.privacy is None:
+                terms.refuse_small_join(part.rows)
             parts.append(part)
         found = _stacked(parts, label=next((used.label for used in plan.inputs if used.label), ""))
-    terms.refuse_small_join(found.rows)
-    if found.label is not None and np.isnan(found.label).any():
-        who = next(used for used in plan.inputs if used.label is not None)
-        raise FormatError(f"{who.owner}, table {who.table}, or one like it: a row has no label")
+    if plan.privacy is None:  # else how many there are is asked of the noised count
+        terms.refuse_small_join(found.rows)
     return found
 
 

@@ -22,6 +22,7 @@ from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
 from wardian.learning.shared.report import report_of
 from wardian.learning.shared.rows import Rows, SealedRows
 from wardian.learning.shared.seeds import Seeds
+from wardian.learning.shared.sound import refuse_unsound
 from wardian.learning.shared.tables import SealedTable
 from wardian.learning.shared.trainers.table import FUNCTIONS, STREAMING
 from wardian.learning.shared.trainers.trained import Task, Trained
@@ -84,7 +85,8 @@ def run_job(
             measured=bool(plan.outputs.metrics),
         )
         trained = FUNCTIONS[plan.train.algorithm](task)
-    terms.refuse_small_join(rows.rows)  # of rows that were read pass by pass known only now
+    if plan.privacy is None:  # of rows that were read pass by pass known only now
+        terms.refuse_small_join(rows.rows)
     held = seal_outputs(plan, terms, _results(trained), serving=serving)
     report = report_of(
         plan, keys, terms, held, rows=rows.rows, job_id=job_id, measurement=measurement
@@ -145,10 +147,10 @@ def opened(
     """Return the joined rows of `tables`, in memory; errors as `run_job`."""
     given = _given(plan, tables)
     by = str(plan.train.parameters.get("by", ""))
-    read = [
-        given[used.owner, used.table].read(kinds_of(used, {by} & used.columns))
-        for used in plan.inputs
-    ]
+    read = []
+    for used in plan.inputs:
+        read.append(given[used.owner, used.table].read(kinds_of(used, {by} & used.columns)))
+        refuse_unsound(plan, used, read[-1])
     return join(plan, read, terms, key=seeds.joining)
 
 

@@ -15,7 +15,7 @@ from wardian.learning.shared.trainers.trained import Predict, Task, Trained
 
 def perceptron(task: Task) -> Trained:
     """Return a model of two classes or more; errors as `linear.logistic_regression`."""
-    features = task.finite()
+    features = task.joined.features()
     refuse_narrow_columns(task)
     classes, places = task.classes()
     scale = scale_of(features)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from wardian.broker.jobs.plan import Privacy
 from wardian.broker.jobs.trainers import Scalar
-from wardian.errors import ConfigError, FormatError, LocalProtocolError
+from wardian.errors import ConfigError, LocalProtocolError
 from wardian.learning.layers import classifier
 from wardian.learning.privacy.gaussian import noise_within
 from wardian.learning.privacy.noise import SCALE, DiscreteGaussian
@@ -104,21 +104,19 @@ def private_logistic(task: Task) -> Trained:
     """Return a model of the classes 0 and 1.
 
     Raises:
-        FormatError: a value is missing, or the label is another.
-        PolicyDenied: the rule `cohort-small`: the noised count of rows is too small.
+        PolicyDenied: the noised count of rows is too small: the rule `join-small`, `cohort-small`.
         ConfigError: no noise is enough for the budget.
     """
     privacy, noise = noise_of(task)
     targets, steps = task.targets(), task.whole("max_iterations")
-    if not np.isin(targets, (0.0, 1.0)).all():
-        raise FormatError("the label: with [privacy] classes are 0 and 1")
     largest = task.number("largest")
-    shares = within(task.finite(), largest)
+    shares = within(task.joined.features(), largest)
     length = np.sqrt(shares.shape[1] + 1.0)
     rows = np.hstack([shares, np.ones((len(shares), 1))]) / length
     releases = releases_of(task.parameters, measured=task.measured)
     sums = NoisySums(privacy, noise, releases=releases)
-    count = max(1.0, sums.count(np.ones(len(rows), bool)))
+    count = sums.count(np.ones(len(rows), bool))
+    task.terms.refuse_small_join(int(count))  # at least 1
     task.terms.refuse_small_cohort(int(count))
     weights = _descended(rows, targets, sums, steps=steps, count=count, l2=task.number("l2"))
     layer = (weights[:-1, None] / (length * largest), weights[-1:] / length)

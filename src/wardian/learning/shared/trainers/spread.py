@@ -32,11 +32,11 @@ class Spread:
     beside those of a batch.
     """
 
-    __slots__ = ("_counts", "_least", "_owners")
+    __slots__ = ("_columns", "_counts", "_least", "_owners")
 
     def __init__(self, columns: int, owners: Owners, least: int) -> None:
         """Begin with no rows of so many columns, and a label; `least` is the smallest cohort."""
-        self._owners, self._least = owners, least
+        self._columns, self._owners, self._least = columns, owners, least
         self._counts: dict[tuple[int, int], Counter[float]] = {
             (column, source): Counter()
             for column in range(columns + 1)
@@ -71,12 +71,13 @@ class Spread:
                 del self._counts[column, source]
                 return
 
-    def narrow(self) -> frozenset[int]:
-        """Return the columns in which fewer rows than a cohort differ, of any owner."""
+    def narrow(self, *, label: bool) -> frozenset[int]:
+        """Return the columns, and the `label`, in which fewer rows than a cohort of any differ."""
         return frozenset(
             column
             for (column, source), counts in self._counts.items()
-            if max(1, _differing(counts)) < self._least
+            if (label or column < self._columns)
+            and max(1, _differing(counts)) < self._least
             and (_differing(counts) or len(self._owners[source]) > 1)
         )
 
@@ -85,14 +86,22 @@ def _differing(counts: Counter[float]) -> int:
     return counts.total() - max(counts.values(), default=0)
 
 
-def refuse_narrow(narrow: Collection[int], names: Sequence[str]) -> None:
+def refuse_narrow(narrow: Collection[int], names: Sequence[str], *, owners: Owners) -> None:
     """Return if there are none of `narrow`, which are places in `names`, or the label behind them.
+
+    Args:
+        narrow: as `Spread.narrow` gives them.
+        names: of the columns.
+        owners: see `rows.Rows`. Of rows that several owners joined no column is named: which one is
+            tells an owner that made a column up for each of many people who of them is there.
 
     Raises:
         PolicyDenied: the rule `cohort-small`; names the first.
     """
     for place in sorted(narrow):
         name = f"column {names[place]}" if place < len(names) else "the label"
+        if any(len(each) > 1 for each in owners):
+            name = "a column, or the label"
         reason = f"{name}: too few rows differ from its commonest value"
         raise PolicyDenied(reason, rule=Rule.COHORT)
 
@@ -103,4 +112,4 @@ def refuse_narrow_columns(task: Task) -> None:
     spread = Spread(len(rows.names), rows.owners, task.terms.smallest_cohort)
     for batch in rows.batches():
         spread.take(batch, rows.names)
-    refuse_narrow(spread.narrow() - {len(rows.names)}, rows.names)
+    refuse_narrow(spread.narrow(label=False), rows.names, owners=rows.owners)

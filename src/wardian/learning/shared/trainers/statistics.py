@@ -80,6 +80,7 @@ def _noised(task: Task) -> Iterable[Sequence[Any]]:
     rows = np.hstack([there.astype(np.float64), shares, np.square(shares)])
     length = np.sqrt(rows.shape[1])
     sums = NoisySums(privacy, noise, releases=1).sum(rows / length) * length
+    task.terms.refuse_small_join(int(sums[: len(names)].max()))
     for name, (count, total, squares) in zip(names, sums.reshape(3, -1).T.tolist(), strict=True):
         if count < task.terms.smallest_cohort:
             continue

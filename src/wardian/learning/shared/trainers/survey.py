@@ -20,9 +20,10 @@ from wardian.learning.shared.exact import (
     split,
 )
 from wardian.learning.shared.rows import Batch, Sources, apart
+from wardian.learning.shared.sound import MOST_CLASSES
 from wardian.learning.shared.trainers.spread import Spread, refuse_narrow
 from wardian.learning.shared.trainers.tell import fifth
-from wardian.learning.shared.trainers.trained import MOST_CLASSES, Task
+from wardian.learning.shared.trainers.trained import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,16 +133,17 @@ def surveyed(
         names: of the columns that are looked at, if not of all.
 
     Raises:
-        PolicyDenied: the rules `join-small` and `cohort-small`: too few rows, or of one class, of
-            all or of one owner; or too few make a column, or the label.
+        PolicyDenied: the rules `join-small` and `cohort-small`: too few rows, of all or of one
+            owner, or of one class; or too few make a column, or the label.
         FormatError: a value is missing; the label is not of classes; there is no label.
     """
     looked = tuple(task.rows.names if names is None else names)
     lowest, highest = np.full(len(looked), np.inf), np.full(len(looked), -np.inf)
     found: dict[int, NDArray[np.int64]] = {}
     ends: tuple[float, float] | None = None
-    rows, sources = 0, np.zeros(len(task.rows.owners), np.int64)
-    spread = Spread(len(looked), task.rows.owners, task.terms.smallest_cohort)
+    owners, rows = task.rows.owners, 0
+    sources = np.zeros(len(owners), np.int64)
+    spread = Spread(len(looked), owners, task.terms.smallest_cohort)
     for batch in task.rows.batches():
         rows += batch.rows
         spread.take(batch, looked)
@@ -153,16 +155,16 @@ def surveyed(
             low, high = ends or (np.inf, -np.inf)
             ends = min(low, float(batch.label.min())), max(high, float(batch.label.max()))
         if classes:
-            _count(found, batch, len(sources))
+            _count(found, batch, len(owners))
     task.terms.refuse_small_join(rows)
     refuse_small(task.terms, sources)
     if classes:
         refuse_few(task.terms, list(found.values()))
         if len(found) < 2:
             raise FormatError("the label: one class alone")
-    few = spread.narrow()
+    few = spread.narrow(label=ends is not None and not classes)
     if not narrow:
-        refuse_narrow(few - ({len(looked)} if classes or ends is None else set()), looked)
+        refuse_narrow(few, looked, owners=owners)
     had = lowest <= highest
     with np.errstate(over="ignore"):
         survey = Survey(

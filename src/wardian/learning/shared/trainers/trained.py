@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from wardian.learning.privacy.noise import DiscreteGaussian
 from wardian.learning.shared.cohort import refuse_few
 from wardian.learning.shared.joining import Joined
 from wardian.learning.shared.rows import Rows
+from wardian.learning.shared.sound import classes_of
 
-MOST_CLASSES: Final = 1024
 Predict: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """(rows, columns) to (rows,): classes, or numbers."""
 
@@ -62,19 +62,6 @@ class Task:
         """Return the parameter `name`."""
         return int(self.parameters[name])
 
-    def finite(self) -> NDArray[np.float64]:
-        """Return the columns as (rows, columns) float64.
-
-        Raises:
-            FormatError: a value is missing; names the first such column.
-        """
-        found = self.joined.features()
-        missing = np.isnan(found).any(axis=0)
-        if missing.any():
-            name = self.joined.names[int(np.argmax(missing))]
-            raise FormatError(f"column {name}: a value is missing, and this trainer takes none")
-        return found
-
     def classes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the classes, sorted (classes,), and which of them each row has, (rows,).
 
@@ -83,13 +70,9 @@ class Task:
             PolicyDenied: the rule `cohort-small`: too few rows, of all or of one owner, have one of
                 them.
         """
-        label = self._label()
-        if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
-            raise FormatError("the label: classes are whole numbers of 32 bits")
-        found, places = np.unique(label.astype(np.int64), return_inverse=True)
-        if len(found) > MOST_CLASSES:
-            raise FormatError(f"the label: more than {MOST_CLASSES} classes")
-        owners = len(self.joined.owners)
+        label, owners = self.targets(), len(self.joined.owners)
+        found = classes_of(label)
+        places = np.searchsorted(found, label.astype(np.int64))
         counts = np.bincount(places * owners + self.joined.sources, minlength=len(found) * owners)
         refuse_few(self.terms, counts.reshape(-1, owners))
         if len(found) < 2:
@@ -97,10 +80,11 @@ class Task:
         return found, places.astype(np.int64)
 
     def targets(self) -> NDArray[np.float64]:
-        """Return the label as numbers, (rows,)."""
-        return self._label()
+        """Return the label as numbers, (rows,).
 
-    def _label(self) -> NDArray[np.float64]:
+        Raises:
+            FormatError: there is none.
+        """
         if self.joined.label is None:
             raise FormatError("no label")
         return self.joined.label

@@ -1,0 +1,144 @@
+"""An owner makes one of its rows unusable, to see by the job's end whether others have that person."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from shared_world import A, B, Owner, csv_text, plan_of, run
+
+from wardian.broker.jobs.plan import JobPlan
+from wardian.broker.jobs.trainers import TRAINERS
+from wardian.crypto.secret import Secret
+from wardian.errors import FormatError, PolicyDenied, WardianError
+
+ROWS = 60
+PRIVACY: dict[str, Any] = {"privacy": {"epsilon": 1.0, "delta": 1e-6}, "seed": None}
+NOISED: dict[str, Any] = {"epsilon": 1.0, "delta": 1e-5, "without_noise": None}
+SPOILT = [
+    ("logistic-regression", "x", "", "column x: a value is missing"),
+    ("logistic-regression", "y", "", "a row has no label"),
+    ("logistic-regression", "y", "0.5", "classes are whole numbers"),
+    ("logistic-regression", "x", "1e200", "column x: a number is larger"),
+    ("perceptron", "x", "", "column x: a value is missing"),
+    ("linear-regression", "y", "-1e200", "the label: a number is larger"),
+    ("linear-regression", "x", "", "column x: a value is missing"),
+    ("k-means", "x", "", "column x: a value is missing"),
+    ("random-forest", "x", "1e200", "column x: a number is larger"),
+    ("random-forest", "y", "3e9", "classes are whole numbers"),
+    ("xgboost", "x", "-1e39", "column x: a number is larger"),
+    ("statistics", "x", "1e200", "column x: a number is larger"),
+]
+
+
+def needs(algorithm: str) -> None:
+    found = {"perceptron": "sklearn", "k-means": "sklearn", "random-forest": "sklearn"}
+    module = found.get(algorithm, algorithm if algorithm == "xgboost" else "numpy")
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: pip install 'wardian[shared]'")
+
+
+def world(place: Path, column: str, value: str, *, there: bool) -> list[Owner]:
+    """Return A, whose row of the victim is spoilt, and B, who has the victim or has not."""
+    place.mkdir()
+    chance = np.random.default_rng(1)
+    ids = [f"p{at}" for at in range(ROWS)]
+    mine: dict[str, list[Any]] = {
+        "id": [*ids, "victim"],
+        "x": [*chance.normal(size=ROWS), 0.5],
+        "y": [*([0, 1] * (ROWS // 2)), 1],
+    }
+    mine[column][-1] = value
+    theirs = [*ids, "victim"] if there else ids
+    return [
+        Owner(A, place, csv_text(mine)),
+        Owner(B, place, csv_text({"id": theirs, "z": chance.normal(size=len(theirs))})),
+    ]
+
+
+def said(owners: Sequence[Owner], algorithm: str, *, noised: bool = False) -> str:
+    label = "y" if TRAINERS[algorithm].labelled else None
+    changes = PRIVACY if noised else {}
+    plan = plan_of(owners, [["x"], ["z"]], algorithm, label=label, **changes)
+    with pytest.raises(WardianError) as caught:
+        run(plan, owners, **(NOISED if noised else {}))
+    assert type(caught.value) is FormatError
+    return str(caught.value)
+
+
+def outcomes(plan: JobPlan, owners: Sequence[Owner], **terms: Any) -> set[str]:
+    """Return how a job ends under different noise: `told`, or by which rule."""
+    found = set()
+    for seed in range(12):
+        given = {"seed": Secret(bytes([seed]) * 32), "smallest_cohort": 1, **NOISED, **terms}
+        try:
+            run(plan, owners, **given)
+        except PolicyDenied as err:
+            found.add(err.rule)
+        else:
+            found.add("told")
+    return found
+
+
+@pytest.mark.parametrize(("algorithm", "column", "value", "words"), SPOILT)
+def test_a_spoilt_row_says_nothing_of_who_else_has_it(
+    tmp_path, algorithm: str, column: str, value: str, words: str
+) -> None:
+    needs(algorithm)
+    found = {
+        said(world(tmp_path / str(there), column, value, there=there), algorithm)
+        for there in (True, False)
+    }
+    (one,) = found
+    assert words in one
+    assert one.startswith(f"{A}, table table-of-{A}: ")
+
+
+@pytest.mark.parametrize(("column", "value"), [("x", ""), ("y", ""), ("y", "2"), ("x", "1e99")])
+def test_nor_where_noise_is_made(tmp_path, column: str, value: str) -> None:
+    for there in (True, False):
+        owners = world(tmp_path / str(there), column, value, there=there)
+        assert said(owners, "logistic-regression", noised=True).startswith(f"{A}, table")
+
+
+@pytest.mark.parametrize("algorithm", ["random-forest", "xgboost", "statistics"])
+def test_who_takes_rows_that_lack_a_value_takes_them(tmp_path, algorithm: str) -> None:
+    needs(algorithm)
+    owners = world(tmp_path / "x", "x", "", there=True)
+    label = "y" if TRAINERS[algorithm].labelled else None
+    small = {"trees": 2, "depth": 2} if TRAINERS[algorithm].labelled else {}
+    run(plan_of(owners, [["x"], ["z"]], algorithm, label=label, parameters=small), owners)
+
+
+@pytest.mark.parametrize("algorithm", ["statistics", "logistic-regression"])
+@pytest.mark.parametrize("rows", [9, 10])
+def test_with_noise_a_join_is_as_large_as_its_noised_count(tmp_path, algorithm, rows) -> None:
+    """Counted exactly, a join that is full but for one person would say whether that one is there."""
+    ids = [f"p{at}" for at in range(rows)]
+    label = "y" if TRAINERS[algorithm].labelled else None
+    small = {"max_iterations": 1} if TRAINERS[algorithm].labelled else {}
+    owners = [
+        Owner(A, tmp_path, csv_text({"id": ids, "x": range(rows), "y": ([0, 1] * rows)[:rows]})),
+        Owner(B, tmp_path, csv_text({"id": [*ids, "p99"], "z": range(rows + 1)})),
+    ]
+    plan = plan_of(
+        owners, [["x"], ["z"]], algorithm, label=label, parameters=small,
+        outputs={"aggregates" if label is None else "model": [A]}, **PRIVACY,
+    )  # fmt: skip
+    assert outcomes(plan, owners) == {"told", "join-small"}
+
+
+def test_with_noise_a_join_of_nobody_is_no_failure(tmp_path) -> None:
+    owners = [
+        Owner(A, tmp_path, csv_text({"id": ["a", "b"], "x": [1, 2], "y": [0, 1]})),
+        Owner(B, tmp_path, csv_text({"id": ["c", "d"], "z": [1, 2]})),
+    ]
+    for algorithm, small in (("statistics", {}), ("logistic-regression", {"max_iterations": 1})):
+        label = "y" if TRAINERS[algorithm].labelled else None
+        plan = plan_of(
+            owners, [["x"], ["z"]], algorithm, label=label, parameters=small,
+            outputs={"aggregates" if label is None else "model": [A]}, **PRIVACY,
+        )  # fmt: skip
+        assert outcomes(plan, owners, smallest_join=1) == {"told", "join-small"}
