@@ -58,8 +58,8 @@ def ran(tables_mesh: TablesMesh, tmp_path_factory: pytest.TempPathFactory) -> Ra
         process = tables_mesh.run(job)
         process.announced("job.held")
         for who in (A, B):
-            key = key_file(place, who)
-            assert command("job", "approve", job.root, "--key", key).status == 0
+            mine = ("--state", tables_mesh.state.root, "--key", key_file(place, who))
+            assert command("job", "approve", job.root, *mine).status == 0
         assert process.ended() == 0, process.text
         jobs.append(job)
     return Ran(tables_mesh, study, jobs[1], jobs[0])
@@ -72,7 +72,7 @@ class Copy:
         self.ran, self.place = ran, place
         self.root = shutil.copytree(ran.job.root, place / "job", symlinks=True)
         self.out = self.root / "out"
-        self.options: tuple[object, ...] = ()
+        self.options: tuple[object, ...] = ("--state", ran.mesh.state.root)
         shutil.rmtree(self.root / "approvals")
         (self.root / "approvals").mkdir()
 
@@ -115,7 +115,8 @@ class Copy:
 
     @property
     def _files(self) -> set[str]:
-        return {path.name for path in self.options if isinstance(path, Path)}
+        named = [path for path in self.options if isinstance(path, Path)]
+        return {path.name for path in named if path.parent == self.place}
 
 
 def left(place: Path) -> set[str]:
@@ -129,11 +130,11 @@ def copy(ran: Ran, tmp_path: Path) -> Copy:
 
 def test_as_it_is_all_is_well(copy: Copy) -> None:
     page = copy.place / "page"
-    said = command("job", "report", copy.root, "--html", page)
+    said = command("job", "report", copy.root, *copy.options, "--html", page)
     assert (said.status, page.exists()) == (0, True)
     assert f"made by {copy.ran.mesh.mesh.measurements['job'].hex()}" in said.output
     assert copy.result().status == copy.result(B, "metrics").status == 0
-    said = command("job", "approve", copy.root, "--key", key_file(copy.place, C))
+    said = command("job", "approve", copy.root, *copy.options, "--key", key_file(copy.place, C))
     assert said.status == 0
     assert "approves export" in said.output
 
@@ -179,7 +180,8 @@ def test_a_report_of_an_earlier_run(copy: Copy) -> None:
     assert said.status == 1
     assert "model.hospital-a.sealed" in said.error or "pin" in said.error
     assert "opened" not in left(copy.place)
-    assert command("job", "approve", copy.root, "--key", key_file(copy.place, A)).status == 0
+    mine = (*copy.options, "--key", key_file(copy.place, A))
+    assert command("job", "approve", copy.root, *mine).status == 0
     (path,) = (copy.root / "approvals").iterdir()
     approved = wire.decode(path.read_bytes(), Approval, what="approval").export
     assert (
@@ -210,7 +212,7 @@ def test_a_plan_and_a_report_of_another_mesh(copy: Copy) -> None:
 def with_manifest(copy: Copy, **changes: Any) -> None:
     mesh, path = copy.ran.mesh.mesh, copy.place / "other.json"
     path.write_bytes(wire.encode(sign_manifest(mesh.manifest(**changes), mesh.owners[:1])))
-    copy.options = ("--manifest", path)
+    copy.options = (*copy.options, "--manifest", path)
 
 
 def roles(copy: Copy, **changes: str) -> dict[str, RoleReference]:
@@ -235,7 +237,7 @@ def test_a_manifest_that_lists_no_job(copy: Copy) -> None:
 def test_a_manifest_that_nobody_signed(copy: Copy) -> None:
     mesh, path = copy.ran.mesh.mesh, copy.place / "other.json"
     path.write_bytes(wire.encode(sign_manifest(mesh.manifest(), [SigningKey.generate()])))
-    copy.options = ("--manifest", path)
+    copy.options = (*copy.options, "--manifest", path)
     copy.refused(3, "sign")
 
 
@@ -246,6 +248,9 @@ def forged(copy: Copy, place: Path) -> None:
     state.agreed.write_bytes(mesh.agreed_toml)
     state.manifest.write_bytes(wire.encode(mesh.signed()))
     copy.show(copy.changed(rows=4_000_000), platform, mesh.measurements["job"])
+
+
+NAME_YOURS = "name your own state directory of the mesh with --state"
 
 
 @pytest.mark.parametrize("way", ["inside", "relative", "link", "nowhere", "file", "nul", "binary"])
@@ -267,7 +272,51 @@ def test_a_mesh_that_came_along_with_the_job(
     }[way]
     (copy.root / "m").symlink_to("state/mesh")
     (copy.root / "mesh").write_bytes(said)
-    copy.refused(2, "name your own wardian.toml and manifest with --agreed and --manifest")
+    copy.options = ()
+    copy.refused(2, NAME_YOURS)
+    copy.options = ("--manifest", copy.ran.mesh.state.manifest)
+    copy.refused(2, NAME_YOURS)
+
+
+@pytest.mark.parametrize("way", ["beside", "around", "where one works"])
+def test_a_mesh_that_came_in_one_archive_with_the_job(
+    copy: Copy, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it lies, and whatever it is called: it is believed if the user names it."""
+    unpacked = copy.place
+    state = unpacked / (".wardian" if way == "where one works" else "evil")
+    forged(copy, state)
+    monkeypatch.chdir(unpacked)
+    if way != "beside":
+        (state / "jobs").mkdir()
+        copy.root = copy.root.rename(state / "jobs" / "job")
+        copy.out = copy.root / "out"
+    (copy.root / "mesh").write_text(f"/proc/self/cwd/{state.name}")
+    before = sorted(unpacked.rglob("*"))
+    key, identity = key_file(unpacked, A), identity_file(unpacked, A)
+    copy.options = ()
+    for said in (
+        command("job", "report", copy.root, "--html", "page"),
+        command("job", "approve", copy.root, "--key", key),
+        copy.result(),
+    ):
+        assert (said.status, said.output) == (2, "")
+        assert NAME_YOURS in said.error
+    assert set(unpacked.rglob("*")) == {*before, key, identity}
+
+
+def test_a_state_directory_inside_the_job_is_not_believed_by_name_either(copy: Copy) -> None:
+    forged(copy, copy.root / "state" / "mesh")
+    copy.options = ("--state", copy.root / "state" / "mesh")
+    copy.refused(2, f"came along with the job; {NAME_YOURS}")
+
+
+def test_a_directory_that_is_only_read_stays_as_it_is(copy: Copy) -> None:
+    empty = copy.place / "empty"
+    empty.mkdir(mode=0o700)
+    copy.options = ("--state", empty)
+    copy.refused(2, "wardian.toml")
+    assert list(empty.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["report.json", "report.evidence"])
@@ -352,6 +401,7 @@ def test_who_asks_for_what_is_not_its_own(
     said = command(
         *("job", "result", copy.root, "--party", party, "--output", output),
         *("--identity", identity_file(copy.place, identity), "-o", target),
+        *copy.options,
     )
     assert said.status == status
     assert why in said.error
@@ -363,7 +413,7 @@ def test_who_is_not_asked_is_told_so(copy: Copy) -> None:
     key = copy.place / "stranger.key"
     key.touch(mode=0o600)
     key.write_bytes(encode_owner_key(SigningKey.generate()).reveal())
-    said = command("job", "approve", copy.root, "--key", key)
+    said = command("job", "approve", copy.root, *copy.options, "--key", key)
     assert said.status == 2
     assert "nobody asks for the approval of this key" in said.error
     assert list((copy.root / "approvals").iterdir()) == []

@@ -129,17 +129,25 @@ def vouched(job: JobDir, *, agreed: Path, manifest: Path) -> Vouched:
 def vouched_options(command: F) -> F:
     """Give `command` a job's report, once it is verified, as `found`."""
 
-    @click.option("--agreed", type=existing, help="The mesh's wardian.toml; default: its state's.")
-    @click.option("--manifest", type=existing, help="That is in force; default: its state's.")
+    @click.option(
+        "--state",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        help="Your state directory of the mesh: by its word the report is verified.",
+    )
+    @click.option("--agreed", type=existing, help="The mesh's wardian.toml; default: --state's.")
+    @click.option("--manifest", type=existing, help="That is in force; default: --state's.")
     @directory_argument
     @wraps(command)
     def with_report(
-        *, directory: Path, agreed: Path | None, manifest: Path | None, **options: object
+        *,
+        directory: Path,
+        state: Path | None,
+        agreed: Path | None,
+        manifest: Path | None,
+        **options: object,
     ) -> None:
         job = JobDir.open(directory)
-        if agreed is None or manifest is None:
-            state = job.mesh
-            agreed, manifest = agreed or state.agreed, manifest or state.manifest
+        agreed, manifest = job.trusted(state, agreed, manifest)
         command(found=vouched(job, agreed=agreed, manifest=manifest), **options)
 
     return with_report  # type: ignore[return-value]
