@@ -30,6 +30,14 @@ from wardian.learning.shared.approvals import Approval
 from wardian.learning.shared.outbox import report_evidence_data
 from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
+PLAIN_POLICY = """
+mesh = "hospitals"
+table = "records"
+owner = "hospital-a"
+serial = 1
+[parties.hospital-a]
+key = "29ad4860cf7e7077759833693efc4582667d403f0e2d979096446ef6a8dbc2a1"
+"""
 RULE = {"output": {"approvals": {"needed": 2, "of": [A, B, C]}}}
 NOT_OF_THIS = (
     "does not vouch for the report: the evidence is genuine, but was made for something else"
@@ -227,6 +235,77 @@ def roles(copy: Copy, **changes: str) -> dict[str, RoleReference]:
 def test_a_manifest_that_lists_other_jobs(copy: Copy) -> None:
     with_manifest(copy, roles=roles(copy, job=digest("other").hex()))
     copy.refused(3, "measurement")
+
+
+def of_other_code(copy: Copy, **changes: Any) -> bytes:
+    """Have a job of other code, that a quorum lists too, vouch for a report; return its code."""
+    mesh, other = copy.ran.mesh.mesh, digest("other")
+    both = tuple(sorted((mesh.measurements["job"].hex(), other.hex())))
+    with_manifest(copy, roles={**roles(copy), "job": RoleReference(measurements=both)})
+    copy.show(copy.changed(**{"measurement": other.hex(), **changes}), mesh.platform, other)
+    return other
+
+
+@pytest.mark.parametrize("way", ["fewer", "other order", "another pin", "to another"])
+def test_other_code_in_the_manifest_shows_other_outputs_of_the_real_export(
+    copy: Copy, way: str
+) -> None:
+    outputs = json.loads(copy.report)["outputs"]
+    other = {
+        "fewer": [each for each in outputs if each["to"] == A],
+        "other order": outputs[::-1],
+        "another pin": [{**outputs[0], "pin": outputs[1]["pin"]}, *outputs[1:]],
+        "to another": [{**outputs[0], "to": C}, *outputs[1:]],
+    }[way]
+    of_other_code(copy, outputs=other)
+    copy.refused(3, "the report is of other outputs than those of its export")
+
+
+def test_other_code_in_the_manifest_says_that_it_is_the_job_s(copy: Copy) -> None:
+    measurement = copy.ran.mesh.mesh.measurements["job"].hex()
+    of_other_code(copy, measurement=measurement, rows=4_000_000)
+    copy.refused(3, "the report names other code than the one that vouches for it")
+
+
+def policy_file(copy: Copy, owner: str = A, **changes: Any) -> Path:
+    path = copy.place / "my.policy"
+    path.write_bytes(wire.encode(copy.ran.study.policy(owner, rule=RULE, **changes)))
+    return path
+
+
+def test_other_code_in_the_manifest_that_the_owner_does_not_accept(copy: Copy) -> None:
+    """What such code says of rows or columns is its word; who names its policy does not take it."""
+    other = of_other_code(copy, rows=4_000_000)
+    key = key_file(copy.place, A)
+    said = command("job", "approve", copy.root, *copy.options, "--key", key)
+    assert said.status == 0
+    assert f"made by {other.hex()} (SIMULATED, as the owners' manifest lists)" in said.output
+    (approval,) = (copy.root / "approvals").iterdir()
+    approval.unlink()
+    copy.options = (*copy.options, "--policy", policy_file(copy))
+    copy.refused(3, f"{A} does not give")
+
+
+def test_the_owner_s_policy_accepts_the_job_s_code(copy: Copy) -> None:
+    copy.options = (*copy.options, "--policy", policy_file(copy))
+    said = command("job", "approve", copy.root, *copy.options, "--key", key_file(copy.place, A))
+    assert said.status == 0
+    assert f"as the owners' manifest lists and {A}'s policy accepts)" in said.output
+
+
+def test_a_policy_that_is_of_no_use_here_is_refused(copy: Copy) -> None:
+    plain = copy.options
+    copy.options = (*plain, "--policy", policy_file(copy, C))
+    copy.refused(2, "is the policy of no table that the job used")
+    copy.options = (*plain, "--policy", policy_file(copy, revoked=True))
+    copy.refused(3, "withdraws")
+    path = policy_file(copy)
+    signed = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**signed, "signature": "00" * 64}))
+    copy.options = (*plain, "--policy", path)
+    copy.refused(1, "")
+    path.write_text(PLAIN_POLICY)
+    copy.refused(2, "nobody signed this policy")
 
 
 def test_a_manifest_that_lists_no_job(copy: Copy) -> None:
