@@ -129,6 +129,7 @@ class Play:
         print(self.wardian("job", "status", job))
         for owner in OWNERS[:2]:
             self.wardian("job", "approve", job, "--state", self.state,
+                         "--policy", self.file(f"{TABLES[owner]}.policy"),
                          "--key", self.file(f"{owner}.key"))  # fmt: skip
         self.until(job, "exported")
         print(self.wardian("job", "report", job, "--state", self.state,

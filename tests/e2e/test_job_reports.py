@@ -142,9 +142,38 @@ def test_as_it_is_all_is_well(copy: Copy) -> None:
     assert (said.status, page.exists()) == (0, True)
     assert f"made by {copy.ran.mesh.mesh.measurements['job'].hex()}" in said.output
     assert copy.result().status == copy.result(B, "metrics").status == 0
+    assert "SIMULATED" in copy.result().output
     said = command("job", "approve", copy.root, *copy.options, "--key", key_file(copy.place, C))
     assert said.status == 0
     assert "approves export" in said.output
+    assert "SIMULATED" in said.output
+
+
+def test_what_was_verified_is_told_to_programs_whatever_the_report_says(copy: Copy) -> None:
+    mesh = copy.ran.mesh.mesh
+    lie = {"platform": "sgx", "measurement": "00" * 32}
+    copy.show(copy.changed(verified=lie), mesh.platform, mesh.measurements["job"])
+    said = command("job", "report", copy.root, *copy.options, "--json")
+    manifest = mesh.signed()
+    assert json.loads(said.output)["verified"] == {
+        "platform": "SIMULATED",
+        "measurement": mesh.measurements["job"].hex(),
+        "manifest_version": "1",
+        "manifest_digest": hashlib.sha256(manifest.manifest).hexdigest(),
+        "policies": "none was named",
+    }
+
+
+def test_a_page_that_the_host_shows_does_not_look_like_one_that_was_verified(copy: Copy) -> None:
+    page = copy.place / "page.html"
+    assert command("job", "report", copy.root, *copy.options, "--html", page).status == 0
+    own, verified = (copy.out / "report.html").read_text(), page.read_text()
+    assert "Nobody has verified this page yet" in own.partition("<table>")[0]
+    assert "What was verified" not in own
+    assert "Nobody has verified" not in verified
+    first = verified.partition("</table>")[0]
+    for text in ("What was verified", "SIMULATED", copy.ran.mesh.mesh.measurements["job"].hex()):
+        assert text in first
 
 
 @pytest.mark.parametrize(

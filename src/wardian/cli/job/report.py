@@ -29,9 +29,9 @@ def report(*, found: Vouched, as_json: bool, html: Path | None) -> None:
     comes with evidence of the enclave that made it, which is verified against the owners' manifest.
     """
     if html is not None:
-        replace_file(html, as_html(found.report))
+        replace_file(html, as_html(found.report, verified=found.told))
     if as_json:
-        click.echo(wire.encode(found.report))
+        click.echo(wire.encode({**found.report, "verified": found.told}))
         return
     lines = [
         f"{found.plan.name}: {found.plan.train.algorithm}, purpose {found.plan.purpose}",
@@ -111,3 +111,4 @@ def result(*, found: Vouched, party: str, identity: Path, wanted: str, out: Path
         version=1,
     )
     click.echo(str(out))
+    click.echo(wire.printable(found.made_by))

@@ -19,7 +19,7 @@ from wardian.broker.jobs.plan import JobPlan, plan_digest
 from wardian.broker.jobs.rules import Rule
 from wardian.broker.mesh.appraisal import appraisal_policy
 from wardian.broker.mesh.fields import Hex32
-from wardian.broker.mesh.verify import verify_manifest_for
+from wardian.broker.mesh.verify import VerifiedManifest, verify_manifest_for
 from wardian.cli.job.directory import JobDir
 from wardian.cli.job.run import ROLE, directory_argument
 from wardian.cli.mesh.files import existing, read_agreed, read_manifest
@@ -70,7 +70,8 @@ class Vouched:
         report: all of it, to show.
         said: the part that is used.
         result: of its evidence.
-        manifest: by which that was appraised.
+        manifest: the file by which that was appraised.
+        verified: what is in it.
         accepted: owners whose policies, which the user named, accept the code as well.
     """
 
@@ -80,17 +81,32 @@ class Vouched:
     said: _Said
     result: AttestationResult
     manifest: Path
+    verified: VerifiedManifest
     accepted: tuple[str, ...]
 
     @property
-    def made_by(self) -> str:
-        """One line about the code that vouches, and on what: SIMULATED, or the kind of TEE."""
+    def platform(self) -> str:
+        """SIMULATED, or the kind of TEE."""
         claims = self.result.claims
-        kind = "SIMULATED" if claims.simulated else claims.kind.value
+        return "SIMULATED" if claims.simulated else claims.kind.value
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What was verified, by name, for a page or a program."""
+        return {
+            "platform": self.platform,
+            "measurement": self.result.claims.measurement.hex(),
+            "manifest_version": str(self.verified.manifest.version),
+            "manifest_digest": self.verified.digest.hex(),
+            "policies": ", ".join(self.accepted) or "none was named",
+        }
+
+    @property
+    def made_by(self) -> str:
+        """One line about the code that vouches, and on what platform."""
         policies = "".join(f" and {owner}'s policy accepts" for owner in self.accepted)
-        return (
-            f"made by {claims.measurement.hex()} ({kind}, as the owners' manifest lists{policies})"
-        )
+        why = f"{self.platform}, as the owners' manifest lists{policies}"
+        return f"made by {self.result.claims.measurement.hex()} ({why})"
 
 
 def vouched(job: JobDir, *, agreed: Path, manifest: Path, policies: Iterable[Path] = ()) -> Vouched:
@@ -147,6 +163,7 @@ def vouched(job: JobDir, *, agreed: Path, manifest: Path, policies: Iterable[Pat
         said=said,
         result=result,
         manifest=manifest,
+        verified=verified,
         accepted=tuple(owners),
     )
 

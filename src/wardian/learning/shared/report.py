@@ -103,9 +103,21 @@ def as_json(report: Mapping[str, Any]) -> bytes:
     return (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def as_html(report: Mapping[str, Any]) -> bytes:
-    """Return `report` as one page without scripts, images or links."""
-    parts = [_lines(report, ("mesh", "purpose", "algorithm", "join", "rows"))]
+def as_html(report: Mapping[str, Any], *, verified: Mapping[str, str] | None = None) -> bytes:
+    """Return `report` as one page without scripts, images or links.
+
+    Args:
+        report: see `report_of`.
+        verified: what whoever makes the page has found out of the evidence, by name; None: nobody
+            has verified it, which the page then says first.
+    """
+    if verified is None:
+        parts = [_UNVERIFIED]
+    else:
+        parts = ["<h2>What was verified</h2>" + _lines(verified, tuple(verified)), "<h2>Job</h2>"]
+    rows = "not told" if report["rows"] is None else report["rows"]
+    shown = {**report, "rows": rows}
+    parts.append(_lines(shown, ("mesh", "purpose", "algorithm", "join", "rows")))
     parts.append(
         _table(
             "What was used",
@@ -118,8 +130,8 @@ def as_html(report: Mapping[str, Any]) -> bytes:
     )
     parts.append("<h2>What held</h2>" + _lines(report["terms"], tuple(report["terms"])))
     parts.append("<h2>Parameters</h2>" + _lines(report["parameters"], tuple(report["parameters"])))
-    proof = ("measurement", "plan_digest", "job_id", "export_digest")
-    parts.append("<h2>What proves it</h2>" + _lines(report, proof))
+    marks = ("measurement", "plan_digest", "job_id", "export_digest")
+    parts.append("<h2>Which job it was</h2>" + _lines(report, marks))
     title = html.escape(f"Job {report['job']}")
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -131,6 +143,11 @@ def as_html(report: Mapping[str, Any]) -> bytes:
     return page.encode()
 
 
+_UNVERIFIED: Final = (
+    "<p><strong>Nobody has verified this page yet</strong>: it is its host's word, and so is "
+    "whether the platform is SIMULATED. <code>wardian job report DIRECTORY --state YOURS --html "
+    "PAGE</code> verifies the evidence and writes a page that says what it found.</p>"
+)
 _STYLE: Final = (
     "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;width:100%}th,td{border-bottom:1px solid #ccc;"
