@@ -290,6 +290,30 @@ def test_other_code_in_the_manifest_shows_other_outputs_of_the_real_export(
     copy.refused(3, "the report is of other outputs than those of its export")
 
 
+@pytest.mark.parametrize(
+    "way", ["table", "no table", "columns", "order", "parameters", "purpose", "noise", "no terms"]
+)
+def test_other_code_in_the_manifest_says_other_things_of_the_real_plan(
+    copy: Copy, way: str
+) -> None:
+    real = json.loads(copy.report)
+    first, *more = real["tables"]
+    of_other_code(
+        copy,
+        **{
+            "table": {"tables": [{**first, "table": "other"}, *more]},
+            "no table": {"tables": more},
+            "columns": {"tables": [{**first, "columns": first["columns"][1:]}, *more]},
+            "order": {"tables": [*more, first]},
+            "parameters": {"parameters": {}},
+            "purpose": {"purpose": "research"},
+            "noise": {"terms": {**real["terms"], "epsilon": 0.1}},
+            "no terms": {"terms": []},
+        }[way],
+    )
+    copy.refused(3, "the report says other things of its plan than stand there")
+
+
 def test_other_code_in_the_manifest_says_that_it_is_the_job_s(copy: Copy) -> None:
     measurement = copy.ran.mesh.mesh.measurements["job"].hex()
     of_other_code(copy, measurement=measurement, rows=4_000_000)
@@ -303,7 +327,7 @@ def policy_file(copy: Copy, owner: str = A, **changes: Any) -> Path:
 
 
 def test_other_code_in_the_manifest_that_the_owner_does_not_accept(copy: Copy) -> None:
-    """What such code says of rows or columns is its word; who names its policy does not take it."""
+    """What such code says of rows or rules is its word; who names its policy does not take it."""
     other = of_other_code(copy, rows=4_000_000)
     key = key_file(copy.place, A)
     said = command("job", "approve", copy.root, *copy.options, "--key", key)

@@ -33,7 +33,7 @@ from wardian.errors import (
 )
 from wardian.learning.shared.outbox import EVIDENCE, REPORT, report_evidence_data
 from wardian.learning.shared.outputs import export_digest
-from wardian.learning.shared.report import FORMAT
+from wardian.learning.shared.report import FORMAT, planned
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_BYTES = 4 * 1024 * 1024
@@ -123,8 +123,9 @@ def vouched(job: JobDir, *, agreed: Path, manifest: Path, policies: Iterable[Pat
         ConfigError: there is no report yet, or a policy is not signed or of no table of the plan.
         AttestationError, PolicyDenied: the report is not of code that is accepted as a job.
         FormatError: it is none.
-        EvidenceInvalid: it is of another plan than the one in the directory, of other outputs than
-            those of its export, or names other code than the one that vouches for it.
+        EvidenceInvalid: it is of another plan than the one in the directory, or says other things
+            of it; of other outputs than those of its export; or names other code than the one that
+            vouches for it.
     """
     if not (job.out / REPORT).is_file():
         raise ConfigError(f"{job.root}: has no report yet; see `wardian job status`")
@@ -145,11 +146,14 @@ def vouched(job: JobDir, *, agreed: Path, manifest: Path, policies: Iterable[Pat
     except AttestationError as err:
         raise type(err)(f"{job.out / EVIDENCE} does not vouch for the report: {err}") from err
     said = wire.decode(raw, _Said, what="report of a job")
+    whole = wire.decode(raw, dict[str, Any], what="report of a job")
     plan = job.plan
     if said.format != FORMAT or said.mesh != settings.mesh.name:
         raise FormatError("the report is of another format, or of another mesh")
     if said.plan_digest != plan_digest(plan).hex():
         raise EvidenceInvalid(f"the report is of another plan than {job.root / 'job.toml'}")
+    if not _says(whole, planned(plan)):
+        raise EvidenceInvalid("the report says other things of its plan than stand there")
     if said.measurement != result.claims.measurement.hex():
         raise EvidenceInvalid("the report names other code than the one that vouches for it")
     outputs = ((each.output, each.to, each.pin) for each in said.outputs)
@@ -159,13 +163,24 @@ def vouched(job: JobDir, *, agreed: Path, manifest: Path, policies: Iterable[Pat
     return Vouched(
         job=job,
         plan=plan,
-        report=wire.decode(raw, dict[str, Any], what="report of a job"),
+        report=whole,
         said=said,
         result=result,
         manifest=manifest,
         verified=verified,
         accepted=tuple(owners),
     )
+
+
+def _says(told: Any, wanted: Any) -> bool:
+    """Return whether `told` says all that `wanted` does, whatever else it says."""
+    if isinstance(wanted, Mapping):
+        return isinstance(told, Mapping) and all(
+            key in told and _says(told[key], each) for key, each in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(told, list) and len(told) == len(wanted) and all(map(_says, told, wanted))
+    return bool(told == wanted)
 
 
 def _refuse_other_code(path: Path, plan: JobPlan, result: AttestationResult) -> str:

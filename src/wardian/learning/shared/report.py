@@ -18,6 +18,34 @@ from wardian.learning.shared.outputs import HeldOutputs
 FORMAT: Final = "wardian job report v1"
 
 
+def planned(plan: JobPlan) -> Mapping[str, Any]:
+    """Return the part of a report that the plan alone says: who has the plan can look."""
+    return {
+        "mesh": plan.mesh,
+        "job": plan.name,
+        "purpose": plan.purpose,
+        "plan_digest": plan_digest(plan).hex(),
+        "algorithm": plan.train.algorithm,
+        "parameters": dict(sorted(plan.train.parameters.items())),
+        "join": plan.join.kind if plan.join else None,
+        "tables": [
+            {
+                "owner": used.owner,
+                "owner_key": plan.parties[used.owner].key,
+                "table": used.table,
+                "columns": sorted(used.columns),
+                "identifier": used.identifier,
+                "label": used.label,
+            }
+            for used in plan.inputs
+        ],
+        "terms": {
+            "epsilon": plan.privacy.epsilon if plan.privacy else None,
+            "delta": plan.privacy.delta if plan.privacy else None,
+        },
+    }
+
+
 def report_of(
     plan: JobPlan,
     keys: Iterable[TableKey],
@@ -40,36 +68,19 @@ def report_of(
         measurement: of the code that ran, in hex.
     """
     given = {table_place(each.owner, each.table): each for each in keys}
-    tables = []
-    for used in plan.inputs:
+    wanted, tables = planned(plan), []
+    for used, said in zip(plan.inputs, wanted["tables"], strict=True):
         key = given[plan.place(used)]
-        tables.append(
-            {
-                "owner": used.owner,
-                "owner_key": plan.parties[used.owner].key,
-                "table": used.table,
-                "columns": sorted(used.columns),
-                "identifier": used.identifier,
-                "label": used.label,
-                "policy_serial": key.serial,
-                "rule": key.rule,
-                "pin": str(key.pin),
-            }
-        )
+        more = {"policy_serial": key.serial, "rule": key.rule, "pin": str(key.pin)}
+        tables.append({**said, **more})
     return {
         "format": FORMAT,
-        "mesh": plan.mesh,
-        "job": plan.name,
-        "purpose": plan.purpose,
-        "plan_digest": plan_digest(plan).hex(),
+        **wanted,
         "job_id": job_id.hex(),
         "measurement": measurement,
-        "algorithm": plan.train.algorithm,
-        "parameters": dict(sorted(plan.train.parameters.items())),
-        "join": plan.join.kind if plan.join else None,
         "rows": None if plan.privacy else rows,
         "tables": tables,
-        "terms": _terms(plan, terms),
+        "terms": _terms(wanted["terms"], terms),
         "outputs": [
             {
                 "output": each.output,
@@ -87,13 +98,12 @@ def report_of(
     }
 
 
-def _terms(plan: JobPlan, terms: OutputTerms) -> Mapping[str, Any]:
+def _terms(wanted: Mapping[str, Any], terms: OutputTerms) -> Mapping[str, Any]:
     approvals = [{"needed": each.needed, "of": sorted(each.of)} for each in terms.approvals]
     return {
         "smallest_join": terms.smallest_join,
         "smallest_cohort": terms.smallest_cohort,
-        "epsilon": plan.privacy.epsilon if plan.privacy else None,
-        "delta": plan.privacy.delta if plan.privacy else None,
+        **wanted,
         "approvals": sorted(approvals, key=lambda each: (each["of"], each["needed"])),
     }
 
