@@ -128,14 +128,18 @@ class Play:
         self.until(job, "held")
         print(self.wardian("job", "status", job))
         for owner in OWNERS[:2]:
-            self.wardian("job", "approve", job, "--key", self.file(f"{owner}.key"))
+            self.wardian("job", "approve", job, "--state", self.state,
+                         "--policy", self.file(f"{TABLES[owner]}.policy"),
+                         "--key", self.file(f"{owner}.key"))  # fmt: skip
         self.until(job, "exported")
-        print(self.wardian("job", "report", job, "--html", self.file("report.html")))
+        print(self.wardian("job", "report", job, "--state", self.state,
+                           "--html", self.file("report.html")))  # fmt: skip
         found = {}
         for output in ("model", "metrics"):
             out = self.file(f"hospital.{output}")
-            self.wardian("job", "result", job, "--party", "hospital", "--output", output,
-                         "--identity", self.file("hospital.identity"), "-o", out)  # fmt: skip
+            self.wardian("job", "result", job, "--state", self.state, "--party", "hospital",
+                         "--output", output, "-o", out,
+                         "--identity", self.file("hospital.identity"))  # fmt: skip
             found[output] = out.read_bytes()
         return found
 

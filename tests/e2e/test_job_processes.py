@@ -120,7 +120,8 @@ def test_killed_at_each_step_and_gone_on(tables_mesh: TablesMesh, tmp_path: Path
 
     for who in (A, C):
         key = key_file(tmp_path, who)
-        assert command("job", "approve", job.root, "--key", key).status == 0
+        mine = ("--state", tables_mesh.state.root, "--key", key)
+        assert command("job", "approve", job.root, *mine).status == 0
     process.start()
     until((job.out / f"aggregates.{A}.sealed").exists, process)
     process.kill()

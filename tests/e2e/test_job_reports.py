@@ -30,6 +30,14 @@ from wardian.learning.shared.approvals import Approval
 from wardian.learning.shared.outbox import report_evidence_data
 from wardian.tee.launch.simulation import SimulatedPlatform, generate_platform
 
+PLAIN_POLICY = """
+mesh = "hospitals"
+table = "records"
+owner = "hospital-a"
+serial = 1
+[parties.hospital-a]
+key = "29ad4860cf7e7077759833693efc4582667d403f0e2d979096446ef6a8dbc2a1"
+"""
 RULE = {"output": {"approvals": {"needed": 2, "of": [A, B, C]}}}
 NOT_OF_THIS = (
     "does not vouch for the report: the evidence is genuine, but was made for something else"
@@ -58,8 +66,8 @@ def ran(tables_mesh: TablesMesh, tmp_path_factory: pytest.TempPathFactory) -> Ra
         process = tables_mesh.run(job)
         process.announced("job.held")
         for who in (A, B):
-            key = key_file(place, who)
-            assert command("job", "approve", job.root, "--key", key).status == 0
+            mine = ("--state", tables_mesh.state.root, "--key", key_file(place, who))
+            assert command("job", "approve", job.root, *mine).status == 0
         assert process.ended() == 0, process.text
         jobs.append(job)
     return Ran(tables_mesh, study, jobs[1], jobs[0])
@@ -72,7 +80,7 @@ class Copy:
         self.ran, self.place = ran, place
         self.root = shutil.copytree(ran.job.root, place / "job", symlinks=True)
         self.out = self.root / "out"
-        self.options: tuple[object, ...] = ()
+        self.options: tuple[object, ...] = ("--state", ran.mesh.state.root)
         shutil.rmtree(self.root / "approvals")
         (self.root / "approvals").mkdir()
 
@@ -115,7 +123,8 @@ class Copy:
 
     @property
     def _files(self) -> set[str]:
-        return {path.name for path in self.options if isinstance(path, Path)}
+        named = [path for path in self.options if isinstance(path, Path)]
+        return {path.name for path in named if path.parent == self.place}
 
 
 def left(place: Path) -> set[str]:
@@ -129,13 +138,42 @@ def copy(ran: Ran, tmp_path: Path) -> Copy:
 
 def test_as_it_is_all_is_well(copy: Copy) -> None:
     page = copy.place / "page"
-    said = command("job", "report", copy.root, "--html", page)
+    said = command("job", "report", copy.root, *copy.options, "--html", page)
     assert (said.status, page.exists()) == (0, True)
     assert f"made by {copy.ran.mesh.mesh.measurements['job'].hex()}" in said.output
     assert copy.result().status == copy.result(B, "metrics").status == 0
-    said = command("job", "approve", copy.root, "--key", key_file(copy.place, C))
+    assert "SIMULATED" in copy.result().output
+    said = command("job", "approve", copy.root, *copy.options, "--key", key_file(copy.place, C))
     assert said.status == 0
     assert "approves export" in said.output
+    assert "SIMULATED" in said.output
+
+
+def test_what_was_verified_is_told_to_programs_whatever_the_report_says(copy: Copy) -> None:
+    mesh = copy.ran.mesh.mesh
+    lie = {"platform": "sgx", "measurement": "00" * 32}
+    copy.show(copy.changed(verified=lie), mesh.platform, mesh.measurements["job"])
+    said = command("job", "report", copy.root, *copy.options, "--json")
+    manifest = mesh.signed()
+    assert json.loads(said.output)["verified"] == {
+        "platform": "SIMULATED",
+        "measurement": mesh.measurements["job"].hex(),
+        "manifest_version": "1",
+        "manifest_digest": hashlib.sha256(manifest.manifest).hexdigest(),
+        "policies": "none was named",
+    }
+
+
+def test_a_page_that_the_host_shows_does_not_look_like_one_that_was_verified(copy: Copy) -> None:
+    page = copy.place / "page.html"
+    assert command("job", "report", copy.root, *copy.options, "--html", page).status == 0
+    own, verified = (copy.out / "report.html").read_text(), page.read_text()
+    assert "Nobody has verified this page yet" in own.partition("<table>")[0]
+    assert "What was verified" not in own
+    assert "Nobody has verified" not in verified
+    first = verified.partition("</table>")[0]
+    for text in ("What was verified", "SIMULATED", copy.ran.mesh.mesh.measurements["job"].hex()):
+        assert text in first
 
 
 @pytest.mark.parametrize(
@@ -179,7 +217,8 @@ def test_a_report_of_an_earlier_run(copy: Copy) -> None:
     assert said.status == 1
     assert "model.hospital-a.sealed" in said.error or "pin" in said.error
     assert "opened" not in left(copy.place)
-    assert command("job", "approve", copy.root, "--key", key_file(copy.place, A)).status == 0
+    mine = (*copy.options, "--key", key_file(copy.place, A))
+    assert command("job", "approve", copy.root, *mine).status == 0
     (path,) = (copy.root / "approvals").iterdir()
     approved = wire.decode(path.read_bytes(), Approval, what="approval").export
     assert (
@@ -210,7 +249,7 @@ def test_a_plan_and_a_report_of_another_mesh(copy: Copy) -> None:
 def with_manifest(copy: Copy, **changes: Any) -> None:
     mesh, path = copy.ran.mesh.mesh, copy.place / "other.json"
     path.write_bytes(wire.encode(sign_manifest(mesh.manifest(**changes), mesh.owners[:1])))
-    copy.options = ("--manifest", path)
+    copy.options = (*copy.options, "--manifest", path)
 
 
 def roles(copy: Copy, **changes: str) -> dict[str, RoleReference]:
@@ -227,6 +266,101 @@ def test_a_manifest_that_lists_other_jobs(copy: Copy) -> None:
     copy.refused(3, "measurement")
 
 
+def of_other_code(copy: Copy, **changes: Any) -> bytes:
+    """Have a job of other code, that a quorum lists too, vouch for a report; return its code."""
+    mesh, other = copy.ran.mesh.mesh, digest("other")
+    both = tuple(sorted((mesh.measurements["job"].hex(), other.hex())))
+    with_manifest(copy, roles={**roles(copy), "job": RoleReference(measurements=both)})
+    copy.show(copy.changed(**{"measurement": other.hex(), **changes}), mesh.platform, other)
+    return other
+
+
+@pytest.mark.parametrize("way", ["fewer", "other order", "another pin", "to another"])
+def test_other_code_in_the_manifest_shows_other_outputs_of_the_real_export(
+    copy: Copy, way: str
+) -> None:
+    outputs = json.loads(copy.report)["outputs"]
+    other = {
+        "fewer": [each for each in outputs if each["to"] == A],
+        "other order": outputs[::-1],
+        "another pin": [{**outputs[0], "pin": outputs[1]["pin"]}, *outputs[1:]],
+        "to another": [{**outputs[0], "to": C}, *outputs[1:]],
+    }[way]
+    of_other_code(copy, outputs=other)
+    copy.refused(3, "the report is of other outputs than those of its export")
+
+
+@pytest.mark.parametrize(
+    "way", ["table", "no table", "columns", "order", "parameters", "purpose", "noise", "no terms"]
+)
+def test_other_code_in_the_manifest_says_other_things_of_the_real_plan(
+    copy: Copy, way: str
+) -> None:
+    real = json.loads(copy.report)
+    first, *more = real["tables"]
+    of_other_code(
+        copy,
+        **{
+            "table": {"tables": [{**first, "table": "other"}, *more]},
+            "no table": {"tables": more},
+            "columns": {"tables": [{**first, "columns": first["columns"][1:]}, *more]},
+            "order": {"tables": [*more, first]},
+            "parameters": {"parameters": {}},
+            "purpose": {"purpose": "research"},
+            "noise": {"terms": {**real["terms"], "epsilon": 0.1}},
+            "no terms": {"terms": []},
+        }[way],
+    )
+    copy.refused(3, "the report says other things of its plan than stand there")
+
+
+def test_other_code_in_the_manifest_says_that_it_is_the_job_s(copy: Copy) -> None:
+    measurement = copy.ran.mesh.mesh.measurements["job"].hex()
+    of_other_code(copy, measurement=measurement, rows=4_000_000)
+    copy.refused(3, "the report names other code than the one that vouches for it")
+
+
+def policy_file(copy: Copy, owner: str = A, **changes: Any) -> Path:
+    path = copy.place / "my.policy"
+    path.write_bytes(wire.encode(copy.ran.study.policy(owner, rule=RULE, **changes)))
+    return path
+
+
+def test_other_code_in_the_manifest_that_the_owner_does_not_accept(copy: Copy) -> None:
+    """What such code says of rows or rules is its word; who names its policy does not take it."""
+    other = of_other_code(copy, rows=4_000_000)
+    key = key_file(copy.place, A)
+    said = command("job", "approve", copy.root, *copy.options, "--key", key)
+    assert said.status == 0
+    assert f"made by {other.hex()} (SIMULATED, as the owners' manifest lists)" in said.output
+    (approval,) = (copy.root / "approvals").iterdir()
+    approval.unlink()
+    copy.options = (*copy.options, "--policy", policy_file(copy))
+    copy.refused(3, f"{A} does not give")
+
+
+def test_the_owner_s_policy_accepts_the_job_s_code(copy: Copy) -> None:
+    copy.options = (*copy.options, "--policy", policy_file(copy))
+    said = command("job", "approve", copy.root, *copy.options, "--key", key_file(copy.place, A))
+    assert said.status == 0
+    assert f"as the owners' manifest lists and {A}'s policy accepts)" in said.output
+
+
+def test_a_policy_that_is_of_no_use_here_is_refused(copy: Copy) -> None:
+    plain = copy.options
+    copy.options = (*plain, "--policy", policy_file(copy, C))
+    copy.refused(2, "is the policy of no table that the job used")
+    copy.options = (*plain, "--policy", policy_file(copy, revoked=True))
+    copy.refused(3, "withdraws")
+    path = policy_file(copy)
+    signed = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**signed, "signature": "00" * 64}))
+    copy.options = (*plain, "--policy", path)
+    copy.refused(1, "")
+    path.write_text(PLAIN_POLICY)
+    copy.refused(2, "nobody signed this policy")
+
+
 def test_a_manifest_that_lists_no_job(copy: Copy) -> None:
     with_manifest(copy, roles=roles(copy, job=""))
     copy.refused(3, "role")
@@ -235,7 +369,7 @@ def test_a_manifest_that_lists_no_job(copy: Copy) -> None:
 def test_a_manifest_that_nobody_signed(copy: Copy) -> None:
     mesh, path = copy.ran.mesh.mesh, copy.place / "other.json"
     path.write_bytes(wire.encode(sign_manifest(mesh.manifest(), [SigningKey.generate()])))
-    copy.options = ("--manifest", path)
+    copy.options = (*copy.options, "--manifest", path)
     copy.refused(3, "sign")
 
 
@@ -246,6 +380,9 @@ def forged(copy: Copy, place: Path) -> None:
     state.agreed.write_bytes(mesh.agreed_toml)
     state.manifest.write_bytes(wire.encode(mesh.signed()))
     copy.show(copy.changed(rows=4_000_000), platform, mesh.measurements["job"])
+
+
+NAME_YOURS = "name your own state directory of the mesh with --state"
 
 
 @pytest.mark.parametrize("way", ["inside", "relative", "link", "nowhere", "file", "nul", "binary"])
@@ -267,7 +404,51 @@ def test_a_mesh_that_came_along_with_the_job(
     }[way]
     (copy.root / "m").symlink_to("state/mesh")
     (copy.root / "mesh").write_bytes(said)
-    copy.refused(2, "name your own wardian.toml and manifest with --agreed and --manifest")
+    copy.options = ()
+    copy.refused(2, NAME_YOURS)
+    copy.options = ("--manifest", copy.ran.mesh.state.manifest)
+    copy.refused(2, NAME_YOURS)
+
+
+@pytest.mark.parametrize("way", ["beside", "around", "where one works"])
+def test_a_mesh_that_came_in_one_archive_with_the_job(
+    copy: Copy, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it lies, and whatever it is called: it is believed if the user names it."""
+    unpacked = copy.place
+    state = unpacked / (".wardian" if way == "where one works" else "evil")
+    forged(copy, state)
+    monkeypatch.chdir(unpacked)
+    if way != "beside":
+        (state / "jobs").mkdir()
+        copy.root = copy.root.rename(state / "jobs" / "job")
+        copy.out = copy.root / "out"
+    (copy.root / "mesh").write_text(f"/proc/self/cwd/{state.name}")
+    before = sorted(unpacked.rglob("*"))
+    key, identity = key_file(unpacked, A), identity_file(unpacked, A)
+    copy.options = ()
+    for said in (
+        command("job", "report", copy.root, "--html", "page"),
+        command("job", "approve", copy.root, "--key", key),
+        copy.result(),
+    ):
+        assert (said.status, said.output) == (2, "")
+        assert NAME_YOURS in said.error
+    assert set(unpacked.rglob("*")) == {*before, key, identity}
+
+
+def test_a_state_directory_inside_the_job_is_not_believed_by_name_either(copy: Copy) -> None:
+    forged(copy, copy.root / "state" / "mesh")
+    copy.options = ("--state", copy.root / "state" / "mesh")
+    copy.refused(2, f"came along with the job; {NAME_YOURS}")
+
+
+def test_a_directory_that_is_only_read_stays_as_it_is(copy: Copy) -> None:
+    empty = copy.place / "empty"
+    empty.mkdir(mode=0o700)
+    copy.options = ("--state", empty)
+    copy.refused(2, "wardian.toml")
+    assert list(empty.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["report.json", "report.evidence"])
@@ -352,6 +533,7 @@ def test_who_asks_for_what_is_not_its_own(
     said = command(
         *("job", "result", copy.root, "--party", party, "--output", output),
         *("--identity", identity_file(copy.place, identity), "-o", target),
+        *copy.options,
     )
     assert said.status == status
     assert why in said.error
@@ -363,7 +545,7 @@ def test_who_is_not_asked_is_told_so(copy: Copy) -> None:
     key = copy.place / "stranger.key"
     key.touch(mode=0o600)
     key.write_bytes(encode_owner_key(SigningKey.generate()).reveal())
-    said = command("job", "approve", copy.root, "--key", key)
+    said = command("job", "approve", copy.root, *copy.options, "--key", key)
     assert said.status == 2
     assert "nobody asks for the approval of this key" in said.error
     assert list((copy.root / "approvals").iterdir()) == []

@@ -104,7 +104,8 @@ def seen(tables_mesh: TablesMesh, tmp_path_factory: pytest.TempPathFactory) -> S
         process.kill()
         process.start()
         for who in (A, C):
-            assert command("job", "approve", job.root, "--key", key_file(place, who)).status == 0
+            mine = ("--state", tables_mesh.state.root, "--key", key_file(place, who))
+            assert command("job", "approve", job.root, *mine).status == 0
         assert process.ended() == 0, process.text
         told += said_of(job) + json.dumps(process.said()).encode()
     relay.stop()
@@ -122,7 +123,8 @@ def seen(tables_mesh: TablesMesh, tmp_path_factory: pytest.TempPathFactory) -> S
 
 def said_of(job: JobDir) -> bytes:
     words = [("status",), ("status", "--json"), ("report",), ("report", "--json")]
-    said = [command("job", name, job.root, *more) for name, *more in words]
+    state = {"report": ("--state", job.mesh.root)}
+    said = [command("job", name, job.root, *more, *state.get(name, ())) for name, *more in words]
     page = job.out / "report.html"
     shown = [page.read_text()] if page.exists() else []
     return "".join([each.output + each.error for each in said] + shown).encode()
@@ -231,6 +233,7 @@ def test_the_command_opens_for_its_recipient_alone(seen: Seen, tmp_path: Path) -
         done = command(
             *("job", "result", seen.job.root, "--party", party, "--output", "aggregates"),
             *("--identity", identity_file(tmp_path, identity), "-o", target),
+            *("--state", seen.job.mesh.root),
         )
         return done.status, target.exists()
 

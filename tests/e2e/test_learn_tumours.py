@@ -25,6 +25,7 @@ def test_three_owners_learn_one_model(tmp_path: Path) -> None:
     assert "142 tumours asked over HTTPS, after evidence" in done.stdout
     page = (tmp_path / "play" / "report.html").read_text()
     assert "laboratory" in page
+    assert "SIMULATED" in page
     assert "<script" not in page
     assert loaded(tmp_path / "play" / "job" / "job.jsonl") == listed() - NOT_LOADED
 

@@ -54,6 +54,20 @@ class StateDir:
             raise ConfigError(f"--state {path}: {err.strerror}") from err
         return cls(root)
 
+    @classmethod
+    def existing(cls, path: Path) -> "StateDir":
+        """Return the state directory at `path` to read in it: nothing is made there.
+
+        Raises:
+            ConfigError: there is none, or others can write to it or read it.
+        """
+        root = path.resolve()
+        try:
+            demand_private(root)
+        except OSError as err:
+            raise ConfigError(f"--state {path}: {err.strerror}") from err
+        return cls(root)
+
     @property
     def agreed(self) -> Path:
         """The rendered `wardian.toml`, measured."""

@@ -124,7 +124,9 @@ def test_one_process_holds_a_job_and_those_who_look_hold_it_for_none(job: JobDir
 
 
 def test_links_that_lead_in_a_circle(job: JobDir, tables: dict[str, Path], tmp_path: Path) -> None:
-    StateDir.open(tmp_path / "mesh").broker_address.write_text("127.0.0.1:7443\n")
+    state = StateDir.open(tmp_path / "mesh")
+    state.broker_address.write_text("127.0.0.1:7443\n")
+    state.agreed.touch()
     assert set(tables.values()) < set(job.placement().reach.files)
     for path in tables.values():
         path.unlink()
@@ -132,6 +134,16 @@ def test_links_that_lead_in_a_circle(job: JobDir, tables: dict[str, Path], tmp_p
     if sys.version_info < (3, 13):  # later ones resolve it, and the launcher cannot open it
         with pytest.raises(ConfigError, match="links lead in a circle"):
             job.placement()
+
+
+def test_what_is_no_state_directory_is_named_as_the_mesh_and_stays_as_it_is(
+    job: JobDir, tmp_path: Path
+) -> None:
+    private = tmp_path / "mesh"
+    private.mkdir(mode=0o700)
+    with pytest.raises(ConfigError, match="its mesh's state directory is not on this machine"):
+        _ = job.mesh
+    assert list(private.iterdir()) == []
 
 
 def status(job: JobDir) -> tuple[str, str]:

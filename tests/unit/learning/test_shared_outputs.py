@@ -140,6 +140,24 @@ def test_a_name_in_the_report_is_no_html(tmp_path) -> None:
     assert "default-src 'none'" in page
 
 
+def test_a_page_says_that_nobody_verified_it_or_what_was_verified(owners) -> None:
+    report = run(plan_for(owners), owners).report
+    own = as_html(report).decode()
+    assert own.index("Nobody has verified this page yet") < own.index("<table>")
+    assert "wardian job report" in own
+    page = as_html(report, verified={"platform": "SIMULATED", "by": "<b>"}).decode()
+    assert "<tr><th>platform</th><td>SIMULATED</td></tr>" in page.partition("</table>")[0]
+    assert "Nobody has verified" not in page
+    assert "<b>" not in page
+
+
+def test_rows_that_are_not_told_are_not_none(owners) -> None:
+    report = run(plan_for(owners), owners).report
+    assert "<tr><th>rows</th><td>100</td></tr>" in as_html(report).decode()
+    page = as_html({**report, "rows": None}).decode()
+    assert "<tr><th>rows</th><td>not told</td></tr>" in page
+
+
 def test_a_refused_job_leaves_nothing_on_the_disk(owners, tmp_path) -> None:
     plan = plan_for(owners)
     keys, terms = agreed(plan, owners, smallest_join=101)

@@ -1,7 +1,7 @@
 """The directory of one job at its operator: plan, tables, state, what comes out, approvals.
 
 job.toml            the plan
-mesh                the state directory whose mesh it is of
+mesh                the state directory whose mesh it is of, for `wardian job run` alone
 tables/OWNER/TABLE.sealed   links to the sealed tables
 approvals/          what parties signed; see `wardian job approve`
 state/              the job's own, sealed
@@ -30,6 +30,10 @@ from wardian.roles.host import HostSettings, JobPlace
 from wardian.tee.launch.reach import Reach
 
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.05
+_NAME_YOURS: Final = (
+    "name your own state directory of the mesh with --state, or your own wardian.toml and manifest "
+    "with --agreed and --manifest"
+)
 _MADE: Final = ("tables", "approvals", "state", "out")
 
 
@@ -99,24 +103,48 @@ class JobDir:
 
     @property
     def mesh(self) -> StateDir:
-        """The state directory of its mesh, on this machine.
+        """The state directory that it runs from, on this machine: as it was submitted.
+
+        What lies in a copy of a job's directory is its host's word, and no owner's: by this file
+        nothing is verified; see `trusted`.
 
         Raises:
-            ConfigError: there is none, or only one that came along with the job: what lies in a
-                copy of a job's directory is its host's word, and no owner's.
+            ConfigError: there is none, or only one that came along with the job.
         """
         place = Path(os.fsdecode(read(self.root / "mesh").strip()))
         try:
-            known = place.is_absolute() and place.is_dir()
+            known = place.is_absolute() and StateDir(place).agreed.is_file()
             own = place.resolve().is_relative_to(self.root)
         except (OSError, ValueError, RuntimeError):
             known, own = False, False
         if not known or own:
-            raise ConfigError(
-                f"{self.root}: the mesh's state directory is not on this machine; name your own "
-                "wardian.toml and manifest with --agreed and --manifest"
-            )
+            raise ConfigError(f"{self.root}: its mesh's state directory is not on this machine")
         return StateDir.open(place)
+
+    def trusted(
+        self, state: Path | None, agreed: Path | None, manifest: Path | None
+    ) -> tuple[Path, Path]:
+        """Return the `wardian.toml` and the manifest that the user named, and no others.
+
+        A default would be the host's word wherever an archive of the host's is unpacked: what it
+        brings may lie beside the job, around it, or in the directory that one works in.
+
+        Args:
+            state: the user's state directory of the mesh.
+            agreed: in place of the one in there.
+            manifest: likewise.
+
+        Raises:
+            ConfigError: one of both was not named, or `state` came along in this directory.
+        """
+        if state is not None:
+            held = StateDir.existing(state)
+            if held.root.is_relative_to(self.root):
+                raise ConfigError(f"--state {state}: came along with the job; {_NAME_YOURS}")
+            agreed, manifest = agreed or held.agreed, manifest or held.manifest
+        if agreed is None or manifest is None:
+            raise ConfigError(f"{self.root}: by whose word is it verified? {_NAME_YOURS}")
+        return agreed, manifest
 
     @property
     def out(self) -> Path:

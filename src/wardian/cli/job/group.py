@@ -29,7 +29,7 @@ def job() -> None:
     wardian job submit job.toml --table hospital-a/records=records.sealed \\
         --table hospital-b/claims=claims.sealed
     wardian job status .wardian/jobs/study
-    wardian job approve .wardian/jobs/study --key owner.key
-    wardian job result .wardian/jobs/study --party hospital-a --identity a.key \\
-        --output model -o model.onnx
+    wardian job approve .wardian/jobs/study --state .wardian --key owner.key
+    wardian job result .wardian/jobs/study --state .wardian --party hospital-a \\
+        --identity a.key --output model -o model.onnx
     """  # noqa: D301 (click reads the character \b, not a backslash)

@@ -1,148 +1,21 @@
 """`wardian job report`, `approve`, `result`: what a job vouches for, and who uses it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
 
 import click
-import msgspec
 
 from wardian._internal import wire
-from wardian._internal.clock import unix_time
 from wardian._internal.files import replace_file
-from wardian._internal.settings import read
-from wardian.attestation.evidence import Evidence
-from wardian.attestation.results.result import AttestationResult
-from wardian.attestation.verifier import verify_evidence
-from wardian.broker.jobs.plan import JobPlan, plan_digest
-from wardian.broker.mesh.appraisal import appraisal_policy
-from wardian.broker.mesh.fields import Hex32
-from wardian.broker.mesh.verify import verify_manifest_for
 from wardian.cli.files import path_option, read_secret
-from wardian.cli.job.directory import JobDir
-from wardian.cli.job.run import ROLE, directory_argument
-from wardian.cli.mesh.files import existing, read_agreed, read_manifest
+from wardian.cli.job.vouched import Vouched, vouched_options
+from wardian.cli.mesh.files import existing
 from wardian.cli.owner.keys import read_owner_key
 from wardian.crypto.hpke import HpkePrivateKey
 from wardian.crypto.recipients import HpkeIdentity
 from wardian.crypto.sealed_file import Pin, open_file
-from wardian.errors import AttestationError, ConfigError, EvidenceInvalid, FormatError
+from wardian.errors import ConfigError
 from wardian.learning.shared.approvals import sign_approval
-from wardian.learning.shared.outbox import EVIDENCE, REPORT, report_evidence_data
-from wardian.learning.shared.report import FORMAT, as_html
-
-F = TypeVar("F", bound=Callable[..., Any])
-MOST_BYTES = 4 * 1024 * 1024
-"""Of a report, and of evidence."""
-
-
-class _Output(msgspec.Struct, frozen=True, kw_only=True):
-    output: str
-    to: str
-    file: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,200}\Z")]
-    name: str
-    media_type: str
-    pin: str
-
-
-class _Said(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read of a report; the rest of it is for people."""
-
-    format: str
-    mesh: str
-    plan_digest: Hex32
-    export_digest: Hex32
-    outputs: list[_Output]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vouched:
-    """A report that a job's enclave vouches for.
-
-    Attributes:
-        job: the directory that it lies in.
-        plan: that it ran.
-        report: all of it, to show.
-        said: the part that is used.
-        result: of its evidence.
-        manifest: by which that was appraised.
-    """
-
-    job: JobDir
-    plan: JobPlan
-    report: Mapping[str, Any]
-    said: _Said
-    result: AttestationResult
-    manifest: Path
-
-
-def vouched(job: JobDir, *, agreed: Path, manifest: Path) -> Vouched:
-    """Return the report of `job`, whose evidence is of code that the manifest lists for a job.
-
-    Args:
-        job: its directory, or a copy of it: the host's word, as far as nothing here proves it.
-        agreed: the mesh's wardian.toml.
-        manifest: that the owners signed.
-
-    Raises:
-        ConfigError: there is no report yet.
-        AttestationError, PolicyDenied: the report is not of code that is accepted as a job.
-        FormatError: it is none.
-        EvidenceInvalid: it is of another plan than the one in the directory.
-    """
-    if not (job.out / REPORT).is_file():
-        raise ConfigError(f"{job.root}: has no report yet; see `wardian job status`")
-    raw = read(job.out / REPORT, limit_bytes=MOST_BYTES)
-    evidence = wire.decode(
-        read(job.out / EVIDENCE, limit_bytes=MOST_BYTES), Evidence, what="evidence of the report"
-    )
-    _, settings = read_agreed(agreed)
-    signed, _ = read_manifest(manifest)
-    verified = verify_manifest_for(signed, agreed=settings)
-    try:
-        result = verify_evidence(
-            evidence,
-            policy=appraisal_policy(verified.manifest, ROLE),
-            report_data=report_evidence_data(raw),
-            now=unix_time(),
-        )
-    except AttestationError as err:
-        raise type(err)(f"{job.out / EVIDENCE} does not vouch for the report: {err}") from err
-    said = wire.decode(raw, _Said, what="report of a job")
-    plan = job.plan
-    if said.format != FORMAT or said.mesh != settings.mesh.name:
-        raise FormatError("the report is of another format, or of another mesh")
-    if said.plan_digest != plan_digest(plan).hex():
-        raise EvidenceInvalid(f"the report is of another plan than {job.root / 'job.toml'}")
-    return Vouched(
-        job=job,
-        plan=plan,
-        report=wire.decode(raw, dict[str, Any], what="report of a job"),
-        said=said,
-        result=result,
-        manifest=manifest,
-    )
-
-
-def vouched_options(command: F) -> F:
-    """Give `command` a job's report, once it is verified, as `found`."""
-
-    @click.option("--agreed", type=existing, help="The mesh's wardian.toml; default: its state's.")
-    @click.option("--manifest", type=existing, help="That is in force; default: its state's.")
-    @directory_argument
-    @wraps(command)
-    def with_report(
-        *, directory: Path, agreed: Path | None, manifest: Path | None, **options: object
-    ) -> None:
-        job = JobDir.open(directory)
-        if agreed is None or manifest is None:
-            state = job.mesh
-            agreed, manifest = agreed or state.agreed, manifest or state.manifest
-        command(found=vouched(job, agreed=agreed, manifest=manifest), **options)
-
-    return with_report  # type: ignore[return-value]
+from wardian.learning.shared.report import as_html
 
 
 @click.command()
@@ -155,16 +28,14 @@ def report(*, found: Vouched, as_json: bool, html: Path | None) -> None:
     The report says what was used, by which measured code, under whose rule, and what came out. It
     comes with evidence of the enclave that made it, which is verified against the owners' manifest.
     """
-    claims = found.result.claims
     if html is not None:
-        replace_file(html, as_html(found.report))
+        replace_file(html, as_html(found.report, verified=found.told))
     if as_json:
-        click.echo(wire.encode(found.report))
+        click.echo(wire.encode({**found.report, "verified": found.told}))
         return
-    simulated = "SIMULATED, " if claims.simulated else ""
     lines = [
         f"{found.plan.name}: {found.plan.train.algorithm}, purpose {found.plan.purpose}",
-        f"made by {claims.measurement.hex()} ({simulated}as the owners' manifest lists)",
+        found.made_by,
         *(
             f"used  {each['owner']}'s {each['table']}: {', '.join(each['columns'])}; "
             f"rule {each['rule']} of policy {each['policy_serial']}"
@@ -202,6 +73,7 @@ def approve(
     replace_file(target, wire.encode(approval))
     for each in found.said.outputs:
         click.echo(wire.printable(f"{each.output} to {each.to}: {each.file}"))
+    click.echo(wire.printable(found.made_by))
     click.echo(f"verified against {found.manifest}")
     click.echo(f"{target}: approves export {export.hex()}")
 
@@ -239,3 +111,4 @@ def result(*, found: Vouched, party: str, identity: Path, wanted: str, out: Path
         version=1,
     )
     click.echo(str(out))
+    click.echo(wire.printable(found.made_by))

@@ -57,6 +57,17 @@ class SealedOutput:
         return f"{self.output}.{self.to}.sealed"
 
 
+def export_digest(plan: JobPlan, outputs: Iterable[tuple[str, str, str]]) -> bytes:
+    """Return what is approved, 32 bytes: plan, recipients and pins. It tells nothing of contents.
+
+    Args:
+        plan: the job.
+        outputs: of each file, in order: `output`, `to` and the pin as text.
+    """
+    parts = (part.encode() for each in outputs for part in each)
+    return hashlib.sha256(wire.fields(EXPORT, plan_digest(plan), *parts)).digest()
+
+
 class HeldOutputs:
     """Sealed outputs that nobody is given before they are approved."""
 
@@ -68,16 +79,12 @@ class HeldOutputs:
         """Hold `files` of the job `plan` on `terms`."""
         self.outputs = tuple(files)
         self._contents, self.terms = dict(files), terms
-        parts = (
-            part
-            for each in self.outputs
-            for part in (each.output.encode(), each.to.encode(), str(each.pin).encode())
-        )
-        self._digest = hashlib.sha256(wire.fields(EXPORT, plan_digest(plan), *parts)).digest()
+        files_said = ((each.output, each.to, str(each.pin)) for each in self.outputs)
+        self._digest = export_digest(plan, files_said)
 
     @property
     def digest(self) -> bytes:
-        """What is approved, 32 bytes: plan, recipients and pins. It tells nothing of contents."""
+        """What is approved; see `export_digest`."""
         return self._digest
 
     def contents(self) -> Iterable[tuple[SealedOutput, bytes]]:

@@ -18,6 +18,34 @@ from wardian.learning.shared.outputs import HeldOutputs
 FORMAT: Final = "wardian job report v1"
 
 
+def planned(plan: JobPlan) -> Mapping[str, Any]:
+    """Return the part of a report that the plan alone says: who has the plan can look."""
+    return {
+        "mesh": plan.mesh,
+        "job": plan.name,
+        "purpose": plan.purpose,
+        "plan_digest": plan_digest(plan).hex(),
+        "algorithm": plan.train.algorithm,
+        "parameters": dict(sorted(plan.train.parameters.items())),
+        "join": plan.join.kind if plan.join else None,
+        "tables": [
+            {
+                "owner": used.owner,
+                "owner_key": plan.parties[used.owner].key,
+                "table": used.table,
+                "columns": sorted(used.columns),
+                "identifier": used.identifier,
+                "label": used.label,
+            }
+            for used in plan.inputs
+        ],
+        "terms": {
+            "epsilon": plan.privacy.epsilon if plan.privacy else None,
+            "delta": plan.privacy.delta if plan.privacy else None,
+        },
+    }
+
+
 def report_of(
     plan: JobPlan,
     keys: Iterable[TableKey],
@@ -40,36 +68,19 @@ def report_of(
         measurement: of the code that ran, in hex.
     """
     given = {table_place(each.owner, each.table): each for each in keys}
-    tables = []
-    for used in plan.inputs:
+    wanted, tables = planned(plan), []
+    for used, said in zip(plan.inputs, wanted["tables"], strict=True):
         key = given[plan.place(used)]
-        tables.append(
-            {
-                "owner": used.owner,
-                "owner_key": plan.parties[used.owner].key,
-                "table": used.table,
-                "columns": sorted(used.columns),
-                "identifier": used.identifier,
-                "label": used.label,
-                "policy_serial": key.serial,
-                "rule": key.rule,
-                "pin": str(key.pin),
-            }
-        )
+        more = {"policy_serial": key.serial, "rule": key.rule, "pin": str(key.pin)}
+        tables.append({**said, **more})
     return {
         "format": FORMAT,
-        "mesh": plan.mesh,
-        "job": plan.name,
-        "purpose": plan.purpose,
-        "plan_digest": plan_digest(plan).hex(),
+        **wanted,
         "job_id": job_id.hex(),
         "measurement": measurement,
-        "algorithm": plan.train.algorithm,
-        "parameters": dict(sorted(plan.train.parameters.items())),
-        "join": plan.join.kind if plan.join else None,
         "rows": None if plan.privacy else rows,
         "tables": tables,
-        "terms": _terms(plan, terms),
+        "terms": _terms(wanted["terms"], terms),
         "outputs": [
             {
                 "output": each.output,
@@ -87,13 +98,12 @@ def report_of(
     }
 
 
-def _terms(plan: JobPlan, terms: OutputTerms) -> Mapping[str, Any]:
+def _terms(wanted: Mapping[str, Any], terms: OutputTerms) -> Mapping[str, Any]:
     approvals = [{"needed": each.needed, "of": sorted(each.of)} for each in terms.approvals]
     return {
         "smallest_join": terms.smallest_join,
         "smallest_cohort": terms.smallest_cohort,
-        "epsilon": plan.privacy.epsilon if plan.privacy else None,
-        "delta": plan.privacy.delta if plan.privacy else None,
+        **wanted,
         "approvals": sorted(approvals, key=lambda each: (each["of"], each["needed"])),
     }
 
@@ -103,9 +113,21 @@ def as_json(report: Mapping[str, Any]) -> bytes:
     return (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def as_html(report: Mapping[str, Any]) -> bytes:
-    """Return `report` as one page without scripts, images or links."""
-    parts = [_lines(report, ("mesh", "purpose", "algorithm", "join", "rows"))]
+def as_html(report: Mapping[str, Any], *, verified: Mapping[str, str] | None = None) -> bytes:
+    """Return `report` as one page without scripts, images or links.
+
+    Args:
+        report: see `report_of`.
+        verified: what whoever makes the page has found out of the evidence, by name; None: nobody
+            has verified it, which the page then says first.
+    """
+    if verified is None:
+        parts = [_UNVERIFIED]
+    else:
+        parts = ["<h2>What was verified</h2>" + _lines(verified, tuple(verified)), "<h2>Job</h2>"]
+    rows = "not told" if report["rows"] is None else report["rows"]
+    shown = {**report, "rows": rows}
+    parts.append(_lines(shown, ("mesh", "purpose", "algorithm", "join", "rows")))
     parts.append(
         _table(
             "What was used",
@@ -118,8 +140,8 @@ def as_html(report: Mapping[str, Any]) -> bytes:
     )
     parts.append("<h2>What held</h2>" + _lines(report["terms"], tuple(report["terms"])))
     parts.append("<h2>Parameters</h2>" + _lines(report["parameters"], tuple(report["parameters"])))
-    proof = ("measurement", "plan_digest", "job_id", "export_digest")
-    parts.append("<h2>What proves it</h2>" + _lines(report, proof))
+    marks = ("measurement", "plan_digest", "job_id", "export_digest")
+    parts.append("<h2>Which job it was</h2>" + _lines(report, marks))
     title = html.escape(f"Job {report['job']}")
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -131,6 +153,11 @@ def as_html(report: Mapping[str, Any]) -> bytes:
     return page.encode()
 
 
+_UNVERIFIED: Final = (
+    "<p><strong>Nobody has verified this page yet</strong>: it is its host's word, and so is "
+    "whether the platform is SIMULATED. <code>wardian job report DIRECTORY --state YOURS --html "
+    "PAGE</code> verifies the evidence and writes a page that says what it found.</p>"
+)
 _STYLE: Final = (
     "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;width:100%}th,td{border-bottom:1px solid #ccc;"
