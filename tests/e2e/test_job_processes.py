@@ -26,14 +26,16 @@ OUT = {f"aggregates.{A}.sealed", f"aggregates.{B}.sealed"}
 RULE = {
     "output": {
         "without_noise": None,
-        "epsilon": 0.5,
+        "epsilon": 8.0,
         "delta": 1e-6,
         "approvals": {"needed": 2, "of": list(NAMES)},
     }
 }
+BUDGET = {"budget": {"epsilon": 64.0, "delta": 1e-4}}
 CHALLENGE_BYTES = 5000
 """What a broker sends before a job sends its evidence is longer; its certificate is not."""
-NOISY = {"privacy": {"epsilon": 0.5, "delta": 1e-7}}
+NOISY = {"privacy": {"epsilon": 8.0, "delta": 1e-7}}
+"""So little noise takes no join of forty rows for one that is too small."""
 
 
 def until(true: Callable[[], Any], process: JobProcess) -> Any:
@@ -71,11 +73,11 @@ class Stopping:
 def test_killed_at_each_step_and_gone_on(tables_mesh: TablesMesh, tmp_path: Path) -> None:
     study = tables_mesh.study("killed")
     for owner in (A, B):
-        tables_mesh.give(study, owner, rule=RULE)
+        tables_mesh.give(study, owner, rule=RULE, **BUDGET)
     job = tables_mesh.job(study, study.counting(**NOISY))
 
     def counted() -> list[tuple[int, str]]:
-        return [tables_mesh.counted(study, owner, rule=RULE) for owner in (A, B)]
+        return [tables_mesh.counted(study, owner, rule=RULE, **BUDGET) for owner in (A, B)]
 
     silent = socket.create_server(("127.0.0.1", 0))  # nobody has decided anything yet
     with silent, tables_mesh.by_way_of(silent.getsockname()[1]):
@@ -93,7 +95,7 @@ def test_killed_at_each_step_and_gone_on(tables_mesh: TablesMesh, tmp_path: Path
     relay.stop()
     assert stopping.stopped
     assert not any(line["event"] == "job.granted" for line in process.said())
-    assert counted() == [(1, "1/2")] * 2
+    assert counted() == [(1, "8")] * 2
     debit = (job.root / "state" / "job").read_text()
 
     process.start()
@@ -130,7 +132,7 @@ def test_killed_at_each_step_and_gone_on(tables_mesh: TablesMesh, tmp_path: Path
     assert (said(job), outputs(job.out)) == ("exported", OUT)
     assert status(job.out)["export_digest"] == export
     assert (job.root / "state" / "job").read_text() == debit
-    assert counted() == [(2, "1/2")] * 2
+    assert counted() == [(2, "8")] * 2
     read = [opened(job.out, f"aggregates.{who}.sealed", PRIVATE[who]) for who in (A, B)]
     assert read[0] == read[1] is not None
     assert command("job", "status", job.root).status == 0
@@ -140,8 +142,8 @@ def test_killed_at_each_step_and_gone_on(tables_mesh: TablesMesh, tmp_path: Path
 def test_killed_at_moments_spread_over_a_run(tables_mesh: TablesMesh) -> None:
     """Wherever they fall: the outputs are whole, one for each, and no debit is without its line."""
     study = tables_mesh.study("spread")
-    rule = {"output": {"without_noise": None, "epsilon": 0.5, "delta": 1e-6}}
-    budget = {"budget": {"epsilon": 100.0, "delta": 1e-3}, "uses": 100, "rule": rule}
+    rule = {"output": {"without_noise": None, "epsilon": 8.0, "delta": 1e-6}}
+    budget = {"budget": {"epsilon": 1000.0, "delta": 1e-3}, "uses": 100, "rule": rule}
     for owner in (A, B):
         tables_mesh.give(study, owner, **budget)
     job = tables_mesh.job(study, study.counting(**NOISY))
@@ -159,7 +161,7 @@ def test_killed_at_moments_spread_over_a_run(tables_mesh: TablesMesh) -> None:
     uses, epsilon = tables_mesh.counted(study, A, **budget)
     assert (uses, epsilon) == tables_mesh.counted(study, B, **budget)
     assert 1 <= uses <= kills + 1
-    assert Fraction(1, 2) <= Fraction(epsilon) <= uses * Fraction(1, 2)
+    assert 8 <= Fraction(epsilon) <= uses * 8
     read = [opened(job.out, f"aggregates.{who}.sealed", PRIVATE[who]) for who in (A, B)]
     assert read[0] == read[1] is not None
 
