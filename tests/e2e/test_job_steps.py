@@ -27,8 +27,8 @@ from hospital_study import (
     status,
 )
 from job_room import Job, JobRoom, Killed
-from same_pin import reseal
 from toy_jobs import KEYS, NAMES
+from toy_reseal import reseal
 
 from wardian.errors import AuthenticationFailed
 from wardian.learning.shared import keeping, outbox

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from same_pin import reseal
 from shared_world import A, Owner, csv_text
+from toy_reseal import reseal
 
 from wardian.crypto.recipients import BrokerKey
 from wardian.crypto.sealed_file import Pin, SealedReader, seal_stream

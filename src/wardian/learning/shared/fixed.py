@@ -83,19 +83,12 @@ def digest_of(contents: Mapping[str, Content]) -> bytes:
     return hashlib.sha256(wire.fields(LABEL, *parts)).digest()
 
 
-class FixedFile(io.RawIOBase):
-    """A file that has to be as it was. Each block is read once at a time, and found the same."""
+class RawReader(io.RawIOBase):
+    """A file of `size` bytes that is read from any place: all but what its bytes come of."""
 
-    def __init__(self, file: BinaryIO, content: Content) -> None:
-        """Read `file`, which is this one's alone, as the `content` says that it was."""
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self._file, self._content, self._at = file, content, 0
-        self._block, self._held = memoryview(bytearray(BLOCK_BYTES)), -1
-
-    @override
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+        self._size, self._at = size, 0
 
     @override
     def readable(self) -> bool:
@@ -107,9 +100,24 @@ class FixedFile(io.RawIOBase):
 
     @override
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._content.size}
-        self._at = max(0, begin[whence] + offset)
+        begin = {io.SEEK_CUR: self._at, io.SEEK_END: self._size}
+        self._at = max(0, begin.get(whence, 0) + offset)
         return self._at
+
+
+class FixedFile(RawReader):
+    """A file that has to be as it was. Each block is read once at a time, and found the same."""
+
+    def __init__(self, file: BinaryIO, content: Content) -> None:
+        """Read `file`, which is this one's alone, as the `content` says that it was."""
+        super().__init__(content.size)
+        self._file, self._content = file, content
+        self._block, self._held = memoryview(bytearray(BLOCK_BYTES)), -1
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
     @override
     def readinto(self, buffer: Buffer, /) -> int:
@@ -121,7 +129,7 @@ class FixedFile(io.RawIOBase):
         """
         index, skip = divmod(self._at, BLOCK_BYTES)
         target = memoryview(buffer).cast("B")
-        count = max(0, min(len(target), BLOCK_BYTES - skip, self._content.size - self._at))
+        count = max(0, min(len(target), BLOCK_BYTES - skip, self._size - self._at))
         if count:
             if index != self._held:
                 self._take(index)
@@ -132,7 +140,7 @@ class FixedFile(io.RawIOBase):
     def _take(self, index: int) -> None:
         """Hold block `index`."""
         self._held, begin = -1, index * BLOCK_BYTES
-        piece = self._block[: self._content.size - begin]
+        piece = self._block[: self._size - begin]
         self._file.seek(begin)
         read_exactly(self._file, piece, what="content")
         if hashlib.sha256(piece).digest() != self._content.block(index):

@@ -23,7 +23,7 @@ from wardian.errors import ConfigError, CryptoError, FormatError
 from wardian.learning.shared import csv_table, parquet_table
 from wardian.learning.shared.columns import Columns, Kind, joined_batches
 from wardian.learning.shared.extra import extra
-from wardian.learning.shared.fixed import Content, FixedFile
+from wardian.learning.shared.fixed import Content, FixedFile, RawReader
 
 MEDIA_TYPES = (csv_table.MEDIA_TYPE, parquet_table.MEDIA_TYPE)
 
@@ -116,26 +116,12 @@ class SealedTable:
             raise ConfigError(f"{where}: cannot be read: {err.strerror}") from err
 
 
-class OpenedTable(io.RawIOBase):
+class OpenedTable(RawReader):
     """The content of a sealed file as a file."""
 
     def __init__(self, reader: SealedReader) -> None:
-        super().__init__()
-        self._reader, self._at = reader, 0
-
-    @override
-    def readable(self) -> bool:
-        return True
-
-    @override
-    def seekable(self) -> bool:
-        return True
-
-    @override
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}
-        self._at = max(0, begin.get(whence, self._reader.header.total_bytes) + offset)
-        return self._at
+        super().__init__(reader.header.total_bytes)
+        self._reader = reader
 
     @override
     def readinto(self, buffer: Buffer, /) -> int:
@@ -146,7 +132,7 @@ class OpenedTable(io.RawIOBase):
     @override
     def read(self, size: int = -1, /) -> Any:
         """Return the next `size` bytes, or as many as there are, in memory that nobody cleared."""
-        left = max(0, self._reader.header.total_bytes - self._at)
+        left = max(0, self._size - self._at)
         found = np.empty(left if size < 0 else min(size, left), np.uint8)
         self.readinto(found.data)
         return found.data
