@@ -111,6 +111,7 @@ def test_killed_at_each_step_and_gone_on(tables_mesh: TablesMesh, tmp_path: Path
     told = command("job", "status", job.root)
     assert told.status == 1
     assert "has run; what came out is held until it is approved" in told.output
+    assert "SIMULATED" in told.output
     assert told.error == f"nothing runs it: `wardian job run {job.root}` goes on"
 
     before = len(process.said())

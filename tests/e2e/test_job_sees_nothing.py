@@ -248,8 +248,17 @@ def test_what_is_told_is_what_may_be_told(seen: Seen) -> None:
     report = json.loads((seen.job.out / "report.json").read_text())
     assert report["rows"] == 40
     assert status(seen.job.out).keys() == {
-        *("format", "job", "plan_digest", "state", "job_id", "export_digest", "approvals"),
-        "outputs",
+        *(
+            "format",
+            "job",
+            "plan_digest",
+            "state",
+            "simulated",
+            "job_id",
+            "export_digest",
+            "approvals",
+        ),
+        *("approvals", "outputs"),
     }
     used = {column for table in report["tables"] for column in table["columns"]}
     assert used == {"age", "bmi", "cost"}

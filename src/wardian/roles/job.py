@@ -70,7 +70,7 @@ class _Job:
         self._enclave, self._agreed, self._place = enclave, agreed, place
         self._addresses = Addresses(host.brokers)
         self._plan = load_plan(settings.read(Path(place.plan)), name="the job's plan")
-        self._outbox = Outbox(Path(place.out), plan=self._plan)
+        self._outbox = Outbox(Path(place.out), plan=self._plan, simulated=enclave.simulated)
         self._keeper = JobKeeper(
             Path(place.store), plan=self._plan, sealing=EnclaveSealing(enclave)
         )

@@ -245,7 +245,7 @@ def test_no_directory_to_write_to(ran: Any, tmp_path: Path, make: str) -> None:
     place = tmp_path / "gone"
     if make == "file":
         place.touch()
-    kept, box = keeper(ran, place), Outbox(place, plan=ran[0])
+    kept, box = keeper(ran, place), Outbox(place, plan=ran[0], simulated=True)
     with pytest.raises(SealError, match="cannot be written"):
         kept.keep_id(bytes(32))
     with pytest.raises(SealError, match="cannot be written"):
@@ -277,10 +277,10 @@ def asking(finished: Finished, plan: Any, *, needed: int) -> Finished:
 
 
 def test_what_a_job_says_of_itself(ran: Any, place: Path) -> None:
-    box = Outbox(place, plan=ran[0])
+    box = Outbox(place, plan=ran[0], simulated=True)
     box.say("asking")
     said = json.loads((place / STATUS).read_bytes())
-    assert said.keys() == {"format", "job", "plan_digest", "state"}
+    assert said.keys() == {"format", "job", "plan_digest", "state", "simulated"}
     box.say("running", job=bytes(32))
     assert json.loads((place / STATUS).read_bytes())["job_id"] == "00" * 32
     held = asking(ran[1], ran[0], needed=2)
@@ -308,7 +308,7 @@ def test_the_report_is_shown_with_evidence_over_its_bytes(ran: Any, place: Path)
         given.append(data)
         return attest(data)
 
-    Outbox(place, plan=ran[0]).show_report(ran[1], attest=noted)
+    Outbox(place, plan=ran[0], simulated=True).show_report(ran[1], attest=noted)
     raw = (place / REPORT).read_bytes()
     assert given == [report_evidence_data(raw)]
     assert json.loads(raw) == json.loads(json.dumps(ran[1].report))
@@ -318,7 +318,7 @@ def test_the_report_is_shown_with_evidence_over_its_bytes(ran: Any, place: Path)
 
 def test_a_full_disk_while_the_report_is_shown(ran: Any, place: Path) -> None:
     """Nothing that was there is lost, and no half of a file takes its name."""
-    box = Outbox(place, plan=ran[0])
+    box = Outbox(place, plan=ran[0], simulated=True)
     box.show_report(ran[1], attest=attest)
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     with full_disk(64), pytest.raises(SealError, match=r"report\.json of the job cannot be"):

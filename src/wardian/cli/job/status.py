@@ -27,6 +27,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     plan_digest: str
     state: str
+    simulated: bool = False
     job_id: str | None = None
     export_digest: str | None = None
     approvals: list[_Approvals] = []
@@ -73,6 +74,8 @@ def _lines(job: JobDir, said: Said | None, ended: Ended | None, *, running: bool
     if said is None:
         return [f"{job.plan.name}: begins" if running and ended is None else job.plan.name]
     lines = [f"{said.job}: {_WORDS.get(said.state, said.state)}"]
+    if said.simulated:
+        lines.append("platform    SIMULATED: no hardware protects anything")
     if said.job_id:
         lines.append(f"job id      {said.job_id}")
     if said.export_digest:

@@ -54,11 +54,14 @@ def report_evidence_data(report: bytes) -> bytes:
 class Outbox:
     """What one job puts in the directory."""
 
-    __slots__ = ("_place", "_plan")
+    __slots__ = ("_place", "_plan", "_simulated")
 
-    def __init__(self, place: Path, *, plan: JobPlan) -> None:
-        """Put what the job `plan` shows in the directory `place`, which is there."""
-        self._place, self._plan = place, plan
+    def __init__(self, place: Path, *, plan: JobPlan, simulated: bool) -> None:
+        """Put what the job `plan` shows in the directory `place`, which is there.
+
+        Each status says whether the enclave is `simulated`.
+        """
+        self._place, self._plan, self._simulated = place, plan, simulated
 
     def say(
         self,
@@ -82,6 +85,7 @@ class Outbox:
             "job": self._plan.name,
             "plan_digest": plan_digest(self._plan).hex(),
             "state": state,
+            "simulated": self._simulated,
         }
         if job is not None:
             said["job_id"] = job.hex()
