@@ -230,7 +230,9 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                     "offers",
                 ),
                 *_within("broker.owners", "orders", "protocol", "provisioning", "visits"),
-                *_within("broker.release", "broker_session", "desk", "grants", "policy"),
+                *_within(
+                    "broker.release", "broker_session", "desk", "epoch_keys", "grants", "policy"
+                ),
                 *_within("broker.release", "in_force_desk", "releases", "terms"),
                 *_within("broker.session", "answering", "desk", "releasing"),
                 *_within(

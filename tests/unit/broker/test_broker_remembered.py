@@ -9,7 +9,7 @@ import toy_mesh
 from toy_mesh import MASTER_KEY, NOW, Counter, ToyBroker, ToyMesh
 
 from wardian._internal import wire
-from wardian.broker.joint.kept import MOST_PARTS, PARTS
+from wardian.broker.joint.kept import MOST_ENDED, MOST_PARTS, PARTS
 from wardian.broker.joint.kept import RECORDS as JOINT
 from wardian.broker.owners import offers
 from wardian.broker.owners.consents import MOST_TABLES
@@ -86,6 +86,7 @@ def test_as_much_as_is_remembered_fits_into_a_state() -> None:
     rows += MOST_TABLES * sum(len(row) + per_row for row in of_table)
     joint = (f"{JOINT}/{'0' * 32}", f"{PARTS}/{'0' * 66}/{'0' * 32}")
     rows += MOST_PARTS * sum(len(row) + per_row for row in joint)
+    rows += MOST_ENDED * (len(joint[0]) + per_row)
     rows += 64 * (len(f"job-part/{'0' * 66}/current") + per_row)
     assert rows < 0.9 * wire.MAX_MESSAGE_BYTES
 

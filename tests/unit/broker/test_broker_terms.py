@@ -12,8 +12,12 @@ from toy_mesh import NOW, Counter, ToyBroker, ToyMesh
 
 from wardian.broker.mesh.lines import Line, ReleaseTerms
 from wardian.broker.release.admission import Admission
+from wardian.broker.release.grants import Vault
+from wardian.broker.release.policy import Entitlement
 from wardian.broker.release.terms import Standing, refuse_over, refuse_spent
 from wardian.broker.state.audit import AuditEntry, verify_chain
+from wardian.broker.state.master_key import MasterKey
+from wardian.broker.state.store import Store
 from wardian.crypto.signing import SigningKey
 from wardian.errors import LocalProtocolError, PolicyDenied, SealError
 
@@ -244,6 +248,31 @@ def test_a_renewal_does_not_ask_whether_uses_are_left(pair: ToyBroker) -> None:
     put_model(pair, max_uses=1)
     worker(pair)
     assert worker(pair, renewal=True).models == ("digits",)
+
+
+def test_a_renewal_whose_key_is_not_here_any_more(pair: ToyBroker) -> None:
+    """What nobody would be given anew is no reason to go on."""
+    worker(pair)
+    entry = AuditEntry(event="provision", outcome="granted")
+    erased = dict.fromkeys((("model-key", place) for place in pair.store.keys("model-key")), None)
+    pair.store.commit(erased, audit=[entry], now=NOW)
+    with pytest.raises(PolicyDenied) as caught:
+        worker(pair, renewal=True)
+    assert caught.value.rule == "key-given"
+
+
+def test_a_renewal_while_an_owner_is_away(pair: ToyBroker) -> None:
+    """After a recovery without it, its key is there and locked: workers that run go on."""
+    worker(pair)
+    alone = MasterKey.from_secret(pair.store.master_key.share_with(frozenset()))
+    pair.store.close()
+    with closing(Store(pair.path, master_key=alone, counter=pair.counter.seam)) as store:
+        assert store.keys("model-key") == ()
+        vault = Vault(store, pair.authority.clock)
+        line = pair.mesh.line()
+        entitled = (Entitlement(kind="model", model="digits", line=line),)
+        vault.renewed(entitled, epoch=1, measurement="00" * 32)
+    pair.start()
 
 
 def test_a_renewal_of_code_that_the_owner_withdrew(pair: ToyBroker) -> None:

@@ -1,7 +1,7 @@
 """A model that a job made is served on the word of every owner of a table in it, or not at all."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from toy_mesh import MASTER_KEY, NOW, digest
 from toy_tables import A, Ask, B
 
 from wardian._internal import wire
+from wardian.broker.exports import served
 from wardian.broker.jobs.plan import MOST_INPUTS
 from wardian.broker.jobs.signing import MAX_POLICY_BYTES
 from wardian.broker.joint import kept
@@ -286,9 +287,51 @@ def test_t7_a_line_that_goes_and_comes_again_does_not_shake_off_owners(
     assert not_renewed(broker) == "key-given"
 
 
-def test_what_was_let_go_takes_room_until_no_certificate_of_then_counts(
-    broker: ExportBroker,
+def test_t7_telling_again_does_not_shake_off_owners_either(broker: ExportBroker) -> None:
+    """A job that is started once more tells what it told: the record was kept anew, unnamed, and
+    erased by the withdrawal, so that the line that came again looked like its owner's own."""
+    told = statement(broker.granted(), served=AGAIN)
+    broker.tell(told, key=AGAIN_KEY)
+    again = line(broker, version=2, key_id=bytes.fromhex(AGAIN.key_id))
+    broker.serve(again)
+    renew(broker)
+    broker.provision(broker.mesh.signed(version=3))
+    lines = broker.store.audit_head.count
+    broker.tell(told, key=AGAIN_KEY)  # answered as before
+    assert broker.store.audit_head.count == lines
+    record = find_model(broker.store, AGAIN.key_id)
+    assert record is not None
+    assert record.ended
+    assert find_key(broker.store, record) is None
+    broker.consent(B, serial=2, revoked=True, keys=())
+    renamed = line(broker, version=2, key_id=bytes.fromhex(AGAIN.key_id), serial=2)
+    broker.serve(renamed, version=4)
+    assert not_renewed(broker) == "key-given"
+
+
+def test_what_was_let_go_is_remembered_until_no_certificate_of_then_counts(
+    broker: ExportBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(served, "MOST_ENDED", 2)  # one for each of two owners
+    granted = broker.granted()
+    broker.serve(line(broker))
+    broker.provision(broker.mesh.signed(version=3))
+    told = statement(granted, served=AGAIN)
+    with pytest.raises(PolicyDenied, match="forgotten in time") as caught:
+        broker.tell(told, key=AGAIN_KEY)
+    assert caught.value.rule == "memory-full"
+    monkeypatch.setattr(served, "MAX_INSISTED_AHEAD_S", 1000)  # toy collateral is not as fresh
+    least = broker.authority.lease_s + 1000
+    for late, forgotten in ((least, False), (least + 1, True)):
+        broker.host_time = NOW + late
+        for owner in (0, 1):
+            broker.order("beacon", time=broker.host_time, owner=owner)
+        with nullcontext() if forgotten else pytest.raises(PolicyDenied):
+            broker.tell(told, key=AGAIN_KEY)
+    assert broker.store.keys(RECORDS) == (AGAIN.key_id,)
+
+
+def test_one_that_ended_takes_no_room_of_those_that_are_served(broker: ExportBroker) -> None:
     broker.serve(line(broker))
     before = find_model(broker.store, FILE.key_id)
     broker.provision(broker.mesh.signed(version=3))
@@ -296,34 +339,15 @@ def test_what_was_let_go_takes_room_until_no_certificate_of_then_counts(
     assert before is not None
     assert ended is not None
     assert (ended.ended_at, ended.owners) == (broker.authority.clock(), before.owners)
-    key = Secret(b"y" * 32)
-    other = msgspec.structs.replace(
-        before, file=msgspec.structs.replace(FILE, key_id=BrokerKey(key).key_id.hex())
-    )
-    how: dict[str, Any] = {"most": 1, "floor": 0}
-    waiting: list[dict[str, Any]] = [
-        {"forget": NOW, "named": ()},
-        {"forget": NOW + 1, "named": {FILE.key_id}},
-    ]
-    for more in waiting:
-        with pytest.raises(PolicyDenied, match="forgotten in time"):
-            keep_model(broker.store, other, key, **how, **more)
-    changes = keep_model(broker.store, other, key, **how, forget=NOW + 1, named=())
+    other = msgspec.structs.replace(before, file=AGAIN)
+    how: dict[str, Any] = {"most": 1, "floor": 0, "forget": NOW, "named": ()}
+    assert keep_model(broker.store, other, AGAIN_KEY, most_ended=2, **how)
+    how["forget"] = NOW + 1
+    changes = keep_model(broker.store, other, AGAIN_KEY, most_ended=1, **how)
     assert changes[RECORDS, FILE.key_id] is None
-
-
-def test_what_was_let_go_is_kept_anew_where_the_job_tells_again(broker: ExportBroker) -> None:
-    """Every owner's word still stands; that is all that a line asks for."""
-    told = statement(broker.granted(), served=AGAIN)
-    broker.tell(told, key=AGAIN_KEY)
-    lines = line(broker), line(broker, version=2, key_id=bytes.fromhex(AGAIN.key_id))
-    broker.serve(*lines)
-    broker.provision(broker.mesh.signed(version=3))
-    assert gone(broker)
-    broker.tell(told, key=AGAIN_KEY)
-    (kept,) = [each for each in find_models(broker.store) if not each.ended]
-    assert kept.file == AGAIN
-    assert find_key(broker.store, kept) == AGAIN_KEY
+    how["named"] = {FILE.key_id}  # while a line names it nothing is forgotten
+    with pytest.raises(PolicyDenied, match="forgotten in time"):
+        keep_model(broker.store, other, AGAIN_KEY, most_ended=1, **how)
 
 
 def test_a_host_s_clock_erases_nothing(broker: ExportBroker) -> None:
@@ -336,7 +360,14 @@ def test_a_host_s_clock_erases_nothing(broker: ExportBroker) -> None:
     )
     for floor, ends in ((NOW + 100, False), (NOW + 101, True)):
         changes = keep_model(
-            broker.store, other, key, most=9, floor=floor, forget=0, named=frozenset({FILE.key_id})
+            broker.store,
+            other,
+            key,
+            most=9,
+            most_ended=9,
+            floor=floor,
+            forget=0,
+            named={FILE.key_id},
         )
         assert ((PARTS, f"{OWNERS[0]}/{FILE.key_id}") in changes) is ends
     left = changes[RECORDS, FILE.key_id]
@@ -358,7 +389,7 @@ def test_an_owner_s_next_word_about_all_of_its_models_fits_into_a_commit(
         for key in keys
     ]
     monkeypatch.setattr(kept, "MOST_BYTES", 2 * len(wire.encode(model)))
-    room = {"most": 9, "floor": 0, "forget": 0, "named": ()}
+    room = {"most": 9, "most_ended": 9, "floor": 0, "forget": 0, "named": ()}
     changes = keep_model(broker.store, more[0], keys[0], **room)
     broker.store.commit(changes, audit=[AuditEntry(event="export", outcome="granted")], now=NOW)
     with pytest.raises(PolicyDenied) as caught:
@@ -536,5 +567,7 @@ def test_a_job_over_tables_of_one_owner_has_its_key_whole(broker: ExportBroker) 
         job=model.job,
         export=model.export,
     )
-    changes = keep_model(broker.store, mine, key, most=2, floor=NOW, forget=0, named=())
+    changes = keep_model(
+        broker.store, mine, key, most=2, most_ended=2, floor=NOW, forget=0, named=()
+    )
     assert [value for (place, _), value in changes.items() if place == PARTS] == [key.reveal()]

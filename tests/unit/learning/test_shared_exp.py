@@ -62,6 +62,28 @@ def test_a_processor_of_another_kind_has_the_same(without: str) -> None:
     assert done.stdout.strip() == hashlib.sha256(exp(values).tobytes()).hexdigest()
 
 
+EDGE = 'epsilon=float.fromhex("0x1.a92210e2c4f65p+0"), delta=float.fromhex("0x1.0c3cb3f61d60ap-20")'
+BOUGHT = f"""
+from wardian.learning.privacy.gaussian import noise_within
+print(noise_within({EDGE}, rounds=2, parties=1).hex())
+print(*(noise_within(epsilon=e / 7, delta=1e-6, rounds=17, parties=1).hex() for e in range(1, 9)))
+"""
+
+
+def test_a_budget_buys_the_same_noise_on_every_processor() -> None:
+    """On two grids the same noise shows what it hides; the plan's author chooses the edge."""
+    told = set()
+    for tuned in ("", "glibc.cpu.hwcaps=-FMA,-AVX2,-AVX512F,-FMA4"):
+        env = {**os.environ, "GLIBC_TUNABLES": tuned}
+        if not tuned:
+            del env["GLIBC_TUNABLES"]
+        done = subprocess.run(
+            [sys.executable, "-c", BOUGHT], capture_output=True, text=True, check=True, env=env
+        )
+        told.add(done.stdout)
+    assert len(told) == 1
+
+
 def test_a_private_model_is_made_without_a_library_s_own(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from wardian.broker.exports.used import UsedTable
 from wardian.broker.jobs.merge import Agreed, model_release
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.rules import Rule
-from wardian.broker.joint.kept import MOST_PARTS, Changes, keep_model
+from wardian.broker.joint.kept import MOST_ENDED, MOST_PARTS, Changes, keep_model
 from wardian.broker.joint.masked import MaskedKey, unmask_key
 from wardian.broker.joint.record import JointModel, ModelFile, TableTerms
 from wardian.broker.state.clock import MAX_INSISTED_AHEAD_S
@@ -71,6 +71,7 @@ class ServedModels:
                 model,
                 key,
                 most=MOST_PARTS // len(authority.owners),
+                most_ended=MOST_ENDED // len(authority.owners),
                 floor=authority.clock.floor,
                 forget=authority.clock.floor - authority.lease_s - MAX_INSISTED_AHEAD_S,
                 named=authority.named_keys,
@@ -93,8 +94,9 @@ class ServedModels:
                 "made of",
                 rule=Rule.EXPORT_KEY,
             )
-        return unmask_key(
-            MaskedKey(key_id=file.key_id, masked=told.key),
-            job_id=bytes.fromhex(told.statement.job),
-            tables=tables,
-        )
+        masked, job_id = MaskedKey(key_id=file.key_id, masked=told.key), told.statement.job
+        try:
+            return unmask_key(masked, job_id=bytes.fromhex(job_id), tables=tables)
+        finally:
+            for key in tables.values():
+                key.wipe()

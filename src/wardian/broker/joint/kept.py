@@ -27,6 +27,8 @@ MOST_PARTS: Final = 512
 """That are kept at once, of all owners. Each is a row of the state, whose list is written whole at
 each commit; each owner of the mesh has an equal part of them, so that no owner fills it for the
 others."""
+MOST_ENDED: Final = 224
+"""Likewise, of records of models that ended."""
 MOST_BYTES: Final = 2 * 1024**2
 """Of all records in which one owner has a table: that owner's next word may change each of them, in
 one commit, beside the list of all rows. By its words they grow, by less than half."""
@@ -74,20 +76,22 @@ def keep_model(
     key: Secret,
     *,
     most: int,
+    most_ended: int,
     floor: int,
     forget: int,
     named: Collection[str],
 ) -> Changes:
     """Return the changes that keep `model` with its key, and end those whose time is over.
 
-    One that was told of before, in the same words, stays as it is: owners may have narrowed it. One
-    that was let go since is kept anew, for its owners' words still stand, or nobody could tell it.
+    One that was told of before, in the same words, stays as it is: owners may have narrowed it. So
+    does one that ended: for another key the job runs once more.
 
     Args:
         store: that they are for.
         model: as a job tells of it.
         key: 32 bytes, whose id is that of `model`.
-        most: models in which one owner has a part, that may be known at once, ended ones too.
+        most: models in which one owner has a part, that may be served at once.
+        most_ended: likewise, that are remembered since they ended.
         floor: Unix seconds that are past for certain: a host's clock erases nothing.
         forget: before which, Unix seconds, ended ones that no line names are forgotten.
         named: ids of the keys that lines of the manifest in force name.
@@ -103,19 +107,21 @@ def keep_model(
         model.export,
     ):
         raise PolicyDenied("the key of the model is another model's", rule="export-key")
-    if known is not None and (not known.ended or model.over(floor)):
+    if known is not None:
         return {}
-    others = [each for each in find_models(store) if each.file.key_id != model.file.key_id]
+    others = find_models(store)
     old = [each for each in others if each.ended_before(forget) and each.file.key_id not in named]
     over = [each for each in others if not each.ended and each.over(floor)]
     left = [each for each in others if each not in old and each not in over]
     for owner in model.owners:
         theirs = [each for each in left if owner in each.owners]
+        ended = sum(each.ended for each in theirs)
         held = sum(len(wire.encode(each)) for each in (*theirs, model))
-        if len(theirs) >= most or held > MOST_BYTES:
+        if len(theirs) - ended >= most or ended >= most_ended or held > MOST_BYTES:
             raise PolicyDenied(
-                f"the broker knows {most} models that were made of tables of owner {owner[:16]}, "
-                f"by {MOST_BYTES:,} bytes: let lines of some go, which are forgotten in time",
+                f"the broker keeps {most} models that were made of tables of owner {owner[:16]}, "
+                f"and remembers {most_ended} that were, with {MOST_BYTES:,} bytes of records: let "
+                "lines go; what ended is forgotten in time, if beacons come",
                 rule="memory-full",
             )
     changes: Changes = {(RECORDS, each.file.key_id): None for each in old}

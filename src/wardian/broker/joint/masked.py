@@ -71,4 +71,7 @@ def _mask(key_id: str, job_id: bytes, tables: Mapping[str, Secret]) -> Secret:
     places = sorted(tables)
     keys = Secret(b"".join(tables[place].reveal() for place in places))  # 32 bytes each
     info = wire.fields(LABEL, job_id, bytes.fromhex(key_id), *(each.encode() for each in places))
-    return hkdf(keys, salt=b"", info=info, length=MODEL_KEY_BYTES)
+    try:
+        return hkdf(keys, salt=b"", info=info, length=MODEL_KEY_BYTES)
+    finally:
+        keys.wipe()

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from wardian.broker.joint.kept import find_key, find_model
 from wardian.broker.joint.record import JointModel
 from wardian.broker.mesh.lines import Line, ModelLine, SecretLine
+from wardian.broker.release.epoch_keys import EpochKeys
 from wardian.broker.release.policy import Entitlement
-from wardian.broker.release.protocol import ReleasedSecret, queue_key_id
-from wardian.broker.release.request_keys import public_of, request_key_id
+from wardian.broker.release.protocol import ReleasedSecret
 from wardian.broker.release.terms import Standing, refuse_ended, refuse_over, refuse_spent
 from wardian.broker.state import named_secrets
 from wardian.broker.state.clock import FlooredClock
 from wardian.broker.state.store import Place, Store
 from wardian.crypto.secret import Secret
-from wardian.errors import PolicyDenied, SealError
+from wardian.errors import PolicyDenied
 
 USES = "uses"
 """The store's table of how often each line's secret was released; the key is `Line.place`."""
@@ -70,11 +70,11 @@ class Grants:
 class Vault:
     """Looks up what was granted in the broker's store. One thread."""
 
-    __slots__ = ("_clock", "_store")
+    __slots__ = ("_clock", "_epoch_keys", "_store")
 
     def __init__(self, store: Store, clock: FlooredClock) -> None:
         """Look into `store`, with the time that `clock` tells."""
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._epoch_keys = store, clock, EpochKeys(store)
 
     def grants(self, entitled: tuple[Entitlement, ...], *, epoch: int, measurement: str) -> Grants:
         """Return what an admission gets of what it is `entitled` to.
@@ -91,7 +91,8 @@ class Vault:
         granted, withheld = list[Grant](), list[Withheld]()
         for each in entitled:
             if each.line is None:
-                granted.append(self._of_epoch(each, epoch))
+                secret = self._epoch_keys.secret(each, epoch)
+                granted.append(Grant(secret=secret, line=None, use=0))
                 continue
             try:
                 granted.append(self.grant(each.line, measurement=measurement))
@@ -104,9 +105,10 @@ class Vault:
         """Return what a renewal gets: the keys of the epoch, while owners still give the rest.
 
         A workload whose model no owner's line releases any more, since its time is over, gets
-        nothing: so it ends with its lease. So does one that may have a model which a job made and
-        an owner took back, whatever other lines say: it is started anew, without that. Uses are
-        not asked for, because none is made.
+        nothing: so it ends with its lease. So does one whose key is not here any more: nobody who
+        asks anew is given it. So does one that may have a model which a job made and an owner took
+        back, whatever other lines say: it is started anew, without that. Uses are not asked for,
+        because none is made.
 
         Raises:
             PolicyDenied: time has ended every line of a model, or an owner one that a job made.
@@ -114,10 +116,12 @@ class Vault:
         granted, alive, withheld = list[Grant](), set[str](), list[Withheld]()
         for each in entitled:
             if each.line is None:
-                granted.append(self._of_epoch(each, epoch))
+                secret = self._epoch_keys.secret(each, epoch)
+                granted.append(Grant(secret=secret, line=None, use=0))
             elif isinstance(each.line, ModelLine):
                 try:
                     self._refuse_over(each.line, measurement=measurement)
+                    self._refuse_without_key(each.line)
                     alive.add(each.model)
                 except PolicyDenied as err:
                     if self._joint(each.line) is not None and err.rule != "joint-line":
@@ -164,53 +168,15 @@ class Vault:
             whose = f"owner {each.owner[:16]} of a table in {line.said}"
             refuse_ended(each.terms, standing, whose=whose)
 
+    def _refuse_without_key(self, line: ModelLine) -> None:
+        """Return if the key of `line` is here, also while its owner is away; or it is a job's."""
+        place = f"{line.owner}/{line.key_id}"
+        if self._joint(line) is None and not self._store.has("model-key", place):
+            raise _not_given(line)
+
     def _joint(self, line: Line) -> JointModel | None:
         """Return the model that a job made, if `line` is about one."""
         return find_model(self._store, line.key_id) if isinstance(line, ModelLine) else None
-
-    def _of_epoch(self, entitled: Entitlement, epoch: int) -> Grant:
-        """Return the queue or request key of a model in `epoch`."""
-        find = self._request_secret if entitled.kind == "request" else self._queue_secret
-        return Grant(secret=find(entitled.model, epoch), line=None, use=0)
-
-    def request_public(self, model: str) -> bytes:
-        """Return the public half of a model's request key, 32 bytes.
-
-        Raises:
-            SealError: the store lacks the key, which it must have.
-        """
-        return public_of(self._request_key(model))
-
-    def _request_key(self, model: str) -> Secret:
-        key = self._store.get("request-key", model)
-        if key is None:
-            raise SealError("the broker's state has no request key for a model of the manifest")
-        return Secret(key)
-
-    def _request_secret(self, model: str, epoch: int) -> ReleasedSecret:
-        secret = self._request_key(model)
-        return ReleasedSecret(
-            kind="request",
-            model=model,
-            version=None,
-            epoch=epoch,
-            key_id=request_key_id(public_of(secret)).hex(),
-            key=secret,
-        )
-
-    def _queue_secret(self, model: str, epoch: int) -> ReleasedSecret:
-        key = self._store.get("queue-key", model)
-        if key is None:
-            raise SealError("the broker's state has no queue key for a model of the manifest")
-        secret = Secret(key)
-        return ReleasedSecret(
-            kind="queue",
-            model=model,
-            version=None,
-            epoch=epoch,
-            key_id=queue_key_id(secret).hex(),
-            key=secret,
-        )
 
     def _model_secret(self, line: ModelLine) -> ReleasedSecret:
         """Return the key of a sealed model, as the owner who signed the line gave it.

@@ -11,6 +11,7 @@ from wardian.broker.infrastructure.keeping import Infrastructure
 from wardian.broker.mesh.lines import ModelLine
 from wardian.broker.mesh.verify import VerifiedManifest
 from wardian.broker.release.broker_session import WorkloadProof
+from wardian.broker.release.epoch_keys import EpochKeys
 from wardian.broker.release.grants import Grant, Grants, Vault, Withheld
 from wardian.broker.release.policy import entitlements, interop_line
 from wardian.broker.release.protocol import Release, Request
@@ -23,12 +24,13 @@ from wardian.errors import Timeout
 class Releases:
     """Grants secrets out of what an `Authority` holds. One thread: decide, count, then give."""
 
-    __slots__ = ("_authority", "_infrastructure", "_vault")
+    __slots__ = ("_authority", "_epoch_keys", "_infrastructure", "_vault")
 
     def __init__(self, authority: Authority) -> None:
         """Release what `authority` holds."""
         self._authority = authority
         self._vault = Vault(authority.store, authority.clock)
+        self._epoch_keys = EpochKeys(authority.store)
         self._infrastructure = Infrastructure(authority)
 
     def release(
@@ -126,7 +128,7 @@ class Releases:
                     manifest_version=authority.manifest_version,
                     epoch=authority.epoch,
                     not_after=authority.epoch_began + authority.epoch_s + authority.lease_s,
-                    public=self._vault.request_public(each.secret.model),
+                    public=self._epoch_keys.request_public(each.secret.model),
                     signature=b"",
                 ),
                 sign=authority.ca.sign,

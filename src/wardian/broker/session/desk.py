@@ -67,9 +67,10 @@ async def release_in(
             policy=appraisal_policy(manifest.manifest, role),
             report_data=proof.report_data,
         )
-        session.refuse_late(office.ticks())  # verifying took its time, and a release is for good
+        now = office.ticks()
+        session.refuse_late(now)  # verifying took its time; what is counted then is for good
         released = release(proof, result)
-        response = session.respond(released, sign=authority.ca.sign, now=office.ticks())
+        response = session.respond(released, sign=authority.ca.sign, now=now)
     except (TransportError, QueueFull):
         raise  # the peer left, was slow or must ask again: that is no refusal of it
     except Exception as err:

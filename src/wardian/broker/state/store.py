@@ -167,6 +167,10 @@ class Store:
         name = f"{place}/{key}"
         return None if name in self._locked else self._root.rows.get(name)
 
+    def has(self, place: str, key: str) -> bool:
+        """Return whether there is such a row, also one that this broker cannot open."""
+        return f"{place}/{key}" in self._root.rows
+
     def keys(self, place: str) -> tuple[str, ...]:
         """Return the keys at `place` whose values this broker can open, sorted."""
         prefix = f"{place}/"

@@ -5,10 +5,15 @@ holds for the noise as it is drawn, since the discrete Gaussian on a grid has th
 continuous one (Canonne, Kamath and Steinke 2020, corollary 16 and proposition 12). `dp-accounting`
 gives the same numbers by the same bound (`accounting`, and a test that compares them); it would
 bring scipy and compiled code of 90 MB into what is measured.
+
+What noise a budget buys decides on what grid it is drawn, and one debit has one result. So it comes
+out alike on every processor: logarithms are taken in decimal digits, and all else is of operations
+that IEEE 754 rounds one way. A mathematical library's own differ by the kind of processor.
 """
 
-import math
+import decimal
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from wardian.errors import ConfigError
@@ -23,6 +28,7 @@ ORDERS: Final = (
 """Of the Renyi divergences that are tried: those of `dp-accounting`."""
 _TOLERANCE: Final = 1e-6
 _LEAST: Final = 2.0**-4
+_DIGITS: Final = decimal.Context(prec=60)
 
 
 def gaussian_epsilon(releases: Sequence[Releases], delta: float) -> float:
@@ -34,8 +40,13 @@ def gaussian_epsilon(releases: Sequence[Releases], delta: float) -> float:
     verify_budget(delta=delta)
     if any(each.sampling is not Sampling.OPEN for each in releases):
         raise ConfigError("privacy: these books know rounds whose cohort may be known, alone")
-    per_order = sum(each.rounds / (2 * each.noise**2) for each in releases)
-    return min(_converted(order, order * per_order, delta) for order in ORDERS)
+    per_order = sum(each.rounds / (2 * each.noise * each.noise) for each in releases)
+    least, added = _conversions(delta)
+    divergences = [order * per_order for order in ORDERS]
+    return min(
+        max(0.0, divergence + more) if divergence >= least else 0.0
+        for divergence, more in zip(divergences, added, strict=True)
+    )
 
 
 def noise_within(*, epsilon: float, delta: float, rounds: int, parties: int) -> float:
@@ -65,8 +76,15 @@ def noise_within(*, epsilon: float, delta: float, rounds: int, parties: int) -> 
     return high
 
 
-def _converted(order: float, divergence: float, delta: float) -> float:
-    """Return the epsilon that a Renyi divergence of this order gives at `delta`, 0 or more."""
-    if delta**2 + math.expm1(-divergence) > 0:
-        return 0.0
-    return max(0.0, divergence + math.log1p(-1 / order) - math.log(delta * order) / (order - 1))
+@lru_cache(maxsize=64)
+def _conversions(delta: float) -> tuple[float, tuple[float, ...]]:
+    """Return how Renyi divergences become an epsilon at `delta`.
+
+    Returns:
+        The divergence below which it is 0, and of each of `ORDERS` what is added to one.
+    """
+    with decimal.localcontext(_DIGITS):
+        small, one = decimal.Decimal(delta), decimal.Decimal(1)
+        orders = [decimal.Decimal(order) for order in ORDERS]
+        added = ((one - one / at).ln() - (small * at).ln() / (at - 1) for at in orders)
+        return float(-(one - small * small).ln()), tuple(map(float, added))

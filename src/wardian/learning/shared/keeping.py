@@ -98,15 +98,18 @@ class JobKeeper:
             contents: `fixed.digest_of` them, where noise is made; else nothing.
 
         Raises:
-            SealError: there is no secret yet, and the disk does not take one.
+            SealError: there is no secret yet, and the disk does not take one; or it cannot be read,
+                which is not taken for that: another one costs budgets.
         """
         info = wire.fields(SALT_LABEL, contents)
         return hkdf(self._secret(), salt=b"", info=info, length=SALT_BYTES).reveal()
 
     def _secret(self) -> Secret:
         """Return what this job chose before it asked for the first time, 32 bytes."""
-        with contextlib.suppress(OSError, SealError, MemoryError):
-            return Secret(self._sealing.unseal(_read(self._salt), label=SALT_LABEL))
+        raw = _read_if_there(self._salt)
+        if raw is not None:
+            with contextlib.suppress(SealError):
+                return Secret(self._sealing.unseal(raw, label=SALT_LABEL))
         found = Secret.random()
         self._write(self._salt, self._sealing.seal(found.reveal(), label=SALT_LABEL))
         return found
@@ -116,10 +119,13 @@ class JobKeeper:
 
         It is the host's word: one that is of other contents, or of another job, is as if it were
         lost; a wrong one is refused by the broker, which made none like it.
+
+        Raises:
+            SealError: it cannot be read.
         """
-        with contextlib.suppress(OSError, ValueError):
-            with open_regular(self._id) as file:
-                found = bytes.fromhex(file.read(_MOST_ID_BYTES).decode().strip())
+        raw = _read_if_there(self._id) or b""
+        with contextlib.suppress(ValueError):
+            found = bytes.fromhex(raw[:_MOST_ID_BYTES].decode().strip())
             return found if len(found) == JOB_ID_BYTES and found.startswith(salt) else None
         return None
 
@@ -186,6 +192,20 @@ class JobKeeper:
             sync_directory(self._place)
         except OSError as err:
             raise SealError(f"the state of the job cannot be written: {err.strerror}") from err
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    """Return what is in the file `path`; None if there is none.
+
+    Raises:
+        SealError: it cannot be read.
+    """
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, MemoryError) as err:
+        raise SealError(f"the state of the job, {path.name}, cannot be read") from err
 
 
 def _read(path: Path) -> bytes:

@@ -71,17 +71,19 @@ def _plain(task: Task) -> Iterable[Sequence[Any]]:
 
 
 def _noised(task: Task) -> Iterable[Sequence[Any]]:
-    """Yield each column from one noised sum of (1, value, square) of each column of each row."""
+    """Yield each column from one noised sum: of rows, and of (1, value, square) of each column."""
     privacy, noise = noise_of(task)
     largest, names = task.number("largest"), task.joined.names
     values = task.joined.features()
     there = ~np.isnan(values)
     shares = within(np.where(there, values, 0.0), largest)
-    rows = np.hstack([there.astype(np.float64), shares, np.square(shares)])
+    each = np.ones((len(values), 1))
+    rows = np.hstack([each, there.astype(np.float64), shares, np.square(shares)])
     length = np.sqrt(rows.shape[1])
     sums = NoisySums(privacy, noise, releases=1).sum(rows / length) * length
-    task.terms.refuse_small_join(int(sums[: len(names)].max()))
-    for name, (count, total, squares) in zip(names, sums.reshape(3, -1).T.tolist(), strict=True):
+    task.terms.refuse_small_join(int(sums[0]))
+    told = sums[1:].reshape(3, -1).T.tolist()
+    for name, (count, total, squares) in zip(names, told, strict=True):
         if count < task.terms.smallest_cohort:
             continue
         mean = min(1.0, max(-1.0, total / count))
