@@ -13,6 +13,7 @@ from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.trainers import TRAINERS
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError, PolicyDenied, WardianError
+from wardian.learning.shared.sound import MOST_GROUPS
 
 ROWS = 60
 PRIVACY: dict[str, Any] = {"privacy": {"epsilon": 1.0, "delta": 1e-6}, "seed": None}
@@ -142,3 +143,86 @@ def test_with_noise_a_join_of_nobody_is_no_failure(tmp_path) -> None:
             outputs={"aggregates" if label is None else "model": [A]}, **PRIVACY,
         )  # fmt: skip
         assert outcomes(plan, owners, smallest_join=1) == {"told", "join-small"}
+
+
+def ended(place: Path, label: Sequence[int], there: Sequence[int], algorithm: str) -> str:
+    """Return how a job over A's rows, with this label, and those that B has ends."""
+    place.mkdir(parents=True)
+    chance = np.random.default_rng(1)
+    mine = {"id": [f"p{at}" for at in range(ROWS)], "x": chance.normal(size=ROWS), "y": label}
+    theirs = {"id": [f"p{at}" for at in there], "z": chance.normal(size=len(there))}
+    owners = [Owner(A, place, csv_text(mine)), Owner(B, place, csv_text(theirs))]
+    small = {"trees": 2} if "trees" in TRAINERS[algorithm].parameters else {}
+    try:
+        run(plan_of(owners, [["x"], ["z"]], algorithm, parameters=small), owners)
+    except WardianError as err:
+        return f"{type(err).__name__}: {err}"
+    return "told"
+
+
+@pytest.mark.parametrize("algorithm", ["logistic-regression", "random-forest", "perceptron"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_class_of_one_row_says_nothing_of_who_else_has_it(tmp_path, algorithm, others) -> None:
+    needs(algorithm)
+    label = [2, *(others * (at % 2) for at in range(1, ROWS))]
+    found = {
+        ended(tmp_path / str(first), label, range(first, ROWS), algorithm)
+        for first in (0, 1)  # B has the one whose class it is, or has not
+    }
+    assert found == {f"PolicyDenied: {A}, table table-of-{A}: the label: too few rows have a class"}
+
+
+@pytest.mark.parametrize("algorithm", ["logistic-regression", "random-forest"])
+def test_a_class_of_no_row_of_a_join_is_refused_as_one_of_too_few(tmp_path, algorithm) -> None:
+    needs(algorithm)
+    label = [int(at < 5) for at in range(ROWS)]  # a cohort
+    found = [
+        ended(tmp_path / str(first), label, range(first, ROWS), algorithm) for first in range(6)
+    ]
+    assert found[0] == "told"
+    assert set(found[1:]) == {"PolicyDenied: too few rows of an owner stand behind a number"}
+
+
+def test_a_table_of_one_class_is_refused_as_that(tmp_path) -> None:
+    for first in (0, 1):
+        said_ = ended(tmp_path / str(first), [1] * ROWS, range(first, ROWS), "logistic-regression")
+        assert said_ == "FormatError: the label: one class alone"
+
+
+def test_classes_of_an_owner_s_stacked_tables_are_counted_together(tmp_path) -> None:
+    """Three rows of a class in each of two tables are a cohort of six, held in memory or not."""
+    needs("perceptron")
+    chance = np.random.default_rng(1)
+    owners = []
+    for name in ("one", "two"):
+        label = [int(at < 3) for at in range(ROWS)]
+        content = csv_text({"x": chance.normal(size=ROWS), "y": label})
+        (tmp_path / name).mkdir()
+        owners.append(Owner(A, tmp_path / name, content, table=name))
+    for algorithm, small in (("perceptron", {"epochs": 1}), ("logistic-regression", {})):
+        plan = plan_of(
+            owners, [["x"]] * 2, algorithm, kind="stack", parameters=small, outputs={"model": [A]}
+        )
+        run(plan, owners)
+
+
+def test_groups_without_end_say_nothing_of_who_else_has_a_row(tmp_path) -> None:
+    """The last group is the one too many: it was counted where another owner had its row."""
+    for module in ("duckdb", "pyarrow"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install 'wardian[shared]'")
+    rows = MOST_GROUPS + 1
+    ids = [f"p{at}" for at in range(rows)]
+    found = set()
+    for there in (rows, rows - 1):
+        owners = [
+            Owner(A, tmp_path, csv_text({"id": ids, "x": range(rows), "ward": ids})),
+            Owner(B, tmp_path, csv_text({"id": ids[:there], "z": range(there)})),
+        ]
+        plan = plan_of(
+            owners, [["x", "ward"], ["z"]], "statistics", label=None, parameters={"by": "ward"}
+        )
+        with pytest.raises(FormatError) as caught:
+            run(plan, owners, smallest_cohort=1)
+        found.add(str(caught.value))
+    assert found == {"column ward: more than 10000 groups"}

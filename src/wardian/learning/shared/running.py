@@ -22,7 +22,7 @@ from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
 from wardian.learning.shared.report import report_of
 from wardian.learning.shared.rows import Rows, SealedRows
 from wardian.learning.shared.seeds import Seeds
-from wardian.learning.shared.sound import refuse_unsound
+from wardian.learning.shared.sound import refuse_unsound, refuse_unsound_together
 from wardian.learning.shared.tables import SealedTable
 from wardian.learning.shared.trainers.table import FUNCTIONS, STREAMING
 from wardian.learning.shared.trainers.trained import Task, Trained
@@ -151,6 +151,7 @@ def opened(
     for used in plan.inputs:
         read.append(given[used.owner, used.table].read(kinds_of(used, {by} & used.columns)))
         refuse_unsound(plan, used, read[-1])
+    refuse_unsound_together(plan, read, terms)
     return join(plan, read, terms, key=seeds.joining)
 
 

@@ -2,22 +2,28 @@
 
 An owner that leaves a hole in one row, or puts a number there that no trainer takes, would learn
 whether somebody else has that row if it were looked for in the join: the job fails, or it does not.
-So each table is looked through whole, as its owner could do alone.
+So each table is looked through whole, as its owner could do alone. Likewise where few rows have a
+class, or there are too many groups: whoever made them up asks who is there.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import Input, JobPlan
+from wardian.broker.jobs.rules import Rule
 from wardian.broker.jobs.trainers import TRAINERS
-from wardian.errors import FormatError
+from wardian.errors import FormatError, PolicyDenied
+from wardian.learning.shared.cohort import ONE_CLASS, few
 from wardian.learning.shared.columns import Columns
 
 LARGEST: Final = 1e37
 """Of numbers: 32 bits hold them, and 64 bits hold sums of as many products as there are rows."""
 MOST_CLASSES: Final = 1024
+MOST_GROUPS: Final = 10_000
 
 
 def refuse_unsound(plan: JobPlan, used: Input, table: Columns) -> None:
@@ -44,6 +50,54 @@ def refuse_unsound(plan: JobPlan, used: Input, table: Columns) -> None:
         _refuse_values(label, f"{where}: the label", missing=False)
         if trainer.classes:
             classes_of(label, f"{where}: the label", private=plan.privacy is not None)
+
+
+def refuse_unsound_together(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms) -> None:
+    """Return if all `tables` of `plan`, whole, have rows enough of each class, and few groups.
+
+    A class that too few rows of a whole table have, has too few in any join, unless it has none.
+
+    Args:
+        plan: the job.
+        tables: as they were read, in the plan's order; each passed `refuse_unsound`.
+        terms: of all owners.
+
+    Raises:
+        PolicyDenied: the rule `cohort-small`. Says in whose table, and not which class.
+        FormatError: one class alone, more than 1024 of them, or more than 10,000 groups.
+    """
+    read = dict(zip(map(plan.place, plan.inputs), tables, strict=True))
+    by = str(plan.train.parameters.get("by", ""))
+    groups: set[str | None] = set()
+    for used in plan.inputs:
+        if by in used.columns:
+            groups.update(read[plan.place(used)][by].tolist())
+    if len(groups) > MOST_GROUPS:
+        raise FormatError(f"column {by}: more than {MOST_GROUPS} groups")
+    if TRAINERS[plan.train.algorithm].classes and plan.privacy is None:
+        _refuse_rare_classes(plan, read, terms)
+
+
+def _refuse_rare_classes(plan: JobPlan, read: Mapping[str, Columns], terms: OutputTerms) -> None:
+    labels: dict[frozenset[str], list[tuple[str, NDArray[Any]]]] = {}
+    for group in plan.groups:  # rows of the same owners are theirs together, as when they are told
+        owners = frozenset(plan.parties[used.owner].key for used in group)
+        labels.setdefault(owners, []).extend(
+            (f"{used.owner}, table {used.table}", read[plan.place(used)][used.label])
+            for used in group
+            if used.label is not None
+        )
+    every: set[float] = set()
+    for found in labels.values():
+        classes, rows = np.unique(np.concatenate([label for _, label in found]), return_counts=True)
+        if few(terms, rows).any():
+            where = " and ".join(name for name, _ in found)
+            raise PolicyDenied(f"{where}: the label: too few rows have a class", rule=Rule.COHORT)
+        every.update(classes.tolist())
+    if len(every) < 2:
+        raise FormatError(ONE_CLASS)
+    if len(every) > MOST_CLASSES:
+        raise FormatError(f"the label: more than {MOST_CLASSES} classes")
 
 
 def classes_of(

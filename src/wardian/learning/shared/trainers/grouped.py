@@ -28,10 +28,10 @@ from wardian.errors import ConfigError, FormatError, LocalProtocolError, Wardian
 from wardian.learning.shared.cohort import few, stands
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import Batch
+from wardian.learning.shared.sound import MOST_GROUPS
 from wardian.learning.shared.trainers.survey import Survey, parts_of, surveyed
 from wardian.learning.shared.trainers.trained import Task
 
-MOST_GROUPS: Final = 10_000
 MOST_MEMORY: Final = "512MiB"
 """Of DuckDB, for the sums of each group, source and column. As numbers of Python's, in what is read
 from it, these are up to eight times as large."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
-from wardian.learning.shared.cohort import refuse_few, refuse_small
+from wardian.learning.shared.cohort import refuse_few, refuse_one_class, refuse_small
 from wardian.learning.shared.exact import (
     BLOCK_ROWS,
     Floats,
@@ -160,8 +160,7 @@ def surveyed(
     refuse_small(task.terms, sources)
     if classes:
         refuse_few(task.terms, list(found.values()))
-        if len(found) < 2:
-            raise FormatError("the label: one class alone")
+        refuse_one_class(len(found), owners)
     few = spread.narrow(label=ends is not None and not classes)
     if not narrow:
         refuse_narrow(few, looked, owners=owners)
