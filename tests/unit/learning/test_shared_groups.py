@@ -170,6 +170,14 @@ def test_every_group_has_to_be_large_enough_by_itself() -> None:
     assert caught.value.rule == "join-small"
 
 
+def test_with_noise_no_group_is_asked_for_its_exact_size() -> None:
+    noised = plan(
+        *GROUPED, privacy={"epsilon": 1.0, "delta": 1e-6}, seed="derived", outputs={"model": [A]}
+    )
+    found = joined(noised, small(), smallest_join=10**6)
+    assert found.rows == joined(plan(*GROUPED), small()).rows == 4
+
+
 def test_groups_that_have_no_row_in_common_are_refused() -> None:
     a, _, c = small()
     with pytest.raises(PolicyDenied):
