@@ -233,7 +233,7 @@ ROLES: Mapping[str, RoleSpec] = MappingProxyType(
                 *_within(
                     "broker.release", "broker_session", "desk", "epoch_keys", "grants", "policy"
                 ),
-                *_within("broker.release", "in_force_desk", "policy", "releases", "terms"),
+                *_within("broker.release", "in_force_desk", "releases", "terms"),
                 *_within("broker.session", "answering", "desk", "releasing"),
                 *_within(
                     "broker.recovery", "backup", "backup_desk", "dealing", "desk", "gathering"

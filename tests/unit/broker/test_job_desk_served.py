@@ -117,6 +117,25 @@ def test_a_job_whose_evidence_was_verified_too_late_pays_nothing(
     assert refusals(broker) == []
 
 
+def test_a_job_whose_debit_took_its_time_has_its_answer(
+    broker: TableBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted is told: the age that was asked for before is the one that counts."""
+    record = broker.authority.record
+
+    def slow(desks: Desks) -> None:
+        def late(*args: Any, **more: Any) -> Any:
+            done = record(*args, **more)
+            desks.ticks += SESSION_LIFE_S + 1
+            return done
+
+        monkeypatch.setattr(type(broker.authority), "record", lambda _, *a, **m: late(*a, **m))
+
+    (found,) = ask(broker, monkeypatch, prepare=slow)
+    assert isinstance(found, GrantedTables)
+    assert (broker.record(A).uses, broker.record(B).uses) == (1, 1)
+
+
 def test_two_jobs_at_once_and_one_last_use(
     broker: TableBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

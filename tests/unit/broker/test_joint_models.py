@@ -299,6 +299,9 @@ def test_t7_telling_again_does_not_shake_off_owners_either(broker: ExportBroker)
     lines = broker.store.audit_head.count
     broker.tell(told, key=AGAIN_KEY)  # answered as before
     assert broker.store.audit_head.count == lines
+    broker.tell(msgspec.structs.replace(told, report="0" * 64), key=AGAIN_KEY)
+    told_of = [each for each in broker.entries() if (each.event, each.kind) == ("export", "model")]
+    assert [each.rule for each in told_of] == ["", "", "ended"]
     record = find_model(broker.store, AGAIN.key_id)
     assert record is not None
     assert record.ended
@@ -312,7 +315,8 @@ def test_t7_telling_again_does_not_shake_off_owners_either(broker: ExportBroker)
 def test_what_was_let_go_is_remembered_until_no_certificate_of_then_counts(
     broker: ExportBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "MOST_ENDED", 2)  # one for each of two owners
+    monkeypatch.setattr(served, "MOST_PARTS", 2)  # one for each of two owners
+    monkeypatch.setattr(served, "MOST_ENDED", 0)
     granted = broker.granted()
     broker.serve(line(broker))
     broker.provision(broker.mesh.signed(version=3))
@@ -341,13 +345,13 @@ def test_one_that_ended_takes_no_room_of_those_that_are_served(broker: ExportBro
     assert (ended.ended_at, ended.owners) == (broker.authority.clock(), before.owners)
     other = msgspec.structs.replace(before, file=AGAIN)
     how: dict[str, Any] = {"most": 1, "floor": 0, "forget": NOW, "named": ()}
-    assert keep_model(broker.store, other, AGAIN_KEY, most_ended=2, **how)
+    assert keep_model(broker.store, other, AGAIN_KEY, most_ended=1, **how)
     how["forget"] = NOW + 1
-    changes = keep_model(broker.store, other, AGAIN_KEY, most_ended=1, **how)
+    changes = keep_model(broker.store, other, AGAIN_KEY, most_ended=0, **how)
     assert changes[RECORDS, FILE.key_id] is None
     how["named"] = {FILE.key_id}  # while a line names it nothing is forgotten
     with pytest.raises(PolicyDenied, match="forgotten in time"):
-        keep_model(broker.store, other, AGAIN_KEY, most_ended=1, **how)
+        keep_model(broker.store, other, AGAIN_KEY, most_ended=0, **how)
 
 
 def test_a_host_s_clock_erases_nothing(broker: ExportBroker) -> None:

@@ -66,6 +66,23 @@ EDGE = 'epsilon=float.fromhex("0x1.a92210e2c4f65p+0"), delta=float.fromhex("0x1.
 BOUGHT = f"""
 from wardian.learning.privacy.gaussian import noise_within
 print(noise_within({EDGE}, rounds=2, parties=1).hex())
+import numpy
+from wardian.broker.jobs.plan import Privacy
+from wardian.crypto.keystream import Keystream
+from wardian.crypto.secret import Secret
+from wardian.learning.privacy.noise import DiscreteGaussian
+from wardian.learning.shared.trainers import statistics
+noise = DiscreteGaussian(Keystream(Secret(bytes(32))))
+class Task:
+    privacy, noise = Privacy(epsilon=1.0, delta=1e-6), noise
+    class joined:
+        names = tuple(map(str, range(300)))
+        features = staticmethod(lambda: numpy.random.default_rng(1).normal(size=(2000, 300)))
+    class terms:
+        smallest_cohort = 1
+        refuse_small_join = staticmethod(lambda rows: None)
+    number = staticmethod(lambda name: 1.0)
+print(*map(repr, statistics._noised(Task)))
 print(*(noise_within(epsilon=e / 7, delta=1e-6, rounds=17, parties=1).hex() for e in range(1, 9)))
 """
 

@@ -225,4 +225,48 @@ def test_groups_without_end_say_nothing_of_who_else_has_a_row(tmp_path) -> None:
         with pytest.raises(FormatError) as caught:
             run(plan, owners, smallest_cohort=1)
         found.add(str(caught.value))
-    assert found == {"column ward: more than 10000 groups"}
+    assert found == {f"{A}, table table-of-{A}: column ward: more than 10000 groups"}
+
+
+@pytest.mark.parametrize("algorithm", ["logistic-regression", "random-forest", "xgboost"])
+def test_a_class_that_the_join_takes_away_is_refused_as_one_of_too_few(tmp_path, algorithm) -> None:
+    """A gives the victim, and four whom nobody has, a third class: too few in the join, or none."""
+    needs(algorithm)
+    said = set()
+    for there in (True, False):
+        place = tmp_path / str(there)
+        place.mkdir()
+        ids, made_up = [f"p{at}" for at in range(ROWS)], [f"q{at}" for at in range(4)]
+        label = [*([0, 1] * (ROWS // 2)), 2, 2, 2, 2, 2]
+        mine = {"id": [*ids, "victim", *made_up], "x": range(len(label)), "y": label}
+        theirs = [*ids, "victim"] if there else ids
+        owners = [
+            Owner(A, place, csv_text(mine)),
+            Owner(B, place, csv_text({"id": theirs, "z": range(len(theirs))})),
+        ]
+        small = {"trees": 2} if "trees" in TRAINERS[algorithm].parameters else {}
+        plan = plan_of(owners, [["x"], ["z"]], algorithm, parameters=small)
+        with pytest.raises(PolicyDenied) as caught:
+            run(plan, owners)
+        said.add((caught.value.rule, str(caught.value)))
+    assert len(said) == 1
+
+
+def test_rows_are_counted_by_a_number_of_their_own_where_noise_is_made(tmp_path) -> None:
+    """Of each column less than half have a value: the join is as large all the same."""
+    rows = 200
+    ids = [f"p{at}" for at in range(rows)]
+    columns = {f"x{at}": [1 if row % 4 == at else "" for row in range(rows)] for at in range(4)}
+    owners = [
+        Owner(A, tmp_path, csv_text({"id": ids, **columns})),
+        Owner(B, tmp_path, csv_text({"id": ids, "z": [1, *[""] * (rows - 1)]})),
+    ]
+    plan = plan_of(
+        owners, [list(columns), ["z"]], "statistics", label=None,
+        privacy={"epsilon": 8.0, "delta": 1e-6}, seed=None,
+    )  # fmt: skip
+    given = {"epsilon": 8.0, "delta": 1e-5, "without_noise": None}
+    assert run(plan, owners, smallest_join=120, smallest_cohort=1, **given)
+    with pytest.raises(PolicyDenied) as caught:
+        run(plan, owners, smallest_join=300, smallest_cohort=1, **given)
+    assert caught.value.rule == "join-small"

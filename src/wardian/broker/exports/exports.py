@@ -191,6 +191,7 @@ class Exports:
                     model=statement.served.name,
                     version=statement.served.version,
                     key_id=statement.served.key_id,
+                    rule="ended" if self._served.has_ended(statement.served) else "",
                     **about,
                 )
             )

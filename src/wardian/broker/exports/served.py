@@ -6,7 +6,7 @@ from wardian.broker.exports.used import UsedTable
 from wardian.broker.jobs.merge import Agreed, model_release
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.rules import Rule
-from wardian.broker.joint.kept import MOST_ENDED, MOST_PARTS, Changes, keep_model
+from wardian.broker.joint.kept import MOST_ENDED, MOST_PARTS, Changes, find_model, keep_model
 from wardian.broker.joint.masked import MaskedKey, unmask_key
 from wardian.broker.joint.record import JointModel, ModelFile, TableTerms
 from wardian.broker.state.clock import MAX_INSISTED_AHEAD_S
@@ -78,6 +78,11 @@ class ServedModels:
             )
         finally:
             key.wipe()
+
+    def has_ended(self, file: ModelFile) -> bool:
+        """Return whether the model was taken back, or let go, since it was told of first."""
+        model = find_model(self._authority.store, file.key_id)
+        return model is not None and model.ended
 
     def _unmasked(self, told: Told, file: ModelFile, used: tuple[UsedTable, ...]) -> Secret:
         """Return the key of `file`, by the keys of all tables that it was made of.

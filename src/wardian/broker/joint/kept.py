@@ -28,7 +28,7 @@ MOST_PARTS: Final = 512
 each commit; each owner of the mesh has an equal part of them, so that no owner fills it for the
 others."""
 MOST_ENDED: Final = 224
-"""Likewise, of records of models that ended."""
+"""Further records, of models that ended: these are short, and have no parts."""
 MOST_BYTES: Final = 2 * 1024**2
 """Of all records in which one owner has a table: that owner's next word may change each of them, in
 one commit, beside the list of all rows. By its words they grow, by less than half."""
@@ -91,7 +91,7 @@ def keep_model(
         model: as a job tells of it.
         key: 32 bytes, whose id is that of `model`.
         most: models in which one owner has a part, that may be served at once.
-        most_ended: likewise, that are remembered since they ended.
+        most_ended: how many more may be known, with those that ended.
         floor: Unix seconds that are past for certain: a host's clock erases nothing.
         forget: before which, Unix seconds, ended ones that no line names are forgotten.
         named: ids of the keys that lines of the manifest in force name.
@@ -115,13 +115,13 @@ def keep_model(
     left = [each for each in others if each not in old and each not in over]
     for owner in model.owners:
         theirs = [each for each in left if owner in each.owners]
-        ended = sum(each.ended for each in theirs)
+        served = sum(not each.ended for each in theirs)
         held = sum(len(wire.encode(each)) for each in (*theirs, model))
-        if len(theirs) - ended >= most or ended >= most_ended or held > MOST_BYTES:
+        if served >= most or len(theirs) >= most + most_ended or held > MOST_BYTES:
             raise PolicyDenied(
                 f"the broker keeps {most} models that were made of tables of owner {owner[:16]}, "
-                f"and remembers {most_ended} that were, with {MOST_BYTES:,} bytes of records: let "
-                "lines go; what ended is forgotten in time, if beacons come",
+                f"{most + most_ended} with those that ended, and {MOST_BYTES:,} bytes of what it "
+                "knows of them; what ended is forgotten in time, if beacons come",
                 rule="memory-full",
             )
     changes: Changes = {(RECORDS, each.file.key_id): None for each in old}

@@ -66,5 +66,20 @@ def refuse_one_class(classes: int, owners: Owners) -> None:
         raise _refused() if any(len(each) > 1 for each in owners) else FormatError(ONE_CLASS)
 
 
+def refuse_lost_classes(terms: OutputTerms, label: ArrayLike, joined: ArrayLike) -> None:
+    """Return if every class of a table has rows in the join; PolicyDenied, rule `cohort-small`.
+
+    One that lost all is refused as one that kept too few: which of both it was would tell whether
+    others have these rows. With a smallest cohort of 1 nothing is asked.
+
+    Args:
+        terms: of all owners.
+        label: of the whole table, (rows,).
+        joined: of those of its rows that were joined.
+    """
+    if terms.smallest_cohort > 1 and len(np.setdiff1d(label, joined)):
+        raise _refused()
+
+
 def _refused() -> PolicyDenied:
     return PolicyDenied("too few rows of an owner stand behind a number", rule=Rule.COHORT)

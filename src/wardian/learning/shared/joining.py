@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import Input, JobPlan
+from wardian.broker.jobs.trainers import TRAINERS
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError
 from wardian.learning.psi.intersection import intersect, refuse_duplicates
 from wardian.learning.psi.tags import encoded, tags
+from wardian.learning.shared.cohort import refuse_lost_classes
 from wardian.learning.shared.columns import BATCH_ROWS, Columns, row_count
 from wardian.learning.shared.rows import Batch, Owners, Sources, places_of
 
@@ -71,20 +73,26 @@ def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: S
         key: of this job, 32 bytes, for the tags of identifiers.
 
     Raises:
-        PolicyDenied: the rule `join-small`.
+        PolicyDenied: the rule `join-small`; or `cohort-small`: no row of a class is in the join.
         FormatError: an identifier is missing, too long, or there twice in one table. Says in whose.
     """
+    classes = TRAINERS[plan.train.algorithm].classes and plan.privacy is None
+
+    def inner(used: Sequence[Input], read: Sequence[Columns]) -> Joined:
+        owners = _owners(plan, used)
+        return _inner(used, read, key=key, owners=owners, terms=terms, classes=classes)
+
     if plan.join is not None and plan.join.kind == "inner":
-        found = _inner(plan.inputs, tables, key=key, owners=_owners(plan, plan.inputs))
+        found = inner(plan.inputs, tables)
     else:
         read = {plan.place(used): table for used, table in zip(plan.inputs, tables, strict=True)}
         parts = []
         for group in plan.groups:
-            each, owners = [read[plan.place(used)] for used in group], _owners(plan, group)
+            each = [read[plan.place(used)] for used in group]
             if len(group) == 1:
-                parts.append(_alone(group[0], each[0], owners=owners))
+                parts.append(_alone(group[0], each[0], owners=_owners(plan, group)))
                 continue
-            part = _inner(group, each, key=key, owners=owners)
+            part = inner(group, each)
             if plan.privacy is None:
                 terms.refuse_small_join(part.rows)
             parts.append(part)
@@ -115,8 +123,15 @@ def _owners(plan: JobPlan, inputs: Sequence[Input]) -> frozenset[str]:
 
 
 def _inner(
-    inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret, owners: frozenset[str]
+    inputs: Sequence[Input],
+    tables: Sequence[Columns],
+    *,
+    key: Secret,
+    owners: frozenset[str],
+    terms: OutputTerms,
+    classes: bool,
 ) -> Joined:
+    """Return the rows that all `tables` have. Of `classes`, none is to be lost by that."""
     identifiers = [_identifiers(used, table) for used, table in zip(inputs, tables, strict=True)]
     sets = [tags(key, each) for each in identifiers]
     for each in sets:
@@ -135,6 +150,8 @@ def _inner(
         columns |= {called[at, name]: table[name][rows] for name in sorted(used.columns)}
         if used.label is not None:
             label = table[used.label][rows]
+            if classes:
+                refuse_lost_classes(terms, table[used.label], label)
     return Joined(
         names=tuple(columns), columns=columns, label=label, **_of_one(len(places), owners)
     )

@@ -37,7 +37,7 @@ from wardian.learning.shared.running import Finished
 
 LABEL: Final = "wardian job held v1"
 SALT_LABEL: Final = "wardian job salt v1"
-_MOST_ID_BYTES: Final = 1024
+_MOST_SMALL_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class JobKeeper:
         """
         raw = _read_if_there(self._id) or b""
         with contextlib.suppress(ValueError):
-            found = bytes.fromhex(raw[:_MOST_ID_BYTES].decode().strip())
+            found = bytes.fromhex(raw.decode().strip())
             return found if len(found) == JOB_ID_BYTES and found.startswith(salt) else None
         return None
 
@@ -195,17 +195,18 @@ class JobKeeper:
 
 
 def _read_if_there(path: Path) -> bytes | None:
-    """Return what is in the file `path`; None if there is none.
+    """Return what is in the small file `path`; None if there is none.
 
     Raises:
         SealError: it cannot be read.
     """
     try:
-        return _read(path)
+        with open_regular(path) as file:
+            return file.read(_MOST_SMALL_BYTES)
     except FileNotFoundError:
         return None
-    except (OSError, MemoryError) as err:
-        raise SealError(f"the state of the job, {path.name}, cannot be read") from err
+    except OSError as err:
+        raise SealError(f"state of the job: {path.name} cannot be read: {err.strerror}") from err
 
 
 def _read(path: Path) -> bytes:

@@ -87,5 +87,5 @@ def _noised(task: Task) -> Iterable[Sequence[Any]]:
         if count < task.terms.smallest_cohort:
             continue
         mean = min(1.0, max(-1.0, total / count))
-        variance = max(0.0, squares / count - mean**2)
+        variance = max(0.0, squares / count - mean * mean)
         yield name, count, mean * largest, float(np.sqrt(variance)) * largest
