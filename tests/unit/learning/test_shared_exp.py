@@ -72,17 +72,18 @@ from wardian.crypto.keystream import Keystream
 from wardian.crypto.secret import Secret
 from wardian.learning.privacy.noise import DiscreteGaussian
 from wardian.learning.shared.trainers import statistics
-noise = DiscreteGaussian(Keystream(Secret(bytes(32))))
 class Task:
-    privacy, noise = Privacy(epsilon=1.0, delta=1e-6), noise
+    privacy = Privacy(epsilon=8.0, delta=1e-6)
     class joined:
         names = tuple(map(str, range(300)))
-        features = staticmethod(lambda: numpy.random.default_rng(1).normal(size=(2000, 300)))
+        features = staticmethod(lambda: numpy.full((500, 300), 0.7))
     class terms:
         smallest_cohort = 1
         refuse_small_join = staticmethod(lambda rows: None)
     number = staticmethod(lambda name: 1.0)
-print(*map(repr, statistics._noised(Task)))
+for seed in range(60):
+    Task.noise = DiscreteGaussian(Keystream(Secret(bytes([seed]) * 32)))
+    print(*map(repr, statistics._noised(Task)))
 print(*(noise_within(epsilon=e / 7, delta=1e-6, rounds=17, parties=1).hex() for e in range(1, 9)))
 """
 
