@@ -180,7 +180,7 @@ def test_a_class_of_no_row_of_a_join_is_refused_as_one_of_too_few(tmp_path, algo
         ended(tmp_path / str(first), label, range(first, ROWS), algorithm) for first in range(6)
     ]
     assert found[0] == "told"
-    assert set(found[1:]) == {"PolicyDenied: too few rows of an owner stand behind a number"}
+    assert set(found[1:]) == {"PolicyDenied: too few rows stand behind a number"}
 
 
 def test_a_table_of_one_class_is_refused_as_that(tmp_path) -> None:
@@ -246,10 +246,12 @@ def test_a_class_that_the_join_takes_away_is_refused_as_one_of_too_few(tmp_path,
         ]
         small = {"trees": 2} if "trees" in TRAINERS[algorithm].parameters else {}
         plan = plan_of(owners, [["x"], ["z"]], algorithm, parameters=small)
-        with pytest.raises(PolicyDenied) as caught:
-            run(plan, owners)
-        said.add((caught.value.rule, str(caught.value)))
-    assert len(said) == 1
+        for more in ({}, {"smallest_join": 1000}):
+            with pytest.raises(PolicyDenied) as caught:
+                run(plan, owners, **more)
+            said.add((caught.value.rule, str(caught.value)))
+    assert {rule for rule, _ in said} == {"cohort-small", "join-small"}
+    assert len(said) == 2
 
 
 def test_rows_are_counted_by_a_number_of_their_own_where_noise_is_made(tmp_path) -> None:

@@ -45,13 +45,13 @@ def few(terms: OutputTerms, rows: ArrayLike) -> NDArray[Any]:
 def refuse_small(terms: OutputTerms, rows: ArrayLike) -> None:
     """Return if every owner has rows enough behind all numbers; PolicyDenied, `cohort-small`."""
     if not stands(terms, rows).all():
-        raise _refused()
+        raise too_few()
 
 
 def refuse_few(terms: OutputTerms, rows: ArrayLike) -> None:
     """Return if every owner has none, or enough; PolicyDenied, rule `cohort-small`."""
     if few(terms, rows).any():
-        raise _refused()
+        raise too_few()
 
 
 def refuse_one_class(classes: int, owners: Owners) -> None:
@@ -63,7 +63,7 @@ def refuse_one_class(classes: int, owners: Owners) -> None:
             rows: whether it has any there tells an owner of others' rows.
     """
     if classes < 2:
-        raise _refused() if any(len(each) > 1 for each in owners) else FormatError(ONE_CLASS)
+        raise too_few() if any(len(each) > 1 for each in owners) else FormatError(ONE_CLASS)
 
 
 def refuse_lost_classes(terms: OutputTerms, label: ArrayLike, joined: ArrayLike) -> None:
@@ -78,8 +78,9 @@ def refuse_lost_classes(terms: OutputTerms, label: ArrayLike, joined: ArrayLike)
         joined: of those of its rows that were joined.
     """
     if terms.smallest_cohort > 1 and len(np.setdiff1d(label, joined)):
-        raise _refused()
+        raise too_few()
 
 
-def _refused() -> PolicyDenied:
-    return PolicyDenied("too few rows of an owner stand behind a number", rule=Rule.COHORT)
+def too_few() -> PolicyDenied:
+    """Return what is raised: in one wording, whatever there was too little of, of joined rows."""
+    return PolicyDenied("too few rows stand behind a number", rule=Rule.COHORT)

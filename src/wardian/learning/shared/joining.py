@@ -76,29 +76,27 @@ def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: S
         PolicyDenied: the rule `join-small`; or `cohort-small`: no row of a class is in the join.
         FormatError: an identifier is missing, too long, or there twice in one table. Says in whose.
     """
-    classes = TRAINERS[plan.train.algorithm].classes and plan.privacy is None
-
-    def inner(used: Sequence[Input], read: Sequence[Columns]) -> Joined:
-        owners = _owners(plan, used)
-        return _inner(used, read, key=key, owners=owners, terms=terms, classes=classes)
-
-    if plan.join is not None and plan.join.kind == "inner":
-        found = inner(plan.inputs, tables)
-    else:
-        read = {plan.place(used): table for used, table in zip(plan.inputs, tables, strict=True)}
-        parts = []
-        for group in plan.groups:
-            each = [read[plan.place(used)] for used in group]
-            if len(group) == 1:
-                parts.append(_alone(group[0], each[0], owners=_owners(plan, group)))
-                continue
-            part = inner(group, each)
-            if plan.privacy is None:
-                terms.refuse_small_join(part.rows)
-            parts.append(part)
-        found = _stacked(parts, label=next((used.label for used in plan.inputs if used.label), ""))
-    if plan.privacy is None:  # else how many there are is asked of the noised count
+    read = {plan.place(used): table for used, table in zip(plan.inputs, tables, strict=True)}
+    inner = plan.join is not None and plan.join.kind == "inner"
+    groups, parts = (plan.inputs,) if inner else plan.groups, list[Joined]()
+    for group in groups:
+        each, owners = [read[plan.place(used)] for used in group], _owners(plan, group)
+        if len(group) == 1 and not inner:
+            parts.append(_alone(group[0], each[0], owners=owners))
+        else:
+            parts.append(_inner(group, each, key=key, owners=owners))
+            if plan.privacy is None:  # else how many there are is asked of the noised count
+                terms.refuse_small_join(parts[-1].rows)
+    named = next((used.label for used in plan.inputs if used.label), "")
+    found = parts[0] if inner else _stacked(parts, label=named)
+    if plan.privacy is None:
         terms.refuse_small_join(found.rows)
+        if TRAINERS[plan.train.algorithm].classes:
+            for group, part in zip(groups, parts, strict=True):
+                for used in group:
+                    if used.label is not None and part.label is not None:
+                        label = read[plan.place(used)][used.label]
+                        refuse_lost_classes(terms, label, part.label)
     return found
 
 
@@ -123,15 +121,8 @@ def _owners(plan: JobPlan, inputs: Sequence[Input]) -> frozenset[str]:
 
 
 def _inner(
-    inputs: Sequence[Input],
-    tables: Sequence[Columns],
-    *,
-    key: Secret,
-    owners: frozenset[str],
-    terms: OutputTerms,
-    classes: bool,
+    inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret, owners: frozenset[str]
 ) -> Joined:
-    """Return the rows that all `tables` have. Of `classes`, none is to be lost by that."""
     identifiers = [_identifiers(used, table) for used, table in zip(inputs, tables, strict=True)]
     sets = [tags(key, each) for each in identifiers]
     for each in sets:
@@ -150,8 +141,6 @@ def _inner(
         columns |= {called[at, name]: table[name][rows] for name in sorted(used.columns)}
         if used.label is not None:
             label = table[used.label][rows]
-            if classes:
-                refuse_lost_classes(terms, table[used.label], label)
     return Joined(
         names=tuple(columns), columns=columns, label=label, **_of_one(len(places), owners)
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wardian.broker.jobs.rules import Rule
 from wardian.errors import PolicyDenied
+from wardian.learning.shared.cohort import too_few
 from wardian.learning.shared.rows import Batch, Owners, apart
 from wardian.learning.shared.trainers.trained import Task
 
@@ -99,9 +100,9 @@ def refuse_narrow(narrow: Collection[int], names: Sequence[str], *, owners: Owne
         PolicyDenied: the rule `cohort-small`; names the first.
     """
     for place in sorted(narrow):
-        name = f"column {names[place]}" if place < len(names) else "the label"
         if any(len(each) > 1 for each in owners):
-            name = "a column, or the label"
+            raise too_few()
+        name = f"column {names[place]}" if place < len(names) else "the label"
         reason = f"{name}: too few rows differ from its commonest value"
         raise PolicyDenied(reason, rule=Rule.COHORT)
 
