@@ -169,12 +169,15 @@ def test_a_worker_goes_on_under_a_manifest_that_still_has_its_version(working: W
     assert working.codec.epoch == 2
 
 
+OTHER_KEY = BrokerKey(Secret(b"key of another file".ljust(32)))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"version": 2},
         {"serial": 2, "pin": Pin(header_digest=digest("another file"), last_tag=bytes(16))},
-        {"serial": 2, "key_id": bytes(16)},
+        {"serial": 2, "key_id": OTHER_KEY.key_id},
         {"serial": 2, "total_bytes": 7},
     ],
 )
@@ -184,7 +187,8 @@ def test_a_worker_whose_version_was_replaced_starts_anew(
     """By a line over another key the broker finds nothing that an owner took back of this one."""
     mesh = working.broker.mesh
     line = mesh.line(**changes)
-    working.broker.provision(mesh.signed(version=2, models=(line,)))
+    keys = (OTHER_KEY,) if "key_id" in changes else ()
+    working.broker.provision(mesh.signed(version=2, models=(line,)), keys=keys)
     over = working.adopt()
     assert isinstance(over, TransportError)
     assert over.retryable
