@@ -295,9 +295,17 @@ def test_a_join_below_the_minimum() -> None:
     [("model", Rule.MODEL), ("metrics", Rule.METRICS), ("aggregates", Rule.AGGREGATES)],
 )
 def test_output_to_one_who_is_not_named(output: str, rule: Rule) -> None:
-    free = allow("hospital-b", output={output: ["hospital-a", "hospital-b"]})
-    held = [signed(allow=[allow(output={output: []})]), signed("hospital-b", allow=[free])]
-    refused(rule, plan=job(outputs={output: ["hospital-b"]}), policies=held)
+    table = job_table(outputs={output: ["hospital-b"]})
+    if output == "aggregates":
+        table["train"] = {"algorithm": "statistics"}
+        del table["inputs"][0]["label"]
+    either = {"algorithms": {TRAINED: {"l2": {"min": 0.1}}, "statistics": {}}}
+    free = allow("hospital-b", output={output: ["hospital-a", "hospital-b"]}, **either)
+    held = [
+        signed(allow=[allow(output={output: []}, **either)]),
+        signed("hospital-b", allow=[free]),
+    ]
+    refused(rule, plan=job(**table), policies=held)
 
 
 def test_the_model_served_by_code_that_is_not_named() -> None:

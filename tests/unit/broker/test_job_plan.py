@@ -102,6 +102,12 @@ def test_statistics_learn_nothing() -> None:
         job(train={"algorithm": "statistics"}, **inputs(of_a={"label": None}))
 
 
+@pytest.mark.parametrize("others", [{}, {"model": [A]}])
+def test_who_learns_counts_nothing_so_that_no_use_is_spent_on_it(others: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="makes a model: no `aggregates`"):
+        job(outputs={"aggregates": [A], **others})
+
+
 def test_groups_are_of_one_column_of_the_plan_and_without_noise() -> None:
     def grouped(by: str, **changes: Any) -> JobPlan:
         train = {"algorithm": "statistics", "parameters": {"by": by}}

@@ -158,7 +158,8 @@ def plan_of(
         if label and (at == 0 or kind == "stack"):
             each["label"] = label
         inputs.append(each)
-    outputs = {"model": [A], "metrics": [A, B]} if label else {"aggregates": [A, B]}
+    learns = TRAINERS[algorithm].learns
+    outputs = {"model": [A], "metrics": [A, B]} if learns else {"aggregates": [A, B]}
     table = {
         "mesh": "hospitals",
         "name": "study-1",

@@ -206,9 +206,12 @@ class JobPlan(Settings, frozen=True, kw_only=True):
             raise ValueError("`outputs` gives nothing to anybody")
         if self.outputs.serving and len(self.output_name("model")) > MOST_NAME_CHARS:
             raise ValueError("`name` is too long: with `.model` it is the name of a served model")
+        learns = TRAINERS[self.train.algorithm].learns
         learnt = self.outputs.model or self.outputs.metrics or self.outputs.serving
-        if learnt and not TRAINERS[self.train.algorithm].learns:
+        if learnt and not learns:
             raise ValueError(f"{self.train.algorithm} makes no model: only `aggregates` come out")
+        if self.outputs.aggregates and learns:
+            raise ValueError(f"{self.train.algorithm} makes a model: no `aggregates` come out")
 
 
 def load_plan(raw: bytes, *, name: str = "job.toml") -> JobPlan:
