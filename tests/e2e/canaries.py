@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 WEIGHT = b"WEIGHT-CANARY-4d1f7c0a9e35b826-END-OF-WEIGHT-CANARY-0123456789ab"
 INPUT = b"INPUT-CANARY-90c3e7a1-END-OF-INPUT-CANARY-0123456789abcdef-0123!"
+KEY = b"HEADER-CANARY-57b2d9e8-END-OF-HEADER-CANARY-0123456789abcdef-012"
 WRITES = "write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg,memfd_create,execve"
 PLACES = "openat,open,creat,mkdir,mkdirat,connect"
 

@@ -1,4 +1,4 @@
-"""A canary in the model's weights and one in an input are found nowhere that the host can look.
+"""Canaries in the model's weights, an input and a key are found nowhere that the host can look.
 
 The whole mesh runs under strace, which sees every byte that any of its processes writes to a file,
 socket or pipe; then every file is searched, and every process's environment and command line.
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from canaries import (
     INPUT,
+    KEY,
     WEIGHT,
     WRITES,
     connections,
@@ -46,11 +47,15 @@ def test_no_canary_leaves_the_enclaves(traced: RunningMesh, tmp_path: Path) -> N
     expected = rows + np.frombuffer(WEIGHT, np.float32)
     np.testing.assert_allclose(answer["y"], expected, rtol=1e-6)
     metrics = subprocess.run(
-        ["curl", "-sS", "--cacert", str(traced.ca), f"{traced.url}/metrics"],
+        [
+            *("curl", "-sS", "--http2", "--cacert", str(traced.ca), f"{traced.url}/metrics"),
+            *("-H", f"Authorization: Bearer {KEY.decode()}", "-w", "HTTP/%{http_version}"),
+        ],
         capture_output=True,
         check=True,
     ).stdout
     assert b"wardian" in metrics
+    assert metrics.endswith(b"HTTP/2")
     pids = traced.pids()
     assert len(pids) >= 7  # strace, up, and launcher and role of broker, front end and worker
     environments = surroundings(pids)
@@ -73,7 +78,7 @@ def test_no_canary_leaves_the_enclaves(traced: RunningMesh, tmp_path: Path) -> N
     assert b"worker-canary-1" in written
     assert b"role.admitted" in written
     assert b"role.admitted" in files
-    for canary in (WEIGHT, INPUT, expected.tobytes()):
+    for canary in (WEIGHT, INPUT, KEY, expected.tobytes()):
         for form in encodings(canary):
             for where, content in (
                 ("written", written),

@@ -49,6 +49,7 @@ def run(
         kind: what its measured settings are.
         trials: what the role tries instead when the host asks for a self-test.
     """
+    logs.silence_others()
     try:
         host = wire.decode(enclave.host_settings(), HostSettings, what="host settings")
         level = host.log_level if host.log_level in LOG_LEVELS else "info"

@@ -1,18 +1,56 @@
 """Logs are JSON lines with closed fields; an exception's text, which may quote content, stays out."""
 
+import asyncio
+import gc
 import io
 import json
 import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import hpack
+import pytest
 
 from wardian._internal import log as wlog
 
+SECRET = "the content"
+UNCAUGHT = {
+    "at the end": f"raise ValueError({SECRET!r})",
+    "in a thread": f"""
+import threading
+def fail(): raise ValueError({SECRET!r})
+thread = threading.Thread(target=fail); thread.start(); thread.join()
+""",
+    "where nobody can": f"""
+class Gone:
+    def __del__(self): raise ValueError({SECRET!r})
+Gone()
+""",
+    "in an event that cannot be written": f"""
+class Odd:
+    def __str__(self): raise ValueError({SECRET!r})
+logging.getLogger("wardian.x").error(Odd())
+raise ValueError({SECRET!r})
+""",
+}
 
-def test_an_event_is_one_json_line(monkeypatch) -> None:
-    out = io.StringIO()
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What a process whose host asks for all there is writes."""
+    out, ours = io.StringIO(), logging.getLogger("wardian")
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
-    wlog.configure(role="worker", stream=out)
+    before = (root.level, ours.level)
+    wlog.configure(role="worker", level="debug", stream=out)
+    yield out
+    root.setLevel(before[0])
+    ours.setLevel(before[1])
+
+
+def test_an_event_is_one_json_line(written: io.StringIO) -> None:
+    out = written
     log = logging.getLogger("wardian.test")
     wlog.event(log, "model.opened", model="digits", seconds=1.5)
     try:
@@ -25,3 +63,60 @@ def test_an_event_is_one_json_line(monkeypatch) -> None:
     assert first["role"] == "worker"
     assert second["error"] == "ValueError"
     assert "the content" not in out.getvalue()
+
+
+def test_no_level_has_a_library_say_what_it_read(written: io.StringIO) -> None:
+    """A host sets the level; `hpack` writes every header that it decodes at `debug`."""
+    block = hpack.Encoder().encode([(b"authorization", SECRET.encode())])
+    assert hpack.Decoder().decode(block, raw=True) == [(b"authorization", SECRET.encode())]
+    logging.getLogger("hpack.hpack").warning("Decoded %s", SECRET)
+    wlog.event(logging.getLogger("wardian.test"), "fine", level=logging.DEBUG)
+    first, second = map(json.loads, written.getvalue().splitlines())
+    assert (first["event"], first["library"]) == ("library.warned", "hpack.hpack")
+    assert first["where"].startswith("test_log.py:")
+    assert second["event"] == "fine"
+    assert SECRET not in written.getvalue()
+
+
+def test_nor_asyncio_what_a_task_failed_of(written: io.StringIO) -> None:
+    async def fail() -> None:
+        raise ValueError(SECRET)
+
+    async def forgotten() -> None:
+        task = asyncio.ensure_future(fail())
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+
+    asyncio.run(forgotten())
+    (line,) = map(json.loads, written.getvalue().splitlines())
+    assert (line["library"], line["error"]) == ("asyncio", "ValueError")
+    assert SECRET not in written.getvalue()
+
+
+def said(code: str) -> str:
+    """Return what a process says that runs `code`, whose output is read by a host."""
+    start = "from wardian._internal import log; import logging; log.configure(role='x')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{start}log.silence_others()\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", UNCAUGHT)
+def test_of_what_nobody_caught_class_and_places_are_left(case: str) -> None:
+    *_, last = said(UNCAUGHT[case]).splitlines()
+    line = json.loads(last)
+    assert (line["event"], line["kind"]) == ("process.uncaught", "ValueError")
+    assert line["where"].startswith(("<string>:", "threading.py:"))
+    assert SECRET not in said(UNCAUGHT[case])
+
+
+def test_a_warning_says_nothing_not_even_that_there_is_one() -> None:
+    quoting = f"import warnings; warnings.simplefilter('always'); warnings.warn({SECRET!r})"
+    assert said(quoting) == ""
+    assert said("import numpy; numpy.sqrt(numpy.full(2, -1.0))") == ""
