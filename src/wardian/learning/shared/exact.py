@@ -34,6 +34,7 @@ _LOG2_E: Final = float.fromhex("0x1.71547652b82fep+0")
 _LN2: Final = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
 """The logarithm of 2 in two parts. The first has 32 bits, so that whole multiples are exact."""
 _TERMS: Final = tuple(1.0 / math.factorial(power) for power in range(14))
+LEAST_DEVIATION: Final = 1e-30
 UNIT: Final = 2 * PART_BITS * (PARTS - 1)
 """Sums of products are in units of 2**-68, times the grids' own."""
 
@@ -205,9 +206,16 @@ class Moments:
 
     @property
     def deviation(self) -> Floats:
-        """Standard deviation of each column; of a constant one 1."""
-        found: Floats = np.sqrt(np.diag(self.covariance))
-        return np.where(found > 0, found, 1.0)
+        """Standard deviation of each column; of one that is, or is all but, constant 1."""
+        return settled(np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))
+
+
+def settled(deviation: Floats) -> Floats:
+    """Return by what columns of `deviation` are divided: below 1e-30 by 1, as where it is 0.
+
+    Else weights of columns as they were would be beyond 32 bits.
+    """
+    return np.where(deviation > LEAST_DEVIATION, deviation, 1.0)
 
 
 def moments_of(products: Products, exponents: NDArray[np.int64]) -> Moments:

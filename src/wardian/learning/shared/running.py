@@ -14,13 +14,19 @@ from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.tables.content import TableKey
 from wardian.crypto.secret import Secret
-from wardian.errors import FormatError, LocalProtocolError, WardianError
-from wardian.learning.shared.cohort import refuse_small
+from wardian.errors import (
+    ConfigError,
+    FormatError,
+    LocalProtocolError,
+    PolicyDenied,
+    WardianError,
+)
+from wardian.learning.shared.cohort import refuse_small, too_few
 from wardian.learning.shared.columns import kinds_of
 from wardian.learning.shared.joining import Joined, join
 from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
 from wardian.learning.shared.report import report_of
-from wardian.learning.shared.rows import Rows, SealedRows
+from wardian.learning.shared.rows import Owners, Rows, SealedRows
 from wardian.learning.shared.seeds import Seeds
 from wardian.learning.shared.sound import refuse_unsound, refuse_unsound_together
 from wardian.learning.shared.tables import SealedTable
@@ -84,14 +90,31 @@ def run_job(
             seed=seeds.training,
             measured=bool(plan.outputs.metrics),
         )
-        trained = FUNCTIONS[plan.train.algorithm](task)
+        with _one_wording(rows.owners):
+            results = _results(FUNCTIONS[plan.train.algorithm](task))
     if plan.privacy is None:  # of rows that were read pass by pass known only now
         terms.refuse_small_join(rows.rows)
-    held = seal_outputs(plan, terms, _results(trained), serving=serving)
+    held = seal_outputs(plan, terms, results, serving=serving)
     report = report_of(
         plan, keys, terms, held, rows=rows.rows, job_id=job_id, measurement=measurement
     )
     return Finished(held=held, report=report)
+
+
+@contextlib.contextmanager
+def _one_wording(owners: Owners) -> Iterator[None]:
+    """Let all that fails of joined rows fail as too few of them do: why would tell who is there.
+
+    What is wrong with one owner's table was looked for in all of it, before it was joined.
+    """
+    try:
+        yield
+    except (PolicyDenied, ConfigError):  # of the plan, or in this wording
+        raise
+    except Exception:
+        if any(len(each) > 1 for each in owners):
+            raise too_few() from None
+        raise
 
 
 @contextlib.contextmanager

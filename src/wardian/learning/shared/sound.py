@@ -3,11 +3,12 @@
 An owner that leaves a hole in one row, or puts a number there that no trainer takes, would learn
 whether somebody else has that row if it were looked for in the join: the job fails, or it does not.
 So each table is looked through whole, as its owner could do alone. Likewise where few rows have a
-class, or there are too many groups: whoever made them up asks who is there.
+class, or there are too many classes or groups: whoever made them up asks who is there. Of what all
+owners may have together each has an equal part, so that nobody's are one too many by another's.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ LARGEST: Final = 1e37
 """Of numbers: 32 bits hold them, and 64 bits hold sums of as many products as there are rows."""
 MOST_CLASSES: Final = 1024
 MOST_GROUPS: Final = 10_000
+MOST_SUMS: Final = 2**21
+"""Groups times columns: less than half of what DuckDB's memory holds."""
 
 
 def refuse_unsound(plan: JobPlan, used: Input, table: Columns) -> None:
@@ -41,10 +44,7 @@ def refuse_unsound(plan: JobPlan, used: Input, table: Columns) -> None:
     where, trainer = f"{used.owner}, table {used.table}", TRAINERS[plan.train.algorithm]
     for name in sorted(used.columns):
         values = table[name]
-        if values.dtype == object:
-            if len({*values.tolist()}) > MOST_GROUPS:
-                raise FormatError(f"{where}: column {name}: more than {MOST_GROUPS} groups")
-        else:
+        if values.dtype != object:  # a group's name
             _refuse_values(values, f"{where}: column {name}", missing=trainer.missing)
     if used.label is not None:
         label = table[used.label]
@@ -68,22 +68,77 @@ def refuse_unsound_together(plan: JobPlan, tables: Sequence[Columns], terms: Out
 
     Raises:
         PolicyDenied: the rule `cohort-small`. Says in whose table, and not which class.
-        FormatError: one class alone, where nobody else has labels.
+        FormatError: one class alone, where nobody else has labels; more classes than the owner's
+            part of 1024, or groups than its part of 10,000.
     """
-    if not TRAINERS[plan.train.algorithm].classes or plan.privacy is not None:
+    if plan.privacy is not None:
         return
-    labels: dict[str, list[tuple[str, NDArray[Any]]]] = {}
+    by = str(plan.train.parameters.get("by", ""))
+    sums = sum(len(used.columns) for used in plan.groups[0]) - 1
+    wards = _by_owner(plan, tables, lambda used: by if by in used.columns else None)
+    for found in wards.values():
+        groups = [{*names.tolist()} for _, names in found]
+        where = f"{_named(found)}: column {by}"
+        refuse_many_groups(groups, sums, where, owners=len(wards))
+    if TRAINERS[plan.train.algorithm].classes:
+        labels = _by_owner(plan, tables, lambda used: used.label)
+        for found in labels.values():
+            _refuse_classes(found, terms, owners=len(labels))
+
+
+_Found: TypeAlias = list[tuple[str, NDArray[Any]]]
+"""One column of each of an owner's tables, and what errors call the table."""
+
+
+def _by_owner(
+    plan: JobPlan, tables: Sequence[Columns], wanted: Callable[[Input], str | None]
+) -> dict[str, _Found]:
+    found: dict[str, _Found] = {}
     for used, table in zip(plan.inputs, tables, strict=True):
-        if used.label is not None:
-            theirs = labels.setdefault(plan.parties[used.owner].key, [])
-            theirs.append((f"{used.owner}, table {used.table}", table[used.label]))
-    for found in labels.values():
-        classes, rows = np.unique(np.concatenate([label for _, label in found]), return_counts=True)
-        if few(terms, rows).any():
-            where = " and ".join(name for name, _ in found)
-            raise PolicyDenied(f"{where}: the label: too few rows have a class", rule=Rule.COHORT)
-        if len(labels) == 1 and len(classes) < 2:
-            raise FormatError(ONE_CLASS)
+        if (column := wanted(used)) is not None:
+            theirs = found.setdefault(plan.parties[used.owner].key, [])
+            theirs.append((f"{used.owner}, table {used.table}", table[column]))
+    return found
+
+
+def _named(found: _Found) -> str:
+    return " and ".join(where for where, _ in found)
+
+
+def _refuse_classes(found: _Found, terms: OutputTerms, *, owners: int) -> None:
+    classes, rows = np.unique(np.concatenate([label for _, label in found]), return_counts=True)
+    where = f"{_named(found)}: the label"
+    if few(terms, rows).any():
+        raise PolicyDenied(f"{where}: too few rows have a class", rule=Rule.COHORT)
+    refuse_many_classes(len(classes), where, owners=owners)
+    if owners == 1 and len(classes) < 2:
+        raise FormatError(ONE_CLASS)
+
+
+def refuse_many_classes(classes: int, where: str, *, owners: int) -> None:
+    """Return if one of `owners` has no more `classes` than its part; FormatError."""
+    if classes > MOST_CLASSES // owners:
+        raise FormatError(f"{where}: more than {MOST_CLASSES // owners} classes")
+
+
+def refuse_many_groups(
+    groups: Sequence[Collection[str | None]], columns: int, where: str, *, owners: int
+) -> None:
+    """Return if one of `owners` has no more groups than its part.
+
+    Args:
+        groups: that each of its tables has.
+        columns: of which there are sums, 1 or more.
+        where: what an error calls it.
+        owners: that have groups.
+
+    Raises:
+        FormatError: it has more, or there are too many sums of them.
+    """
+    if len(set().union(*groups)) > MOST_GROUPS // owners:
+        raise FormatError(f"{where}: more than {MOST_GROUPS // owners} groups")
+    if (most := MOST_SUMS // owners) < sum(map(len, groups)) * columns:
+        raise FormatError(f"{where}: more than {most} sums of groups and columns")
 
 
 def classes_of(

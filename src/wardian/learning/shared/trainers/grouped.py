@@ -27,8 +27,8 @@ from wardian.broker.jobs.merge import OutputTerms
 from wardian.errors import ConfigError, FormatError, LocalProtocolError, WardianError
 from wardian.learning.shared.cohort import few, stands
 from wardian.learning.shared.extra import extra
-from wardian.learning.shared.rows import Batch
-from wardian.learning.shared.sound import MOST_GROUPS
+from wardian.learning.shared.rows import Batch, apart
+from wardian.learning.shared.sound import refuse_many_groups
 from wardian.learning.shared.trainers.survey import Survey, parts_of, surveyed
 from wardian.learning.shared.trainers.trained import Task
 
@@ -108,7 +108,7 @@ def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]
     Raises:
         PolicyDenied: the rule `cohort-small`: there are too few rows at all.
         ConfigError: DuckDB is not installed; `by` is no column, or the only one; with [privacy].
-        FormatError: there are more than 10,000 groups, or they take too much memory.
+        FormatError: an owner has more than its part of 10,000 groups, or of sums.
     """
     values = [name for name in task.rows.names if name != by]
     if by not in task.rows.names or not values:
@@ -160,15 +160,19 @@ def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> "list[
     numbers = ((name, pa.int64()) for name in values)
     schema = pa.schema([(by, pa.string()), (_SOURCE, pa.uint8()), *numbers])
     failed: list[WardianError] = []
-    names: set[str | None] = set()
+    owners = task.rows.owners
+    names: list[set[str | None]] = [set() for _ in owners]
 
     def gone_through() -> Iterator[Any]:
         try:
             for batch in task.rows.batches():
                 for part in parts_of(batch):
-                    names.update(part.columns[by])
-                    if len(names) > MOST_GROUPS:  # before DuckDB holds them all
-                        raise FormatError(f"column {by}: more than {MOST_GROUPS} groups")
+                    for source, own in apart(part.sources):
+                        names[source].update(part.columns[by][own])
+                        if len(owners[source]) == 1:  # of joined rows it was looked for before
+                            refuse_many_groups(
+                                [names[source]], len(values), f"column {by}", owners=len(owners)
+                            )
                     yield _on_grid(part, values, by, survey, schema)
         except WardianError as err:  # DuckDB would put it into words of its own
             failed.append(err)

@@ -44,7 +44,7 @@ def refuse_many_nodes(task: Task, *, outputs: int, rows: int) -> None:
     leaves = min(2 ** task.whole("depth"), max(1, rows // task.whole("min_leaf_rows")))
     if task.whole("trees") * outputs * 2 * leaves > MAX_NODES:
         raise FormatError(
-            f"trees: so many, of this depth and for {outputs} classes, may have more than "
+            "trees: so many, of this depth and for so many classes, may have more than "
             f"{MAX_NODES} nodes: ask for fewer, or for larger leaves"
         )
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wardian.errors import FormatError
 from wardian.learning.layers import classifier, regressor
-from wardian.learning.shared.exact import Moments, Products, dot, exponents_of, split
+from wardian.learning.shared.exact import Moments, Products, dot, exponents_of, settled, split
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.newton import Logistic
 from wardian.learning.shared.trainers.private import private_logistic
@@ -27,10 +27,10 @@ from wardian.learning.shared.trainers.trained import Task, Trained
 
 
 def scale_of(features: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return mean and deviation of each column, (columns,) each; of a constant one 1."""
+    """Return mean and deviation of each column, (columns,) each; see `exact.settled`."""
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by the trainer
         mean, deviation = features.mean(axis=0), features.std(axis=0)
-    return mean, np.where(deviation > 0, deviation, 1.0)
+    return mean, settled(deviation)
 
 
 def folded(

@@ -19,8 +19,8 @@ from wardian.learning.shared.exact import (
     plus,
     split,
 )
-from wardian.learning.shared.rows import Batch, Sources, apart
-from wardian.learning.shared.sound import MOST_CLASSES
+from wardian.learning.shared.rows import Batch, Owners, Sources, apart
+from wardian.learning.shared.sound import refuse_many_classes
 from wardian.learning.shared.trainers.spread import Spread, refuse_narrow
 from wardian.learning.shared.trainers.tell import fifth
 from wardian.learning.shared.trainers.trained import Task
@@ -155,7 +155,7 @@ def surveyed(
             low, high = ends or (np.inf, -np.inf)
             ends = min(low, float(batch.label.min())), max(high, float(batch.label.max()))
         if classes:
-            _count(found, batch, len(owners))
+            _count(found, batch, owners)
     task.terms.refuse_small_join(rows)
     refuse_small(task.terms, sources)
     if classes:
@@ -191,7 +191,7 @@ def _extent(name: str, values: NDArray[Any], *, missing: bool) -> tuple[float, f
     return low, high
 
 
-def _count(found: dict[int, NDArray[np.int64]], batch: Batch, owners: int) -> None:
+def _count(found: dict[int, NDArray[np.int64]], batch: Batch, owners: Owners) -> None:
     label = batch.label
     if label is None:
         raise FormatError("no label")
@@ -200,9 +200,10 @@ def _count(found: dict[int, NDArray[np.int64]], batch: Batch, owners: int) -> No
     for place, own in apart(batch.sources):
         classes, counts = np.unique(label[own].astype(np.int64), return_counts=True)
         for each, count in zip(classes.tolist(), counts.tolist(), strict=True):
-            found.setdefault(each, np.zeros(owners, np.int64))[place] += count
-    if len(found) > MOST_CLASSES:
-        raise FormatError(f"the label: more than {MOST_CLASSES} classes")
+            found.setdefault(each, np.zeros(len(owners), np.int64))[place] += count
+    if all(len(each) == 1 for each in owners):  # of joined rows it was looked for before
+        most = max(np.count_nonzero(list(found.values()), axis=0).tolist())
+        refuse_many_classes(most, "the label", owners=len(owners))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,9 @@ def _forest_trees(fitted: Any) -> tuple[Iterator[Round], NDArray[np.float64]]:
 
 
 def _boosted(task: Task, features: NDArray[Any], places: NDArray[Any]) -> Any:
+    empty = np.isnan(features).all(axis=0)  # scikit-learn fails at such a column
+    if empty.any():
+        features = np.where(empty, 0.0, features)
     boosted = extra("sklearn.ensemble").HistGradientBoostingClassifier(
         max_iter=task.whole("trees"),
         max_depth=task.whole("depth"),
