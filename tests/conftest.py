@@ -1,14 +1,30 @@
 """What every test may use. `WARDIAN_REQUIRE_ALL=1` (CI) turns a skip for a missing tool into a failure."""
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 QUOTES = REPOSITORY.parent / "shared" / "data" / "quotes"
+
+
+@pytest.fixture(autouse=True)
+def what_a_process_says() -> Iterator[None]:
+    """Put back what a role that a test runs in this process does to it: see `log.silence_others`."""
+    ours = logging.getLogger("wardian")
+    before = ours.level, sys.excepthook, threading.excepthook, sys.unraisablehook
+    raising, showing = logging.raiseExceptions, warnings.showwarning
+    yield
+    ours.setLevel(before[0])
+    sys.excepthook, threading.excepthook, sys.unraisablehook = before[1:]
+    logging.raiseExceptions, warnings.showwarning = raising, showing
 
 
 @pytest.fixture(scope="session")
