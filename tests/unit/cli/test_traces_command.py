@@ -38,7 +38,7 @@ def span(number: int = 1) -> Span:
 
 
 def test_what_a_front_end_logs_is_read() -> None:
-    record = logging.LogRecord("x", logging.INFO, "", 0, "span", None, None)
+    record = logging.LogRecord("wardian.serving.traces", logging.INFO, "", 0, "span", None, None)
     record.fields = {key: REQUEST[key] for key in list(REQUEST)[4:]}
     found = parse_span(JsonLines(role="frontend").format(record).encode())
     assert found is not None
