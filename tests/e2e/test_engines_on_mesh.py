@@ -114,6 +114,10 @@ async def test_scaling_loses_no_request(tmp_path: Path, engine: str) -> None:
         assert mesh.stop() == 0, mesh.screen
 
 
+def of_kind(mesh: RunningMesh, kind: str) -> list[int]:
+    return roles_of_workers(mesh) if kind == "worker" else processes_of(mesh, kind)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", ["ray", "flink"])
@@ -121,7 +125,8 @@ async def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, engine: str) -
     need_engine(engine)
     async with two_workers(tmp_path, engine) as mesh, Load(mesh) as load:
         for kind in KILLS[engine]:
-            found = roles_of_workers(mesh) if kind == "worker" else processes_of(mesh, kind)
+            await until(lambda kind=kind: bool(of_kind(mesh, kind)), f"a {kind}, where one died")
+            found = of_kind(mesh, kind)
             roles = set(roles_of_workers(mesh))
             began = time.monotonic()
             kill(found[0])
