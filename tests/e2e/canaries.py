@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from mesh import RunningMesh
 from onnx import TensorProto, helper, numpy_helper
+from simulators.what_stands import files_below
 
 WEIGHT = b"WEIGHT-CANARY-4d1f7c0a9e35b826-END-OF-WEIGHT-CANARY-0123456789ab"
 INPUT = b"INPUT-CANARY-90c3e7a1-END-OF-INPUT-CANARY-0123456789abcdef-0123!"
@@ -122,7 +123,7 @@ def surroundings(pids: list[int]) -> bytes:
 def contents(directory: Path) -> bytes:
     """All that stands in files below `directory`, but the example and the traces."""
     return b"".join(
-        path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file() and not {"example", "traces"} & set(path.relative_to(directory).parts)
+        content
+        for path, content in files_below(directory)
+        if not {"example", "traces"} & set(path.relative_to(directory).parts)
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from consortium_process import APP, Consortium, Process, wardian
 from mesh import RunningMesh
+from simulators.what_stands import files_below
 
 import wardian as client_library
 
@@ -102,9 +103,7 @@ def test_what_was_learnt_together_answers(run: PublishingConsortium, mesh: Runni
 def test_the_model_is_nowhere_in_the_clear(run: PublishingConsortium, mesh: RunningMesh) -> None:
     """Neither with the party that published it, nor with the aggregator, nor where it is served."""
     places = (run.served("a"), run.place / "party-a", run.state, mesh.state)
-    found = b"".join(
-        path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()
-    )
+    found = b"".join(content for place in places for _, content in files_below(place))
     assert len(found) > 20_000
     for array in run.arrays().values():
         assert array.tobytes()[:32] not in found

@@ -13,6 +13,7 @@ from simulators import ray_strangers
 from simulators.infrastructure_files import write_node_files
 from simulators.placed_workers import PlacedWorkers
 from simulators.ray_cluster import RayCluster, below, comm, ray_cluster, ray_python
+from simulators.what_stands import files_below
 
 from wardian.engines import WorkersSpec
 from wardian.engines.engine import LIFELINE
@@ -120,10 +121,11 @@ def holds_nothing(cluster: RayCluster, spec: WorkersSpec, drivers: list[int]) ->
     """Look through all files of Ray, and the command lines, environments and memory of it."""
     canaries = (CANARY.encode(), b"what-wardian-has-in-its-environment")
     token = cluster.place.token.read_bytes()
-    files = [path for path in cluster.place.directory.rglob("*") if path.is_file()]
+    files = list(files_below(cluster.place.directory))
     assert files
-    for path in (*files, *cluster.files.glob("*.log")):
-        assert not any(each in path.read_bytes() for each in (*canaries, token)), path
+    logs = [(path, path.read_bytes()) for path in cluster.files.glob("*.log")]
+    for path, content in (*files, *logs):
+        assert not any(each in content for each in (*canaries, token)), path
     pids = [*below(cluster.pid("ray-1")), *drivers]
     programs = {comm(pid) for pid in pids}
     assert {"gcs_server", "raylet", "ray::WorkerActo"} <= programs
