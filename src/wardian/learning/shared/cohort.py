@@ -4,7 +4,7 @@ Each owner knows its own rows, may have made some up, and takes them off. So row
 owner: counts have shape (..., owners), and a cohort is asked of each.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.rules import Rule
 from wardian.errors import FormatError, PolicyDenied
-from wardian.learning.shared.rows import Owners
-
-ONE_CLASS: Final = "the label: one class alone"
 
 
 def stands(terms: OutputTerms, rows: ArrayLike) -> NDArray[Any]:
@@ -54,16 +51,10 @@ def refuse_few(terms: OutputTerms, rows: ArrayLike) -> None:
         raise too_few()
 
 
-def refuse_one_class(classes: int, owners: Owners) -> None:
-    """Return if there are two `classes` or more in the rows of `owners`.
-
-    Raises:
-        FormatError: there are not.
-        PolicyDenied: nor are there in rows that several owners joined. As where a class has too few
-            rows: whether it has any there tells an owner of others' rows.
-    """
+def refuse_one_class(classes: int) -> None:
+    """Return if there are two `classes` or more; FormatError."""
     if classes < 2:
-        raise too_few() if any(len(each) > 1 for each in owners) else FormatError(ONE_CLASS)
+        raise FormatError("the label: one class alone")
 
 
 def refuse_lost_classes(terms: OutputTerms, label: ArrayLike, joined: ArrayLike) -> None:

@@ -145,6 +145,11 @@ def places_of(owners: Sequence[frozenset[str]]) -> tuple[Owners, tuple[int, ...]
     return different, tuple(different.index(each) for each in owners)
 
 
+def are_matched(owners: Owners) -> bool:
+    """Return whether any rows were matched by identifiers with rows of others of `owners`."""
+    return any(len(each) > 1 for each in owners)
+
+
 def apart(sources: Sources) -> Iterator[tuple[int, Any]]:
     """Yield each of `sources` once, and which rows are of it, as an index of them."""
     if not len(sources):

@@ -12,6 +12,7 @@ import numpy as np
 
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import JobPlan
+from wardian.broker.jobs.rules import Rule
 from wardian.broker.tables.content import TableKey
 from wardian.crypto.secret import Secret
 from wardian.errors import (
@@ -26,7 +27,7 @@ from wardian.learning.shared.columns import kinds_of
 from wardian.learning.shared.joining import Joined, join
 from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
 from wardian.learning.shared.report import report_of
-from wardian.learning.shared.rows import Owners, Rows, SealedRows
+from wardian.learning.shared.rows import Owners, Rows, SealedRows, are_matched
 from wardian.learning.shared.seeds import Seeds
 from wardian.learning.shared.sound import refuse_unsound, refuse_unsound_together
 from wardian.learning.shared.tables import SealedTable
@@ -105,14 +106,17 @@ def run_job(
 def _one_wording(owners: Owners) -> Iterator[None]:
     """Let all that fails of joined rows fail as too few of them do: why would tell who is there.
 
-    What is wrong with one owner's table was looked for in all of it, before it was joined.
+    Which class lost its rows, or which column: an owner that made one up for each of many people
+    would be told who of them is there. What is wrong with one owner's table was looked for in all
+    of it, before it was joined; a join that is too small is told as that.
     """
     try:
         yield
-    except (PolicyDenied, ConfigError):  # of the plan, or in this wording
+    except ConfigError:  # of the plan
         raise
-    except Exception:
-        if any(len(each) > 1 for each in owners):
+    except Exception as err:
+        small = isinstance(err, PolicyDenied) and err.rule == Rule.JOIN
+        if are_matched(owners) and not small:
             raise too_few() from None
         raise
 

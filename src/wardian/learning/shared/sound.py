@@ -18,7 +18,7 @@ from wardian.broker.jobs.plan import Input, JobPlan
 from wardian.broker.jobs.rules import Rule
 from wardian.broker.jobs.trainers import TRAINERS
 from wardian.errors import FormatError, PolicyDenied
-from wardian.learning.shared.cohort import ONE_CLASS, few
+from wardian.learning.shared.cohort import few, refuse_one_class
 from wardian.learning.shared.columns import Columns
 
 LARGEST: Final = 1e37
@@ -111,8 +111,8 @@ def _refuse_classes(found: _Found, terms: OutputTerms, *, owners: int) -> None:
     if few(terms, rows).any():
         raise PolicyDenied(f"{where}: too few rows have a class", rule=Rule.COHORT)
     refuse_many_classes(len(classes), where, owners=owners)
-    if owners == 1 and len(classes) < 2:
-        raise FormatError(ONE_CLASS)
+    if owners == 1:
+        refuse_one_class(len(classes))
 
 
 def refuse_many_classes(classes: int, where: str, *, owners: int) -> None:
@@ -160,8 +160,7 @@ def classes_of(
     if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
         raise FormatError(f"{where}: classes are whole numbers of 32 bits")
     found: NDArray[np.int64] = np.unique(label.astype(np.int64))
-    if len(found) > MOST_CLASSES:
-        raise FormatError(f"{where}: more than {MOST_CLASSES} classes")
+    refuse_many_classes(len(found), where, owners=1)
     return found
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from wardian.broker.jobs.rules import Rule
 from wardian.errors import PolicyDenied
-from wardian.learning.shared.cohort import too_few
 from wardian.learning.shared.rows import Batch, Owners, apart
 from wardian.learning.shared.trainers.trained import Task
 
@@ -87,21 +86,17 @@ def _differing(counts: Counter[float]) -> int:
     return counts.total() - max(counts.values(), default=0)
 
 
-def refuse_narrow(narrow: Collection[int], names: Sequence[str], *, owners: Owners) -> None:
+def refuse_narrow(narrow: Collection[int], names: Sequence[str]) -> None:
     """Return if there are none of `narrow`, which are places in `names`, or the label behind them.
 
     Args:
         narrow: as `Spread.narrow` gives them.
         names: of the columns.
-        owners: see `rows.Rows`. Of rows that several owners joined no column is named: which one is
-            tells an owner that made a column up for each of many people who of them is there.
 
     Raises:
         PolicyDenied: the rule `cohort-small`; names the first.
     """
     for place in sorted(narrow):
-        if any(len(each) > 1 for each in owners):
-            raise too_few()
         name = f"column {names[place]}" if place < len(names) else "the label"
         reason = f"{name}: too few rows differ from its commonest value"
         raise PolicyDenied(reason, rule=Rule.COHORT)
@@ -113,4 +108,4 @@ def refuse_narrow_columns(task: Task) -> None:
     spread = Spread(len(rows.names), rows.owners, task.terms.smallest_cohort)
     for batch in rows.batches():
         spread.take(batch, rows.names)
-    refuse_narrow(spread.narrow(label=False), rows.names, owners=rows.owners)
+    refuse_narrow(spread.narrow(label=False), rows.names)

@@ -19,7 +19,7 @@ from wardian.learning.shared.exact import (
     plus,
     split,
 )
-from wardian.learning.shared.rows import Batch, Owners, Sources, apart
+from wardian.learning.shared.rows import Batch, Owners, Sources, apart, are_matched
 from wardian.learning.shared.sound import refuse_many_classes
 from wardian.learning.shared.trainers.spread import Spread, refuse_narrow
 from wardian.learning.shared.trainers.tell import fifth
@@ -160,10 +160,10 @@ def surveyed(
     refuse_small(task.terms, sources)
     if classes:
         refuse_few(task.terms, list(found.values()))
-        refuse_one_class(len(found), owners)
+        refuse_one_class(len(found))
     few = spread.narrow(label=ends is not None and not classes)
     if not narrow:
-        refuse_narrow(few, looked, owners=owners)
+        refuse_narrow(few, looked)
     had = lowest <= highest
     with np.errstate(over="ignore"):
         survey = Survey(
@@ -201,7 +201,7 @@ def _count(found: dict[int, NDArray[np.int64]], batch: Batch, owners: Owners) ->
         classes, counts = np.unique(label[own].astype(np.int64), return_counts=True)
         for each, count in zip(classes.tolist(), counts.tolist(), strict=True):
             found.setdefault(each, np.zeros(len(owners), np.int64))[place] += count
-    if all(len(each) == 1 for each in owners):  # of joined rows it was looked for before
+    if not are_matched(owners):  # of joined rows it was looked for before
         most = max(np.count_nonzero(list(found.values()), axis=0).tolist())
         refuse_many_classes(most, "the label", owners=len(owners))
 

@@ -75,7 +75,7 @@ class Task:
         places = np.searchsorted(found, label.astype(np.int64))
         counts = np.bincount(places * owners + self.joined.sources, minlength=len(found) * owners)
         refuse_few(self.terms, counts.reshape(-1, owners))
-        refuse_one_class(len(found), self.joined.owners)
+        refuse_one_class(len(found))
         return found, places.astype(np.int64)
 
     def targets(self) -> NDArray[np.float64]:
