@@ -105,6 +105,23 @@ def test_counts_and_means_of_crafted_columns_do_not_say_who_is_there(tmp_path, b
         )
 
 
+def test_a_column_that_one_row_makes_is_not_told_under_the_name_of_another(tmp_path) -> None:
+    """To SQL `Z` is `z`: the mean of each group said in which of them that patient is, and so who."""
+    if not all(importlib.util.find_spec(name) for name in ("duckdb", "pyarrow")):
+        pytest.skip("the extra `shared` is not installed: `make shared`")
+    numbers = [at % 7 for at in range(300)]
+    found = []
+    for row in (7, 8):  # who is in the south, and in the north
+        theirs = {"Z": one_of(row), "z": numbers, "X": numbers, "WARD": numbers}
+        owners = world(tmp_path / str(row), theirs, ward=["north", "south"] * 100)
+        found.append(told(owners, [["x", "ward"], list(theirs)], by="ward"))
+    assert found[0] == found[1]
+    assert set(found[0]) == {"x", "X", "z", "WARD"}
+    assert found[0]["z"] == {**found[0]["X"], "column": "z"}
+    assert found[0]["z"] == {**found[0]["WARD"], "column": "z"}
+    assert abs(float(found[0]["z"]["mean"]) - 3) < 0.2
+
+
 def test_a_sum_that_every_set_of_rows_has_another_of_is_told_to_six_digits(tmp_path) -> None:
     """Exact means of 2**k said of each identifier whether it is in the other table."""
     powers = [2.0 ** (at % 50) for at in range(300)]
