@@ -105,6 +105,73 @@ def test_counts_and_means_of_crafted_columns_do_not_say_who_is_there(tmp_path, b
         )
 
 
+def test_a_column_that_one_row_makes_is_not_told_under_the_name_of_another(tmp_path) -> None:
+    """To SQL `Z` is `z`: the mean of each group said in which of them that patient is, and so who."""
+    if not all(importlib.util.find_spec(name) for name in ("duckdb", "pyarrow")):
+        pytest.skip("the extra `shared` is not installed: `make shared`")
+    numbers = [at % 7 for at in range(300)]
+    found = []
+    for row in (7, 8):  # who is in the south, and in the north
+        theirs = {"Z": one_of(row), "z": numbers, "X": numbers, "WARD": numbers}
+        owners = world(tmp_path / str(row), theirs, ward=["north", "south"] * 100)
+        found.append(told(owners, [["x", "ward"], list(theirs)], by="ward"))
+    assert found[0] == found[1]
+    assert set(found[0]) == {"x", "X", "z", "WARD"}
+    assert found[0]["z"] == {**found[0]["X"], "column": "z"}
+    assert found[0]["z"] == {**found[0]["WARD"], "column": "z"}
+    assert abs(float(found[0]["z"]["mean"]) - 3) < 0.2
+
+
+@pytest.mark.parametrize("algorithm", ["linear-regression", "logistic-regression", "k-means"])
+def test_huge_numbers_of_one_owner_leave_no_few_rows_of_another_s(tmp_path, algorithm) -> None:
+    """On the grid of such a column all of B's are one, but for who is above 64: the coefficient was
+    the label of that one."""
+    rows = {"x": [*CHANCE.integers(20, 60, 199), 97], "w": X}
+    label = "y" if algorithm != "k-means" else None
+    for power, passes in ((56, False), (30, False), (24, True)):
+        (place := tmp_path / str(power)).mkdir()
+        mine = {"x": [2.0**power, -(2.0**power)] * 100, "w": X, "y": SICK}
+        owners = [
+            Owner(A, place, csv_text(mine)),
+            Owner(B, place, csv_text({**rows, "y": SICK})),
+        ]
+        plan = plan_of(owners, [["x", "w"]] * 2, algorithm, kind="stack", label=label)
+        if passes:
+            run(plan, owners, smallest_cohort=COHORT)
+        else:
+            with pytest.raises(PolicyDenied, match="^column x: too few rows"):
+                run(plan, owners, smallest_cohort=COHORT)
+        run(plan, owners, smallest_cohort=1)  # then nothing is asked
+
+
+def test_nor_of_a_label(tmp_path) -> None:
+    tall = {"x": X, "y": [2.0**56, -(2.0**56)] * 100}
+    owners = [Owner(A, tmp_path, csv_text(tall)), Owner(B, tmp_path, csv_text({"x": X, "y": X}))]
+    plan = plan_of(owners, [["x"]] * 2, "linear-regression", kind="stack")
+    with pytest.raises(PolicyDenied, match="^the label: too few rows"):
+        run(plan, owners, smallest_cohort=COHORT)
+
+
+@pytest.mark.parametrize("by", ["", "ward"])
+def test_nor_are_they_counted_by_a_mean(tmp_path, by) -> None:
+    if by and not all(importlib.util.find_spec(name) for name in ("duckdb", "pyarrow")):
+        pytest.skip("the extra `shared` is not installed: `make shared`")
+    tall = {"x": [2.0**47, -(2.0**47)] * 100, "w": [3] * 200}
+    rows = {"x": [*CHANCE.integers(0, 5, 199), 97], "w": X}
+    wards = {"ward": ["north", "south"] * 100} if by else {}
+    owners = [
+        Owner(A, tmp_path, csv_text({**tall, **wards})),
+        Owner(B, tmp_path, csv_text({**rows, **wards})),
+    ]
+    columns = ["x", "w", *wards]
+    plan = plan_of(
+        owners, [columns] * 2, "statistics", kind="stack", label=None, parameters={"by": by}
+    )
+    raw = opened(run(plan, owners, smallest_cohort=COHORT).held, "aggregates", B)
+    assert raw is not None
+    assert {row["column"] for row in csv.DictReader(io.StringIO(raw.decode()))} == {"w"}
+
+
 def test_a_sum_that_every_set_of_rows_has_another_of_is_told_to_six_digits(tmp_path) -> None:
     """Exact means of 2**k said of each identifier whether it is in the other table."""
     powers = [2.0 ** (at % 50) for at in range(300)]

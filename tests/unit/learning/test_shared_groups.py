@@ -15,7 +15,7 @@ from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import JobPlan, load_plan
 from wardian.crypto.secret import Secret
 from wardian.errors import ConfigError, FormatError, PolicyDenied
-from wardian.learning.shared.joining import Joined, join, sorted_rows
+from wardian.learning.shared.joining import Joined, identifiers_of, join, sorted_rows
 
 KEY = Secret(b"joining".ljust(32))
 Table = Mapping[str, Any]
@@ -63,7 +63,8 @@ def as_read(table: Mapping[str, Sequence[Any]]) -> Table:
 
 
 def joined(wanted: JobPlan, tables: Sequence[Table], *, smallest_join: int = 1) -> Joined:
-    return join(wanted, [as_read(each) for each in tables], terms(smallest_join), key=KEY)
+    read = [as_read(each) for each in tables]
+    return join(wanted, read, identifiers_of(wanted, read), terms(smallest_join), key=KEY)
 
 
 def same(one: Joined, other: Joined) -> bool:

@@ -16,6 +16,7 @@ from wardian.learning.shared import running
 from wardian.learning.shared.sound import refuse_many_groups
 
 IDS = [f"p{at}" for at in range(60)]
+NOISED: dict[str, Any] = {"epsilon": 1.0, "delta": 1e-5, "without_noise": None}
 TREES: dict[str, Any] = {"trees": 2, "min_leaf_rows": 5}
 
 
@@ -174,6 +175,45 @@ def test_all_that_fails_of_joined_rows_is_said_in_one_wording(
         assert said == "PolicyDenied: too few rows stand behind a number"
     else:
         assert said.startswith("FormatError: ")
+
+
+@pytest.mark.parametrize("place", ["joining.intersect", "seeds._digest", "running.seal_outputs"])
+def test_nor_is_it_said_at_which_step_memory_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """How much a join takes, and what comes of it, is as many rows as it has."""
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(f"wardian.learning.shared.{place}", failing)
+    mine = {"id": IDS, "x": range(60), "y": [0, 1] * 30}
+    owners = [owner(A, tmp_path, mine, "a"), of_b(tmp_path, there=True)]
+    noised: dict[str, Any] = {"privacy": {"epsilon": 1.0, "delta": 1e-6}, "seed": None}
+    changes, terms = ({}, {}) if place != "seeds._digest" else (noised, NOISED)
+    plan = plan_of(owners, [["x"], ["z"]], "logistic-regression", **changes)
+    assert ended(plan, owners, **terms) == "PolicyDenied: too few rows stand behind a number"
+
+
+def test_identifiers_of_all_tables_are_looked_through_before_any_is_joined(tmp_path: Path) -> None:
+    """A table that is refused by itself is refused whether or not a join beside it is too small."""
+    said = set()
+    for there in (True, False):
+        place = tmp_path / str(there)
+        ids = [*IDS[:9], "victim"]
+        mine = {"id": ids, "x": range(10), "y": range(10)}
+        more = {"id": ["q1", "q1"], "x": range(2), "y": range(2)}
+        owners = [owner(A, place, mine, "a"), of_b(place, there), owner(A, place, more, "more")]
+        owners.append(owner(B, place, {"id": ["q1"], "z": [1]}, "rest"))
+        inputs = [
+            {"columns": ["x"], "identifier": "id", "label": "y", "group": "g"},
+            {"columns": ["z"], "identifier": "id", "group": "g"},
+            {"columns": ["x"], "identifier": "id", "label": "y", "group": "h"},
+            {"columns": ["z"], "identifier": "id", "group": "h"},
+        ]
+        said.add(ended(stack_of(owners, inputs, "linear-regression"), owners))
+    (one,) = said
+    assert one.startswith(f"FormatError: {A}, table more: identifiers: ")
 
 
 def test_each_owner_s_classes_are_its_own_to_be_judged_by(tmp_path: Path) -> None:

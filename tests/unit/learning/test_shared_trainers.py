@@ -119,6 +119,13 @@ def test_no_centre_stands_for_fewer_rows_than_the_cohort() -> None:
 
 
 def test_rows_that_are_all_alike_are_one_cluster() -> None:
+    two = np.repeat([-9.0, 9.0], 50) + np.random.default_rng(0).normal(size=100)
+    tiny = 1e-33 * np.random.default_rng(1).random(100)  # as good as constant, and counted as that
+    far = [
+        trained("k-means", np.c_[two, each], None, {"clusters": 2}).metrics
+        for each in (tiny, np.zeros(100))
+    ]
+    assert far[0] == far[1]
     found = trained("k-means", np.full((50, 3), 0.1), None)
     assert found.metrics == {"clusters": 1, "rows": [50], "mean_square_distance": 0.0}
 

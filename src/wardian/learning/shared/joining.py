@@ -63,18 +63,47 @@ class Joined:
             yield whole.part(begin, begin + BATCH_ROWS)
 
 
-def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: Secret) -> Joined:
+def identifiers_of(plan: JobPlan, tables: Sequence[Columns]) -> Mapping[str, list[bytes]]:
+    """Return the identifiers of each of `tables` that is matched by them, by its place in `plan`.
+
+    Args:
+        plan: the job.
+        tables: what was read of each input, in the plan's order.
+
+    Raises:
+        FormatError: one is missing, too long, or there twice in one table. Says in whose.
+    """
+    return {
+        plan.place(used): _identifiers(used, table)
+        for used, table in zip(plan.inputs, tables, strict=True)
+        if used.identifier is not None
+    }
+
+
+def owners_of(plan: JobPlan) -> Owners:
+    """Return whose the rows of each group of `plan` are, as `Joined.owners`, before any is read."""
+    return tuple(_owners(plan, group) for group in plan.groups)
+
+
+def join(
+    plan: JobPlan,
+    tables: Sequence[Columns],
+    identifiers: Mapping[str, list[bytes]],
+    terms: OutputTerms,
+    *,
+    key: Secret,
+) -> Joined:
     """Return the rows that `plan` learns from.
 
     Args:
         plan: the job.
         tables: what was read of each input, in the plan's order; see `sound.refuse_unsound`.
+        identifiers: see `identifiers_of`.
         terms: of all owners.
         key: of this job, 32 bytes, for the tags of identifiers.
 
     Raises:
         PolicyDenied: the rule `join-small`; or `cohort-small`: no row of a class is in the join.
-        FormatError: an identifier is missing, too long, or there twice in one table. Says in whose.
     """
     read = {plan.place(used): table for used, table in zip(plan.inputs, tables, strict=True)}
     inner = plan.join is not None and plan.join.kind == "inner"
@@ -84,7 +113,8 @@ def join(plan: JobPlan, tables: Sequence[Columns], terms: OutputTerms, *, key: S
         if len(group) == 1 and not inner:
             parts.append(_alone(group[0], each[0], owners=owners))
         else:
-            parts.append(_inner(group, each, key=key, owners=owners))
+            own = [identifiers[plan.place(used)] for used in group]
+            parts.append(_inner(group, each, own, key=key, owners=owners))
             if plan.privacy is None:  # else how many there are is asked of the noised count
                 terms.refuse_small_join(parts[-1].rows)
     named = next((used.label for used in plan.inputs if used.label), "")
@@ -121,9 +151,13 @@ def _owners(plan: JobPlan, inputs: Sequence[Input]) -> frozenset[str]:
 
 
 def _inner(
-    inputs: Sequence[Input], tables: Sequence[Columns], *, key: Secret, owners: frozenset[str]
+    inputs: Sequence[Input],
+    tables: Sequence[Columns],
+    identifiers: Sequence[list[bytes]],
+    *,
+    key: Secret,
+    owners: frozenset[str],
 ) -> Joined:
-    identifiers = [_identifiers(used, table) for used, table in zip(inputs, tables, strict=True)]
     sets = [tags(key, each) for each in identifiers]
     for each in sets:
         refuse_duplicates(each)

@@ -24,7 +24,7 @@ from wardian.errors import (
 )
 from wardian.learning.shared.cohort import refuse_small, too_few
 from wardian.learning.shared.columns import kinds_of
-from wardian.learning.shared.joining import Joined, join
+from wardian.learning.shared.joining import Joined, identifiers_of, join, owners_of
 from wardian.learning.shared.outputs import HeldOutputs, seal_outputs
 from wardian.learning.shared.report import report_of
 from wardian.learning.shared.rows import Owners, Rows, SealedRows, are_matched
@@ -82,20 +82,20 @@ def run_job(
     seeds = Seeds(seed, plan)
     with _in_our_words():
         rows = source(plan, tables, terms, seeds)
-        task = Task(
-            rows=rows,
-            parameters=plan.train.parameters,
-            terms=terms,
-            privacy=plan.privacy,
-            noise=seeds.noise(rows) if plan.privacy and isinstance(rows, Joined) else None,
-            seed=seeds.training,
-            measured=bool(plan.outputs.metrics),
-        )
         with _one_wording(rows.owners):
+            task = Task(
+                rows=rows,
+                parameters=plan.train.parameters,
+                terms=terms,
+                privacy=plan.privacy,
+                noise=seeds.noise(rows) if plan.privacy and isinstance(rows, Joined) else None,
+                seed=seeds.training,
+                measured=bool(plan.outputs.metrics),
+            )
             results = _results(FUNCTIONS[plan.train.algorithm](task))
-    if plan.privacy is None:  # of rows that were read pass by pass known only now
-        terms.refuse_small_join(rows.rows)
-    held = seal_outputs(plan, terms, results, serving=serving)
+            if plan.privacy is None:  # of rows that were read pass by pass known only now
+                terms.refuse_small_join(rows.rows)
+            held = seal_outputs(plan, terms, results, serving=serving)
     report = report_of(
         plan, keys, terms, held, rows=rows.rows, job_id=job_id, measurement=measurement
     )
@@ -115,10 +115,10 @@ def _one_wording(owners: Owners) -> Iterator[None]:
     except ConfigError:  # of the plan
         raise
     except Exception as err:
-        small = isinstance(err, PolicyDenied) and err.rule == Rule.JOIN
-        if are_matched(owners) and not small:
-            raise too_few() from None
-        raise
+        other_rule = isinstance(err, PolicyDenied) and err.rule != Rule.COHORT
+        if other_rule or not are_matched(owners):
+            raise
+        raise too_few() from None
 
 
 @contextlib.contextmanager
@@ -179,7 +179,9 @@ def opened(
         read.append(given[used.owner, used.table].read(kinds_of(used, {by} & used.columns)))
         refuse_unsound(plan, used, read[-1])
     refuse_unsound_together(plan, read, terms)
-    return join(plan, read, terms, key=seeds.joining)
+    identifiers = identifiers_of(plan, read)
+    with _one_wording(owners_of(plan)):
+        return join(plan, read, identifiers, terms, key=seeds.joining)
 
 
 def _results(trained: Trained) -> Mapping[str, bytes]:

@@ -1,10 +1,11 @@
 """Statistics by group, by DuckDB in memory, with every small group left out.
 
-The query is built here from names of columns alone; a plan brings none. DuckDB has neither files,
-network, extensions nor settings, and sees the columns of this query and nothing else. Two groups
-are left out at least where leaving out one would tell it by the difference to the whole: what is
-left out together is never smaller than the smallest cohort. Differences between *runs* over other
-rows are not seen here: that is what owners' `uses`, and epsilon, are for.
+The query is built here and calls columns by their places: a plan brings none, and no name either,
+of which SQL takes two for one (`Z` and `z`). DuckDB has neither files, network, extensions nor
+settings, and sees the columns of this query and nothing else. Two groups are left out at least
+where leaving out one would tell it by the difference to the whole: what is left out together is
+never smaller than the smallest cohort. Differences between *runs* over other rows are not seen
+here: that is what owners' `uses`, and epsilon, are for.
 
 Of tables that are stacked, all of that holds for the rows of each owner by itself. An owner knows
 its own rows, could make up as many as a cohort takes, and subtract them. A group that one of them
@@ -35,8 +36,8 @@ from wardian.learning.shared.trainers.trained import Task
 MOST_MEMORY: Final = "512MiB"
 """Of DuckDB, for the sums of each group, source and column. As numbers of Python's, in what is read
 from it, these are up to eight times as large."""
-_SOURCE: Final = "\x01source"
-"""The column of sources: no table has one that is called so."""
+_GROUP, _SOURCE, _VALUE = "g", "s", "v"
+"""What DuckDB's columns are called: the group, the source, and each value with its place."""
 _GRID_BITS: Final = 45
 """The squares of 2**37 rows have room in 127 bits."""
 
@@ -67,17 +68,6 @@ def connection() -> Any:
     return found
 
 
-def quoted(name: str) -> str:
-    """Return `name` as an identifier of SQL, whatever is in it.
-
-    Raises:
-        FormatError: a NUL is in it.
-    """
-    if "\0" in name:
-        raise FormatError("the name of a column has a NUL in it")
-    return '"' + name.replace('"', '""') + '"'
-
-
 def asked(database: Any, sql: str) -> Any:
     """Return the answer to `sql`, which is one question and nothing else.
 
@@ -90,16 +80,16 @@ def asked(database: Any, sql: str) -> Any:
     return database.execute(statements[0])
 
 
-def query(values: Sequence[str], by: str) -> str:
+def query(values: int) -> str:
     """Return the one statement: rows, and of each of `values` count, sum and sum of squares.
 
     Of each group there is an answer for each source.
     """
+    names = [f"{_VALUE}{at}" for at in range(values)]
     told = "".join(
-        f", count({name}), sum({name}), sum({name}::HUGEINT * {name}::HUGEINT)"
-        for name in map(quoted, values)
+        f", count({name}), sum({name}), sum({name}::HUGEINT * {name}::HUGEINT)" for name in names
     )
-    return f"SELECT {quoted(by)}, {quoted(_SOURCE)}, count(*){told} FROM joined GROUP BY 1, 2"  # noqa: S608  quoted
+    return f"SELECT {_GROUP}, {_SOURCE}, count(*){told} FROM joined GROUP BY 1, 2"  # noqa: S608
 
 
 def by_group(task: Task, by: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -157,8 +147,8 @@ def _moments(
 
 def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> "list[_Group]":
     pa = extra("pyarrow")
-    numbers = ((name, pa.int64()) for name in values)
-    schema = pa.schema([(by, pa.string()), (_SOURCE, pa.uint8()), *numbers])
+    numbers = ((f"{_VALUE}{at}", pa.int64()) for at in range(len(values)))
+    schema = pa.schema([(_GROUP, pa.string()), (_SOURCE, pa.uint8()), *numbers])
     failed: list[WardianError] = []
     owners = task.rows.owners
     names: list[set[str | None]] = [set() for _ in owners]
@@ -183,7 +173,7 @@ def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> "list[
         reader = pa.RecordBatchReader.from_batches(schema, gone_through())
         database.register("joined", reader)
         try:
-            answer = asked(database, query(values, by))
+            answer = asked(database, query(len(values)))
             while (row := answer.fetchone()) is not None:
                 name, source, *numbers = row
                 if name not in found:

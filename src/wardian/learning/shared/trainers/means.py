@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 
 from wardian.learning.centres import clusters
 from wardian.learning.shared.cohort import stands
-from wardian.learning.shared.exact import Floats, Moments, Parts, Products, dot, exponents_of, split
+from wardian.learning.shared.exact import (
+    LEAST_DEVIATION,
+    Floats,
+    Moments,
+    Parts,
+    Products,
+    dot,
+    exponents_of,
+    split,
+)
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import apart
 from wardian.learning.shared.trainers.survey import (
@@ -56,7 +65,7 @@ def k_means(task: Task) -> Trained:
     space = _Space(survey, moments)
     sample = space.scaled(_sampled(task)).T
     found = _lloyd(task, space, _begun(task, sample))
-    varied = int(np.count_nonzero(np.diag(moments.covariance)))
+    varied = int(np.count_nonzero(np.sqrt(np.diag(moments.covariance)) > LEAST_DEVIATION))
     near = (found.rows * np.square(found.centres).sum(axis=1)).sum() / survey.rows
     return Trained(
         model=clusters(

@@ -21,7 +21,7 @@ from wardian.learning.shared.exact import (
 )
 from wardian.learning.shared.rows import Batch, Owners, Sources, apart, are_matched
 from wardian.learning.shared.sound import refuse_many_classes
-from wardian.learning.shared.trainers.spread import Spread, refuse_narrow
+from wardian.learning.shared.trainers.spread import Spread, drowned, refuse_narrow
 from wardian.learning.shared.trainers.tell import fifth
 from wardian.learning.shared.trainers.trained import Task
 
@@ -138,22 +138,17 @@ def surveyed(
         FormatError: a value is missing; the label is not of classes; there is no label.
     """
     looked = tuple(task.rows.names if names is None else names)
-    lowest, highest = np.full(len(looked), np.inf), np.full(len(looked), -np.inf)
     found: dict[int, NDArray[np.int64]] = {}
-    ends: tuple[float, float] | None = None
     owners, rows = task.rows.owners, 0
+    each = len(looked) + 1, len(owners)  # the label comes last
+    lowest, highest = np.full(each, np.inf), np.full(each, -np.inf)
     sources = np.zeros(len(owners), np.int64)
     spread = Spread(len(looked), owners, task.terms.smallest_cohort)
     for batch in task.rows.batches():
         rows += batch.rows
         spread.take(batch, looked)
         sources += np.bincount(batch.sources, minlength=len(sources))
-        for place, name in enumerate(looked):
-            low, high = _extent(name, batch.columns[name], missing=missing)
-            lowest[place], highest[place] = min(lowest[place], low), max(highest[place], high)
-        if batch.label is not None:
-            low, high = ends or (np.inf, -np.inf)
-            ends = min(low, float(batch.label.min())), max(high, float(batch.label.max()))
+        _widen(lowest, highest, batch, looked, missing=missing)
         if classes:
             _count(found, batch, owners)
     task.terms.refuse_small_join(rows)
@@ -161,24 +156,40 @@ def surveyed(
     if classes:
         refuse_few(task.terms, list(found.values()))
         refuse_one_class(len(found))
-    few = spread.narrow(label=ends is not None and not classes)
+    number = bool(np.isfinite(lowest[-1]).any()) and not classes
+    few = spread.narrow(label=number)
+    if task.terms.smallest_cohort > 1:
+        few |= {at for at in drowned(lowest, highest) if number or at < len(looked)}
     if not narrow:
         refuse_narrow(few, looked)
-    had = lowest <= highest
+    low, high = lowest.min(axis=1), highest.max(axis=1)
+    had = low <= high
     with np.errstate(over="ignore"):
         survey = Survey(
             rows=rows,
-            lowest=np.where(had, lowest, 0.0),
-            highest=np.where(had, highest, 0.0),
-            ends=ends,
+            lowest=np.where(had, low, 0.0)[:-1],
+            highest=np.where(had, high, 0.0)[:-1],
+            ends=(float(low[-1]), float(high[-1])) if had[-1] else None,
             classes=np.array(sorted(found), np.int64),
             sources=sources,
             narrow=few,
         )
-        reach = np.append(survey.highest - survey.lowest, ends[1] - ends[0] if ends else 0.0)
-        if not np.isfinite(reach).all():
+        if not np.isfinite(np.where(had, high - low, 0.0)).all():
             raise FormatError("columns or label: not of numbers that this trainer takes")
     return survey
+
+
+def _widen(
+    lowest: Floats, highest: Floats, batch: Batch, names: Sequence[str], *, missing: bool
+) -> None:
+    """Let each owner's extents, (columns and the label, owners), hold the rows of `batch`."""
+    for source, own in apart(batch.sources):
+        values = [(name, batch.columns[name][own]) for name in names]
+        values += [] if batch.label is None else [("the label", batch.label[own])]
+        for at, (name, some) in enumerate(values):
+            low, high = _extent(name, some, missing=missing)
+            lowest[at, source] = min(lowest[at, source], low)
+            highest[at, source] = max(highest[at, source], high)
 
 
 def _extent(name: str, values: NDArray[Any], *, missing: bool) -> tuple[float, float]:
