@@ -114,7 +114,8 @@ def test_the_report_says_what_was_used_under_whose_rule_and_who_has_what(owners)
     finished = run(plan, owners, approvals={"needed": 1, "of": [A]})
     told = json.loads(as_json(finished.report))
     assert told["plan_digest"] == plan_digest(plan).hex()
-    assert (told["measurement"], told["rows"]) == (MEASUREMENT, 100)
+    assert told["measurement"] == MEASUREMENT
+    assert (told["rows"], told["rows_at_least"]) == (None, 64)
     assert told["tables"][1] == {
         "owner": B, "owner_key": KEYS[B].public.hex(), "table": owners[1].table,
         "columns": ["cost"], "identifier": "id", "label": None,
@@ -153,9 +154,28 @@ def test_a_page_says_that_nobody_verified_it_or_what_was_verified(owners) -> Non
 
 def test_rows_that_are_not_told_are_not_none(owners) -> None:
     report = run(plan_for(owners), owners).report
-    assert "<tr><th>rows</th><td>100</td></tr>" in as_html(report).decode()
-    page = as_html({**report, "rows": None}).decode()
-    assert "<tr><th>rows</th><td>not told</td></tr>" in page
+    for rows, least, shown in (
+        (None, 64, "64 or more"),
+        (100, 100, "100"),
+        (None, None, "not told"),
+    ):
+        page = as_html({**report, "rows": rows, "rows_at_least": least}).decode()
+        assert f"<tr><th>rows</th><td>{shown}</td></tr>" in page
+
+
+@pytest.mark.parametrize("rows", [32, 33, 63])
+def test_who_is_given_no_result_is_not_told_whether_one_more_is_there(tmp_path, rows) -> None:
+    """The report goes to everybody. Of stacked tables it says how many rows there are."""
+    ids = [f"p{at}" for at in range(rows)]
+    mine = {"id": ids, "x": range(rows), "y": range(rows)}
+    owners = [
+        Owner(A, tmp_path, csv_text(mine)),
+        Owner(B, tmp_path, csv_text({"id": ids, "z": range(rows)})),
+    ]
+    told = run(plan_of(owners, [["x"], ["z"]], "linear-regression"), owners).report
+    assert (told["rows"], told["rows_at_least"]) == (None, 32)
+    told = run(plan_of(owners[:1], [["x"]], "linear-regression"), owners[:1]).report
+    assert told["rows"] == told["rows_at_least"] == rows
 
 
 def test_a_refused_job_leaves_nothing_on_the_disk(owners, tmp_path) -> None:

@@ -5,7 +5,8 @@ T8): a host that swaps the file has another job. `docs/reference/job.md` describ
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -181,6 +182,9 @@ class JobPlan(Settings, frozen=True, kw_only=True):
                 != TRAINERS[self.train.algorithm].labelled
             ):
                 raise ValueError("`label` goes with learning: of one input, or of all stacked ones")
+            called = joined_names(group)
+            if len(called) > len({*called.values()}):
+                raise ValueError("a column is called like another one, OWNER.TABLE.COLUMN")
         if kind == "stack" and len({self._rows_of(group) for group in self.groups}) > 1:
             raise ValueError("the join `stack` needs the same columns and label of every input")
 
@@ -212,6 +216,19 @@ class JobPlan(Settings, frozen=True, kw_only=True):
             raise ValueError(f"{self.train.algorithm} makes no model: only `aggregates` come out")
         if self.outputs.aggregates and learns:
             raise ValueError(f"{self.train.algorithm} makes a model: no `aggregates` come out")
+
+
+def joined_names(inputs: Sequence[Input]) -> dict[tuple[int, str], str]:
+    """Return what each column of joined `inputs` is called, by its place and its own name.
+
+    That is its own name, unless two of them have it: then it is `OWNER.TABLE.COLUMN`.
+    """
+    every = Counter(name for used in inputs for name in used.columns)
+    return {
+        (at, name): name if every[name] == 1 else f"{used.owner}.{used.table}.{name}"
+        for at, used in enumerate(inputs)
+        for name in used.columns
+    }
 
 
 def load_plan(raw: bytes, *, name: str = "job.toml") -> JobPlan:

@@ -2,9 +2,12 @@
 
 Each owner knows its own rows, may have made some up, and takes them off. So rows are counted by
 owner: counts have shape (..., owners), and a cohort is asked of each.
+
+Sums are on a grid of the whole column (`exact`). Huge numbers of one owner would make it so coarse
+that another's rows are all alike there, but for a few: such a column counts as made by few.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.rules import Rule
 from wardian.errors import FormatError, PolicyDenied
+
+LEAST_REACH: Final = 2.0**-20
+"""Of the reach of a column: what an owner's own values reach at least, if they differ. So they have
+13 bits wherever sums of products are cut off, and 24 elsewhere."""
 
 
 def stands(terms: OutputTerms, rows: ArrayLike) -> NDArray[Any]:
@@ -70,6 +77,20 @@ def refuse_lost_classes(terms: OutputTerms, label: ArrayLike, joined: ArrayLike)
     """
     if terms.smallest_cohort > 1 and len(np.setdiff1d(label, joined)):
         raise too_few()
+
+
+def drowned(lowest: NDArray[Any], highest: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return in which columns an owner's values are next to one, beside those of all, (columns,).
+
+    Args:
+        lowest: of each owner's values, (columns, owners); infinite where it has none.
+        highest: likewise, minus infinite.
+    """
+    with np.errstate(over="ignore"):
+        own = highest - lowest
+        whole = highest.max(axis=1) - lowest.min(axis=1)
+        found = (own > 0) & (own < LEAST_REACH * whole[:, None]) & np.isfinite(whole)[:, None]
+    return np.asarray(found.any(axis=1))
 
 
 def too_few() -> PolicyDenied:

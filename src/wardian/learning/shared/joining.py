@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.broker.jobs.merge import OutputTerms
-from wardian.broker.jobs.plan import Input, JobPlan
+from wardian.broker.jobs.plan import Input, JobPlan, joined_names
 from wardian.broker.jobs.trainers import TRAINERS
 from wardian.crypto.secret import Secret
 from wardian.errors import FormatError
@@ -167,7 +167,7 @@ def _inner(
         sorted(range(len(places)), key=lambda row: first[places[row, 0]]), dtype=np.intp
     )
     places = places[order]
-    called = _called(inputs)
+    called = joined_names(inputs)
     columns: dict[str, NDArray[Any]] = {}
     label = None
     for at, (used, table) in enumerate(zip(inputs, tables, strict=True)):
@@ -228,13 +228,3 @@ def _identifiers(used: Input, table: Columns) -> list[bytes]:
         return encoded(values.tolist())
     except FormatError as err:
         raise FormatError(f"{where}: {err}") from err
-
-
-def _called(inputs: Sequence[Input]) -> dict[tuple[int, str], str]:
-    """Return what each column is called: its own name, unless two tables have it."""
-    every = [name for used in inputs for name in used.columns]
-    return {
-        (at, name): name if every.count(name) == 1 else f"{used.owner}.{used.table}.{name}"
-        for at, used in enumerate(inputs)
-        for name in used.columns
-    }

@@ -1,7 +1,9 @@
 """What a job did, for people: what was used, by which code, under whose rule, what went to whom.
 
 No value of any table is in it, no metric and no aggregate. With `[privacy]` the number of rows is
-left out as well: that would be told without noise.
+left out as well: that would be told without noise. Of rows that owners matched it is told as a
+power of two that they are at least: everybody is given the report, also who is to have no result,
+and one more or less would say whether one person is there.
 """
 
 import html
@@ -13,7 +15,9 @@ from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.plan import JobPlan, plan_digest
 from wardian.broker.jobs.policy import table_place
 from wardian.broker.tables.content import TableKey
+from wardian.learning.shared.joining import owners_of
 from wardian.learning.shared.outputs import HeldOutputs
+from wardian.learning.shared.rows import are_matched
 
 FORMAT: Final = "wardian job report v1"
 
@@ -78,7 +82,7 @@ def report_of(
         **wanted,
         "job_id": job_id.hex(),
         "measurement": measurement,
-        "rows": None if plan.privacy else rows,
+        **_rows(plan, terms, rows),
         "tables": tables,
         "terms": _terms(wanted["terms"], terms),
         "outputs": [
@@ -96,6 +100,15 @@ def report_of(
         ],
         "export_digest": held.digest.hex(),
     }
+
+
+def _rows(plan: JobPlan, terms: OutputTerms, rows: int) -> Mapping[str, int | None]:
+    if plan.privacy:
+        return {"rows": None, "rows_at_least": None}
+    if not are_matched(owners_of(plan)):
+        return {"rows": rows, "rows_at_least": rows}
+    least = 1 << rows.bit_length() - 1 if rows else 0
+    return {"rows": None, "rows_at_least": max(least, terms.smallest_join)}
 
 
 def _terms(wanted: Mapping[str, Any], terms: OutputTerms) -> Mapping[str, Any]:
@@ -125,8 +138,9 @@ def as_html(report: Mapping[str, Any], *, verified: Mapping[str, str] | None = N
         parts = [_UNVERIFIED]
     else:
         parts = ["<h2>What was verified</h2>" + _lines(verified, tuple(verified)), "<h2>Job</h2>"]
-    rows = "not told" if report["rows"] is None else report["rows"]
-    shown = {**report, "rows": rows}
+    rows, least = report["rows"], report["rows_at_least"]
+    told = "not told" if least is None else f"{least} or more"
+    shown = {**report, "rows": told if rows is None else rows}
     parts.append(_lines(shown, ("mesh", "purpose", "algorithm", "join", "rows")))
     parts.append(
         _table(

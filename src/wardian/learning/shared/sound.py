@@ -18,8 +18,10 @@ from wardian.broker.jobs.plan import Input, JobPlan
 from wardian.broker.jobs.rules import Rule
 from wardian.broker.jobs.trainers import TRAINERS
 from wardian.errors import FormatError, PolicyDenied
-from wardian.learning.shared.cohort import few, refuse_one_class
+from wardian.learning.shared.cohort import drowned, few, refuse_one_class
 from wardian.learning.shared.columns import Columns
+from wardian.learning.shared.joining import owners_of
+from wardian.learning.shared.rows import are_matched
 
 LARGEST: Final = 1e37
 """Of numbers: 32 bits hold them, and 64 bits hold sums of as many products as there are rows."""
@@ -67,7 +69,8 @@ def refuse_unsound_together(plan: JobPlan, tables: Sequence[Columns], terms: Out
         terms: of all owners.
 
     Raises:
-        PolicyDenied: the rule `cohort-small`. Says in whose table, and not which class.
+        PolicyDenied: the rule `cohort-small`: too few rows have a class, said with whose they are,
+            and not which class; or of matched rows a column as `cohort.drowned` has them.
         FormatError: one class alone, where nobody else has labels; more classes than the owner's
             part of 1024, or groups than its part of 10,000.
     """
@@ -75,24 +78,34 @@ def refuse_unsound_together(plan: JobPlan, tables: Sequence[Columns], terms: Out
         return
     by = str(plan.train.parameters.get("by", ""))
     sums = sum(len(used.columns) for used in plan.groups[0]) - 1
-    wards = _by_owner(plan, tables, lambda used: by if by in used.columns else None)
+    wards = _by_owner(plan, tables, _called(by))
     for found in wards.values():
         groups = [{*names.tolist()} for _, names in found]
         where = f"{_named(found)}: column {by}"
         refuse_many_groups(groups, sums, where, owners=len(wards))
     if TRAINERS[plan.train.algorithm].classes:
-        labels = _by_owner(plan, tables, lambda used: used.label)
+        labels = _by_owner(plan, tables, _labels)
         for found in labels.values():
             _refuse_classes(found, terms, owners=len(labels))
+    if terms.smallest_cohort > 1 and len(plan.groups) > 1 and are_matched(owners_of(plan)):
+        _refuse_drowned(plan, tables)
 
 
 _Found: TypeAlias = list[tuple[str, NDArray[Any]]]
 """One column of each of an owner's tables, and what errors call the table."""
+_Wanted: TypeAlias = Callable[[Input], str | None]
+"""Which column of a table, if any."""
 
 
-def _by_owner(
-    plan: JobPlan, tables: Sequence[Columns], wanted: Callable[[Input], str | None]
-) -> dict[str, _Found]:
+def _called(name: str) -> _Wanted:
+    return lambda used: name if name in used.columns else None
+
+
+def _labels(used: Input) -> str | None:
+    return used.label
+
+
+def _by_owner(plan: JobPlan, tables: Sequence[Columns], wanted: _Wanted) -> dict[str, _Found]:
     found: dict[str, _Found] = {}
     for used, table in zip(plan.inputs, tables, strict=True):
         if (column := wanted(used)) is not None:
@@ -103,6 +116,23 @@ def _by_owner(
 
 def _named(found: _Found) -> str:
     return " and ".join(where for where, _ in found)
+
+
+def _refuse_drowned(plan: JobPlan, tables: Sequence[Columns]) -> None:
+    """Refuse columns by what whole tables have: in a join, one row more could make it another."""
+    names = {name for used in plan.inputs for name in used.columns}
+    names -= {plan.train.parameters.get("by")}
+    wanted = {f"column {name}": _called(name) for name in sorted(names)}
+    if not TRAINERS[plan.train.algorithm].classes:
+        wanted["the label"] = _labels
+    for what, column in wanted.items():
+        theirs = _by_owner(plan, tables, column).values()
+        whole = [np.concatenate([values for _, values in each]) for each in theirs]
+        lowest = np.array([[np.fmin.reduce(each, initial=np.inf) for each in whole]])
+        highest = np.array([[np.fmax.reduce(each, initial=-np.inf) for each in whole]])
+        if whole and drowned(lowest, highest).any():
+            reason = f"{what}: one owner's values are all but one beside another's"
+            raise PolicyDenied(reason, rule=Rule.COHORT)
 
 
 def _refuse_classes(found: _Found, terms: OutputTerms, *, owners: int) -> None:

@@ -23,7 +23,7 @@ from wardian.learning.layers import Layer, classifier
 from wardian.learning.shared.exact import Moments
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import Batch, Sources, even_batches
-from wardian.learning.shared.trainers.linear import folded
+from wardian.learning.shared.trainers.linear import folded, whole_layers
 from wardian.learning.shared.trainers.survey import Survey, measured, surveyed
 from wardian.learning.shared.trainers.tell import Tally, fifth
 from wardian.learning.shared.trainers.trained import Task, Trained
@@ -36,7 +36,8 @@ def dense_network(task: Task) -> Trained:
     """Return a model of two classes or more.
 
     Raises:
-        FormatError: a value is missing; the label is not of classes; or training went to infinity.
+        FormatError: a value is missing; the label is not of classes; or training went to
+            infinity, of rows that were not matched.
         PolicyDenied: the rules `join-small` and `cohort-small`.
         ConfigError: PyTorch is not installed.
     """
@@ -46,7 +47,8 @@ def dense_network(task: Task) -> Trained:
     with _one_thread():
         whole = _Network(task, survey, halves.whole, kept=False)
         whole.train()
-        model = classifier(whole.layers(), labels=survey.classes.tolist())
+        layers = whole_layers(whole.layers(), task.rows.owners)
+        model = classifier(layers, labels=survey.classes.tolist())
         if halves.kept is None:
             return Trained(model=model)
         some = _Network(task, survey, halves.kept, kept=True)

@@ -10,15 +10,17 @@ trainers that have their rows in memory.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
-from wardian.learning.layers import classifier, regressor
+from wardian.learning.layers import Layer, classifier, regressor
 from wardian.learning.shared.exact import Moments, Products, dot, exponents_of, settled, split
 from wardian.learning.shared.extra import extra
+from wardian.learning.shared.rows import Owners, are_matched
 from wardian.learning.shared.trainers.newton import Logistic
 from wardian.learning.shared.trainers.private import private_logistic
 from wardian.learning.shared.trainers.survey import Survey, blocks, measured, surveyed
@@ -42,6 +44,22 @@ def folded(
     return raw, bias - mean @ raw
 
 
+def whole_layers(layers: Sequence[Layer], owners: Owners) -> Sequence[Layer]:
+    """Return `layers` for a model; of rows that `owners` matched in numbers that 32 bits hold.
+
+    What is beyond them is the largest, what is no number 0. An error, which every owner is told,
+    would say that one row's label, or value, is as large as that; whoever is given such a model,
+    and its metrics, sees that it is of no use. Of rows that were not matched it is an error.
+    """
+    if not are_matched(owners):
+        return layers
+    most = float(np.finfo(np.float32).max)
+    return [
+        (np.clip(np.nan_to_num(weight), -most, most), np.clip(np.nan_to_num(bias), -most, most))
+        for weight, bias in layers
+    ]
+
+
 def logistic_regression(task: Task) -> Trained:
     """Return a model of two classes or more.
 
@@ -60,7 +78,7 @@ def logistic_regression(task: Task) -> Trained:
     moments = halves.whole
     scale = (survey.lowest + moments.mean, moments.deviation)
     layer = folded(weights[:, 1:].T, weights[:, 0], scale)
-    model = classifier([layer], labels=survey.classes.tolist())
+    model = classifier(whole_layers([layer], task.rows.owners), labels=survey.classes.tolist())
     if halves.kept is None:
         return Trained(model=model)
     some = Logistic(task, survey, halves.kept, l2=strength, kept=True)
@@ -78,7 +96,8 @@ def linear_regression(task: Task) -> Trained:
         raise FormatError("no label")
     halves = measured(task, survey, with_label=True)
     weight, bias = _ridge(halves.whole, strength)
-    model = regressor([(weight[:, None], np.array([ends[0] + bias - survey.lowest @ weight]))])
+    layer = weight[:, None], np.array([ends[0] + bias - survey.lowest @ weight])
+    model = regressor(whole_layers([layer], task.rows.owners))
     if halves.kept is None:
         return Trained(model=model)
     error = _error(task, survey, ends, _ridge(halves.kept, strength))

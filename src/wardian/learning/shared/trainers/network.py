@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from wardian.learning.layers import classifier
 from wardian.learning.shared.extra import extra
-from wardian.learning.shared.trainers.linear import fitting, folded, scale_of
+from wardian.learning.shared.trainers.linear import fitting, folded, scale_of, whole_layers
 from wardian.learning.shared.trainers.spread import refuse_narrow_columns
 from wardian.learning.shared.trainers.tell import held_out
 from wardian.learning.shared.trainers.trained import Predict, Task, Trained
@@ -22,7 +22,7 @@ def perceptron(task: Task) -> Trained:
     fitted = _fitted(task, (features - scale[0]) / scale[1], places)
     (first, last), (bias, last_bias) = fitted.coefs_, fitted.intercepts_
     layers = [folded(first, bias, scale), (last, last_bias)]
-    model = classifier(layers, labels=classes.tolist())
+    model = classifier(whole_layers(layers, task.rows.owners), labels=classes.tolist())
     if not task.measured:
         return Trained(model=model)
 

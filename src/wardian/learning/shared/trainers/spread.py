@@ -7,9 +7,6 @@ of each owner's rows a smallest cohort has to differ from the value that is comm
 Rows that were matched by identifiers are counted alike where no row differs: else a column would
 tell whether the one it is 1 for is in others' tables. Of rows of one owner a column may be
 constant: it asks about nobody.
-
-Sums are on a grid of the whole column (`shared.exact`). Huge numbers of one owner would make it so
-coarse that another's rows are all alike there, but for a few: such a column counts as made by few.
 """
 
 from collections import Counter
@@ -24,9 +21,6 @@ from wardian.errors import PolicyDenied
 from wardian.learning.shared.rows import Batch, Owners, apart
 from wardian.learning.shared.trainers.trained import Task
 
-LEAST_REACH: Final = 2.0**-20
-"""Of the reach of a column: what an owner's own values reach at least, if they differ. So they have
-13 bits wherever sums of products are cut off, and 24 elsewhere."""
 _FIRST: Final = 1024
 """Rows that are looked at by themselves: they are enough to know most columns by."""
 
@@ -86,20 +80,6 @@ class Spread:
             and max(1, _differing(counts)) < self._least
             and (_differing(counts) or len(self._owners[source]) > 1)
         )
-
-
-def drowned(lowest: NDArray[Any], highest: NDArray[Any]) -> frozenset[int]:
-    """Return the columns in which an owner's values are next to one, beside those of all.
-
-    Args:
-        lowest: of each owner's values, (columns, owners); infinite where it has none.
-        highest: likewise.
-    """
-    with np.errstate(over="ignore"):
-        own = highest - lowest
-        whole = highest.max(axis=1) - lowest.min(axis=1)
-        found = (own > 0) & (own < LEAST_REACH * whole[:, None]) & np.isfinite(whole)[:, None]
-    return frozenset(np.flatnonzero(found.any(axis=1)).tolist())
 
 
 def _differing(counts: Counter[float]) -> int:

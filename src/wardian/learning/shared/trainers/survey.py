@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
-from wardian.learning.shared.cohort import refuse_few, refuse_one_class, refuse_small
+from wardian.learning.shared.cohort import drowned, refuse_few, refuse_one_class, refuse_small
 from wardian.learning.shared.exact import (
     BLOCK_ROWS,
     Floats,
@@ -21,7 +21,7 @@ from wardian.learning.shared.exact import (
 )
 from wardian.learning.shared.rows import Batch, Owners, Sources, apart, are_matched
 from wardian.learning.shared.sound import refuse_many_classes
-from wardian.learning.shared.trainers.spread import Spread, drowned, refuse_narrow
+from wardian.learning.shared.trainers.spread import Spread, refuse_narrow
 from wardian.learning.shared.trainers.tell import fifth
 from wardian.learning.shared.trainers.trained import Task
 
@@ -158,8 +158,9 @@ def surveyed(
         refuse_one_class(len(found))
     number = bool(np.isfinite(lowest[-1]).any()) and not classes
     few = spread.narrow(label=number)
-    if task.terms.smallest_cohort > 1:
-        few |= {at for at in drowned(lowest, highest) if number or at < len(looked)}
+    if task.terms.smallest_cohort > 1 and not are_matched(owners):  # else it was looked for before
+        deep = np.flatnonzero(drowned(lowest, highest)[: len(looked) + number])
+        few |= frozenset(deep.tolist())
     if not narrow:
         refuse_narrow(few, looked)
     low, high = lowest.min(axis=1), highest.max(axis=1)
