@@ -21,7 +21,11 @@ def what_a_process_says() -> Iterator[None]:
     ours = logging.getLogger("wardian")
     before = ours.level, sys.excepthook, threading.excepthook, sys.unraisablehook
     raising, showing = logging.raiseExceptions, warnings.showwarning
+    outputs = os.dup(1), os.dup(2)
     yield
+    for number, output in enumerate(outputs, start=1):
+        os.dup2(output, number)
+        os.close(output)
     ours.setLevel(before[0])
     sys.excepthook, threading.excepthook, sys.unraisablehook = before[1:]
     logging.raiseExceptions, warnings.showwarning = raising, showing

@@ -249,3 +249,28 @@ async def test_why_no_model_can_be_made_is_not_for_the_host(
     assert str(err.value) == "round 1: no model can be made of the answers"
     told = [each for each in caplog.records if each.getMessage() == "party.run-failed"]
     assert [each.fields["reason"] for each in told] == [f"round 1: a said {TROUBLE}"] * 2
+
+
+async def test_what_is_wrong_with_an_answer_is_not_for_the_host(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether an update has a number that is none hangs on records, and arrays have names."""
+    run, broken = Consort(tmp_path, *PARTIES, rounds=1, attempts=1), ClientApp()
+    broken.query()(counting_app())
+
+    @broken.train()
+    def train(message: Message, context: Context) -> Message:
+        arrays = {"w": np.full((3, 2), np.nan, np.float32), "b": np.ones(3)}
+        records = {"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"num-examples": 1})}
+        return Message(RecordDict(records), reply_to=message)
+
+    coordinating = asyncio.create_task(run.coordinate())
+    parties = [asyncio.create_task(run.party(name, broken).attend()) for name in PARTIES]
+    assert await asyncio.gather(*parties) == [None] * len(PARTIES)
+    with pytest.raises(JobFailed) as err:
+        await coordinating
+    logged = [each for each in caplog.records if ".coordinator." in each.name]
+    assert {each.getMessage() for each in logged} >= {"party.refused", "party.cut"}
+    assert "no finite number" not in f"{[vars(each) for each in logged]}{err.value}"
+    told = [each for each in caplog.records if each.getMessage() == "party.unwanted"]
+    assert any("no finite number" in each.fields["reason"] for each in told)

@@ -23,7 +23,7 @@ class RunTerms(Settings, frozen=True, kw_only=True):
     """Of a strategy, 1 or more; other plans say elsewhere how long they last."""
     quorum: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTIES)]
     """The smallest cohort whose answers become a model: with fewer a round does not stand, so that
-    nobody lets one party's update through alone (TRUST T16)."""
+    nobody lets one party's update through alone (TRUST T16). No evaluation of fewer is told."""
     sample: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     """The part of those who attend that is asked in a round, at least the quorum."""
     gather_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0

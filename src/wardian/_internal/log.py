@@ -6,11 +6,12 @@ may read: names, digests, counts, durations, error classes. Never a payload, a k
 
 What others say, libraries and Python itself, may quote all of these (`hpack` writes every header
 that it decodes, at the level `debug`, which a host sets): of that, only who said it, where, and the
-class of an error are written.
+class of an error are written. What they print themselves goes nowhere (`silence_others`).
 """
 
 import json
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -23,6 +24,8 @@ from typing_extensions import override
 
 Field: TypeAlias = str | int | float | bool | None
 _OURS: Final = "wardian"
+_OUTPUTS: Final = (1, 2)
+_STANDARD_ERROR: Final = 2
 _log = logging.getLogger(__name__)
 
 
@@ -68,18 +71,41 @@ def configure(*, role: str, level: str = "info", stream: IO[str] | None = None) 
     logging.getLogger(_OURS).setLevel(level.upper())
 
 
-def silence_others() -> None:
+def silence_others() -> IO[str]:
     """Let nothing but events come out of this process, whose output a host reads.
 
     Python prints the text of an exception that nobody caught, and what libraries warn of: both may
     quote content. Of the first an event is left, with its class and places; of the second nothing,
-    since whether there is a warning may hang on content as well.
+    since whether there is a warning may hang on content as well. What a library prints by itself,
+    in Python or in C, is written to nothing, and so is what Python says if a hook fails.
+
+    Returns:
+        Where events go, for `configure`: what was standard error.
     """
+    own = _own_output()
     logging.raiseExceptions = False
     warnings.showwarning = _unsaid
     sys.excepthook = lambda kind, _, trace: _uncaught(kind, trace)
     threading.excepthook = lambda given: _uncaught(given.exc_type, given.exc_traceback)
     sys.unraisablehook = lambda given: _uncaught(given.exc_type, given.exc_traceback)
+    return own
+
+
+def _own_output() -> IO[str]:
+    """Return what was standard error; both outputs lead to nothing from here on."""
+    for each in filter(None, (sys.stdout, sys.stderr)):
+        each.flush()
+    try:
+        own = os.dup(_STANDARD_ERROR)
+    except OSError:  # the host closed it
+        own = os.open(os.devnull, os.O_WRONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for output in _OUTPUTS:
+        os.dup2(nothing, output)
+    if nothing not in _OUTPUTS:
+        os.close(nothing)
+    # Whoever forgets it does not close it: there are events until the process ends.
+    return open(own, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _unsaid(*_: Any, **__: Any) -> None:

@@ -163,7 +163,10 @@ def _session(data: bytes, threads: int) -> Any:
     ):
         options.add_session_config_entry(key, value)
     try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        # It would print why it failed, with bytes of the model, before it tried the same once more.
+        return ort.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except (native.InvalidProtobuf, native.InvalidGraph, native.InvalidArgument) as err:
         raise FormatError("model: ONNX Runtime cannot read these bytes as ONNX") from err
     except _FAILED as err:

@@ -106,7 +106,7 @@ def simulate(
         config: what all parties agreed to; it is in each message, and in `run_config`.
         seed: of who is asked in which round: the same as in a real run that all attend.
         sample: the part of the parties that is asked in a round, at least the quorum.
-        quorum: the smallest cohort whose answers become a model.
+        quorum: the smallest cohort whose answers become a model, or an evaluation.
         attempts: how often a round is tried in which too few answered.
         evaluate_every: after how many rounds all parties evaluate the model; 0: never.
         judge: told each round's number and model; what it returns is kept in the history.
@@ -204,12 +204,12 @@ class _Run:
         raise JobFailed(f"round {number}: fewer than {self._quorum} parties answered{reasons}")
 
     def evaluate(self, number: int, arrays: ArrayRecord) -> dict[str, Any]:
-        """Return what all parties measure of the model, taken together; nothing if none does."""
+        """Return what all parties measure of the model, together; of too few of them nothing."""
         contents = self._strategy.configure_evaluate(
             number, arrays, self._told(number), tuple(self._settings)
         )
         wanted = Wanted(arrays={}, max_bytes=0, examples=True)
-        asked = self._ask(MessageType.EVALUATE, number, contents, wanted, 1)
+        asked = self._ask(MessageType.EVALUATE, number, contents, wanted, self._quorum)
         if not asked.outcome.stands:
             return {}
         return dict(self._strategy.aggregate_evaluate(number, asked.replies()))

@@ -44,16 +44,16 @@ def main(enclave: Enclave) -> int:
 
 def _try_keeping(enclave: Enclave, host: HostSettings) -> str:
     """Keep a standing in a directory that is for this alone, and find it again."""
-    place = _store(host)
+    place, sealing = _store(host), EnclaveSealing(enclave, trial=True)
     try:
-        keeper = RunKeeper(place, sealing=EnclaveSealing(enclave))
+        keeper = RunKeeper(place, sealing=sealing)
         keeper.save(
             Standing(
                 run=bytes(32), secret=Secret.random(32), round=1, head=bytes(32),
                 model=ArrayRecord(), strategy=RecordDict(), history=(),
             )
         )  # fmt: skip
-        found = RunKeeper(place, sealing=EnclaveSealing(enclave)).load()
+        found = RunKeeper(place, sealing=sealing).load()
         if found is None or found.round != 1:
             raise JobFailed("self-test: the run's state does not come back")
         return "a run that was kept"

@@ -4,7 +4,10 @@ The launcher hands it over unmeasured. A role uses it to find things; whether wh
 genuine, evidence, signatures and seals decide.
 """
 
-from typing import Annotated
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
 
 import msgspec
 
@@ -14,6 +17,8 @@ from wardian._internal.settings import Name
 
 Address = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=65535)]]
 """Host and port; port 0 where the role may choose and announces what it chose."""
+_OWN: Final = ("/dev/attestation", "/proc", "/sys")
+"""Where a process is shown what is its own: the keys that it seals with, memory, descriptors."""
 
 
 class ZooRedisPlace(wire.Message, frozen=True, kw_only=True):
@@ -118,3 +123,27 @@ class HostSettings(wire.Message, frozen=True, kw_only=True):
     """Worker: where sealed files lie, by `NAME:VERSION`."""
     self_test: bool = False
     """Try what the role needs, report, and end. No key is asked for."""
+
+    def __post_init__(self) -> None:
+        """Refuse paths to what no host has: what is read there would be told as a host's is.
+
+        A password goes to the host's Redis, and what is wrong with a file to the log.
+        """
+        for path in filter(None, self._paths()):
+            # Two slashes in front stay two, and lead where one does.
+            place = Path("/" + os.path.abspath(path).lstrip("/"))  # noqa: PTH100  links or not
+            if any(place.is_relative_to(own) for own in _OWN):
+                raise ValueError(f"a path of the host's leads into {' or '.join(_OWN)}")
+
+    def _paths(self) -> Iterator[str | None]:
+        """Yield every path that a role opens because it stands here."""
+        yield from (self.store, self.traffic_file, self.tenants, self.backup)
+        yield self.collateral.cache
+        yield from self.sealed_models.values()
+        if self.zoo is not None:
+            yield self.zoo.password_file
+        if self.zoo_https is not None:
+            yield from (self.zoo_https.keystore, self.zoo_https.password_file)
+        if self.job is not None:
+            yield from (self.job.plan, self.job.store, self.job.out, self.job.approvals)
+            yield from self.job.tables.values()

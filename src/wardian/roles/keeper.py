@@ -34,7 +34,8 @@ def _try_ledger(enclave: Enclave, host: HostSettings) -> str:
         raise ConfigError("host settings: a keeper needs a place for its state")
     place = Path(host.store)
     place.mkdir(exist_ok=True)
-    step, sealing = Advance(at=encode_value(0), to=encode_value(1)), EnclaveSealing(enclave)
+    step = Advance(at=encode_value(0), to=encode_value(1))
+    sealing = EnclaveSealing(enclave, trial=True)
     try:
         Ledger(place, sealing=sealing, ticks=monotonic).take(bytes(32), "trial", step)
         again = Ledger(place, sealing=sealing, ticks=monotonic)

@@ -49,11 +49,12 @@ def run(
         kind: what its measured settings are.
         trials: what the role tries instead when the host asks for a self-test.
     """
-    logs.silence_others()
+    own = logs.silence_others()
+    logs.configure(role=role, stream=own)
     try:
         host = wire.decode(enclave.host_settings(), HostSettings, what="host settings")
         level = host.log_level if host.log_level in LOG_LEVELS else "info"
-        logs.configure(role=role, level=level)
+        logs.configure(role=role, level=level, stream=own)
         agreed = settings.parse(enclave.agreed_config(), kind, name="wardian.toml")
         event(log, "role.started", tee=enclave.name, simulated=enclave.simulated)
         if host.self_test:

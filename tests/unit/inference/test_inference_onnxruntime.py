@@ -97,6 +97,17 @@ def test_bytes_that_are_no_model_are_refused(data, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_name_that_is_no_text_is_refused_and_not_printed(capfd):
+    data = onnx_model(
+        [helper.make_node("Add", ["x", "weights"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, [2])],
+        outputs=[("y", TensorProto.FLOAT, [2])],
+    )
+    with pytest.raises(ConfigError, match="cannot run this ONNX model"):
+        load(data.replace(b"weights", b"w\xe9ights"))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_texts_travel_as_bytes():
     data = onnx_model(
         [helper.make_node("Identity", ["text"], ["same"])],

@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hpack
 import pytest
@@ -94,11 +95,45 @@ def test_nor_asyncio_what_a_task_failed_of(written: io.StringIO) -> None:
     assert SECRET not in written.getvalue()
 
 
+PRINTED = {
+    "print": f"print({SECRET!r})",
+    "standard error": f"sys.stderr.write({SECRET!r})",
+    "a descriptor": f"import os; os.write(1, b{SECRET!r}); os.write(2, b{SECRET!r})",
+    "a library in C": f"""
+import ctypes
+libc = ctypes.CDLL(None); libc.puts(b{SECRET!r}); libc.perror(b{SECRET!r}); libc.fflush(None)
+""",
+    "the end": f"sys.exit({SECRET!r})",
+    "a handler of a library's own": f"""
+other = logging.getLogger("other")
+other.addHandler(logging.StreamHandler()); other.setLevel("DEBUG"); other.debug({SECRET!r})
+""",
+    "a logger with no handler above it": f"""
+other = logging.getLogger("other"); other.propagate = False; other.warning({SECRET!r})
+""",
+    "an exception, and the hook fails as well": f"""
+def full(*_): raise MemoryError
+log.traceback.walk_tb = full
+raise ValueError({SECRET!r})
+""",
+    "an exception, and the hook is interrupted": f"""
+import signal
+def interrupt(frame, *_):
+    if frame.f_code.co_name == "_uncaught":
+        sys.setprofile(None)
+        signal.raise_signal(signal.SIGINT)
+sys.setprofile(interrupt)
+raise ValueError({SECRET!r})
+""",
+}
+
+
 def said(code: str) -> str:
     """Return what a process says that runs `code`, whose output is read by a host."""
-    start = "from wardian._internal import log; import logging; log.configure(role='x')\n"
+    start = "from wardian._internal import log; import logging, sys\n"
+    begin = "log.configure(role='x', stream=log.silence_others())\n"
     done = subprocess.run(
-        [sys.executable, "-c", f"{start}log.silence_others()\n{code}"],
+        [sys.executable, "-c", f"{start}{begin}{code}"],
         capture_output=True,
         text=True,
         check=False,
@@ -120,3 +155,33 @@ def test_a_warning_says_nothing_not_even_that_there_is_one() -> None:
     quoting = f"import warnings; warnings.simplefilter('always'); warnings.warn({SECRET!r})"
     assert said(quoting) == ""
     assert said("import numpy; numpy.sqrt(numpy.full(2, -1.0))") == ""
+
+
+@pytest.mark.parametrize("case", PRINTED)
+def test_nothing_that_prints_by_itself_is_heard(case: str) -> None:
+    assert SECRET not in said(PRINTED[case])
+
+
+def test_events_are_heard_whatever_else_is_printed() -> None:
+    code = f"print({SECRET!r})\nlog.event(logging.getLogger('wardian.x'), 'one', at=1)\nprint(2)"
+    (line,) = map(json.loads, said(code).splitlines())
+    assert (line["event"], line["at"]) == ("one", 1)
+
+
+def test_a_process_that_has_no_output_says_nothing_and_goes_on(tmp_path: Path) -> None:
+    """A host that closes the outputs gets no file of the process in their place."""
+    kept = tmp_path / "kept"
+    code = f"""
+import os
+os.close(1); os.close(2)
+from wardian._internal import log
+import logging
+log.configure(role="x", stream=log.silence_others())
+with open({str(kept)!r}, "w") as file:
+    assert file.fileno() > 2
+    os.write(1, b"a"); os.write(2, b"b")
+    log.event(logging.getLogger("wardian.x"), "one")
+    file.write("whole")
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert kept.read_text() == "whole"

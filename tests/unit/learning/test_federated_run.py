@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from simulators.consortium import Consort, ToySealing, counting_app, killed_at
 
 from wardian.errors import PolicyDenied
+from wardian.learning.app import ClientApp, Context
 from wardian.learning.arrays import ArrayRecord
 from wardian.learning.coordinator.keeping import RunKeeper
+from wardian.learning.message import Message
+from wardian.learning.records import MetricRecord, RecordDict
 
 
 def expected(names: tuple[str, ...], rounds: int) -> ArrayRecord:
@@ -30,6 +34,29 @@ async def test_three_parties_learn_what_arithmetic_says(tmp_path: Path) -> None:
     events = [str(each["event"]) for each in consort.said]
     assert events.count("round.done") == 3
     assert events.count("round.evaluated") == 3
+
+
+async def test_t16_of_fewer_than_the_quorum_no_evaluation_is_told(tmp_path: Path) -> None:
+    """A host that lets one party's answer through alone has all others told what it measured."""
+
+    def told(alone: set[str]) -> ClientApp:
+        def evaluate(message: Message, context: Context) -> Message:
+            if context.party not in alone:
+                raise ConnectionError("the host cut it off")
+            metrics = MetricRecord({"num-examples": 5, "loss": 0.25})
+            return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+        ours, app = counting_app(), ClientApp()
+        app.query()(ours)
+        app.train()(ours)
+        app.evaluate()(evaluate)
+        return app
+
+    for through, seen in (({"b"}, {}), ({"b", "c"}, {"loss": 0.25})):
+        consort = Consort(tmp_path / str(len(through)), "a", "b", "c", rounds=1, quorum=2)
+        await consort.whole(partial(told, through))
+        (line,) = consort.news
+        assert line.evaluation == seen
 
 
 async def test_a_run_that_is_over_is_told_to_who_comes_late(tmp_path: Path) -> None:

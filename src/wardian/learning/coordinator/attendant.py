@@ -87,7 +87,13 @@ class Attendant:
                 await self._hear(from_party(raw))
         except (FormatError, PolicyDenied) as err:  # it is not waited for in this round
             reason = str(err)[:MAX_REASON]
-            event(log, "party.refused", level=logging.WARNING, party=self.party, reason=reason)
+            event(  # what is wrong with an answer hangs on records: the party hears it, no host
+                log,
+                "party.refused",
+                level=logging.WARNING,
+                party=self.party,
+                error=type(err).__name__,
+            )
             question = self._question()
             if question is not None:
                 self._answered(self.party, Answer(number=question.number, error=reason), None)

@@ -194,7 +194,10 @@ class Course:
         return kept
 
     async def _evaluate(self, standing: Standing) -> dict[str, Metric]:
-        """Return what those who attend say that the model is worth; nothing depends on it."""
+        """Return what those who attend say that the model is worth; nothing depends on it.
+
+        Of fewer than the quorum nothing: it would be one party's, if a host lets that one through.
+        """
         run = self._run
         contents = self._strategy.configure_evaluate(
             standing.round, standing.model, self._config(standing.round), tuple(run.attending)
@@ -206,7 +209,7 @@ class Course:
             number=_number(standing.round, MessageType.EVALUATE),
             round_number=standing.round,
             contents=contents,
-            quorum=1,
+            quorum=run.plan.run.quorum,
             wanted=Wanted(arrays={}, max_bytes=0, examples=True),
         ) as (question, outcome):
             if not outcome.stands:

@@ -137,7 +137,7 @@ class CoordinatorService:
                 "party.cut",
                 level=logging.WARNING if known else logging.ERROR,
                 error=type(err).__name__,
-                reason=str(err)[:200] if known else "",
+                rule=err.rule if isinstance(err, PolicyDenied) else "",
             )
             with contextlib.suppress(TransportError):
                 await stream.send(wire.encode(refusal_for(err)), timeout_s=FIRST_S)
