@@ -7,7 +7,7 @@ DEPLOYMENT ?= .wardian/wardian.toml
 ENCLAVE    ?= .wardian/enclave
 
 .DEFAULT_GOAL := help
-.PHONY: help run learn test check fix bench bench-engines bench-learning bench-shared bench-peers bench-zoo capacity compare mlperf soak docs flink fuzz lock ray dp mlflow mpc he trace measure size spark clean
+.PHONY: help run learn test check fix bench bench-engines bench-learning bench-shared bench-peers bench-zoo capacity compare mlperf soak docs flink fuzz fuzz-refusals lock ray dp mlflow mpc he trace measure size spark clean
 
 help:
 	@echo "make run [ARGS=--once]  a sealed model behind HTTPS on this machine, until Ctrl-C"
@@ -28,6 +28,7 @@ help:
 	@echo "make flink              what the engine flink needs, in an environment of its own"
 	@echo "make capacity           predicted against measured, and what a million requests a second take"
 	@echo "make fuzz [ARGS='--inputs 100000']  ten million almost-right inputs to every parser"
+	@echo "make fuzz-refusals      ten minutes of tables made up to learn who is in another owner's"
 	@echo "make ray                the environment of the engine Ray, in $(VENV)/engines/ray"
 	@echo "make dp                 the accountant of differential privacy, in $(VENV)/engines/dp"
 	@echo "make mlflow             what \`wardian fl export\` writes with, in $(VENV)/engines/mlflow"
@@ -107,6 +108,9 @@ compare: $(VENV)/dev.installed
 
 fuzz: $(VENV)/dev.installed
 	$(BIN)/python tests/fuzz/run.py $(ARGS)
+
+fuzz-refusals: $(VENV)/dev.installed
+	$(BIN)/python -W ignore tests/fuzz/refusals.py $(ARGS)
 
 docs: $(VENV)/dev.installed
 	$(BIN)/zensical build --strict

@@ -128,9 +128,8 @@ def _versions(chance: random.Random, trainer: Trainer, persons: Sequence[str]) -
         for at, each in enumerate(persons)
     }
     base = [each for each in persons if chance.random() < chance.choice([0.6, 0.9, 1])] or persons
-    found = [base, persons]
-    for each in chance.sample(persons, 4):
-        found.append(sorted({*base} ^ {each}) or base)
+    others = [sorted({*base} ^ {each}) or base for each in chance.sample(persons, 4)]
+    found = [base, persons, *others]
     return [{name: [rows[each][name] for each in ids] for name in rows[ids[0]]} for ids in found]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy_jobs import SEALED_TO, TRAINED, WORKER, job, job_table, parties, toml
+from toy_jobs import SEALED_TO, TABLES, TRAINED, WORKER, job, job_table, parties, toml
 
 from wardian.broker.jobs import parties as parties_module
 from wardian.broker.jobs.plan import (
@@ -46,6 +46,9 @@ THIRD = parties("hospital-c")["hospital-c"]
 KEYLESS = {**parties(A), B: {"key": parties(B)[B]["key"]}}
 
 
+CALLED = {"columns": ["age", f"{B}.{TABLES[B]}.age"]}
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -69,6 +72,7 @@ KEYLESS = {**parties(A), B: {"key": parties(B)[B]["key"]}}
         (inputs(of_a={"columns": ["age", "patient"]}), "share a column"),
         (inputs(of_a={"label": "patient"}), "share a column"),
         (inputs(of_a={"identifier": None}), "`identifier` goes with"),
+        (inputs(of_a=CALLED, of_b={"columns": ["age"]}), "called like another one"),
         (inputs(of_a={"label": None}), "`label` goes with learning"),
         (inputs(of_b={"label": "other"}), "`label` goes with learning"),
         ({"join": None}, r"\[join\] goes with two inputs"),

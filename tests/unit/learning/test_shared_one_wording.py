@@ -14,6 +14,7 @@ from wardian.broker.jobs.trainers import TRAINERS
 from wardian.errors import FormatError, PolicyDenied, WardianError
 from wardian.learning.shared import running
 from wardian.learning.shared.sound import refuse_many_groups
+from wardian.learning.shared.trainers.linear import whole_layers
 
 IDS = [f"p{at}" for at in range(60)]
 NOISED: dict[str, Any] = {"epsilon": 1.0, "delta": 1e-5, "without_noise": None}
@@ -156,6 +157,61 @@ def test_a_column_that_one_row_fills_is_none_without_it(tmp_path: Path, algorith
         plan = plan_of(owners, [["x", "h"], ["z"]], algorithm, parameters=given)
         said.add(ended(plan, owners))
     assert said == {"told"}
+
+
+def test_a_model_of_joined_rows_has_no_number_too_large_by_one_row(tmp_path: Path) -> None:
+    """A coefficient is a label's reach by a column's: one label makes it more than 32 bits hold."""
+    said = set()
+    for there in (True, False):
+        place = tmp_path / str(there)
+        mine = {
+            "id": [*IDS, "victim"],
+            "x": [1e-20 * (-1) ** at for at in range(60)] + [1e-37],
+            "y": [*[0, 1] * 30, 1e37],
+        }
+        owners = [owner(A, place, mine, "a"), of_b(place, there)]
+        plan = plan_of(owners, [["x"], ["z"]], "linear-regression", parameters={"l2": 0.0})
+        said.add(ended(plan, owners))
+    assert said == {"told"}
+    alone = plan_of(owners[:1], [["x"]], "linear-regression", parameters={"l2": 0.0})
+    assert ended(alone, owners[:1]).startswith("FormatError: layers: 0 holds what is no finite")
+
+
+def test_what_is_no_number_of_32_bits_is_one_in_a_model_of_joined_rows_alone() -> None:
+    layers = [(np.array([[np.nan, 1e39], [-np.inf, 2.5]]), np.array([np.inf, -1e300]))]
+    assert whole_layers(layers, (frozenset({A}), frozenset({B}))) is layers
+    ((weight, bias),) = whole_layers(layers, (frozenset({A, B}),))
+    most = np.finfo(np.float32).max
+    np.testing.assert_array_equal(weight, [[0, most], [-most, 2.5]])
+    np.testing.assert_array_equal(bias, [most, -most])
+
+
+@pytest.mark.parametrize("algorithm", ["linear-regression", "logistic-regression", "k-means"])
+def test_a_column_drowns_by_whole_tables_and_not_by_who_is_there(
+    tmp_path: Path, algorithm: str
+) -> None:
+    """Beside numbers that are stacked below, a column reaches far enough by one row alone."""
+    need("sklearn")
+    for reach, expected in ((2.0**30, "told"), (2.0**70, "PolicyDenied: column x: one owner's")):
+        said = set()
+        for there in (True, False):
+            place = tmp_path / f"{there}-{reach}"
+            mine = {"id": [*IDS, "victim"], "x": [*range(60), 2**38], "y": [*[0, 1] * 30, 1]}
+            more = {
+                "x": [reach * (-1) ** at for at in range(60)],
+                "z": range(60),
+                "y": [0, 1] * 30,
+            }
+            owners = [owner(A, place, mine, "a"), of_b(place, there), owner(B, place, more, "more")]
+            label = {} if algorithm == "k-means" else {"label": "y"}
+            inputs = [
+                {"columns": ["x"], "identifier": "id", "group": "g", **label},
+                {"columns": ["z"], "identifier": "id", "group": "g"},
+                {"columns": ["x", "z"], **label},
+            ]
+            said.add(ended(stack_of(owners, inputs, algorithm), owners))
+        (one,) = said
+        assert one.startswith(expected), reach
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError, FormatError, LookupError])

@@ -30,7 +30,8 @@ from wardian.learning.shared.cohort import few, stands
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import Batch, apart
 from wardian.learning.shared.sound import refuse_many_groups
-from wardian.learning.shared.trainers.survey import Survey, parts_of, surveyed
+from wardian.learning.shared.trainers.blocks import parts_of
+from wardian.learning.shared.trainers.survey import Survey, surveyed
 from wardian.learning.shared.trainers.trained import Task
 
 MOST_MEMORY: Final = "512MiB"

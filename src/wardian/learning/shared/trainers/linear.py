@@ -21,9 +21,10 @@ from wardian.learning.layers import Layer, classifier, regressor
 from wardian.learning.shared.exact import Moments, Products, dot, exponents_of, settled, split
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import Owners, are_matched
+from wardian.learning.shared.trainers.blocks import blocks
 from wardian.learning.shared.trainers.newton import Logistic
 from wardian.learning.shared.trainers.private import private_logistic
-from wardian.learning.shared.trainers.survey import Survey, blocks, measured, surveyed
+from wardian.learning.shared.trainers.survey import Survey, measured, surveyed
 from wardian.learning.shared.trainers.tell import Tally, fifth
 from wardian.learning.shared.trainers.trained import Task, Trained
 

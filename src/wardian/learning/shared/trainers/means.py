@@ -33,13 +33,8 @@ from wardian.learning.shared.exact import (
 )
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.rows import apart
-from wardian.learning.shared.trainers.survey import (
-    Block,
-    Survey,
-    blocks,
-    measured,
-    surveyed,
-)
+from wardian.learning.shared.trainers.blocks import Block, blocks
+from wardian.learning.shared.trainers.survey import Survey, measured, surveyed
 from wardian.learning.shared.trainers.tell import mixed
 from wardian.learning.shared.trainers.trained import Task, Trained
 

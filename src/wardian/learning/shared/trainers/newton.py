@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.learning.shared.exact import Floats, Moments, Parts, Products, dot, exponents_of, split
-from wardian.learning.shared.trainers.survey import Block, Survey, blocks
+from wardian.learning.shared.trainers.blocks import Block, blocks
+from wardian.learning.shared.trainers.survey import Survey
 from wardian.learning.shared.trainers.tell import Tally, fifth
 from wardian.learning.shared.trainers.trained import Task
 

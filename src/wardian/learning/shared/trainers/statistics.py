@@ -20,9 +20,10 @@ import numpy as np
 
 from wardian.learning.shared.exact import Powers, split
 from wardian.learning.shared.rows import apart
+from wardian.learning.shared.trainers.blocks import blocks
 from wardian.learning.shared.trainers.grouped import by_group, enough, rounded
 from wardian.learning.shared.trainers.private import NoisySums, noise_of, within
-from wardian.learning.shared.trainers.survey import blocks, surveyed
+from wardian.learning.shared.trainers.survey import surveyed
 from wardian.learning.shared.trainers.trained import Task, Trained
 
 

@@ -1,6 +1,6 @@
 """The first pass over the rows: how many, from where to where columns go, and which classes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from wardian.errors import FormatError
 from wardian.learning.shared.cohort import drowned, refuse_few, refuse_one_class, refuse_small
 from wardian.learning.shared.exact import (
-    BLOCK_ROWS,
     Floats,
     Moments,
     Products,
@@ -19,8 +18,9 @@ from wardian.learning.shared.exact import (
     plus,
     split,
 )
-from wardian.learning.shared.rows import Batch, Owners, Sources, apart, are_matched
+from wardian.learning.shared.rows import Batch, Owners, apart, are_matched
 from wardian.learning.shared.sound import refuse_many_classes
+from wardian.learning.shared.trainers.blocks import blocks
 from wardian.learning.shared.trainers.spread import Spread, refuse_narrow
 from wardian.learning.shared.trainers.tell import fifth
 from wardian.learning.shared.trainers.trained import Task
@@ -59,60 +59,6 @@ class Survey:
     def places(self, label: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return which of the classes each row has, (rows,)."""
         return np.searchsorted(self.classes, label.astype(np.int64)).astype(np.int64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """At most `BLOCK_ROWS` rows.
-
-    Attributes:
-        begin: how many rows are before them.
-        values: (columns, rows).
-        label: (rows,); NaN where nothing is learnt.
-        sources: whose each row is, (rows,); see `rows.Rows`.
-    """
-
-    begin: int
-    values: Floats
-    label: Floats
-    sources: Sources
-
-    @property
-    def rows(self) -> int:
-        """How many."""
-        return int(self.values.shape[1])
-
-    def chosen(self, mask: NDArray[np.bool_]) -> "Block":
-        """Return the rows of `mask`."""
-        return Block(
-            begin=self.begin,
-            values=self.values[:, mask],
-            label=self.label[mask],
-            sources=self.sources[mask],
-        )
-
-
-def blocks(task: Task) -> Iterator[Block]:
-    """Yield all rows of `task`, which are of numbers, in blocks."""
-    begin = 0
-    for batch in task.rows.batches():
-        for part in parts_of(batch):
-            yield _block(part, task.rows.names, begin)
-            begin += part.rows
-
-
-def parts_of(batch: Batch) -> Iterator[Batch]:
-    """Yield the rows of `batch` in pieces as large as a block."""
-    for at in range(0, batch.rows, BLOCK_ROWS):
-        yield batch.part(at, at + BLOCK_ROWS)
-
-
-def _block(part: Batch, names: Sequence[str], begin: int) -> Block:
-    values = np.empty((len(names), part.rows))
-    for place, name in enumerate(names):
-        values[place] = part.columns[name]
-    label = np.full(part.rows, np.nan) if part.label is None else part.label
-    return Block(begin=begin, values=values, label=label, sources=part.sources)
 
 
 def surveyed(
