@@ -7,8 +7,8 @@ import pytest
 from shared_world import A, B, Owner, csv_text, opened, plan_of, run
 
 from wardian.broker.jobs.merge import OutputTerms
-from wardian.errors import PolicyDenied
-from wardian.learning.shared.cohort import few, refuse_few, refuse_small, stands
+from wardian.errors import FormatError, PolicyDenied
+from wardian.learning.shared.cohort import few, refuse_classes, refuse_small, stands
 
 GROUPS = all(importlib.util.find_spec(name) for name in ("duckdb", "pyarrow"))
 
@@ -35,20 +35,36 @@ def test_what_stands_on_enough_rows_of_each(cohort, stand, are_few) -> None:
     assert stands(terms(cohort), ROWS).tolist() == stand
     assert few(terms(cohort), ROWS).any(axis=-1).tolist() == are_few
     for at, rows in enumerate(ROWS):
-        for refuse, refused in ((refuse_small, not stand[at]), (refuse_few, are_few[at])):
+        classes = [rows, [9, 9]]
+        for refuse, asked, refused in (
+            (refuse_small, rows, not stand[at]),
+            (refuse_classes, classes, are_few[at]),
+        ):
             if not refused:
-                refuse(terms(cohort), rows)
+                refuse(terms(cohort), asked)
                 continue
             with pytest.raises(PolicyDenied) as caught:
-                refuse(terms(cohort), rows)
+                refuse(terms(cohort), asked)
             assert caught.value.rule == "cohort-small"
+
+
+def test_one_class_alone_is_as_one_of_too_few() -> None:
+    said = set()
+    for classes in ([[20, 20]], [[20, 20], [3, 0]]):
+        with pytest.raises(PolicyDenied) as caught:
+            refuse_classes(terms(5), classes, "a label")
+        said.add(str(caught.value))
+    assert said == {"a label: too few rows have a class, or all have one"}
+    with pytest.raises(FormatError, match="^a label: one class alone$"):
+        refuse_classes(terms(1), [[20, 20]], "a label")
+    refuse_classes(terms(5), [[20, 20]], least=1)
 
 
 def test_of_nothing_there_is_nothing_to_refuse() -> None:
     none = np.zeros((0, 2), int)
     assert stands(terms(1), none).tolist() == []
     refuse_small(terms(5), none)
-    refuse_few(terms(5), none)
+    refuse_classes(terms(5), none, least=0)
 
 
 @pytest.mark.skipif(

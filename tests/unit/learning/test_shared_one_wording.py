@@ -279,7 +279,7 @@ def test_each_owner_s_classes_are_its_own_to_be_judged_by(tmp_path: Path) -> Non
     owners = [owner(A, tmp_path, rare, "a"), owner(B, tmp_path, rare, "b")]
     plan = plan_of(owners, [["x"], ["x"]], "perceptron", kind="stack", parameters={"epochs": 1})
     assert ended(plan, owners) == (
-        f"PolicyDenied: {A}, table a: the label: too few rows have a class"
+        f"PolicyDenied: {A}, table a: the label: too few rows have a class, or all have one"
     )
 
 

@@ -52,16 +52,29 @@ def refuse_small(terms: OutputTerms, rows: ArrayLike) -> None:
         raise too_few()
 
 
-def refuse_few(terms: OutputTerms, rows: ArrayLike) -> None:
-    """Return if every owner has none, or enough; PolicyDenied, rule `cohort-small`."""
-    if few(terms, rows).any():
-        raise too_few()
+def refuse_classes(
+    terms: OutputTerms, rows: ArrayLike, where: str = "the label", *, least: int = 2
+) -> None:
+    """Return if there are classes enough, and every owner has no row of each, or enough.
 
+    That a class has no row is not told apart from that it has too few.
 
-def refuse_one_class(classes: int) -> None:
-    """Return if there are two `classes` or more; FormatError."""
-    if classes < 2:
-        raise FormatError("the label: one class alone")
+    Args:
+        terms: of all owners.
+        rows: behind each class, (classes, owners).
+        where: what an error calls the label.
+        least: how many classes there have to be.
+
+    Raises:
+        PolicyDenied: the rule `cohort-small`: too few rows have a class, or all have one.
+        FormatError: all have one, where a cohort is one row.
+    """
+    each = np.asarray(rows)
+    if few(terms, each).any() or (len(each) < least and terms.smallest_cohort > 1):
+        reason = f"{where}: too few rows have a class, or all have one"
+        raise PolicyDenied(reason, rule=Rule.COHORT)
+    if len(each) < least:
+        raise FormatError(f"{where}: one class alone")
 
 
 def refuse_lost_classes(terms: OutputTerms, label: ArrayLike, joined: ArrayLike) -> None:

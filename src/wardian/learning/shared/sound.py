@@ -18,7 +18,7 @@ from wardian.broker.jobs.plan import Input, JobPlan
 from wardian.broker.jobs.rules import Rule
 from wardian.broker.jobs.trainers import TRAINERS
 from wardian.errors import FormatError, PolicyDenied
-from wardian.learning.shared.cohort import drowned, few, refuse_one_class
+from wardian.learning.shared.cohort import drowned, refuse_classes
 from wardian.learning.shared.columns import Columns
 from wardian.learning.shared.joining import owners_of
 from wardian.learning.shared.rows import are_matched
@@ -69,9 +69,9 @@ def refuse_unsound_together(plan: JobPlan, tables: Sequence[Columns], terms: Out
         terms: of all owners.
 
     Raises:
-        PolicyDenied: the rule `cohort-small`: too few rows have a class, said with whose they are,
+        PolicyDenied: the rule `cohort-small`: as `cohort.refuse_classes`, said with whose they are,
             and not which class; or of matched rows a column as `cohort.drowned` has them.
-        FormatError: one class alone, where nobody else has labels; more classes than the owner's
+        FormatError: likewise; more classes than the owner's
             part of 1024, or groups than its part of 10,000.
     """
     if plan.privacy is not None:
@@ -138,11 +138,8 @@ def _refuse_drowned(plan: JobPlan, tables: Sequence[Columns]) -> None:
 def _refuse_classes(found: _Found, terms: OutputTerms, *, owners: int) -> None:
     classes, rows = np.unique(np.concatenate([label for _, label in found]), return_counts=True)
     where = f"{_named(found)}: the label"
-    if few(terms, rows).any():
-        raise PolicyDenied(f"{where}: too few rows have a class", rule=Rule.COHORT)
+    refuse_classes(terms, rows[:, None], where, least=2 if owners == 1 else 1)
     refuse_many_classes(len(classes), where, owners=owners)
-    if owners == 1:
-        refuse_one_class(len(classes))
 
 
 def refuse_many_classes(classes: int, where: str, *, owners: int) -> None:

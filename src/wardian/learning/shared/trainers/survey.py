@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardian.errors import FormatError
-from wardian.learning.shared.cohort import drowned, refuse_few, refuse_one_class, refuse_small
+from wardian.learning.shared.cohort import drowned, refuse_classes, refuse_small
 from wardian.learning.shared.exact import (
     Floats,
     Moments,
@@ -100,8 +100,7 @@ def surveyed(
     task.terms.refuse_small_join(rows)
     refuse_small(task.terms, sources)
     if classes:
-        refuse_few(task.terms, list(found.values()))
-        refuse_one_class(len(found))
+        refuse_classes(task.terms, list(found.values()))
     number = bool(np.isfinite(lowest[-1]).any()) and not classes
     few = spread.narrow(label=number)
     if task.terms.smallest_cohort > 1 and not are_matched(owners):  # else it was looked for before

@@ -12,7 +12,7 @@ from wardian.broker.jobs.plan import Privacy
 from wardian.broker.jobs.trainers import Scalar
 from wardian.errors import FormatError, LocalProtocolError
 from wardian.learning.privacy.noise import DiscreteGaussian
-from wardian.learning.shared.cohort import refuse_few, refuse_one_class
+from wardian.learning.shared.cohort import refuse_classes
 from wardian.learning.shared.joining import Joined
 from wardian.learning.shared.rows import Rows
 from wardian.learning.shared.sound import classes_of
@@ -74,8 +74,7 @@ class Task:
         found = classes_of(label)
         places = np.searchsorted(found, label.astype(np.int64))
         counts = np.bincount(places * owners + self.joined.sources, minlength=len(found) * owners)
-        refuse_few(self.terms, counts.reshape(-1, owners))
-        refuse_one_class(len(found))
+        refuse_classes(self.terms, counts.reshape(-1, owners))
         return found, places.astype(np.int64)
 
     def targets(self) -> NDArray[np.float64]:
