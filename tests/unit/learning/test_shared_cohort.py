@@ -8,7 +8,7 @@ from shared_world import A, B, Owner, csv_text, opened, plan_of, run
 
 from wardian.broker.jobs.merge import OutputTerms
 from wardian.errors import FormatError, PolicyDenied
-from wardian.learning.shared.cohort import few, refuse_classes, refuse_small, stands
+from wardian.learning.shared.cohort import drowned, few, refuse_classes, refuse_small, stands
 
 GROUPS = all(importlib.util.find_spec(name) for name in ("duckdb", "pyarrow"))
 
@@ -87,3 +87,22 @@ def test_a_cohort_of_one_asks_no_owner_for_rows(tmp_path, cohort) -> None:
     told = {tuple(line.split(",")[:3]) for line in raw.decode().splitlines()[1:]}
     every = {("north", "cost", "9"), ("north", "days", "9"), ("south", "days", "8")}
     assert told == (every if cohort == 1 else set())
+
+
+@pytest.mark.parametrize(
+    ("ends", "is_drowned"),
+    [  # of each owner, from and to; the second one's are a person's age
+        ([(-(2.0**27), 2.0**27), (20, 97)], True),
+        ([(-(2.0**24), 2.0**24), (20, 97)], False),
+        ([(2.0**40, 2.0**40), (20, 97)], True),
+        ([(2.0**40, 2.0**40), (20, 20)], False),
+        ([(-8e307, 8e307), (20, 97)], True),
+        ([(0, 5e-324), (-(2.0**27), 2.0**27), (20, 97)], True),
+        ([(np.inf, -np.inf), (20, 97)], False),  # no values at all
+        ([(20, 97)], False),
+        ([(0, np.inf), (20, 97)], False),  # no trainer takes that
+    ],
+)
+def test_numbers_of_any_size_drown_a_column_or_do_not(ends, is_drowned) -> None:
+    lowest, highest = np.array([ends], np.float64).transpose(2, 0, 1)
+    assert drowned(lowest, highest).tolist() == [is_drowned]

@@ -152,6 +152,39 @@ def test_nor_of_a_label(tmp_path) -> None:
         run(plan, owners, smallest_cohort=COHORT)
 
 
+BISECTED = {  # what A has, for what two tables of B reach from and to
+    "how far it reaches": ([2.0**20 * 78, 2.0**20 * 126, 2.0**27], -1, ((20, 97), (20, 99))),
+    "where it begins": ([2.0**20 * 77 + 20.5, 2.0**27 + 20.5], 1, ((20, 97), (21, 98))),
+    "where it ends": ([-(2.0**20) * 77 + 97.5, -(2.0**27) + 97.5], 1, ((20, 97), (21, 98))),
+}
+
+
+@pytest.mark.parametrize("asked", BISECTED)
+@pytest.mark.parametrize("algorithm", ["linear-regression", "statistics"])
+def test_where_another_s_column_ends_is_told_by_no_run(tmp_path, algorithm, asked) -> None:
+    """Each end is one row. By one number after another of A's, runs told it to a digit."""
+    label = "y" if algorithm != "statistics" else None
+    numbers, sign, versions = BISECTED[asked]
+    for number in numbers:
+        ended = set()
+        for least, most in versions:
+            (place := tmp_path / f"{number} {most}").mkdir()
+            mine = {"x": [number / 2, sign * number / 2] * 100, "w": X, "y": SICK}
+            if sign > 0:
+                mine["x"] = [number] * 200
+            theirs = {"x": [least, *CHANCE.integers(30, 60, 198), most], "w": X, "y": SICK}
+            owners = [Owner(A, place, csv_text(mine)), Owner(B, place, csv_text(theirs))]
+            plan = plan_of(owners, [["x", "w"]] * 2, algorithm, kind="stack", label=label)
+            try:
+                held = run(plan, owners, smallest_cohort=COHORT).held
+            except PolicyDenied as err:
+                ended.add(str(err))
+            else:
+                told = "" if label else opened(held, "aggregates", B).decode()
+                ended.add("\nx," in told)
+        assert len(ended) == 1, number
+
+
 @pytest.mark.parametrize("by", ["", "ward"])
 def test_nor_are_they_counted_by_a_mean(tmp_path, by) -> None:
     if by and not all(importlib.util.find_spec(name) for name in ("duckdb", "pyarrow")):

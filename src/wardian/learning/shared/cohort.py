@@ -16,9 +16,13 @@ from wardian.broker.jobs.merge import OutputTerms
 from wardian.broker.jobs.rules import Rule
 from wardian.errors import FormatError, PolicyDenied
 
-LEAST_REACH: Final = 2.0**-20
-"""Of the reach of a column: what an owner's own values reach at least, if they differ. So they have
-13 bits wherever sums of products are cut off, and 24 elsewhere."""
+LEAST_REACH: Final = -20
+"""Powers of two, of the reach of a column: what an owner's own values reach at least, if they
+differ. So they have 13 bits wherever sums of products are cut off, and 24 elsewhere."""
+_ROOM: Final = 16.0
+"""By what ends are divided, so that a reach is a number of 64 bits whatever they are."""
+_SMALLEST: Final = -900
+"""Of powers of two: a quarter of it is more than 0."""
 
 
 def stands(terms: OutputTerms, rows: ArrayLike) -> NDArray[Any]:
@@ -95,15 +99,25 @@ def refuse_lost_classes(terms: OutputTerms, label: ArrayLike, joined: ArrayLike)
 def drowned(lowest: NDArray[Any], highest: NDArray[Any]) -> NDArray[np.bool_]:
     """Return in which columns an owner's values are next to one, beside those of all, (columns,).
 
+    Of each reach the power of two alone counts, and of each end the quarter of that which it is in.
+    Compared to the last digit, runs beside one number after another of somebody's would tell where
+    another's column ends, which is one row's value.
+
     Args:
         lowest: of each owner's values, (columns, owners); infinite where it has none.
         highest: likewise, minus infinite.
     """
-    with np.errstate(over="ignore"):
-        own = highest - lowest
-        whole = highest.max(axis=1) - lowest.min(axis=1)
-        found = (own > 0) & (own < LEAST_REACH * whole[:, None]) & np.isfinite(whole)[:, None]
-    return np.asarray(found.any(axis=1))
+    low, high = lowest / _ROOM, highest / _ROOM
+    with np.errstate(invalid="ignore"):
+        own = high - low
+        finite = np.isfinite(high.max(axis=1) - low.min(axis=1))[:, None]
+        differ = finite & (highest > lowest)
+        power = np.maximum(np.frexp(own)[1], _SMALLEST)
+        quarter = np.ldexp(0.25, power)
+        low = np.where(differ, np.floor(low / quarter) * quarter, low)
+        high = np.where(differ, np.ceil(high / quarter) * quarter, high)
+        _, whole = np.frexp(high.max(axis=1) - low.min(axis=1))
+    return np.asarray((differ & (power < whole[:, None] + LEAST_REACH)).any(axis=1))
 
 
 def too_few() -> PolicyDenied:
