@@ -214,6 +214,45 @@ def test_a_column_drowns_by_whole_tables_and_not_by_who_is_there(
         assert one.startswith(expected), reach
 
 
+@pytest.mark.parametrize("algorithm", ["random-forest", "gradient-boosting", "xgboost"])
+def test_trees_take_a_column_that_drowns_elsewhere(tmp_path: Path, algorithm: str) -> None:
+    need("sklearn", "xgboost")
+    mine = {"id": IDS, "x": range(60), "y": [0, 1] * 30}
+    more = {"x": [2.0**70 * (-1) ** at for at in range(60)], "z": range(60), "y": [0, 1] * 30}
+    owners = [
+        owner(A, tmp_path, mine, "a"),
+        of_b(tmp_path, there=True),
+        owner(B, tmp_path, more, "more"),
+    ]
+    inputs = [
+        {"columns": ["x"], "identifier": "id", "group": "g", "label": "y"},
+        {"columns": ["z"], "identifier": "id", "group": "g"},
+        {"columns": ["x", "z"], "label": "y"},
+    ]
+    assert ended(stack_of(owners, inputs, algorithm), owners) == "told"
+
+
+def test_groups_of_what_is_stacked_below_joined_rows_are_no_fewer_than_an_owner_may_have(
+    tmp_path: Path,
+) -> None:
+    """One owner alone has groups: its part is all of them, in each of its tables."""
+    need("duckdb", "pyarrow")
+    mine = {"id": IDS, "ward": ["a", "b"] * 30, "x": range(60)}
+    below = {"ward": [f"w{at // 2}" for at in range(12_000)], "x": range(12_000)}
+    below["z"] = range(12_000)
+    owners = [
+        owner(A, tmp_path, mine, "a"),
+        of_b(tmp_path, there=True),
+        owner(A, tmp_path, below, "below"),
+    ]
+    inputs = [
+        {"columns": ["x", "ward"], "identifier": "id", "group": "g"},
+        {"columns": ["z"], "identifier": "id", "group": "g"},
+        {"columns": ["x", "ward", "z"]},
+    ]
+    assert ended(stack_of(owners, inputs, "statistics"), owners) == "told"
+
+
 @pytest.mark.parametrize("error", [ValueError, MemoryError, FormatError, LookupError])
 @pytest.mark.parametrize("joined", [True, False])
 def test_all_that_fails_of_joined_rows_is_said_in_one_wording(

@@ -87,7 +87,9 @@ def refuse_unsound_together(plan: JobPlan, tables: Sequence[Columns], terms: Out
         labels = _by_owner(plan, tables, _labels)
         for found in labels.values():
             _refuse_classes(found, terms, owners=len(labels))
-    if terms.smallest_cohort > 1 and len(plan.groups) > 1 and are_matched(owners_of(plan)):
+    summed = "min_leaf_rows" not in plan.train.parameters  # trees take no sums of columns
+    stacked = len(plan.groups) > 1 and are_matched(owners_of(plan))
+    if terms.smallest_cohort > 1 and summed and stacked:
         _refuse_drowned(plan, tables)
 
 

@@ -28,7 +28,7 @@ from wardian.broker.jobs.merge import OutputTerms
 from wardian.errors import ConfigError, FormatError, LocalProtocolError, WardianError
 from wardian.learning.shared.cohort import few, stands
 from wardian.learning.shared.extra import extra
-from wardian.learning.shared.rows import Batch, apart
+from wardian.learning.shared.rows import Batch, apart, are_matched
 from wardian.learning.shared.sound import refuse_many_groups
 from wardian.learning.shared.trainers.blocks import parts_of
 from wardian.learning.shared.trainers.survey import Survey, surveyed
@@ -160,7 +160,7 @@ def _asked(task: Task, values: Sequence[str], by: str, survey: Survey) -> "list[
                 for part in parts_of(batch):
                     for source, own in apart(part.sources):
                         names[source].update(part.columns[by][own])
-                        if len(owners[source]) == 1:  # of joined rows it was looked for before
+                        if not are_matched(owners):  # else it was looked for before
                             refuse_many_groups(
                                 [names[source]], len(values), f"column {by}", owners=len(owners)
                             )
