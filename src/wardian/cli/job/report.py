@@ -15,7 +15,7 @@ from wardian.crypto.recipients import HpkeIdentity
 from wardian.crypto.sealed_file import Pin, open_file
 from wardian.errors import ConfigError
 from wardian.learning.shared.approvals import sign_approval
-from wardian.learning.shared.report import as_html
+from wardian.learning.shared.report import as_html, rows_told
 
 
 @click.command()
@@ -42,7 +42,7 @@ def report(*, found: Vouched, as_json: bool, html: Path | None) -> None:
             for each in found.report["tables"]
         ),
         *(f"out   {each.output} to {each.to}, {each.file}" for each in found.said.outputs),
-        f"rows  {'not told' if found.report['rows'] is None else found.report['rows']}",
+        f"rows  {rows_told(found.report)}",
         f"job id {found.report['job_id']}",
         f"export {found.said.export_digest}",
     ]

@@ -111,6 +111,17 @@ def _rows(plan: JobPlan, terms: OutputTerms, rows: int) -> Mapping[str, int | No
     return {"rows": None, "rows_at_least": max(least, terms.smallest_join)}
 
 
+def rows_told(report: Mapping[str, Any]) -> str:
+    """Return what `report` says of how many rows there are, for people.
+
+    One of an older release has no `rows_at_least`.
+    """
+    rows, least = report["rows"], report.get("rows_at_least")
+    if rows is not None:
+        return str(rows)
+    return "not told" if least is None else f"{least} or more"
+
+
 def _terms(wanted: Mapping[str, Any], terms: OutputTerms) -> Mapping[str, Any]:
     approvals = [{"needed": each.needed, "of": sorted(each.of)} for each in terms.approvals]
     return {
@@ -138,9 +149,7 @@ def as_html(report: Mapping[str, Any], *, verified: Mapping[str, str] | None = N
         parts = [_UNVERIFIED]
     else:
         parts = ["<h2>What was verified</h2>" + _lines(verified, tuple(verified)), "<h2>Job</h2>"]
-    rows, least = report["rows"], report["rows_at_least"]
-    told = "not told" if least is None else f"{least} or more"
-    shown = {**report, "rows": told if rows is None else rows}
+    shown = {**report, "rows": rows_told(report)}
     parts.append(_lines(shown, ("mesh", "purpose", "algorithm", "join", "rows")))
     parts.append(
         _table(
