@@ -95,15 +95,13 @@ def _own_output() -> IO[str]:
     """Return what was standard error; both outputs lead to nothing from here on."""
     for each in filter(None, (sys.stdout, sys.stderr)):
         each.flush()
-    try:
-        own = os.dup(_STANDARD_ERROR)
-    except OSError:  # the host closed it
-        own = os.open(os.devnull, os.O_WRONLY)
     nothing = os.open(os.devnull, os.O_RDWR)
+    while nothing <= _STANDARD_ERROR:  # the host closed this one: else events' could be put there
+        nothing = os.open(os.devnull, os.O_RDWR)
+    own = os.dup(_STANDARD_ERROR)
     for output in _OUTPUTS:
         os.dup2(nothing, output)
-    if nothing not in _OUTPUTS:
-        os.close(nothing)
+    os.close(nothing)
     # Whoever forgets it does not close it: there are events until the process ends.
     return open(own, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 

@@ -17,7 +17,7 @@ from wardian._internal.settings import Name
 
 Address = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=65535)]]
 """Host and port; port 0 where the role may choose and announces what it chose."""
-_OWN: Final = ("/dev/attestation", "/proc", "/sys")
+_OWN: Final = ("/dev/attestation", "/dev/fd", "/proc", "/sys")
 """Where a process is shown what is its own: the keys that it seals with, memory, descriptors."""
 
 

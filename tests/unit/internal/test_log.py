@@ -185,3 +185,22 @@ with open({str(kept)!r}, "w") as file:
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
     assert kept.read_text() == "whole"
+
+
+@pytest.mark.parametrize("closed", [(1,), (0,), (0, 1)])
+def test_a_process_without_some_descriptor_is_heard_all_the_same(closed: tuple[int, ...]) -> None:
+    """A copy of standard error that came to be where standard output is led to nothing."""
+    closing = "".join(f"os.close({number}); " for number in closed)
+    code = f"""
+import os; {closing}
+from wardian._internal import log
+import logging
+log.configure(role="x", stream=log.silence_others())
+os.write(1, b"a"); os.write(2, b"b")
+log.event(logging.getLogger("wardian.x"), "one")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert [json.loads(each)["event"] for each in done.stderr.splitlines()] == ["one"]
+    assert done.stdout == ""

@@ -49,6 +49,7 @@ def test_no_file_of_a_host_is_a_key_of_the_enclave(at: int) -> None:
         "/dev/./attestation//keys/default",
         "/dev/attestation",
         "/proc/self/fd/7",
+        "/dev/fd/7",
         "/sys/kernel/config/tsm/report/wardian/outblob",
     ],
 )
