@@ -122,7 +122,9 @@ def test_a_column_that_one_row_makes_is_not_told_under_the_name_of_another(tmp_p
     assert abs(float(found[0]["z"]["mean"]) - 3) < 0.2
 
 
-@pytest.mark.parametrize("algorithm", ["linear-regression", "logistic-regression", "k-means"])
+@pytest.mark.parametrize(
+    "algorithm", ["linear-regression", "logistic-regression", "perceptron", "k-means"]
+)
 def test_huge_numbers_of_one_owner_leave_no_few_rows_of_another_s(tmp_path, algorithm) -> None:
     """On the grid of such a column all of B's are one, but for who is above 64: the coefficient was
     the label of that one."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from wardian.learning.layers import classifier
 from wardian.learning.shared.extra import extra
 from wardian.learning.shared.trainers.linear import fitting, folded, scale_of, whole_layers
-from wardian.learning.shared.trainers.spread import refuse_narrow_columns
+from wardian.learning.shared.trainers.survey import surveyed
 from wardian.learning.shared.trainers.tell import held_out
 from wardian.learning.shared.trainers.trained import Predict, Task, Trained
 
@@ -16,7 +16,7 @@ from wardian.learning.shared.trainers.trained import Predict, Task, Trained
 def perceptron(task: Task) -> Trained:
     """Return a model of two classes or more; errors as `linear.logistic_regression`."""
     features = task.joined.features()
-    refuse_narrow_columns(task)
+    surveyed(task, classes=True)
     classes, places = task.classes()
     scale = scale_of(features)
     fitted = _fitted(task, (features - scale[0]) / scale[1], places)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from wardian.broker.jobs.rules import Rule
 from wardian.errors import PolicyDenied
 from wardian.learning.shared.rows import Batch, Owners, apart
-from wardian.learning.shared.trainers.trained import Task
 
 _FIRST: Final = 1024
 """Rows that are looked at by themselves: they are enough to know most columns by."""
@@ -100,12 +99,3 @@ def refuse_narrow(narrow: Collection[int], names: Sequence[str]) -> None:
         name = f"column {names[place]}" if place < len(names) else "the label"
         reason = f"{name}: too few rows differ from its commonest value"
         raise PolicyDenied(reason, rule=Rule.COHORT)
-
-
-def refuse_narrow_columns(task: Task) -> None:
-    """Return if rows enough make each column of a task that is in memory; as `refuse_narrow`."""
-    rows = task.joined
-    spread = Spread(len(rows.names), rows.owners, task.terms.smallest_cohort)
-    for batch in rows.batches():
-        spread.take(batch, rows.names)
-    refuse_narrow(spread.narrow(label=False), rows.names)
