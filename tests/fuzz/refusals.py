@@ -2,7 +2,12 @@
 
 One owner makes tables and plans up; the other has one person more or less. A job over joined rows
 may be told, or refused in one wording; whatever else is said, is said in every version, or in none.
-Where one row alone was made up, the job ends alike whether or not the other has that person.
+Where one row alone was made up, the job ends alike whether or not the other has that person, and
+its report says the same of how many rows there are.
+
+Not looked at: what else comes out, and how long it is; more than two owners; tables stacked below
+that are about as small as a cohort asks for, of which metrics may lack a row by the join's size; and
+what refusals of stacked tables say of an owner's own whole table. The threat model names them.
 """
 
 import argparse
@@ -26,6 +31,7 @@ from shared_world import A, B, Owner, csv_text, plan_of, run
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.trainers import TRAINERS
 from wardian.errors import WardianError
+from wardian.learning.shared.report import rows_told
 
 TOLD = "told"
 ONE_WORDING = frozenset({
@@ -69,6 +75,7 @@ def tells(case: Case, ended: list[str]) -> bool:
         return True
     if case.aimed:
         return len({*ended}) > 1
+    ended = [TOLD if each.startswith(TOLD) else each for each in ended]
     if case.kind == "stack":  # whose rows are whose is known: of its own each owner is told
         ended = [each for each in ended if not each.startswith("PolicyDenied")]
     return len({*ended}) > 1 and not {*ended} <= ONE_WORDING
@@ -82,12 +89,12 @@ def _owner(name: str, place: str, table: Table, called: str) -> Owner:
 
 def _ended(case: Case, owners: list[Owner]) -> str:
     try:
-        run(_plan(case, owners), owners, **case.terms, **(NOISED if case.noised else {}))
+        done = run(_plan(case, owners), owners, **case.terms, **(NOISED if case.noised else {}))
     except WardianError as err:
         return f"{type(err).__name__}: {err}"
     except Exception as err:  # noqa: BLE001 (a finding)
         return f"not ours, {type(err).__name__}: {err}"
-    return TOLD
+    return f"{TOLD}, rows: {rows_told(done.report)}"
 
 
 def _plan(case: Case, owners: list[Owner]) -> JobPlan:
@@ -141,7 +148,7 @@ def main() -> int:
         waiting = iter(names())
         while batch := [name for _, name in zip(range(64), waiting, strict=False)]:
             for _, ended, wrong in pool.imap_unordered(attempt, batch):
-                tried, told = tried + 1, told + (TOLD in ended)
+                tried, told = tried + 1, told + any(each.startswith(TOLD) for each in ended)
                 if wrong:
                     found += 1
                     print(wrong[:2000], file=sys.stderr)

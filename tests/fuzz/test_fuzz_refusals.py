@@ -22,7 +22,7 @@ def test_how_a_job_ends_does_not_tell_who_is_in_another_s_table() -> None:
         _, ended, wrong = attempt(f"every run/{at}")
         assert not wrong
         endings |= {*ended}
-    assert TOLD in endings
+    assert any(each.startswith(TOLD) for each in endings)
     assert len(endings) > 5  # there are refusals, and not of one kind
 
 

@@ -263,6 +263,6 @@ def test_a_model_of_groups_is_that_of_the_pooled_table(tmp_path: Path) -> None:
     alone = run(plan_of([one], [["x", "z"]], "logistic-regression"), [one])
     model = opened(joint.held, "model", A)
     assert model == opened(alone.held, "model", A) is not None
-    assert joint.report["rows_at_least"] == 64
+    assert joint.report["rows_at_least"] == 10
     again = run(plan(*GROUPED), owners[::-1], seed=SEED)
     assert opened(again.held, "model", A) == model

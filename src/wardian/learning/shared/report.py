@@ -1,9 +1,9 @@
 """What a job did, for people: what was used, by which code, under whose rule, what went to whom.
 
 No value of any table is in it, no metric and no aggregate. With `[privacy]` the number of rows is
-left out as well: that would be told without noise. Of rows that owners matched it is told as a
-power of two that they are at least: everybody is given the report, also who is to have no result,
-and one more or less would say whether one person is there.
+left out as well: that would be told without noise. Of rows that owners matched it is told
+that they are no fewer than the smallest join: everybody is given the report, also who is to have no
+result, and whatever else were said of their number would say whether one person is there.
 """
 
 import html
@@ -107,8 +107,7 @@ def _rows(plan: JobPlan, terms: OutputTerms, rows: int) -> Mapping[str, int | No
         return {"rows": None, "rows_at_least": None}
     if not are_matched(owners_of(plan)):
         return {"rows": rows, "rows_at_least": rows}
-    least = 1 << rows.bit_length() - 1 if rows else 0
-    return {"rows": None, "rows_at_least": max(least, terms.smallest_join)}
+    return {"rows": None, "rows_at_least": terms.smallest_join}
 
 
 def rows_told(report: Mapping[str, Any]) -> str:
