@@ -58,6 +58,11 @@ class Trainer:
     narrower: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
+    def grows(self) -> bool:
+        """Whether it grows trees: it splits rows, and takes no sums of columns."""
+        return "min_leaf_rows" in self.parameters
+
+    @property
     def ranges(self) -> Mapping[str, tuple[float, float]]:
         """Of each parameter that is a number, the least and the largest that its code takes."""
         whole = {**RANGES, **self.narrower}

@@ -109,8 +109,8 @@ def _refuse_small_leaves(plan: JobPlan, terms: OutputTerms) -> None:
     It hangs on no row. So it is said as what it is, before any is read: in the one wording of
     joined rows nobody would look for it in the plan.
     """
-    least = plan.train.parameters.get("min_leaf_rows")
-    if least is not None and int(least) < terms.smallest_cohort:
+    least = plan.train.parameters.get("min_leaf_rows", terms.smallest_cohort)
+    if int(least) < terms.smallest_cohort:
         reason = "parameter `min_leaf_rows`: below the owners' smallest cohort"
         raise PolicyDenied(reason, rule=Rule.COHORT)
 

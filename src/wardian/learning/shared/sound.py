@@ -87,9 +87,8 @@ def refuse_unsound_together(plan: JobPlan, tables: Sequence[Columns], terms: Out
         labels = _by_owner(plan, tables, _labels)
         for found in labels.values():
             _refuse_classes(found, terms, owners=len(labels))
-    summed = "min_leaf_rows" not in plan.train.parameters  # trees take no sums of columns
     stacked = len(plan.groups) > 1 and are_matched(owners_of(plan))
-    if terms.smallest_cohort > 1 and summed and stacked:
+    if terms.smallest_cohort > 1 and stacked and not TRAINERS[plan.train.algorithm].grows:
         _refuse_drowned(plan, tables)
 
 
