@@ -25,7 +25,7 @@ TURNED: Mapping[str, Sequence[Any]] = {
     "learning_rate": (1e-9, 0.1, 1.0, 10.0),
     "clusters": (1, 2, 7, 100),
     "depth": (1, 3, 16),
-    "min_leaf_rows": (1, 3, 1000),
+    "min_leaf_rows": (10, 12, 1000),
     "bins": (2, 8, 300),
     "layers": (1, 2),
     "batch": (1, 7, 64),

@@ -169,6 +169,23 @@ def test_a_parameter_out_of_its_range(allowed: dict[str, Any]) -> None:
     assert said.endswith("the parameter l2 is 0.5 (job-parameter)")  # and not what would do
 
 
+@pytest.mark.parametrize("given", [{}, {"min_leaf_rows": 24}, {"min_leaf_rows": 25}])
+def test_leaves_of_fewer_rows_than_a_cohort(given: dict[str, Any]) -> None:
+    """No rule needs to say so, and no use is spent on a job that would end of it."""
+    forest = {"algorithm": "random-forest", "parameters": given}
+    loud = {"epsilon": None, "delta": None, "without_noise": "risk accepted"}
+    plan, held = job(train=forest, privacy=None), []
+    for owner, cohort in (("hospital-a", 25), ("hospital-b", 20)):
+        free = {"random-forest": {"min_leaf_rows": {"min": 1, "max": 100}}}
+        output = {**loud, "smallest_cohort": cohort}
+        held.append(signed(owner, allow=[allow(owner, algorithms=free, output=output)]))
+    if given == {"min_leaf_rows": 25}:
+        decide(plan, held, standing())
+        return
+    said = refused(Rule.PARAMETER, plan=plan, policies=held)
+    assert said.endswith(f"min_leaf_rows is {given.get('min_leaf_rows', 20)} (job-parameter)")
+
+
 def test_a_parameter_that_no_rule_names_has_its_default() -> None:
     parameters = {"l2": 0.5, "max_iterations": 100}
     decide(job(train={"algorithm": TRAINED, "parameters": parameters}), both(), standing())

@@ -22,6 +22,8 @@ from shared_world import (
 )
 from toy_jobs import KEYS
 
+from wardian.broker.jobs import conditions
+from wardian.broker.jobs.trainers import TRAINERS
 from wardian.crypto.secret import Secret
 from wardian.errors import PolicyDenied
 from wardian.inference.onnx_file import verify_onnx
@@ -224,9 +226,17 @@ def test_a_join_and_a_cohort_that_are_too_small_train_nothing(split) -> None:
         with pytest.raises(PolicyDenied) as refused:
             run(plan, owners, **output)
         assert refused.value.rule == rule
-    trees = plan_of(owners, COLUMNS, "random-forest", parameters={"min_leaf_rows": 4})
+
+
+@pytest.mark.parametrize("algorithm", [name for name, each in TRAINERS.items() if each.grows])
+def test_trees_of_smaller_leaves_than_a_cohort_are_not_grown_whoever_let_them_through(
+    split, monkeypatch, algorithm
+) -> None:
+    """The broker refuses such a plan before a key is given, and the job looks by itself."""
+    owners, _, _ = split
+    monkeypatch.setattr(conditions, "LEAST_ROWS", "")
     with pytest.raises(PolicyDenied) as refused:
-        run(trees, owners)
+        run(plan_of(owners, COLUMNS, algorithm, parameters={"min_leaf_rows": 4}), owners)
     assert refused.value.rule == "cohort-small"
 
 

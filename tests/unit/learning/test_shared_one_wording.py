@@ -272,20 +272,6 @@ def test_all_that_fails_of_joined_rows_is_said_in_one_wording(
         assert said.startswith("FormatError: ")
 
 
-@pytest.mark.parametrize("algorithm", ["random-forest", "gradient-boosting", "xgboost"])
-def test_a_mistake_in_the_plan_is_said_as_one_before_any_row_is_read(
-    tmp_path: Path, algorithm: str
-) -> None:
-    """It was said as too few rows, which whoever wrote the plan would look for in tables."""
-    owners = [owner(A, tmp_path, {"id": IDS}, "a"), of_b(tmp_path, there=True)]  # no such columns
-    given = {"trees": 2, "min_leaf_rows": 4}
-    plan = plan_of(owners, [["x"], ["z"]], algorithm, parameters=given)
-    assert ended(plan, owners) == (
-        "PolicyDenied: parameter `min_leaf_rows`: below the owners' smallest cohort"
-    )
-    assert "a, table a" in ended(plan, owners, smallest_cohort=4)
-
-
 @pytest.mark.parametrize("place", ["joining.intersect", "seeds._digest", "running.seal_outputs"])
 def test_nor_is_it_said_at_which_step_memory_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str

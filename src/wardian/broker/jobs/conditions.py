@@ -11,6 +11,7 @@ from wardian.broker.jobs.plan import Input, JobPlan
 from wardian.broker.jobs.policy import EVERY_COLUMN, Allow, DataPolicy
 from wardian.broker.jobs.rules import Rule
 from wardian.broker.jobs.standing import Spent, Standing, TableStanding, exact
+from wardian.broker.jobs.trainers import LEAST_ROWS
 from wardian.errors import PolicyDenied
 
 Refused = tuple[Rule, str]
@@ -117,7 +118,7 @@ def _algorithm(plan: JobPlan, rule: Allow) -> Iterator[Refused]:
             refused = value != plan.train.defaults[name]
         else:
             refused = not allowed.holds(value)
-        if refused:
+        if refused or (name == LEAST_ROWS and int(value) < rule.output.smallest_cohort):
             yield Rule.PARAMETER, f"the parameter {name} is {value!r}"
 
 

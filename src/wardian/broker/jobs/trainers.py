@@ -13,6 +13,8 @@ import msgspec
 
 ParameterName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9_]{0,63}\Z")]
 Scalar: TypeAlias = bool | int | float | Annotated[str, msgspec.Meta(max_length=256)]
+LEAST_ROWS: Final = "min_leaf_rows"
+"""The parameter of trees: how many rows stand behind a leaf, a smallest cohort or more."""
 LARGEST: Final = 2**53
 """Whole numbers up to here are the same in every format that a plan travels in."""
 
@@ -60,7 +62,7 @@ class Trainer:
     @property
     def grows(self) -> bool:
         """Whether it grows trees: it splits rows, and takes no sums of columns."""
-        return "min_leaf_rows" in self.parameters
+        return LEAST_ROWS in self.parameters
 
     @property
     def ranges(self) -> Mapping[str, tuple[float, float]]:

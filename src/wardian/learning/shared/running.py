@@ -79,7 +79,6 @@ def run_job(
             column but that of groups.
         LocalProtocolError: the tables are not those of the plan's inputs.
     """
-    _refuse_small_leaves(plan, terms)
     seeds = Seeds(seed, plan)
     with _in_our_words():
         rows = source(plan, tables, terms, seeds)
@@ -101,18 +100,6 @@ def run_job(
         plan, keys, terms, held, rows=rows.rows, job_id=job_id, measurement=measurement
     )
     return Finished(held=held, report=report)
-
-
-def _refuse_small_leaves(plan: JobPlan, terms: OutputTerms) -> None:
-    """Return if leaves may be as small as the plan says; trainers ask it, too.
-
-    It hangs on no row. So it is said as what it is, before any is read: in the one wording of
-    joined rows nobody would look for it in the plan.
-    """
-    least = plan.train.parameters.get("min_leaf_rows", terms.smallest_cohort)
-    if int(least) < terms.smallest_cohort:
-        reason = "parameter `min_leaf_rows`: below the owners' smallest cohort"
-        raise PolicyDenied(reason, rule=Rule.COHORT)
 
 
 @contextlib.contextmanager
