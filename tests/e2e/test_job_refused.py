@@ -206,18 +206,20 @@ def test_used_up(room: JobRoom) -> None:
 
 def test_budget_exhausted_by_runs_before(room: JobRoom) -> None:
     study = room.study("spent")
-    noisy = study.counting(privacy={"epsilon": 2.0, "delta": 1e-7})
+    noisy = study.counting(privacy={"epsilon": 8.0, "delta": 1e-7})
     give_noise(room, study)
     room.job(study, noisy, name="first").run()
-    refused(room.job(study, noisy, name="second"), "budget-exhausted", A, "would spend epsilon 2")
+    refused(room.job(study, noisy, name="second"), "budget-exhausted", A, "would spend epsilon 8")
     spent = [room.record(study, owner).spent.epsilon for owner in (A, B)]
-    assert (spent, room.uses(study)) == ([2, 2], [1, 1, 0])
+    assert (spent, room.uses(study)) == ([8, 8], [1, 1, 0])
 
 
 def give_noise(room: JobRoom, study: Any) -> None:
+    """Grant one run, of so little noise that forty rows are never counted as fewer than ten."""
     for owner in (A, B):
-        output = {"without_noise": None, "epsilon": 2.0, "delta": 1e-6}
-        room.give(study, owner, rule={"output": output}, **NEWER)
+        output = {"without_noise": None, "epsilon": 8.0, "delta": 1e-6}
+        budget = {"epsilon": 12.0, "delta": 1e-3}
+        room.give(study, owner, rule={"output": output}, budget=budget, **NEWER)
 
 
 def test_revoked_between_plan_and_run(room: JobRoom) -> None:
