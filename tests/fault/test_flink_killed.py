@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from simulators.flink_cluster import Authority, own_cluster, own_place
 from simulators.placed_workers import PlacedWorkers
-from simulators.what_stands import descriptors, files_below
+from simulators.what_stands import comm, descriptors, files_below
 
 from wardian.cli.engines.flink_files import write_flink_files
 from wardian.engines import Supervisor
@@ -73,7 +73,7 @@ async def test_whatever_is_killed_comes_back(tmp_path: Path, record_property) ->
             ("JobManager", "StandaloneSessionClusterEntrypoint"),
         ):
             (first,) = workers.living()
-            (pid,) = [each for each in processes(word, below) if _program(each) not in {"bash", ""}]
+            (pid,) = [each for each in processes(word, below) if comm(each) not in {"bash", ""}]
             python = processes("beam_boot", below)
             os.kill(pid, signal.SIGKILL)
             if what != "JobManager":
@@ -219,7 +219,7 @@ def _listening(below: Path) -> set[tuple[str, int]]:
     inodes = set()
     for word in ("TaskManagerRunner", "StandaloneSessionClusterEntrypoint"):
         for pid in processes(word, below):
-            if _program(pid) == "java":
+            if comm(pid) == "java":
                 inodes |= descriptors(pid)
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -234,10 +234,3 @@ def _listening(below: Path) -> set[tuple[str, int]]:
 
 def _living() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
-
-
-def _program(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""

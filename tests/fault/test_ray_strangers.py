@@ -12,8 +12,8 @@ import pytest
 from simulators import ray_strangers
 from simulators.infrastructure_files import write_node_files
 from simulators.placed_workers import PlacedWorkers
-from simulators.ray_cluster import RayCluster, below, comm, ray_cluster, ray_python
-from simulators.what_stands import files_below
+from simulators.ray_cluster import RayCluster, below, ray_cluster, ray_python
+from simulators.what_stands import comm, files_below
 
 from wardian.engines import WorkersSpec
 from wardian.engines.engine import LIFELINE

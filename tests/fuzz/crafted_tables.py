@@ -137,9 +137,8 @@ def _table(
     chance: random.Random, trainer: Trainer, rows: int, columns: Sequence[str]
 ) -> dict[str, list[str]]:
     found = {name: _column(chance, rows, missing=trainer.missing) for name in columns}
-    found["g"] = [chance.choice(["a", "b", f"g{at}"]) for at in range(rows)]
-    if chance.random() < 0.5:
-        found["g"] = [chance.choice("ab") for _ in range(rows)]
+    many = chance.random() < 0.5
+    found["g"] = [chance.choice(["a", "b", *([f"g{at}"] if many else [])]) for at in range(rows)]
     found["y"] = _classes(chance, rows) if trainer.classes else _column(chance, rows, missing=False)
     return found
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "learning"))
 
 from aimed_rows import aim
 from crafted_tables import Case, Table, craft
-from shared_world import A, B, Owner, csv_text, plan_of, run
+from shared_world import A, B, Owner, csv_text, plan_of, run, stack_of
 
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.trainers import TRAINERS
@@ -112,12 +113,7 @@ def _plan(case: Case, owners: list[Owner]) -> JobPlan:
         {"columns": case.columns[1], **group},
         {"columns": both, **labelled},
     ]
-    named = [
-        {"table": each.table, "owner": each.name, **what}
-        for each, what in zip(owners, used, strict=True)
-    ]
-    none = [[]] * len(owners)
-    return plan_of(owners, none, case.algorithm, kind="stack", inputs=named, **given)
+    return stack_of(owners, used, case.algorithm, **given)
 
 
 def attempt(name: str) -> tuple[str, list[str], str]:
@@ -145,8 +141,8 @@ def main() -> int:
             number += 1
 
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-        waiting = iter(names())
-        while batch := [name for _, name in zip(range(64), waiting, strict=False)]:
+        waiting = names()
+        while batch := list(islice(waiting, 64)):
             for _, ended, wrong in pool.imap_unordered(attempt, batch):
                 tried, told = tried + 1, told + any(each.startswith(TOLD) for each in ended)
                 if wrong:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from simulators.infrastructure_files import write_node_files
+from simulators.what_stands import comm
 
 from wardian.engines import Supervisor
 from wardian.engines.environment import find_python
@@ -84,13 +85,6 @@ def below(parent: int) -> list[int]:
         level = [pid for pid, above in parents.items() if above in level]
         found += level
     return found
-
-
-def comm(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
 
 
 @asynccontextmanager

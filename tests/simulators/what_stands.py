@@ -32,6 +32,14 @@ def descriptors(pid: int) -> set[str]:
     return found
 
 
+def comm(pid: int) -> str:
+    """Return what the program of `pid` is called; nothing, if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def _but_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error

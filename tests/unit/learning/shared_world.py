@@ -176,6 +176,18 @@ def plan_of(
     return load_plan(toml({key: value for key, value in table.items() if value is not None}))
 
 
+def stack_of(
+    owners: Sequence[Owner], inputs: Sequence[Mapping[str, Any]], algorithm: str, **given: Any
+) -> JobPlan:
+    """Return a plan that stacks tables, or groups of joined ones: of each what `inputs` say."""
+    named = [
+        {"table": each.table, "owner": each.name, **used}
+        for each, used in zip(owners, inputs, strict=True)
+    ]
+    none: list[list[str]] = [[]] * len(owners)
+    return plan_of(owners, none, algorithm, kind="stack", inputs=named, **given)
+
+
 def agreed(
     plan: JobPlan, owners: Sequence[Owner], **output: Any
 ) -> tuple[tuple[TableKey, ...], OutputTerms]:

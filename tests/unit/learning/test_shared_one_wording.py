@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from shared_world import A, B, Owner, csv_text, plan_of, run
+from shared_world import A, B, Owner, csv_text, plan_of, run, stack_of
 
 from wardian.broker.jobs.plan import JobPlan
 from wardian.broker.jobs.trainers import TRAINERS
@@ -15,6 +15,7 @@ from wardian.errors import FormatError, PolicyDenied, WardianError
 from wardian.learning.shared import running
 from wardian.learning.shared.sound import refuse_many_groups
 from wardian.learning.shared.trainers.linear import whole_layers
+from wardian.learning.shared.trainers.trained import Task, Trained
 
 IDS = [f"p{at}" for at in range(60)]
 NOISED: dict[str, Any] = {"epsilon": 1.0, "delta": 1e-5, "without_noise": None}
@@ -36,18 +37,13 @@ def owner(name: str, place: Path, columns: Mapping[str, Sequence[Any]], table: s
     return Owner(name, place / table, csv_text(columns), table=table)
 
 
-def stack_of(owners: Sequence[Owner], inputs: Sequence[dict[str, Any]], algorithm: str) -> JobPlan:
+def stacked_below(
+    owners: Sequence[Owner], inputs: Sequence[dict[str, Any]], algorithm: str
+) -> JobPlan:
     """Return a plan of A's table joined with B's and, below it, another of A's or B's."""
-    named = [
-        {"table": each.table, "owner": each.name, **given}
-        for each, given in zip(owners, inputs, strict=True)
-    ]
-    label = next((each["label"] for each in named if "label" in each), None)
+    label = next((each["label"] for each in inputs if "label" in each), None)
     by = {"by": "ward"} if algorithm == "statistics" else small(algorithm)
-    return plan_of(
-        owners, [[]] * len(owners), algorithm, kind="stack", label=label,
-        parameters=by, inputs=named,
-    )  # fmt: skip
+    return stack_of(owners, inputs, algorithm, label=label, parameters=by)
 
 
 def ended(plan: JobPlan, owners: Sequence[Owner], **terms: Any) -> str:
@@ -80,7 +76,7 @@ def test_a_class_too_many_by_a_row_of_the_join_is_one_too_many_without_it(
             {"columns": ["z"], "identifier": "id", "group": "g"},
             {"columns": ["x", "z"], "label": "y"},
         ]
-        said.add(ended(stack_of(owners, inputs, algorithm), owners))
+        said.add(ended(stacked_below(owners, inputs, algorithm), owners))
     (one,) = said
     assert one.endswith("table a and hospital-a, table more: the label: more than 1024 classes")
 
@@ -98,7 +94,7 @@ def test_nor_a_group(tmp_path: Path) -> None:
             {"columns": ["z"], "identifier": "id", "group": "g"},
             {"columns": ["x", "z", "ward"]},
         ]
-        said.add(ended(stack_of(owners, inputs, "statistics"), owners))
+        said.add(ended(stacked_below(owners, inputs, "statistics"), owners))
     (one,) = said
     assert one.endswith("table more: column ward: more than 10000 groups")
 
@@ -120,7 +116,7 @@ def test_nor_one_that_another_owner_stacks(tmp_path: Path) -> None:
             inputs = [
                 {"columns": ["x", "ward"]} if name == "ward" else {"columns": ["x"], "label": "y"}
             ]
-            plan = stack_of(owners, inputs * 2, algorithm)
+            plan = stacked_below(owners, inputs * 2, algorithm)
             said.add(ended(plan, owners, smallest_cohort=1))
         assert said == {f"FormatError: {most}"}
 
@@ -209,7 +205,7 @@ def test_a_column_drowns_by_whole_tables_and_not_by_who_is_there(
                 {"columns": ["z"], "identifier": "id", "group": "g"},
                 {"columns": ["x", "z"], **label},
             ]
-            said.add(ended(stack_of(owners, inputs, algorithm), owners))
+            said.add(ended(stacked_below(owners, inputs, algorithm), owners))
         (one,) = said
         assert one.startswith(expected), reach
 
@@ -229,7 +225,7 @@ def test_trees_take_a_column_that_drowns_elsewhere(tmp_path: Path, algorithm: st
         {"columns": ["z"], "identifier": "id", "group": "g"},
         {"columns": ["x", "z"], "label": "y"},
     ]
-    assert ended(stack_of(owners, inputs, algorithm), owners) == "told"
+    assert ended(stacked_below(owners, inputs, algorithm), owners) == "told"
 
 
 def test_groups_of_what_is_stacked_below_joined_rows_are_no_fewer_than_an_owner_may_have(
@@ -250,7 +246,7 @@ def test_groups_of_what_is_stacked_below_joined_rows_are_no_fewer_than_an_owner_
         {"columns": ["z"], "identifier": "id", "group": "g"},
         {"columns": ["x", "ward", "z"]},
     ]
-    assert ended(stack_of(owners, inputs, "statistics"), owners) == "told"
+    assert ended(stacked_below(owners, inputs, "statistics"), owners) == "told"
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError, FormatError, LookupError])
@@ -306,7 +302,7 @@ def test_identifiers_of_all_tables_are_looked_through_before_any_is_joined(tmp_p
             {"columns": ["x"], "identifier": "id", "label": "y", "group": "h"},
             {"columns": ["z"], "identifier": "id", "group": "h"},
         ]
-        said.add(ended(stack_of(owners, inputs, "linear-regression"), owners))
+        said.add(ended(stacked_below(owners, inputs, "linear-regression"), owners))
     (one,) = said
     assert one.startswith(f"FormatError: {A}, table more: identifiers: ")
 
@@ -349,7 +345,20 @@ def test_a_small_join_is_refused_also_below_many_rows(tmp_path: Path) -> None:
         {"columns": ["z"], "identifier": "id", "group": "g"},
         {"columns": ["x", "z"], "label": "y"},
     ]
-    plan = stack_of(owners, inputs, "linear-regression")
+    plan = stacked_below(owners, inputs, "linear-regression")
     with pytest.raises(PolicyDenied) as caught:
         run(plan, owners)
+    assert caught.value.rule == "join-small"
+
+
+def test_a_small_join_is_refused_also_where_a_trainer_reads_pass_by_pass_and_does_not_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counting(task: Task) -> Trained:
+        return Trained(model=b"", metrics={"rows": sum(each.rows for each in task.rows.batches())})
+
+    monkeypatch.setattr(running, "FUNCTIONS", {"linear-regression": counting})
+    few = owner(A, tmp_path, {"x": range(9), "y": range(9)}, "a")
+    with pytest.raises(PolicyDenied) as caught:
+        run(plan_of([few], [["x"]], "linear-regression"), [few])
     assert caught.value.rule == "join-small"

@@ -93,7 +93,7 @@ def run_job(
                 measured=bool(plan.outputs.metrics),
             )
             results = _results(FUNCTIONS[plan.train.algorithm](task))
-            if plan.privacy is None:  # of rows that were read pass by pass known only now
+            if plan.privacy is None:  # also if its trainer, that read pass by pass, did not ask
                 terms.refuse_small_join(rows.rows)
             held = seal_outputs(plan, terms, results, serving=serving)
     report = report_of(

@@ -71,8 +71,8 @@ def refuse_unsound_together(plan: JobPlan, tables: Sequence[Columns], terms: Out
     Raises:
         PolicyDenied: the rule `cohort-small`: as `cohort.refuse_classes`, said with whose they are,
             and not which class; or of matched rows a column as `cohort.drowned` has them.
-        FormatError: likewise; more classes than the owner's
-            part of 1024, or groups than its part of 10,000.
+        FormatError: likewise; more classes than the owner's part of 1024, or groups than its part
+            of 10,000.
     """
     if plan.privacy is not None:
         return
@@ -143,6 +143,12 @@ def _refuse_classes(found: _Found, terms: OutputTerms, *, owners: int) -> None:
     refuse_many_classes(len(classes), where, owners=owners)
 
 
+def refuse_no_classes(label: NDArray[np.float64], where: str) -> None:
+    """Return if `label` is of whole numbers of 32 bits; FormatError."""
+    if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
+        raise FormatError(f"{where}: classes are whole numbers of 32 bits")
+
+
 def refuse_many_classes(classes: int, where: str, *, owners: int) -> None:
     """Return if one of `owners` has no more `classes` than its part; FormatError."""
     if classes > MOST_CLASSES // owners:
@@ -185,8 +191,7 @@ def classes_of(
     """
     if private and not np.isin(label, (0.0, 1.0)).all():
         raise FormatError(f"{where}: with [privacy] classes are 0 and 1")
-    if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
-        raise FormatError(f"{where}: classes are whole numbers of 32 bits")
+    refuse_no_classes(label, where)
     found: NDArray[np.int64] = np.unique(label.astype(np.int64))
     refuse_many_classes(len(found), where, owners=1)
     return found

@@ -19,7 +19,7 @@ from wardian.learning.shared.exact import (
     split,
 )
 from wardian.learning.shared.rows import Batch, Owners, apart, are_matched
-from wardian.learning.shared.sound import refuse_many_classes
+from wardian.learning.shared.sound import refuse_many_classes, refuse_no_classes
 from wardian.learning.shared.trainers.blocks import blocks
 from wardian.learning.shared.trainers.spread import Spread, refuse_narrow
 from wardian.learning.shared.trainers.tell import fifth
@@ -152,8 +152,7 @@ def _count(found: dict[int, NDArray[np.int64]], batch: Batch, owners: Owners) ->
     label = batch.label
     if label is None:
         raise FormatError("no label")
-    if not (np.isfinite(label) & (label == np.trunc(label)) & (np.abs(label) < 2**31)).all():
-        raise FormatError("the label: classes are whole numbers of 32 bits")
+    refuse_no_classes(label, "the label")
     for place, own in apart(batch.sources):
         classes, counts = np.unique(label[own].astype(np.int64), return_counts=True)
         for each, count in zip(classes.tolist(), counts.tolist(), strict=True):
